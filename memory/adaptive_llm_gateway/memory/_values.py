@@ -1,0 +1,155 @@
+"""The values that the parts of memory hand to each other: frozen, without behaviour of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from adaptive_llm_gateway.core import Trust
+
+SearchMode = Literal["hybrid", "lexical"]
+Operation = Literal["write", "update", "delete", "restore", "append", "import", "edit", "recover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who wrote: `client` is the program (`claude-code`), `agent` its own name for itself, `host` the machine."""
+
+    client: str
+    agent: str | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A typed link to another memory (`rel` such as `relates_to`, `supersedes`, `conflicts_with`; `id` a ULID)."""
+
+    rel: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One memory as the index keeps it: everything of the file that search and lists need.
+
+    Attributes:
+        path: POSIX path within the memory repo.
+        version: git blob id (40 hex digits) of the file.
+        mtime_ns, size: of the file when it was read, to see later whether it changed.
+        created, updated: timezone-aware.
+        fields: the type's own fields (`status`, `due`, ...) and unknown ones, JSON-serialisable.
+        reason: why the last write was made, where it was told.
+    """
+
+    id: str
+    type: str
+    title: str
+    body: str
+    path: str
+    version: str
+    mtime_ns: int
+    size: int
+    created: datetime
+    updated: datetime
+    author: Author
+    project: str | None = None
+    tags: tuple[str, ...] = ()
+    trust: Trust = Trust.INTERNAL
+    links: tuple[Link, ...] = ()
+    source: str | None = None
+    reason: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a search or list is narrowed to; every field narrows further, empty ones do not.
+
+    Attributes:
+        types: any of these types.
+        tags: all of these tags.
+        since, until: `updated` within [since, until), timezone-aware.
+        max_trust: nothing above this level.
+        author: the client's name.
+        fields: type-specific fields by equality (`{"status": "open"}`).
+    """
+
+    types: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    project: str | None = None
+    author: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    max_trust: Trust = Trust.SECRET
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result.
+
+    Attributes:
+        score: higher is better; comparable within one answer only.
+        matched: the signals that brought it (`lexical`, `vector`, `exact`, `recent`), strongest first.
+        snippet: the passage that matched, whole lines, at most about 300 characters.
+        lines: first and last line of the passage within the file's body, 1-based.
+        duplicates: ids of near-duplicates folded into this hit.
+    """
+
+    record: Record
+    score: float
+    matched: tuple[str, ...]
+    snippet: str
+    lines: tuple[int, int]
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit that touched a memory."""
+
+    commit: str
+    version: str | None
+    path: str
+    time: datetime
+    author: str
+    subject: str
+    agents: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One file for a commit: its new content, or `None` when it goes; with who did it and why."""
+
+    path: str
+    data: bytes | None
+    operation: Operation
+    memory_id: str
+    title: str
+    author: Author
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """Where the memory repo stands against its remote.
+
+    Attributes:
+        state: `no_remote`; `pushed` (the remote has everything we know of); `pending` (commits of ours wait to be
+            pushed); `behind` (known remote commits wait to be pulled); `diverged` (both); `failed` (the last attempt
+            failed; `error` has git's own words, `kind` names the cause).
+        ahead, behind: commits, against the remote as last seen.
+        since: when the state was entered.
+        last_success: when the remote was last reached and agreed.
+    """
+
+    state: Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
+    ahead: int = 0
+    behind: int = 0
+    since: datetime | None = None
+    last_success: datetime | None = None
+    remote: str | None = None
+    kind: str | None = None
+    error: str | None = None
