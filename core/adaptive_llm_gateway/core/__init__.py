@@ -1,44 +1,81 @@
 """What every component needs: errors, ids, trust levels, paths, locks, settings, the secret scanner.
 
-Imports none of the other components. What needs third-party libraries is loaded on first use, so that the shim,
-which imports from here, stays on the standard library alone.
+Imports none of the other components. Every name is loaded on first use, so that the shim, which imports from here,
+pays for nothing but what it calls.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptive_llm_gateway.core._errors import (
-    AlgError,
-    ConfigError,
-    DiskFull,
-    FormatTooNew,
-    HubUnavailable,
-    InvalidFile,
-    InvalidInput,
-    LockHeld,
-    NotFound,
-    ReadOnly,
-    RepoBusy,
-    SecretRefused,
-    StorageError,
-    SyncError,
-    TooLarge,
-    Unavailable,
-    UnknownField,
-    UnknownType,
-    UnsafePath,
-    VersionConflict,
-)
-from adaptive_llm_gateway.core._faults import POINTS, reach
-from adaptive_llm_gateway.core._ids import derived_ulid, is_ulid, new_ulid, ulid_milliseconds
-from adaptive_llm_gateway.core._locks import ProcessLock
-from adaptive_llm_gateway.core._paths import HOME_VARIABLE, Home, find_home
-from adaptive_llm_gateway.core._trust import Trust
-
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.core._secrets import Allowance, Finding, SecretScanner, load_allowances
-    from adaptive_llm_gateway.core._settings import Settings, load_settings
+    from adaptive_llm_gateway.core._secrets import (
+        Allowance,
+        Finding,
+        SecretScanner,
+        load_allowances,
+    )
+    from adaptive_llm_gateway.core._settings import (
+        Settings,
+        load_settings,
+    )
+
+    from adaptive_llm_gateway.core._errors import (
+        AlgError,
+        ConfigError,
+        DiskFull,
+        FormatTooNew,
+        HubUnavailable,
+        InvalidFile,
+        InvalidInput,
+        LockHeld,
+        NotFound,
+        ReadOnly,
+        RepoBusy,
+        SecretRefused,
+        StorageError,
+        SyncError,
+        TooLarge,
+        Unavailable,
+        UnknownField,
+        UnknownType,
+        UnsafePath,
+        VersionConflict,
+    )
+    from adaptive_llm_gateway.core._faults import (
+        POINTS,
+        reach,
+    )
+    from adaptive_llm_gateway.core._ids import (
+        derived_ulid,
+        is_ulid,
+        new_ulid,
+        ulid_milliseconds,
+    )
+    from adaptive_llm_gateway.core._locks import (
+        ProcessLock,
+    )
+    from adaptive_llm_gateway.core._paths import (
+        HOME_VARIABLE,
+        Home,
+        home_root,
+        socket_address,
+    )
+    from adaptive_llm_gateway.core._trust import (
+        Trust,
+    )
+
+_MODULES = {
+    "_errors": "AlgError ConfigError DiskFull FormatTooNew HubUnavailable InvalidFile InvalidInput LockHeld NotFound ReadOnly RepoBusy SecretRefused StorageError SyncError TooLarge Unavailable UnknownField UnknownType UnsafePath VersionConflict",
+    "_faults": "POINTS reach",
+    "_ids": "derived_ulid is_ulid new_ulid ulid_milliseconds",
+    "_locks": "ProcessLock",
+    "_paths": "HOME_VARIABLE Home home_root socket_address",
+    "_secrets": "Allowance Finding SecretScanner load_allowances",
+    "_settings": "Settings load_settings",
+    "_trust": "Trust",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "HOME_VARIABLE",
@@ -71,28 +108,23 @@ __all__ = [
     "UnsafePath",
     "VersionConflict",
     "derived_ulid",
-    "find_home",
+    "home_root",
     "is_ulid",
     "load_allowances",
     "load_settings",
     "new_ulid",
     "reach",
+    "socket_address",
     "ulid_milliseconds",
 ]
 
-_LAZY = {
-    "Allowance": "_secrets",
-    "Finding": "_secrets",
-    "SecretScanner": "_secrets",
-    "load_allowances": "_secrets",
-    "Settings": "_settings",
-    "load_settings": "_settings",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415
+    import importlib  # noqa: PLC0415 - keeps the shim's start lean
 
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

@@ -1,22 +1,55 @@
-"""Where things lie: the home and what is in it. Standard library only; the shim imports this."""
+"""Where things lie: the home and what is in it.
+
+`home_root` and `socket_address` use `os` alone, because the shim calls them and starts in milliseconds.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOME_VARIABLE = "ADAPTIVE_LLM_GATEWAY_HOME"
 _SOCKET_PATH_LIMIT = 100  # bytes; sun_path holds 104 on macOS, 108 on Linux
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The home folder's layout. Nothing here touches the disk but `socket`'s choice of folder."""
+def home_root(explicit: str | os.PathLike[str] | None = None) -> str:
+    """The home's absolute path: `explicit`, else `$ADAPTIVE_LLM_GATEWAY_HOME`, else `~/.adaptive-llm-gateway`."""
+    chosen = explicit or os.environ.get(HOME_VARIABLE) or "~/.adaptive-llm-gateway"
+    return os.path.abspath(os.path.expanduser(chosen))  # noqa: PTH100, PTH111 - no pathlib on the shim's path
 
-    root: Path
+
+def socket_address(root: str) -> str:
+    """The hub's Unix socket for the home at `root`.
+
+    In the home, unless that path is longer than a socket address may be; then in a folder of the user's own
+    (mode 0700, made by the hub) under the temporary directory, named by the home's hash.
+    """
+    inside = os.path.join(root, "hub.sock")  # noqa: PTH118
+    if len(os.fsencode(inside)) <= _SOCKET_PATH_LIMIT:
+        return inside
+    import hashlib  # noqa: PLC0415 - rarely needed
+
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return f"/tmp/alg-{user}-{digest}/hub.sock"  # noqa: S108 - the hub makes the folder and checks its owner
+
+
+class Home:
+    """The home folder's layout; nothing here touches the disk.
+
+    Args:
+        root: the home; see `home_root` for the default.
+    """
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        from pathlib import Path  # noqa: PLC0415 - the shim has no use for it
+
+        self.root: Path = Path(home_root(root))
 
     @property
     def config(self) -> Path:
@@ -34,14 +67,9 @@ class Home:
         return self.root / "index.db"
 
     @property
-    def logs(self) -> Path:
-        """Folder of the hub's logs."""
-        return self.root / "logs"
-
-    @property
     def hub_log(self) -> Path:
         """The hub's current log."""
-        return self.logs / "hub.log"
+        return self.root / "logs" / "hub.log"
 
     @property
     def hub_lock(self) -> Path:
@@ -55,20 +83,8 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """The hub's Unix socket.
+        """The hub's Unix socket; see `socket_address`."""
+        return type(self.root)(socket_address(str(self.root)))
 
-        In the home, unless that path is longer than a socket address may be; then in a folder of the user's own
-        (mode 0700) under the temporary directory, named by the home's hash.
-        """
-        inside = self.root / "hub.sock"
-        if len(os.fsencode(inside)) <= _SOCKET_PATH_LIMIT:
-            return inside
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        user = os.getuid() if hasattr(os, "getuid") else 0
-        return Path(tempfile.gettempdir()) / f"alg-{user}-{digest}" / "hub.sock"
-
-
-def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
-    """The home: `explicit`, else `$ADAPTIVE_LLM_GATEWAY_HOME`, else `~/.adaptive-llm-gateway`; made absolute."""
-    chosen = explicit or os.environ.get(HOME_VARIABLE) or Path.home() / ".adaptive-llm-gateway"
-    return Home(Path(os.path.abspath(os.path.expanduser(chosen))))  # noqa: PTH100, PTH111 - keeps links as given
+    def __repr__(self) -> str:
+        return f"Home({str(self.root)!r})"
