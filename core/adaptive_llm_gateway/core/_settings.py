@@ -1,0 +1,194 @@
+"""The configuration: `config.yaml` in the home, overruled by `ALG_<SECTION>__<KEY>` in the environment.
+
+Only `server` calls `load_settings`; everything below it is handed frozen values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from adaptive_llm_gateway.core._errors import ConfigError
+from adaptive_llm_gateway.core._paths import Home
+
+ENV_PREFIX = "ALG_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _expand(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+class MemorySettings(_Section):
+    """Where memories lie and how large they may be."""
+
+    path: Annotated[Path | None, BeforeValidator(_expand)] = Field(
+        None, description="The memory repo; default: `memory` in the home."
+    )
+    max_body_bytes: int = Field(
+        2 * 1024 * 1024, ge=1024, le=16 * 1024 * 1024, description="Largest body of one memory, in bytes of UTF-8."
+    )
+    watch: Literal["auto", "events", "poll", "off"] = Field(
+        "auto", description="How edits by hand are noticed: `events` from the system, `poll`, `auto` or `off`."
+    )
+    commit_wait_ms: int = Field(
+        250, ge=0, le=10_000, description="How long a write waits for its commit before it answers `saved`."
+    )
+
+
+class EmbedderSettings(_Section):
+    """What turns text into vectors."""
+
+    kind: Literal["onnx", "transformers", "http", "none"] = Field(
+        "onnx", description="`onnx` is inside the package; `none` leaves search lexical."
+    )
+    model: str | None = Field(None, description="Model name, for `transformers` and `http`.")
+    url: str | None = Field(None, description="Base URL of an OpenAI-compatible endpoint, for `http`.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key, for `http`.")
+    dimensions: int | None = Field(None, ge=8, le=8192, description="Vector length, where the endpoint needs telling.")
+    threads: int = Field(2, ge=1, le=64, description="Threads the model may use.")
+
+
+class HubSettings(_Section):
+    """The long-lived process."""
+
+    idle_minutes: float = Field(
+        30.0, ge=0, description="The hub stops after this long without a client; 0: it stays."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the hub's log keeps.")
+
+
+class SyncSettings(_Section):
+    """The remote of the memory repo."""
+
+    remote: str | None = Field(None, description="URL or path of the git remote; also `alg init --remote`.")
+    push_after_write: bool = Field(True, description="Push soon after a write, when there is a remote.")
+    push_delay_seconds: float = Field(2.0, ge=0, le=3600, description="How long to gather writes before that push.")
+    timeout_seconds: float = Field(60.0, ge=1, le=3600, description="Longest time one fetch or push may take.")
+
+
+class Settings(BaseSettings):
+    """All settings; every one has a default, so that an empty file is a valid one."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    memory: MemorySettings = MemorySettings()  # pyright: ignore[reportCallIssue]
+    embedder: EmbedderSettings = EmbedderSettings()  # pyright: ignore[reportCallIssue]
+    hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
+    sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment overrules the file, which arrives as init values."""
+        return (env_settings, init_settings)
+
+
+def load_settings(home: Home) -> Settings:
+    """The settings of `home`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; the message names the key's path, where it
+            was set and what is allowed.
+    """
+    content = _read(home.config)
+    _check_environment()
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, content, home.config), hint=_hint(error)) from None
+    except ValueError as error:  # an environment value that should be JSON for a nested section
+        raise ConfigError(f"the environment does not hold valid settings: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - only where a file is read
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error}", path=str(path)) from error
+    try:
+        content: object = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        line = f", line {place.line + 1}" if place else ""
+        raise ConfigError(
+            f"{str(path)!r}{line} is not valid YAML: {getattr(error, 'problem', None) or error}", path=str(path)
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in cast(dict[object, object], content)):
+        raise ConfigError(
+            f"{str(path)!r} must hold sections ({', '.join(Settings.model_fields)}), not {type(content).__name__}",
+            path=str(path),
+        )
+    return cast(dict[str, Any], content)
+
+
+def _keys() -> dict[str, FieldInfo]:
+    """Every key by its dotted path."""
+    return {
+        f"{section}.{key}": info
+        for section, field in Settings.model_fields.items()
+        for key, info in cast(type[BaseModel], field.annotation).model_fields.items()
+    }
+
+
+def _check_environment() -> None:
+    known = {ENV_PREFIX + key.upper().replace(".", "__") for key in _keys()}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and "__" in name and name.upper() not in known:
+            raise ConfigError(
+                f"the environment variable {name!r} is not a setting",
+                hint=f"Known ones: {', '.join(sorted(known))}.",
+                key=name,
+            )
+
+
+def _explain(error: ValidationError, content: Mapping[str, Any], path: Path) -> str:
+    parts: list[str] = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        variable = ENV_PREFIX + "__".join(str(part) for part in problem["loc"]).upper()
+        where = f"environment variable {variable}" if os.environ.get(variable) else f"{str(path)!r}"
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{key!r} in {where} is not a setting")
+        else:
+            parts.append(f"{key!r} in {where} is {problem['input']!r}: {_allowed(key) or problem['msg']}")
+    return "; ".join(parts)
+
+
+def _allowed(key: str) -> str | None:
+    info = _keys().get(key)
+    if info is None:
+        return None
+    choices = get_args(info.annotation)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "allowed are " + ", ".join(repr(choice) for choice in choices)
+    return None
+
+
+def _hint(error: ValidationError) -> str:
+    sections = {str(problem["loc"][0]) for problem in error.errors(include_url=False)}
+    known = [key for key in _keys() if key.split(".")[0] in sections] or list(Settings.model_fields)
+    return f"Allowed keys: {', '.join(known)}."
