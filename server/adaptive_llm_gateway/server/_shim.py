@@ -1,0 +1,255 @@
+"""The shim: the thin stdio process that a client starts. Standard library only, 10 MB, a few milliseconds.
+
+It relays JSON-RPC lines between its stdin/stdout and the hub's socket. When the hub dies it starts another, replays
+the client's `initialize`, answers the tool calls that were in flight with a retryable error, and sends the other
+requests, which change nothing, again. It ends on stdin EOF and when its parent dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+from adaptive_llm_gateway.server._connect import StartFailed, connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HELLO = b'{"alg":1,"kind":"mcp"}\n'
+_REPLAY_ID = "alg:replayed-initialize"
+_READ_BYTES = 1 << 16
+_RESTARTS = 5  # in _RESTART_WINDOW seconds; then the hub is taken for broken and every request is told so
+_RESTART_WINDOW = 30.0
+_PARENT_CHECK_SECONDS = 2.0
+_INTERRUPTED = (
+    "The hub stopped while this call was running, and another was started. Nothing acknowledged is lost, but this "
+    "call may or may not have been carried out: check (memory_search or memory_read), then try again."
+)
+
+
+class Shim:
+    """One client's relay; `run` serves it until stdin ends.
+
+    Args:
+        root: the home.
+        source, sink: file descriptors of the client's two ends.
+    """
+
+    def __init__(self, root: str, *, source: int = 0, sink: int = 1) -> None:
+        self._root = root
+        self._source = source
+        self._sink = sink
+        self._out = threading.Lock()
+        self._sending = threading.Lock()
+        self._state = threading.RLock()  # guards everything below
+        self._hub: socket.socket | None = None
+        self._pending: dict[str, tuple[bytes, dict[str, Any]]] = {}
+        self._initialize: bytes | None = None
+        self._initialized: bytes | None = None
+        self._restarts: list[float] = []
+        self._closing = False
+
+    def run(self) -> int:
+        """Relay until stdin ends; 0, or 6 when no hub could be reached for a first time."""
+        threading.Thread(target=self._watch_parent, daemon=True).start()
+        buffer = bytearray()
+        while True:
+            try:
+                part = os.read(self._source, _READ_BYTES)
+            except OSError:
+                break
+            if not part:
+                break
+            buffer += part
+            if b"\n" not in part:
+                continue
+            *lines, rest = bytes(buffer).split(b"\n")
+            buffer = bytearray(rest)
+            for line in lines:
+                if line.strip():
+                    self._from_client(line + b"\n")
+        if buffer.strip():
+            self._from_client(bytes(buffer) + b"\n")
+        self._close()
+        return 0
+
+    def _from_client(self, line: bytes) -> None:
+        message = _parse(line)
+        with self._state:
+            if message is not None:
+                method = message.get("method")
+                if method == "initialize":
+                    self._initialize = line
+                elif method == "notifications/initialized":
+                    self._initialized = line
+                if method is not None and message.get("id") is not None:
+                    self._pending[_key(message["id"])] = (line, message)
+            try:
+                hub = self._hub or self._open()
+            except (StartFailed, OSError) as error:
+                self._refuse_pending(str(error))
+                return
+        try:
+            with self._sending:
+                hub.sendall(line)
+        except OSError:
+            with self._state:
+                self._lost(hub)
+
+    def _open(self) -> socket.socket:
+        """Connect; a hub that has not seen this client's handshake is shown it first."""
+        now = time.monotonic()
+        self._restarts = [moment for moment in self._restarts if now - moment < _RESTART_WINDOW]
+        if len(self._restarts) >= _RESTARTS:
+            raise StartFailed(f"the hub stopped {_RESTARTS} times within {_RESTART_WINDOW:.0f} s; see `alg hub logs`")
+        hub = connect(self._root)
+        self._restarts.append(now)
+        hub.sendall(HELLO)
+        handshake = _parse(self._initialize) if self._initialize else None
+        if handshake is not None and _key(handshake.get("id")) not in self._pending:
+            hub.sendall(_line({**handshake, "id": _REPLAY_ID}))
+            if self._initialized is not None:
+                hub.sendall(self._initialized)
+        self._hub = hub
+        threading.Thread(target=self._from_hub, args=(hub,), daemon=True).start()
+        return hub
+
+    def _from_hub(self, hub: socket.socket) -> None:
+        buffer = bytearray()
+        while True:
+            try:
+                part = hub.recv(_READ_BYTES)
+            except OSError:
+                part = b""
+            if not part:
+                break
+            buffer += part
+            if b"\n" not in part:
+                continue
+            *lines, rest = bytes(buffer).split(b"\n")
+            buffer = bytearray(rest)
+            ready = bytearray()
+            for line in lines:
+                message = _parse(line)
+                if message is not None and "method" not in message and "id" in message:
+                    if message["id"] == _REPLAY_ID:
+                        continue
+                    with self._state:
+                        self._pending.pop(_key(message["id"]), None)
+                ready += line + b"\n"
+            self._to_client(bytes(ready))
+        with self._state:
+            self._lost(hub)
+
+    def _lost(self, hub: socket.socket) -> None:
+        """The connection to `hub` is gone: answer the calls in flight, bring the other requests to the next hub.
+
+        With nothing in flight the next hub is opened by the client's next line, so that a hub that was stopped on
+        purpose stays stopped until somebody needs it.
+        """
+        if self._closing or self._hub is not hub:
+            return
+        self._hub = None
+        with contextlib.suppress(OSError):
+            hub.close()
+        again: list[bytes] = []
+        for key, (line, message) in list(self._pending.items()):
+            if message.get("method") == "tools/call":
+                del self._pending[key]
+                self._to_client(_interrupted(message))
+            else:
+                again.append(line)
+        if not again:
+            return
+        try:
+            following = self._open()
+        except (StartFailed, OSError) as error:
+            self._refuse_pending(str(error))
+            return
+        try:
+            for line in again:
+                following.sendall(line)
+        except OSError:
+            self._lost(following)
+
+    def _refuse_pending(self, reason: str) -> None:
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        for key, (_, message) in list(self._pending.items()):
+            del self._pending[key]
+            self._to_client(_answer(message, error=reason))
+
+    def _to_client(self, data: bytes) -> None:
+        with self._out:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self._sink, view) :]
+            except OSError:
+                os._exit(0)  # the client closed our stdout: nobody is left to serve
+
+    def _close(self) -> None:
+        """Stdin ended: let the hub finish what it was asked, pass its answers on, then go."""
+        with self._state:
+            hub = self._hub
+        if hub is not None and self._pending:
+            with contextlib.suppress(OSError):
+                hub.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + 2.0
+            while self._pending and time.monotonic() < deadline:
+                time.sleep(0.005)
+        with self._state:
+            self._closing = True
+            if hub is not None:
+                with contextlib.suppress(OSError):
+                    hub.close()
+
+    def _watch_parent(self) -> None:
+        parent = os.getppid()
+        while parent > 1:
+            time.sleep(_PARENT_CHECK_SECONDS)
+            if os.getppid() != parent:
+                os._exit(0)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        message: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None  # the hub answers malformed lines itself
+    return _mapping(message)
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _key(identifier: object) -> str:
+    return json.dumps(identifier)
+
+
+def _interrupted(message: dict[str, Any]) -> bytes:
+    result: dict[str, Any] = {"content": [{"type": "text", "text": _INTERRUPTED}], "isError": True}
+    meta = _mapping((_mapping(message.get("params")) or {}).get("_meta")) or {}
+    if "io.modelcontextprotocol/protocolVersion" in meta:
+        result["resultType"] = "complete"
+    return _line({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+
+def _answer(message: dict[str, Any], *, error: str) -> bytes:
+    body = {"code": -32000, "message": error, "data": {"retryable": True}}
+    return _line({"jsonrpc": "2.0", "id": message["id"], "error": body})
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def run(root: str) -> int:
+    """Serve this process's stdin and stdout for the home at `root`; returns the exit code."""
+    return Shim(root).run()
