@@ -1,0 +1,458 @@
+"""From a request to file changes: looks at the files and the index, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, assert_never
+
+from adaptive_llm_gateway.core import (
+    InvalidInput,
+    NotFound,
+    SecretScanner,
+    TooLarge,
+    UnsafePath,
+    VersionConflict,
+    derived_ulid,
+    is_ulid,
+    new_ulid,
+    ulid_milliseconds,
+)
+from adaptive_llm_gateway.memory._files import read_file
+from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._names import memory_path, slugify
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._requests import (
+    AppendSession,
+    DeleteMemory,
+    FileChange,
+    ImportMemory,
+    ReplaceText,
+    Request,
+    RestoreMemory,
+    WriteMemory,
+)
+from adaptive_llm_gateway.memory._types import TypeRegistry
+from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record
+
+_SESSION_FILE_BYTES = 1024 * 1024  # then the hub goes on in a new file of the same session
+
+
+class Lookup(Protocol):
+    """What planning needs of the index."""
+
+    def get(self, id: str) -> Record | None:
+        """The record of a memory."""
+        ...
+
+    def resolve(self, text: str) -> list[str]:
+        """Ids that begin or end with `text`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Where a deleted memory was last."""
+
+    path: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The changes that carry a request out, in order; an edit by hand that was not yet recorded comes first."""
+
+    id: str
+    type: str
+    title: str
+    path: str
+    operation: Operation
+    version: str | None
+    changes: tuple[FileChange, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    record: Record
+    data: bytes
+    document: Document
+    version: str
+
+
+class Planner:
+    """Plans requests against the files as they are now.
+
+    Args:
+        deleted: finds where a deleted memory was, or None.
+        read_version: the bytes of a memory's file at a version or commit.
+        hub: a short name that tells this hub's session files from another machine's.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        types: TypeRegistry,
+        index: Lookup,
+        scanner: SecretScanner,
+        deleted: Callable[[str], Deleted | None],
+        read_version: Callable[[str, str], bytes],
+        hub: str,
+        host: str,
+        max_body_bytes: int,
+    ) -> None:
+        self._root = root
+        self._types = types
+        self._index = index
+        self._scanner = scanner
+        self._deleted = deleted
+        self._read_version = read_version
+        self._hub = hub
+        self._host = host
+        self._max_body = max_body_bytes
+
+    def plan(self, request: Request) -> Planned:
+        """The changes for `request`; raises what is wrong with it, before anything is touched."""
+        match request:
+            case WriteMemory():
+                return self._create(request) if request.id is None else self._update(request)
+            case ReplaceText():
+                return self._replace_text(request)
+            case ImportMemory():
+                return self._import(request)
+            case AppendSession():
+                return self._append(request)
+            case DeleteMemory():
+                return self._delete(request)
+            case RestoreMemory():
+                return self._restore(request)
+            case _:
+                assert_never(request)
+
+    # -- the requests ------------------------------------------------------------------------------------------
+
+    def _create(self, request: WriteMemory) -> Planned:
+        if request.if_version is not None:
+            raise InvalidInput("`if_version` needs the `id` of the memory to update", hint="Give `id`, or leave both.")
+        kind = request.type or "note"
+        body = _text(request.body or "", redact=request.redact, scanner=self._scanner)
+        title = _text(request.title or "", redact=request.redact, scanner=self._scanner) or title_from(body)
+        if not title:
+            raise InvalidInput("a memory needs a title or a body", hint="Give `title`, `body` or both.")
+        now = _now()
+        front = self._types.from_call(
+            type=kind,
+            title=title,
+            id=new_ulid(),
+            created=now,
+            updated=now,
+            author=replace(request.author, host=self._host),
+            project=request.project,
+            tags=request.tags or (),
+            trust=request.trust,
+            links=request.links or (),
+            source=request.source,
+            fields=request.fields,
+        )
+        path = memory_path(self._types.folder_of(kind), now, title, front["id"])
+        return self._put(Document.new(front, body), path, "write", request.author, request.reason)
+
+    def _update(self, request: WriteMemory) -> Planned:
+        assert request.id is not None  # noqa: S101 - `plan` sends requests without an id to `_create`
+        current = self._current(request.id, request.if_version)
+        if request.type is not None and request.type != current.record.type:
+            raise InvalidInput(
+                f"memory {current.record.id} is of type {current.record.type!r}; a type does not change to "
+                f"{request.type!r}",
+                hint="Write a new memory of that type and link it to this one.",
+            )
+        given: dict[str, Any] = {
+            "title": _text(request.title, redact=request.redact, scanner=self._scanner) if request.title else None,
+            "project": request.project,
+            "tags": request.tags,
+            "trust": request.trust,
+            "links": request.links,
+            "source": request.source,
+            **request.fields,
+        }
+        changes = {name: value for name, value in given.items() if value is not None or name in request.fields}
+        front = self._types.update_from_call(current.document.fields, changes)
+        document = current.document
+        if request.body is not None:
+            document = document.with_body(_text(request.body, redact=request.redact, scanner=self._scanner))
+        document = document.with_fields({name: value for name, value in front.items() if value is not None})
+        document = document.with_fields({}, removed=[name for name, value in front.items() if value is None])
+        if document.render() == current.data:
+            return self._unchanged(current, "update")
+        document = document.with_fields({"updated": _stamp(_now())})
+        planned = self._put(document, current.record.path, "update", request.author, request.reason)
+        return self._after_edit(current, planned)
+
+    def _replace_text(self, request: ReplaceText) -> Planned:
+        current = self._current(request.id, request.if_version)
+        document = Document.parse(request.data, where=current.record.path)
+        if document.fields.get("id") != current.record.id:
+            raise InvalidInput(
+                f"the text has the id {document.fields.get('id')!r}, not {current.record.id!r}",
+                hint="Leave the line `id:` as it was.",
+            )
+        if document.render() == current.data:
+            return self._unchanged(current, "edit")
+        if document.fields.get("updated") == current.document.fields.get("updated"):
+            document = document.with_fields({"updated": _stamp(_now())})
+        return self._after_edit(
+            current, self._put(document, current.record.path, "edit", request.author, request.reason)
+        )
+
+    def _import(self, request: ImportMemory) -> Planned:
+        body = _text(request.body, redact=request.redact, scanner=self._scanner)
+        title = _text(request.title, redact=request.redact, scanner=self._scanner)
+        own = self._types.own_fields(request.type)
+        front = self._types.from_call(
+            type=request.type,
+            title=title,
+            id=request.id,
+            created=request.created,
+            updated=request.updated,
+            author=replace(request.author, host=self._host),
+            project=request.project,
+            tags=request.tags,
+            trust=request.trust,
+            links=request.links,
+            source=request.source,
+            fields={name: value for name, value in request.fields.items() if name in own},
+        )
+        front.update({name: value for name, value in request.fields.items() if name not in own and name not in front})
+        document = Document.new(front, body)
+        existing = self._index.get(request.id)
+        if existing is not None:
+            current = self._current(request.id, None)
+            if document.render() == current.data:
+                return self._unchanged(current, "import")
+            return self._after_edit(
+                current, self._put(document, current.record.path, "import", request.author, request.reason)
+            )
+        path = memory_path(self._types.folder_of(request.type), request.created, title, request.id)
+        return self._put(document, path, "import", request.author, request.reason)
+
+    def _append(self, request: AppendSession) -> Planned:
+        if not request.text.strip():
+            raise InvalidInput("`text` is empty", hint="Say what happened.")
+        text = _text(request.text, redact=request.redact, scanner=self._scanner)
+        now = _now()
+        session = request.session_id or new_ulid()
+        if not is_ulid(session):
+            raise InvalidInput(
+                f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
+            )
+        part, current = self._session_part(session, begins=request.session_id is None)
+        entry = f"## {_stamp(now)} {_one_line(request.author.client)}\n\n{text.rstrip()}\n"
+        if current is not None:
+            body = current.document.body
+            joint = "" if body.endswith("\n\n") or not body else "\n" if body.endswith("\n") else "\n\n"
+            document = current.document.with_body(body + joint + entry).with_fields({"updated": _stamp(now)})
+            return self._after_edit(
+                current, self._put(document, current.record.path, "append", request.author, request.reason)
+            )
+        if request.session_id is not None and self._index.get(session) is None:
+            raise NotFound(f"no session {session!r}", hint="Leave `session_id` out to begin a new session.")
+        began = self._index.get(session)
+        default_title = f"Session of {request.author.client}, {_stamp(now)[:10]}"
+        title = request.title or (began.title if began else default_title)
+        front = self._types.from_call(
+            type="session",
+            title=_text(title, redact=request.redact, scanner=self._scanner),
+            id=part,
+            created=now,
+            updated=now,
+            author=replace(request.author, host=self._host),
+            project=request.project or (began.project if began else None),
+            tags=(),
+            trust=began.trust if began else None,
+            links=() if part == session else (Link("part_of", session),),
+            source=None,
+            fields={"session_id": session},
+        )
+        started = datetime.fromtimestamp(ulid_milliseconds(session) / 1000, tz=UTC)
+        folder = f"{self._types.folder_of('session')}/{started:%Y}/{started:%m}/{session[-8:].lower()}"
+        path = f"{folder}/{slugify(self._hub)}-{part[-8:].lower()}.md"
+        return self._put(Document.new(front, entry), path, "append", request.author, request.reason)
+
+    def _session_part(self, session: str, *, begins: bool) -> tuple[str, _Current | None]:
+        """The id of the file of this hub that takes the next entry, and the file if it is there."""
+        if begins:
+            return session, None
+        started = ulid_milliseconds(session)
+        own = derived_ulid(f"{session}/{self._hub}", milliseconds=started)
+        number = 1
+        first = self._index.get(session)
+        part = session if first is not None and f"/{slugify(self._hub)}-" in first.path else own
+        while True:
+            record = self._index.get(part)
+            if record is None:
+                return part, None
+            if record.size < _SESSION_FILE_BYTES:
+                return part, self._current(part, None)
+            number += 1
+            part = derived_ulid(f"{session}/{self._hub}/{number}", milliseconds=started)
+
+    def _delete(self, request: DeleteMemory) -> Planned:
+        current = self._current(request.id, request.if_version)
+        record = current.record
+        gone = FileChange(
+            Change(record.path, None, "delete", record.id, record.title, request.author, self._clean(request.reason)),
+            None,
+        )
+        planned = Planned(record.id, record.type, record.title, record.path, "delete", None, (gone,))
+        return self._after_edit(current, planned)
+
+    def _restore(self, request: RestoreMemory) -> Planned:
+        identifier = full_id(request.id, self._index)
+        record = self._index.get(identifier)
+        if record is not None:
+            if request.at is None:
+                raise InvalidInput(
+                    f"memory {identifier} is not deleted", hint="Give `at` to go back to an earlier version."
+                )
+            current = self._current(identifier, None)
+            document = Document.parse(self._read_version(record.path, request.at), where=record.path)
+            if document.render() == current.data:
+                return self._unchanged(current, "restore")
+            document = document.with_fields({"updated": _stamp(_now())})
+            return self._after_edit(
+                current, self._put(document, record.path, "restore", request.author, request.reason)
+            )
+        gone = self._deleted(identifier)
+        if gone is None:
+            raise NotFound(f"no memory {identifier!r}, deleted or not", hint="Check the id.")
+        data = self._read_version(gone.path, request.at or gone.version)
+        document = Document.parse(data, where=gone.path)
+        return self._put(document, gone.path, "restore", request.author, request.reason)
+
+    # -- what they share ---------------------------------------------------------------------------------------
+
+    def _current(self, text: str, if_version: str | None) -> _Current:
+        record = self._index.get(full_id(text, self._index))
+        data = read_file(self._root, record.path, limit=MAX_FILE) if record else None
+        if record is None or data is None:
+            raise NotFound(
+                f"no memory with the id {text!r}",
+                hint="Find it with memory_search; if it was deleted, `alg memory restore` brings it back.",
+                id=text,
+            )
+        version = MemoryRepo.blob_id(data)
+        if if_version is not None and if_version != version:
+            raise VersionConflict(
+                f"memory {record.id} changed: `if_version` is {if_version!r}, the current version is {version!r}",
+                hint="Read it again, apply your change to what you find, and write with that version.",
+                id=record.id,
+                current_version=version,
+            )
+        return _Current(record, data, Document.parse(data, where=record.path), version)
+
+    def _put(
+        self, document: Document, path: str, operation: Operation, author: Author, reason: str | None
+    ) -> Planned:
+        """The change that makes the file at `path` be `document`, checked as a whole."""
+        if len(document.body.encode("utf-8", "surrogatepass")) > self._max_body:
+            raise TooLarge(
+                f"the body is larger than {self._max_body:,} bytes",
+                hint="Split it into several memories and link them; `memory.max_body_bytes` sets the limit.",
+                limit=self._max_body,
+            )
+        data = document.render()
+        self._scanner.check(data.decode("utf-8"), where="this memory")
+        version = MemoryRepo.blob_id(data)
+        record = self._types.to_record(document, path=path, version=version, mtime_ns=0, size=len(data))
+        reason = self._clean(reason)
+        record = replace(record, reason=reason)
+        change = Change(path, data, operation, record.id, record.title, author, reason)
+        return Planned(
+            record.id, record.type, record.title, path, operation, version, (FileChange(change, record),)
+        )
+
+    def _after_edit(self, current: _Current, planned: Planned) -> Planned:
+        """Put an edit by hand that nobody recorded yet in front, so that it has a version of its own in history."""
+        if current.version == current.record.version:
+            return planned
+        self._scanner.check(current.data.decode("utf-8"), where=f"{current.record.path!r} as edited by hand")
+        author = Author(client="editor", host=self._host)
+        record = self._types.to_record(
+            current.document, path=current.record.path, version=current.version, mtime_ns=0, size=len(current.data)
+        )
+        edit = FileChange(
+            Change(record.path, current.data, "edit", record.id, record.title, author, "edited by hand"), record
+        )
+        return replace(planned, changes=(edit, *planned.changes))
+
+    def _unchanged(self, current: _Current, operation: Operation) -> Planned:
+        record = current.record
+        return Planned(record.id, record.type, record.title, record.path, operation, current.version, ())
+
+    def _clean(self, reason: str | None) -> str | None:
+        if reason is None or not reason.strip():
+            return None
+        line = _one_line(reason)[:500]
+        self._scanner.check(line, where="the reason")
+        return line
+
+
+def full_id(text: str, index: Lookup) -> str:
+    """The full id for an id, or for an unambiguous beginning or end of one (at least 6 characters).
+
+    Raises:
+        InvalidInput: not an id, or it fits several memories.
+        NotFound: it fits none.
+    """
+    wanted = text.strip().removeprefix("memory://").upper()
+    if is_ulid(wanted):
+        return wanted
+    if not wanted.isalnum() or not 6 <= len(wanted) <= 26:
+        raise UnsafePath(
+            f"{text!r} is not a memory id",
+            hint="An id has 26 letters and digits; 6 from its beginning or end will do where they fit one memory.",
+        )
+    found = index.resolve(wanted)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InvalidInput(f"{text!r} fits {len(found)} memories: {', '.join(found[:5])}", hint="Give more of the id.")
+    raise NotFound(
+        f"no memory with the id {text!r}", hint="Find it with memory_search; a deleted one needs its full id.", id=text
+    )
+
+
+def title_from(body: str) -> str:
+    """A title from a body: its first heading or first line of text, at most 80 characters; empty when there is none."""
+    for line in body.splitlines():
+        text = _one_line(line.lstrip("#>-* \t"))
+        if text:
+            return text if len(text) <= 80 else text[:77].rsplit(" ", 1)[0] + "..."
+    return ""
+
+
+def _text(text: str, *, redact: bool, scanner: SecretScanner) -> str:
+    if "\x00" in text:
+        raise InvalidInput("the text contains a NUL character", hint="Remove it.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"the text contains half of a surrogate pair at position {error.start}", hint="Send valid Unicode."
+        ) from None
+    return scanner.redact(text)[0] if redact else text
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,233 @@
+"""What can be asked of the store, and what it answers: frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from adaptive_llm_gateway.core import Trust
+from adaptive_llm_gateway.memory._embed import EmbedderConfig
+from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record, Revision, SyncStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Everything the store is told; nothing below reads configuration.
+
+    Attributes:
+        repo, index: the memory repo's folder and the index file.
+        commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
+        hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
+    """
+
+    repo: Path
+    index: Path
+    host: str
+    max_body_bytes: int = 2 * 1024 * 1024
+    commit_wait: float = 0.25
+    watch: Literal["auto", "events", "poll", "off"] = "auto"
+    remote: str | None = None
+    push_after_write: bool = True
+    push_delay: float = 2.0
+    sync_timeout: float = 60.0
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    hook_command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMemory:
+    """Create a memory, or update the one with `id`. `None` leaves a field as it is (on creation: its default).
+
+    Attributes:
+        fields: the type's own fields by name.
+        if_version: refuse unless this is the current version.
+        redact: store `[REDACTED:kind]` in place of what the secret scanner names, rather than refuse.
+    """
+
+    author: Author
+    type: str | None = None
+    title: str | None = None
+    body: str | None = None
+    id: str | None = None
+    if_version: str | None = None
+    tags: tuple[str, ...] | None = None
+    project: str | None = None
+    trust: Trust | None = None
+    links: tuple[Link, ...] | None = None
+    source: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reason: str | None = None
+    redact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceText:
+    """Replace a memory's whole file, as an editor would save it; `id` must stay the same."""
+
+    author: Author
+    id: str
+    data: bytes
+    if_version: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportMemory:
+    """Create or replace a memory with everything given, including its id and times."""
+
+    author: Author
+    id: str
+    type: str
+    title: str
+    body: str
+    created: datetime
+    updated: datetime
+    tags: tuple[str, ...] = ()
+    project: str | None = None
+    trust: Trust = Trust.INTERNAL
+    links: tuple[Link, ...] = ()
+    source: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reason: str | None = None
+    redact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppendSession:
+    """Append an entry to a session; without `session_id` a new session begins."""
+
+    author: Author
+    text: str
+    session_id: str | None = None
+    title: str | None = None
+    project: str | None = None
+    reason: str | None = None
+    redact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMemory:
+    """Take a memory out of the tree; its history stays and `RestoreMemory` brings it back."""
+
+    author: Author
+    id: str
+    if_version: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreMemory:
+    """Bring back a deleted memory, or set one to an earlier version (`at`: a version or commit)."""
+
+    author: Author
+    id: str
+    at: str | None = None
+    reason: str | None = None
+
+
+Request = WriteMemory | ReplaceText | ImportMemory | AppendSession | DeleteMemory | RestoreMemory
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of a planned write: what goes to disk, to the index (`record`, None when it goes) and to git."""
+
+    change: Change
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a write stands.
+
+    Attributes:
+        state: `saved` (durable on disk and searchable, its commit follows) or `committed`.
+        commit: the commit's id, once there is one.
+        error: why there is no commit, in git's words, where committing failed.
+        sync: where the memory repo stands against its remote.
+    """
+
+    state: Literal["saved", "committed"]
+    sync: SyncStatus
+    commit: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What a write did. `version` is None after a delete; `unchanged` is true when nothing differed."""
+
+    id: str
+    type: str
+    title: str
+    path: str
+    operation: Operation
+    version: str | None
+    standing: Standing
+    unchanged: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One memory as read: its record, the whole file as text, and the version (`at` set for a past one)."""
+
+    record: Record
+    text: str
+    at: str | None = None
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that is not in the index, and why."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """What `reindex` found."""
+
+    indexed: int
+    skipped: tuple[Skipped, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The store at a glance.
+
+    Attributes:
+        index: `ready`, or `building` with `indexed` of `files` done.
+        vectors: chunks with a vector, and chunks in all.
+        embedder: its id, or why there is none.
+        uncommitted: writes that wait for their commit.
+    """
+
+    memories: int
+    by_type: Mapping[str, int]
+    index: Literal["ready", "building"]
+    search: Literal["hybrid", "lexical"]
+    vectors: tuple[int, int]
+    embedder: str
+    uncommitted: int
+    head: str | None
+    sync: SyncStatus
+    watcher: str
+    skipped: tuple[Skipped, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A memory's commits, newest first."""
+
+    id: str
+    path: str
+    deleted: bool
+    revisions: tuple[Revision, ...]

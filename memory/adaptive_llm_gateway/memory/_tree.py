@@ -1,0 +1,161 @@
+"""The working tree as it is: which files are memories, and what changed behind the hub's back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptive_llm_gateway.core import AlgError, InvalidFile, SecretScanner, UnsafePath
+from adaptive_llm_gateway.memory._files import read_file
+from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._requests import Skipped
+from adaptive_llm_gateway.memory._types import TypeRegistry
+from adaptive_llm_gateway.memory._values import Author, Record
+
+SUFFIX = ".md"
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What tells whether a file changed: modification time in nanoseconds and size in bytes."""
+
+    mtime_ns: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What reconciling has to look at: files that are new or changed, and paths that are gone."""
+
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A memory file read from disk; `adopted` when the document gained fields that the file on disk lacks."""
+
+    record: Record
+    data: bytes
+    adopted: bool
+
+
+def is_memory_path(path: str, types: TypeRegistry) -> bool:
+    """Whether a POSIX path in the repo is where memories lie: a Markdown file below a type's folder, nothing hidden."""
+    parts = path.split("/")
+    return (
+        len(parts) > 1
+        and types.type_of_folder(parts[0]) is not None
+        and path.endswith(SUFFIX)
+        and not any(part.startswith(".") for part in parts)
+    )
+
+
+def scan(root: Path, types: TypeRegistry, *, skip: Callable[[Skipped], None]) -> dict[str, Stat]:
+    """Every memory file below `root`; symbolic links and what cannot be read are reported to `skip`."""
+    found: dict[str, Stat] = {}
+    for kind in types.names:
+        folder = types.folder_of(kind)
+        for entry, path in _walk(root / folder, folder, skip):
+            if path.endswith(SUFFIX):
+                status = entry.stat(follow_symlinks=False)
+                found[path] = Stat(status.st_mtime_ns, status.st_size)
+    return found
+
+
+def _walk(folder: Path, prefix: str, skip: Callable[[Skipped], None]) -> Iterator[tuple[os.DirEntry[str], str]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        skip(Skipped(prefix, f"cannot be read: {error.strerror}"))
+        return
+    for entry in entries:
+        path = f"{prefix}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        try:
+            path.encode("utf-8")
+        except UnicodeEncodeError:
+            skip(Skipped(repr(path), "its name is not valid Unicode"))
+            continue
+        if entry.is_symlink():
+            skip(Skipped(path, "it is a symbolic link; memories are regular files"))
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path), path, skip)
+        elif entry.is_file(follow_symlinks=False):
+            yield entry, path
+
+
+def compare(on_disk: Mapping[str, Stat], indexed: Mapping[str, tuple[int, int, str, str]]) -> Differences:
+    """What differs between the tree and the index (`path -> (mtime_ns, size, version, id)`)."""
+    changed = tuple(
+        path
+        for path, stat in on_disk.items()
+        if path not in indexed or indexed[path][:2] != (stat.mtime_ns, stat.size)
+    )
+    return Differences(changed, tuple(path for path in indexed if path not in on_disk))
+
+
+def load(root: Path, path: str, types: TypeRegistry, scanner: SecretScanner, *, author: Author) -> Loaded | None:
+    """Read one memory file; None when it is gone by now.
+
+    A file without front matter, id, type or times (somebody made it in an editor) is adopted: what is missing is
+    added, every other byte stays.
+
+    Raises:
+        InvalidFile, TooLarge, UnsafePath, SecretRefused: why it is no memory.
+    """
+    data = read_file(root, path, limit=MAX_FILE)
+    if data is None:
+        return None
+    stat = (root / path).stat()
+    document = Document.parse(data, where=path, require_front_matter=False)
+    adopted = types.adopt(document, path=path, mtime_ns=stat.st_mtime_ns, author=author)
+    final = adopted.render()
+    scanner.check(final.decode("utf-8"), where=repr(path))
+    record = types.to_record(
+        adopted, path=path, version=MemoryRepo.blob_id(final), mtime_ns=stat.st_mtime_ns, size=len(final)
+    )
+    return Loaded(record, final, final != data)
+
+
+def load_all(
+    root: Path,
+    paths: Iterable[str],
+    types: TypeRegistry,
+    scanner: SecretScanner,
+    *,
+    author: Author,
+    taken: Callable[[str], str | None],
+    skip: Callable[[Skipped], None],
+) -> Iterator[Loaded]:
+    """Read many files; what is no memory is reported to `skip` with the reason.
+
+    Args:
+        taken: the path under which an id is already known, or None. A second file with the same id is skipped
+            while the first one is still there.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        try:
+            loaded = load(root, path, types, scanner, author=author)
+            if loaded is None:
+                continue
+            other = seen.get(loaded.record.id) or taken(loaded.record.id)
+            if other is not None and other != path and (root / other).is_file():
+                raise InvalidFile(
+                    f"{path!r} has the same id as {other!r}",
+                    hint="Remove the line `id:` from the copy, and it becomes a memory of its own.",
+                )
+        except UnsafePath as error:
+            skip(Skipped(path, str(error)))
+        except AlgError as error:
+            skip(Skipped(path, str(error) + (f" ({error.hint})" if error.hint else "")))
+        else:
+            seen[loaded.record.id] = path
+            yield loaded

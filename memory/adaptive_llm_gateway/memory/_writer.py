@@ -1,0 +1,380 @@
+"""The two threads behind every write: one changes files and index, the next one commits.
+
+What arrives while a group is being written forms the next group, and likewise for commits, so that the cost of a
+transaction and of a commit is shared under load and nobody waits when there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from adaptive_llm_gateway.core import AlgError, StorageError, Unavailable, reach
+from adaptive_llm_gateway.memory._files import FileBatch, storage_error
+from adaptive_llm_gateway.memory._index import Index, PendingChange
+from adaptive_llm_gateway.memory._plans import Planned
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._requests import FileChange, Request
+from adaptive_llm_gateway.memory._values import Change, Record
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_RETRY_SECONDS = 5.0
+_MOST_PER_COMMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The two moments of a write: `saved` (durable and searchable), then `committed` (the commit's id)."""
+
+    saved: Future[Planned] = field(default_factory=Future[Planned])
+    committed: Future[str] = field(default_factory=Future[str])
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    request: Request
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class _Task(Generic[_T]):
+    run: Callable[[], _T]
+    future: Future[_T]
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    changes: tuple[Change, ...]
+    tickets: tuple[Ticket, ...]
+
+
+class Overlay:
+    """The index as it will be once the group that is being written is in it."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._group: dict[str, Record | None] = {}
+
+    def get(self, id: str) -> Record | None:
+        """The record of a memory, as this group leaves it."""
+        return self._group[id] if id in self._group else self._index.get(id)
+
+    def resolve(self, text: str) -> list[str]:
+        """Ids that begin or end with `text`."""
+        return self._index.resolve(text)
+
+    def note(self, id: str, record: Record | None) -> None:
+        """Take in one change of the group."""
+        self._group[id] = record
+
+    def clear(self) -> None:
+        """The group is in the index, or was taken back."""
+        self._group.clear()
+
+
+class Writer:
+    """The only one to change files, index and git.
+
+    Args:
+        plan: turns a request into file changes (called in the writer's thread, with `overlay` as its lookup).
+        on_saved: called in the writer's thread after each group, with its records.
+        on_committed: called in the committer's thread after each commit.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        scratch: Path,
+        index: Index,
+        repo: MemoryRepo,
+        overlay: Overlay,
+        plan: Callable[[Request], Planned],
+        on_saved: Callable[[], None],
+        on_committed: Callable[[], None],
+    ) -> None:
+        self._root = root
+        self._scratch = scratch
+        self._index = index
+        self._repo = repo
+        self._overlay = overlay
+        self._plan = plan
+        self._on_saved = on_saved
+        self._on_committed = on_committed
+        self._queue: queue.SimpleQueue[_Write | _Task[Any] | None] = queue.SimpleQueue()
+        self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
+        self._uncommitted = 0
+        self._idle = threading.Condition()
+        self._commit_error: AlgError | None = None
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._write_loop, name="memory-writer", daemon=True),
+            threading.Thread(target=self._commit_loop, name="memory-committer", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Begin to work; what was submitted before waits until here."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: Request) -> Ticket:
+        """Queue a request; its ticket carries the outcome."""
+        if self._closed:
+            raise Unavailable("the store is closing", hint="Try again in a moment.")
+        ticket = Ticket()
+        self._queue.put(_Write(request, ticket))
+        return ticket
+
+    def run(self, task: Callable[[], _T]) -> Future[_T]:
+        """Run `task` between two groups, in the writer's thread."""
+        future: Future[_T] = Future()
+        self._queue.put(_Task(task, future))
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued, commit it, and stop."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        if self._threads[0].is_alive():
+            self._threads[0].join()
+        self._commits.put(None)
+        if self._threads[1].is_alive():
+            self._threads[1].join()
+
+    @property
+    def uncommitted(self) -> int:
+        """File changes that wait for their commit."""
+        return self._uncommitted
+
+    @property
+    def commit_error(self) -> AlgError | None:
+        """Why the last commit failed, while it is so."""
+        return self._commit_error
+
+    def wait_committed(self, timeout: float) -> bool:
+        """Wait until nothing waits for its commit (or committing fails); whether that came in time."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._uncommitted == 0 or self._commit_error is not None, timeout)
+
+    # -- the writer's thread -----------------------------------------------------------------------------------
+
+    def _write_loop(self) -> None:
+        while True:
+            items = [self._queue.get()]
+            while not self._queue.empty():
+                items.append(self._queue.get())
+            group: list[_Write] = []
+            for item in items:
+                if isinstance(item, _Write):
+                    group.append(item)
+                    continue
+                self._write(group)
+                group = []
+                if item is None:
+                    return
+                _settle(item.future, item.run)
+            self._write(group)
+
+    def _write(self, group: Sequence[_Write]) -> None:
+        if not group:
+            return
+        try:
+            self._repo.check_ready()
+        except AlgError as error:
+            for item in group:
+                item.ticket.saved.set_exception(error)
+            return
+        files = FileBatch(self._root, self._scratch)
+        done: list[tuple[_Write, Planned, list[Callable[[], None]]]] = []
+        for item in group:
+            undo: list[Callable[[], None]] = []
+            try:
+                planned = self._plan(item.request)
+                reach("write.validated")
+                planned = replace(
+                    planned, changes=tuple(self._to_disk(change, files, undo) for change in planned.changes)
+                )
+            except Exception as error:  # noqa: BLE001 - one request's failure is its own; the thread goes on
+                _take_back(undo)
+                item.ticket.saved.set_exception(_named(error))
+                continue
+            for change in planned.changes:
+                self._overlay.note(change.change.memory_id, change.record)
+            done.append((item, planned, undo))
+        try:
+            files.settle()
+            self._to_index([change for _, planned, _ in done for change in planned.changes])
+        except Exception as error:  # noqa: BLE001 - every request of the group is told
+            for item, _, undo in reversed(done):
+                _take_back(undo)
+                item.ticket.saved.set_exception(_named(error))
+            return
+        finally:
+            self._overlay.clear()
+            files.forget()
+        reach("write.indexed")
+        changed = [(item, planned) for item, planned, _ in done if planned.changes]
+        self.to_commit(
+            [change.change for _, planned in changed for change in planned.changes],
+            [item.ticket for item, _ in changed],
+        )
+        for item, planned, _ in done:
+            item.ticket.saved.set_result(planned)
+            if not planned.changes:
+                item.ticket.committed.set_result(self._repo.head() or "")
+        reach("write.acknowledged")
+        self._on_saved()
+
+    def _to_disk(self, change: FileChange, files: FileBatch, undo: list[Callable[[], None]]) -> FileChange:
+        path, data = change.change.path, change.change.data
+        if data is None:
+            undo.append(files.remove(path))
+            return change
+        undo.append(files.put(path, data))
+        assert change.record is not None  # noqa: S101 - a file that stays has a record
+        moment = (self._root / path).stat().st_mtime_ns
+        return replace(change, record=replace(change.record, mtime_ns=moment))
+
+    def _to_index(self, changes: Sequence[FileChange]) -> None:
+        last = {change.change.memory_id: change for change in changes}
+        reach("write.index_begun")
+        self._index.apply(
+            [change.record for change in last.values() if change.record is not None],
+            [identifier for identifier, change in last.items() if change.record is None],
+            pending=[pending_of(change.change) for change in changes],
+        )
+
+    def absorb(self, changes: Sequence[FileChange]) -> None:
+        """Take what already lies on disk into the index and to the next commit (writer's thread only)."""
+        if changes:
+            self._to_index(changes)
+            self.to_commit([change.change for change in changes], [])
+            self._on_saved()
+
+    def to_commit(self, changes: Sequence[Change], tickets: Sequence[Ticket]) -> None:
+        """Queue changes that are on disk and in the index for their commit."""
+        if changes:
+            with self._idle:
+                self._uncommitted += len(changes)
+            self._commits.put(_Commit(tuple(changes), tuple(tickets)))
+
+    # -- the committer's thread --------------------------------------------------------------------------------
+
+    def _commit_loop(self) -> None:
+        waiting: list[_Commit] = []
+        ending = False
+        while not ending:
+            try:
+                item = self._commits.get(timeout=_RETRY_SECONDS if waiting else None)
+            except queue.Empty:
+                item = _Commit((), ())
+            while item is not None:
+                waiting.append(item)
+                if self._commits.empty() or sum(len(entry.changes) for entry in waiting) >= _MOST_PER_COMMIT:
+                    break
+                item = self._commits.get()
+            ending = item is None
+            waiting = self._commit(waiting)
+
+    def _commit(self, entries: list[_Commit]) -> list[_Commit]:
+        """Commit; returns what has to be tried again."""
+        changes = [change for entry in entries for change in entry.changes]
+        if not changes:
+            return []
+        commit: str | None = None
+        try:
+            for segment in segments(changes):
+                commit = self._repo.commit(segment) or commit
+        except Exception as error:  # noqa: BLE001 - the writes are safe on disk; the status says what failed
+            named = _named(error)
+            if str(named) != str(self._commit_error or ""):
+                _log.warning("commit failed: %s", named)
+            with self._idle:
+                self._commit_error = named
+                self._idle.notify_all()
+            for entry in entries:
+                for ticket in entry.tickets:
+                    if not ticket.committed.done():
+                        ticket.committed.set_exception(named)
+            return [_Commit(tuple(changes), ())]
+        head = commit or self._repo.head() or ""
+        for entry in entries:
+            for ticket in entry.tickets:
+                if not ticket.committed.done():
+                    ticket.committed.set_result(head)
+        with self._idle:
+            self._commit_error = None
+            self._uncommitted -= len(changes)
+            self._idle.notify_all()
+        if not self._closed:
+            self._queue.put(_Task(lambda: self._recorded(changes), Future()))
+        self._on_committed()
+        return []
+
+    def _recorded(self, changes: Sequence[Change]) -> None:
+        self._index.clear_pending([(change.path, change.memory_id) for change in changes])
+        reach("commit.recorded")
+
+
+def pending_of(change: Change) -> PendingChange:
+    """What the index keeps of a change until it is committed."""
+    return PendingChange(
+        path=change.path,
+        memory_id=change.memory_id,
+        operation=change.operation,
+        title=change.title,
+        author=change.author,
+        reason=change.reason,
+    )
+
+
+def segments(changes: Sequence[Change]) -> list[list[Change]]:
+    """Split changes into runs in which no path occurs twice, so that each version gets its own commit."""
+    runs: list[list[Change]] = []
+    seen: set[str] = set()
+    for change in changes:
+        if not runs or change.path in seen:
+            runs.append([])
+            seen = set()
+        runs[-1].append(change)
+        seen.add(change.path)
+    return runs
+
+
+def _take_back(undo: Sequence[Callable[[], None]]) -> None:
+    for step in reversed(undo):
+        try:
+            step()
+        except OSError:
+            _log.exception("could not undo a file change")
+
+
+def _named(error: Exception) -> AlgError:
+    if isinstance(error, AlgError):
+        return error
+    if isinstance(error, OSError):
+        return storage_error(error, "write")
+    _log.error("unexpected failure", exc_info=error)
+    return StorageError(
+        f"unexpected failure: {type(error).__name__}: {error}", hint="Nothing changed; the hub's log has the details."
+    )
+
+
+def _settle(future: Future[_T], run: Callable[[], _T]) -> None:
+    try:
+        result = run()
+    except Exception as error:  # noqa: BLE001 - whoever waits for the future is told
+        future.set_exception(error)
+        if not isinstance(error, AlgError):
+            _log.exception("a task failed")
+    else:
+        future.set_result(result)
