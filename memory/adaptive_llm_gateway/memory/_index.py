@@ -1,0 +1,648 @@
+"""The index: everything search and lists need, in one SQLite file that can always be rebuilt from the memory files.
+
+One process writes (the hub). Writes are serialised here; readers run beside them, each on a connection of a pool.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import apsw
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from adaptive_llm_gateway.core import InvalidInput, StorageError
+from adaptive_llm_gateway.memory import _index_schema as schema
+from adaptive_llm_gateway.memory._chunks import Chunk, embedding_text, split
+from adaptive_llm_gateway.memory._index_rows import (
+    INSERT_MEMORY,
+    RECORD_COLUMNS,
+    UPDATE_MEMORY,
+    PendingChange,
+    Tombstone,
+    conditions,
+    dump_author,
+    load_author,
+    microseconds,
+    moment_of,
+    record_of,
+    record_values,
+)
+from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
+from adaptive_llm_gateway.memory._index_search import SearchAnswer, search
+from adaptive_llm_gateway.memory._query import indexed_text
+from adaptive_llm_gateway.memory._values import Filters, Record
+from adaptive_llm_gateway.memory._vectors import VectorCache, quantise, sign_bits
+
+__all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
+
+Order = Literal["updated", "created", "title"]
+_ORDERS: dict[Order, tuple[str, str, str]] = {
+    "updated": ("m.updated", "<", "DESC"),
+    "created": ("m.created", "<", "DESC"),
+    "title": ("m.title COLLATE NOCASE", ">", "ASC"),
+}
+_CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list. `next_cursor` is `None` at the end; `total` counts all that the filters let through."""
+
+    records: tuple[Record, ...]
+    next_cursor: str | None
+    total: int
+
+
+class Index:
+    """An open index; created when there is none.
+
+    Args:
+        path: the SQLite file; its folder must exist.
+        vector_cache_bytes: vectors are held in memory while they take no more than this (about 0.45 KB a chunk of
+            384 dimensions); beyond it they are read from the file through sqlite-vec.
+
+    Raises:
+        FormatTooNew: written by a newer version; the file is not touched.
+        CorruptIndex: damaged, or not an index: remove it and rebuild.
+        StorageError: it cannot be opened, read or written.
+    """
+
+    def __init__(self, path: Path, *, vector_cache_bytes: int = _CACHE_BYTES) -> None:
+        self.path = path
+        self._cache_bytes = vector_cache_bytes
+        self._write_lock = threading.RLock()
+        self._pool_lock = threading.Lock()
+        self._idle: list[apsw.Connection] = []
+        self._closed = False
+        self._cache: VectorCache | None = None
+        self._cache_lock = threading.Lock()
+        self._cache_known = False
+        existing = schema.check_header(path)
+        with translated(path):
+            self._writer = schema.connect(path)
+            try:
+                if not existing:
+                    schema.create(self._writer)
+                else:
+                    schema.probe(self._writer, path)
+            except BaseException:
+                self._writer.close()
+                raise
+        dimensions = self.meta_get("dimensions")
+        self._dimensions = int(dimensions) if dimensions else 0
+
+    def close(self) -> None:
+        """Close all connections; harmless when closed."""
+        with self._write_lock, self._pool_lock:
+            self._closed = True
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+            self._writer.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- Write ----------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        upserts: Sequence[Record] = (),
+        deletes: Sequence[str] = (),
+        *,
+        pending: Sequence[PendingChange] = (),
+        tombstones: Sequence[Tombstone] = (),
+    ) -> None:
+        """Put memories in and take ids out, all in one transaction; unknown ids are ignored.
+
+        An upsert replaces the memory of the same id, and whichever held its path; it also removes the id's tombstone.
+
+        Args:
+            pending: entries for the journal of uncommitted changes.
+            tombstones: what is kept of deleted memories.
+
+        Raises:
+            InvalidInput: a record's time has no time zone.
+            StorageError: nothing was changed.
+        """
+        gone: list[int] = []
+        with self._write() as connection:
+            for id_ in deletes:
+                self._delete(connection, "id = ?", (id_,), gone)
+            for record in upserts:
+                self._upsert(connection, record, gone)
+            if pending:
+                connection.executemany(
+                    "INSERT INTO pending (path, memory_id, operation, title, author, reason) VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        (row.path, row.memory_id, row.operation, row.title, dump_author(row.author), row.reason)
+                        for row in pending
+                    ],
+                )
+            for stone in tombstones:
+                connection.execute(
+                    "INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        stone.id,
+                        stone.path,
+                        stone.version,
+                        stone.type,
+                        stone.title,
+                        microseconds(stone.deleted),
+                        dump_author(stone.author),
+                        stone.reason,
+                    ),
+                )
+        self._forget(gone)
+
+    def _upsert(self, connection: apsw.Connection, record: Record, gone: list[int]) -> None:
+        self._delete(connection, "path = ? AND id <> ?", (record.path, record.id), gone)
+        chunks = split(record.body)
+        values = record_values(record, len(chunks))
+        row = connection.execute("SELECT m.rowid, m.tags FROM memories m WHERE m.id = ?", (record.id,)).fetchone()
+        kept: dict[bytes, list[int]] = {}
+        if row is None:
+            connection.execute(INSERT_MEMORY, values)
+            memory = connection.last_insert_rowid()
+            connection.execute("INSERT INTO bodies VALUES (?, ?)", (memory, record.body))
+        else:
+            memory = row[0]
+            connection.execute(UPDATE_MEMORY, (*values, memory))
+            connection.execute("UPDATE bodies SET body = ? WHERE memory = ?", (record.body, memory))
+            for tag in json.loads(row[1]):
+                connection.execute("DELETE FROM memory_tags WHERE tag = ? AND memory = ?", (tag, memory))
+            for chunk, digest in connection.execute(
+                "SELECT id, digest FROM chunks WHERE memory = ? ORDER BY ordinal DESC", (memory,)
+            ):
+                kept.setdefault(digest, []).append(chunk)
+        connection.execute("DELETE FROM tombstones WHERE id = ?", (record.id,))
+        for tag in record.tags:
+            connection.execute("INSERT OR IGNORE INTO memory_tags VALUES (?, ?)", (tag, memory))
+        self._put_chunks(connection, memory, record, chunks, kept)
+        stale = [chunk for same in kept.values() for chunk in same]
+        self._drop_chunks(connection, stale)
+        gone += stale
+
+    @staticmethod
+    def _put_chunks(
+        connection: apsw.Connection,
+        memory: int,
+        record: Record,
+        chunks: list[Chunk],
+        kept: dict[bytes, list[int]],
+    ) -> None:
+        """Insert the chunks that are new; those whose text and head stayed keep their row, words and vector."""
+        title, title_grams = indexed_text(record.title)
+        about = " ".join(
+            filter(None, [record.type, record.project, record.author.client, record.author.agent, *record.tags])
+        )
+        meta, meta_grams = indexed_text(about)
+        head = hashlib.blake2b(digest_size=12)
+        head.update(f"{_day(record)}\0{about}\0{record.title}\0".encode("utf-8", "surrogatepass"))
+        for ordinal, chunk in enumerate(chunks):
+            text = record.body[chunk.start : chunk.end]
+            digest = head.copy()
+            digest.update(f"{chunk.heading}\0{text}".encode("utf-8", "surrogatepass"))
+            mark = digest.digest()
+            place = (ordinal, chunk.start, chunk.end, chunk.first_line, chunk.last_line)
+            if same := kept.get(mark):
+                connection.execute(
+                    "UPDATE chunks SET ordinal = ?, start = ?, stop = ?, first_line = ?, last_line = ? WHERE id = ?",
+                    (*place, same.pop()),
+                )
+                continue
+            connection.execute(
+                "INSERT INTO chunks (memory, ordinal, start, stop, first_line, last_line, heading, digest) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (memory, *place, chunk.heading, mark),
+            )
+            if chunk.heading and chunk.heading not in text:
+                text = f"{chunk.heading}\n{text}"
+            words, grams = indexed_text(text)
+            if title_grams or meta_grams:
+                grams = f"{title_grams} {meta_grams} {grams}"
+            connection.execute(
+                "INSERT INTO words (rowid, title, body, meta, grams) VALUES (?, ?, ?, ?, ?)",
+                (connection.last_insert_rowid(), title, words, meta, grams),
+            )
+
+    def _delete(self, connection: apsw.Connection, where: str, values: tuple[str, ...], gone: list[int]) -> None:
+        for memory, tags in connection.execute(
+            f"SELECT rowid, tags FROM memories WHERE {where}",  # noqa: S608 - our own condition
+            values,
+        ).fetchall():
+            chunks = [row[0] for row in connection.execute("SELECT id FROM chunks WHERE memory = ?", (memory,))]
+            self._drop_chunks(connection, chunks)
+            gone += chunks
+            for tag in json.loads(tags):
+                connection.execute("DELETE FROM memory_tags WHERE tag = ? AND memory = ?", (tag, memory))
+            connection.execute("DELETE FROM bodies WHERE memory = ?", (memory,))
+            connection.execute("DELETE FROM memories WHERE rowid = ?", (memory,))
+
+    def _drop_chunks(self, connection: apsw.Connection, chunks: list[int]) -> None:
+        for chunk in chunks:
+            connection.execute("DELETE FROM words WHERE rowid = ?", (chunk,))
+            connection.execute("DELETE FROM chunks WHERE id = ?", (chunk,))
+            if self._dimensions:
+                connection.execute("DELETE FROM vectors WHERE chunk = ?", (chunk,))
+                if connection.changes():
+                    connection.execute("DELETE FROM bits WHERE rowid = ?", (chunk,))
+
+    def reset(self) -> None:
+        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
+        with self._write() as connection:
+            schema.clear_derived(connection)
+            if self._dimensions:
+                schema.create_bits(connection, self._dimensions)
+            self._drop_cache()
+
+    # --- Read -----------------------------------------------------------------------------------------
+
+    def get(self, id: str) -> Record | None:  # noqa: A002 - the field's name
+        """The memory of an id."""
+        return self._one("m.id = ?", id)
+
+    def by_path(self, path: str) -> Record | None:
+        """The memory of a path within the memory repo."""
+        return self._one("m.path = ?", path)
+
+    def resolve(self, part: str, *, limit: int = 20) -> list[str]:
+        """Ids that are `part`, else those that begin or end with it, whatever the case; at most `limit`."""
+        wanted = part.strip().upper()
+        if not wanted:
+            return []
+        with self._read() as connection:
+            rows = connection.execute("SELECT id FROM memories WHERE id = ?", (wanted,)).fetchall()
+            if not rows:
+                rows = connection.execute(
+                    "SELECT id FROM memories WHERE substr(upper(id), 1, length(?1)) = ?1 "
+                    "OR substr(upper(id), -length(?1)) = ?1 ORDER BY id LIMIT ?2",
+                    (wanted, limit),
+                ).fetchall()
+        return [row[0] for row in rows]
+
+    def files(self) -> dict[str, tuple[int, int, str, str]]:
+        """Path to (mtime_ns, size, version, id) of every memory."""
+        with self._read() as connection:
+            rows = connection.execute("SELECT path, mtime_ns, size, version, id FROM memories").fetchall()
+        return {row[0]: row[1:] for row in rows}
+
+    def list(
+        self,
+        filters: Filters | None = None,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Order = "updated",
+    ) -> Page:
+        """Memories page by page: newest first, or by title.
+
+        The cursor names the last one seen, so that writes in between neither repeat nor skip others.
+
+        Raises:
+            InvalidInput: not a cursor of this order.
+        """
+        where, values = conditions(filters or Filters())
+        column, comparison, direction = _ORDERS[order]
+        with self._read() as connection:
+            total = connection.execute(
+                f"SELECT count(*) FROM memories m {'WHERE ' + where if where else ''}",  # noqa: S608
+                values,
+            ).fetchone()[0]
+            parts, bounds = ([where] if where else []), list(values)
+            if cursor is not None:
+                last, row = _decode_cursor(cursor, order)
+                parts.append(f"({column}, m.rowid) {comparison} (?, ?)")
+                bounds += [last, row]
+            rows = connection.execute(
+                f"SELECT m.rowid, {RECORD_COLUMNS} FROM memories m CROSS JOIN bodies b ON b.memory = m.rowid "  # noqa: S608
+                f"{'WHERE ' + ' AND '.join(parts) if parts else ''} "
+                f"ORDER BY {column} {direction}, m.rowid {direction} LIMIT ?",
+                (*bounds, limit + 1),
+            ).fetchall()
+        records = tuple(record_of(row[1:]) for row in rows[:limit])
+        following = None
+        if len(rows) > limit and records:
+            last = records[-1]
+            value = last.title if order == "title" else microseconds(getattr(last, order))
+            following = _encode_cursor(order, value, rows[limit - 1][0])
+        return Page(records, following, total)
+
+    def search(
+        self,
+        query: str,
+        *,
+        vector: ArrayLike | None = None,
+        filters: Filters | None = None,
+        limit: int = 10,
+    ) -> SearchAnswer:
+        """The memories that answer a query, best first; for an empty query the most recent.
+
+        Args:
+            vector: the query's embedding (d,), of the model given to `set_embedder`; without it, or while no
+                vectors are stored, search is by words.
+            limit: at most this many hits.
+
+        Raises:
+            InvalidInput: the vector has the wrong shape.
+        """
+        wanted = None if vector is None or not self._dimensions else self._unit(vector)
+        with self._read() as connection:
+            cache = None
+            if wanted is not None:
+                cache = self._loaded(connection)
+                if (len(cache) if cache is not None else self._vector_count(connection)) == 0:
+                    wanted = None
+            return search(
+                connection, query, vector=wanted, cache=cache, filters=filters or Filters(), limit=max(1, limit)
+            )
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts: `memories`, `types` (each type's), `chunks`, `vectors`, `pending`, `tombstones`, `bytes`."""
+        with self._read() as connection:
+            types = dict(connection.execute("SELECT type, count(*) FROM memories GROUP BY type ORDER BY type"))
+            counts = {
+                table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+                for table in ("chunks", "vectors", "pending", "tombstones")
+            }
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            size = connection.execute("PRAGMA page_size").fetchone()[0]
+        cache = self._cache
+        return {
+            "memories": sum(types.values()),
+            "types": types,
+            **counts,
+            "bytes": pages * size,
+            "cache_bytes": cache.nbytes if cache is not None else 0,
+        }
+
+    # --- Vectors --------------------------------------------------------------------------------------
+
+    def set_embedder(self, id: str, dimensions: int) -> bool:  # noqa: A002 - the embedder's word
+        """Name the model whose vectors are kept. Another one drops all vectors; True when that happened."""
+        if dimensions < 1:
+            raise InvalidInput(f"an embedder cannot have {dimensions!r} dimensions")
+        with self._write() as connection:
+            known = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('embedder', 'dimensions')"))
+            if known.get("embedder") == id and known.get("dimensions") == str(dimensions):
+                return False
+            connection.execute("DELETE FROM vectors")
+            connection.execute("UPDATE chunks SET embedded = 0 WHERE embedded = 1")
+            schema.create_bits(connection, dimensions)
+            connection.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                [("embedder", id), ("dimensions", str(dimensions))],
+            )
+        self._dimensions = dimensions
+        self._drop_cache()
+        return True
+
+    def backlog(self, limit: int) -> list[tuple[int, str]]:
+        """Chunks without a vector, newest first: (chunk id, text to embed)."""
+        with self._read() as connection:
+            chunks = connection.execute(
+                "SELECT id, memory, start, stop, heading FROM chunks WHERE embedded = 0 ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+            heads: dict[int, tuple[Any, ...]] = {}
+            found: list[tuple[int, str]] = []
+            for chunk, memory, start, stop, heading in chunks:
+                if memory not in heads:
+                    heads[memory] = connection.execute(
+                        "SELECT b.body, m.created, m.type, m.title, m.author, m.project FROM memories m "
+                        "JOIN bodies b ON b.memory = m.rowid WHERE m.rowid = ?",
+                        (memory,),
+                    ).fetchone()
+                body, created, type_, title, author, project = heads[memory]
+                text = embedding_text(
+                    body[start:stop],
+                    day=moment_of(created).date().isoformat(),
+                    type=type_,
+                    title=title,
+                    author=load_author(author).client,
+                    project=project,
+                    heading=heading,
+                )
+                found.append((chunk, text))
+        return found
+
+    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]]) -> int:
+        """Keep vectors by chunk id; those of chunks that are gone meanwhile are ignored. Returns how many were kept.
+
+        Raises:
+            InvalidInput: a vector is not of the embedder's dimensions, or not finite.
+        """
+        if not vectors:
+            return 0
+        matrix = np.asarray([vector for _, vector in vectors], np.float32)
+        if matrix.ndim != 2 or matrix.shape[1] != self._dimensions:
+            raise InvalidInput(
+                f"vectors of shape {matrix.shape[1:]!r} do not fit the embedder's {self._dimensions} dimensions",
+                hint="Call set_embedder with the model that made them.",
+            )
+        if not np.isfinite(matrix).all():
+            raise InvalidInput("a vector holds values that are not finite")
+        codes = quantise(matrix)
+        bits = sign_bits(codes)
+        kept: list[int] = []
+        memories: list[int] = []
+        with self._write() as connection:
+            for place, (chunk, _) in enumerate(vectors):
+                row = connection.execute("SELECT memory, embedded FROM chunks WHERE id = ?", (chunk,)).fetchone()
+                if row is None:
+                    continue
+                connection.execute(
+                    "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (chunk, row[0], codes[place].tobytes())
+                )
+                if row[1]:
+                    connection.execute("DELETE FROM bits WHERE rowid = ?", (chunk,))
+                else:
+                    connection.execute("UPDATE chunks SET embedded = 1 WHERE id = ?", (chunk,))
+                connection.execute(
+                    "INSERT INTO bits (rowid, bits) VALUES (?, vec_bit(?))", (chunk, bits[place].tobytes())
+                )
+                kept.append(place)
+                memories.append(row[0])
+            with self._cache_lock:
+                if self._cache is not None:
+                    self._cache.add([vectors[place][0] for place in kept], memories, codes[kept])
+                    if self._cache.nbytes > self._cache_bytes:
+                        self._cache = None
+        return len(kept)
+
+    def vector_progress(self) -> tuple[int, int]:
+        """(chunks with a vector, all chunks)."""
+        with self._read() as connection:
+            total = connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
+            missing = connection.execute("SELECT count(*) FROM chunks WHERE embedded = 0").fetchone()[0]
+        return total - missing, total
+
+    # --- Journal, tombstones, state ---------------------------------------------------------------------
+
+    def pending(self) -> list[PendingChange]:
+        """Changes not yet committed, oldest first."""
+        with self._read() as connection:
+            rows = connection.execute(
+                "SELECT path, memory_id, operation, title, author, reason, seq FROM pending ORDER BY seq"
+            ).fetchall()
+        return [PendingChange(*row[:4], load_author(row[4]), row[5], row[6]) for row in rows]
+
+    def clear_pending(self, seqs: Sequence[int]) -> None:
+        """Take entries out of the journal, by `seq`."""
+        with self._write() as connection:
+            connection.executemany("DELETE FROM pending WHERE seq = ?", [(seq,) for seq in seqs])
+
+    def tombstone(self, id: str) -> Tombstone | None:  # noqa: A002 - the field's name
+        """What is known of a deleted memory."""
+        with self._read() as connection:
+            row = connection.execute("SELECT * FROM tombstones WHERE id = ?", (id,)).fetchone()
+        return _tombstone(row) if row else None
+
+    def tombstones(self, *, limit: int = 50) -> list[Tombstone]:
+        """Deleted memories, the latest first."""
+        with self._read() as connection:
+            rows = connection.execute("SELECT * FROM tombstones ORDER BY deleted DESC LIMIT ?", (limit,)).fetchall()
+        return [_tombstone(row) for row in rows]
+
+    def meta_get(self, key: str) -> str | None:
+        """A small piece of state."""
+        with self._read() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def meta_set(self, key: str, value: str | None) -> None:
+        """Keep a small piece of state; `None` removes it."""
+        with self._write() as connection:
+            if value is None:
+                connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+            else:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # --- Within -----------------------------------------------------------------------------------------
+
+    def _one(self, where: str, value: str) -> Record | None:
+        with self._read() as connection:
+            row = connection.execute(
+                f"SELECT {RECORD_COLUMNS} FROM memories m JOIN bodies b ON b.memory = m.rowid WHERE {where}",  # noqa: S608
+                (value,),
+            ).fetchone()
+        return record_of(row) if row else None
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[apsw.Connection]:
+        with self._write_lock, translated(self.path):
+            if self._closed:
+                raise StorageError(f"the index {str(self.path)!r} is closed")
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[apsw.Connection]:
+        """A connection of the pool in a read transaction: one state of the index throughout."""
+        with translated(self.path):
+            with self._pool_lock:
+                if self._closed:
+                    raise StorageError(f"the index {str(self.path)!r} is closed")
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                connection = schema.connect(self.path, read_only=True)
+            try:
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()
+                raise
+            with self._pool_lock:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+    def _unit(self, vector: ArrayLike) -> NDArray[np.float32]:
+        array = np.asarray(vector, np.float32)
+        if array.shape != (self._dimensions,) or not np.isfinite(array).all():
+            raise InvalidInput(
+                f"a query vector of shape {array.shape!r} does not fit the embedder's {self._dimensions} dimensions"
+            )
+        return array / max(float(np.linalg.norm(array)), 1e-12)
+
+    @staticmethod
+    def _vector_count(connection: apsw.Connection) -> int:
+        return connection.execute("SELECT EXISTS (SELECT 1 FROM vectors)").fetchone()[0]
+
+    def _loaded(self, connection: apsw.Connection) -> VectorCache | None:
+        """The vectors in memory, loaded on first use; `None` when they are too many."""
+        with self._cache_lock:
+            if self._cache_known:
+                return self._cache
+        # The write lock keeps vectors from being stored between the read and the moment the cache is set.
+        with self._write_lock, self._cache_lock:
+            if self._cache_known:
+                return self._cache
+            count = self._writer.execute("SELECT count(*) FROM vectors").fetchone()[0]
+            cache = None
+            if count * (self._dimensions * 9 // 8 + 17) <= self._cache_bytes:
+                cache = VectorCache(self._dimensions)
+                rows = self._writer.execute("SELECT chunk, memory, vector FROM vectors ORDER BY chunk").fetchall()
+                if rows:
+                    codes = np.frombuffer(b"".join(row[2] for row in rows), np.int8)
+                    cache.add(
+                        [row[0] for row in rows],
+                        [row[1] for row in rows],
+                        codes.reshape(len(rows), self._dimensions),
+                    )
+            self._cache, self._cache_known = cache, True
+            return cache
+
+    def _forget(self, chunks: list[int]) -> None:
+        with self._cache_lock:
+            if self._cache is not None:
+                self._cache.remove(chunks)
+
+    def _drop_cache(self) -> None:
+        with self._cache_lock:
+            self._cache, self._cache_known = None, False
+
+
+def _day(record: Record) -> str:
+    return moment_of(microseconds(record.created)).date().isoformat()
+
+
+def _tombstone(row: tuple[Any, ...]) -> Tombstone:
+    return Tombstone(*row[:5], moment_of(row[5]), load_author(row[6]), row[7])
+
+
+def _encode_cursor(order: Order, value: str | int, row: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([order, value, row]).encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str, order: Order) -> tuple[str | int, int]:
+    try:
+        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        kind, value, row = parts
+        if kind == order and isinstance(row, int) and isinstance(value, str if order == "title" else int):
+            return value, row
+    except (ValueError, TypeError):
+        pass
+    raise InvalidInput(
+        f"{cursor!r} is not a cursor of a list by {order!r}", hint="Start without a cursor, or keep the order."
+    )

@@ -1,0 +1,199 @@
+"""Memories as rows of the index and back, and filters as SQL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import apsw
+
+from adaptive_llm_gateway.core import InvalidInput, Trust
+from adaptive_llm_gateway.memory._query import words_of
+from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRUST = tuple(Trust)
+
+RECORD_COLUMNS = (
+    "m.id, m.type, m.title, b.body, m.path, m.version, m.mtime_ns, m.size, m.created, m.updated, m.author, "
+    "m.project, m.tags, m.trust, m.links, m.source, m.reason, m.fields"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A change that is on disk and in the index, but not yet in a commit.
+
+    Attributes:
+        seq: its place in the journal, given by the index; 0 until then.
+    """
+
+    path: str
+    memory_id: str
+    operation: Operation
+    title: str
+    author: Author
+    reason: str | None = None
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is known of a deleted memory: enough to find it in history. `version` is its last."""
+
+    id: str
+    path: str
+    version: str
+    type: str
+    title: str
+    deleted: datetime
+    author: Author
+    reason: str | None = None
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, UTC.
+
+    Raises:
+        InvalidInput: the time has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise InvalidInput(f"the time {moment.isoformat()!r} has no time zone", hint="Add one, such as `Z`.")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment_of(value: int) -> datetime:
+    """The time of `microseconds`, in UTC."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def dump(value: Any) -> str:
+    """Compact JSON, as kept in the index and compared by filters."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def dump_author(author: Author) -> str:
+    """An author as JSON."""
+    return dump([author.client, author.agent, author.host])
+
+
+def load_author(text: str) -> Author:
+    """The author of `dump_author`."""
+    return Author(*json.loads(text))
+
+
+def fingerprint(record: Record) -> bytes:
+    """The same for memories whose title and body have the same words."""
+    text = " ".join(words_of(record.title)) + "\n" + " ".join(words_of(record.body))
+    if not text.strip():
+        text = f"{record.title}\n{record.body}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def record_values(record: Record, chunk_count: int) -> tuple[Any, ...]:
+    """The values of a row of `memories`, in the order of `INSERT_MEMORY`."""
+    return (
+        record.id,
+        record.path,
+        record.version,
+        record.mtime_ns,
+        record.size,
+        record.type,
+        record.title,
+        microseconds(record.created),
+        microseconds(record.updated),
+        record.author.client,
+        dump_author(record.author),
+        record.project,
+        dump(list(record.tags)),
+        record.trust.rank,
+        dump([[link.rel, link.id] for link in record.links]),
+        record.source,
+        record.reason,
+        dump(record.fields),
+        fingerprint(record),
+        chunk_count,
+    )
+
+
+_COLUMNS = (
+    "id, path, version, mtime_ns, size, type, title, created, updated, client, author, project, tags, trust, "
+    "links, source, reason, fields, fingerprint, chunk_count"
+)
+INSERT_MEMORY = f"INSERT INTO memories ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"  # noqa: S608 - our own names
+UPDATE_MEMORY = f"UPDATE memories SET ({_COLUMNS}) = ({', '.join('?' * 20)}) WHERE rowid = ?"  # noqa: S608 - our own names
+
+
+def record_of(row: tuple[Any, ...]) -> Record:
+    """The memory of a row of `RECORD_COLUMNS`."""
+    tags, links, fields = row[12], row[14], row[17]
+    return Record(
+        id=row[0],
+        type=row[1],
+        title=row[2],
+        body=row[3],
+        path=row[4],
+        version=row[5],
+        mtime_ns=row[6],
+        size=row[7],
+        created=moment_of(row[8]),
+        updated=moment_of(row[9]),
+        author=load_author(row[10]),
+        project=row[11],
+        tags=tuple(json.loads(tags)) if tags != "[]" else (),
+        trust=_TRUST[row[13]],
+        links=tuple(Link(rel, target) for rel, target in json.loads(links)) if links != "[]" else (),
+        source=row[15],
+        reason=row[16],
+        fields=json.loads(fields) if fields != "{}" else {},
+    )
+
+
+def conditions(filters: Filters) -> tuple[str, list[Any]]:
+    """A WHERE expression over `memories m` and its values; empty when nothing narrows.
+
+    Raises:
+        InvalidInput: a time without zone, or a field name with a quote or backslash.
+    """
+    parts: list[str] = []
+    values: list[Any] = []
+    if filters.types:
+        parts.append(f"m.type IN ({', '.join('?' * len(filters.types))})")
+        values += filters.types
+    for tag in filters.tags:
+        parts.append("m.rowid IN (SELECT memory FROM memory_tags WHERE tag = ?)")
+        values.append(tag)
+    if filters.project is not None:
+        parts.append("m.project = ?")
+        values.append(filters.project)
+    if filters.author is not None:
+        parts.append("m.client = ?")
+        values.append(filters.author)
+    if filters.since is not None:
+        parts.append("m.updated >= ?")
+        values.append(microseconds(filters.since))
+    if filters.until is not None:
+        parts.append("m.updated < ?")
+        values.append(microseconds(filters.until))
+    if filters.max_trust is not Trust.SECRET:
+        parts.append("m.trust <= ?")
+        values.append(filters.max_trust.rank)
+    for name, value in filters.fields.items():
+        if '"' in name or "\\" in name or "\0" in name:
+            raise InvalidInput(f"no field can be named {name!r}", hint="Name a field of the memory's type.")
+        parts.append("m.fields -> ? = ?")
+        values += [f'$."{name}"', dump(value)]
+    return " AND ".join(parts), values
+
+
+def fetch_records(connection: apsw.Connection, rows: list[int]) -> dict[int, Record]:
+    """Whole memories by row id; those that are gone are left out."""
+    found = connection.execute(
+        f"SELECT m.rowid, {RECORD_COLUMNS} FROM json_each(?) j CROSS JOIN memories m ON m.rowid = j.value "  # noqa: S608
+        "CROSS JOIN bodies b ON b.memory = m.rowid",
+        (json.dumps(rows),),
+    )
+    return {row[0]: record_of(row[1:]) for row in found}

@@ -1,0 +1,269 @@
+"""The index's SQLite schema, how its file is opened and checked, and how SQLite's errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import sqlite_vec
+
+from adaptive_llm_gateway.core import DiskFull, FormatTooNew, ReadOnly, StorageError, Unavailable
+
+FORMAT = 1
+_APPLICATION_ID = 0x414C4749  # "ALGI"
+_MAGIC = b"SQLite format 3\0"
+_HEADER = 100
+
+# bm25 weights: title, body, meta (type, tags, project, author), grams
+_RANK = "bm25(2.0, 1.0, 0.7, 1.0)"
+
+_TABLES = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE memories (
+    rowid INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL UNIQUE,
+    version TEXT NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    title TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    client TEXT NOT NULL COLLATE NOCASE,
+    author TEXT NOT NULL,
+    project TEXT COLLATE NOCASE,
+    tags TEXT NOT NULL,
+    trust INTEGER NOT NULL,
+    links TEXT NOT NULL,
+    source TEXT,
+    reason TEXT,
+    fields TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    chunk_count INTEGER NOT NULL
+);
+CREATE INDEX memories_updated ON memories (updated);
+CREATE INDEX memories_type ON memories (type, updated);
+CREATE INDEX memories_project ON memories (project, updated);
+CREATE TABLE bodies (memory INTEGER PRIMARY KEY REFERENCES memories ON DELETE CASCADE, body TEXT NOT NULL);
+CREATE TABLE memory_tags (
+    tag TEXT NOT NULL COLLATE NOCASE, memory INTEGER NOT NULL, PRIMARY KEY (tag, memory)
+) WITHOUT ROWID;
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    memory INTEGER NOT NULL REFERENCES memories ON DELETE CASCADE,
+    ordinal INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    first_line INTEGER NOT NULL,
+    last_line INTEGER NOT NULL,
+    heading TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    embedded INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX chunks_memory ON chunks (memory, ordinal);
+CREATE INDEX chunks_backlog ON chunks (id) WHERE embedded = 0;
+CREATE VIRTUAL TABLE words USING fts5(
+    title, body, meta, grams, content='', contentless_delete=1,
+    tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
+);
+INSERT INTO words (words, rank) VALUES ('rank', '{_RANK}');
+CREATE TABLE vectors (chunk INTEGER PRIMARY KEY, memory INTEGER NOT NULL, vector BLOB NOT NULL);
+CREATE TABLE pending (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    path TEXT NOT NULL,
+    memory_id TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    title TEXT NOT NULL,
+    author TEXT NOT NULL,
+    reason TEXT
+);
+CREATE TABLE tombstones (
+    id TEXT PRIMARY KEY,
+    path TEXT NOT NULL,
+    version TEXT NOT NULL,
+    type TEXT NOT NULL,
+    title TEXT NOT NULL,
+    deleted INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    reason TEXT
+) WITHOUT ROWID;
+"""
+
+_LARGE = ("memories", "bodies", "chunks", "vectors")
+_DERIVED = ("memories", "bodies", "memory_tags", "chunks", "vectors")
+
+
+class CorruptIndex(StorageError):
+    """The index file cannot be used as it is: damaged, not an index, or of an older format.
+
+    The index is derived: remove the file (with its `-wal` and `-shm`) and rebuild it from the memory files.
+    """
+
+    code = "corrupt_index"
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as ours."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
+        raise CorruptIndex(
+            f"the index {str(path)!r} is damaged: {error}",
+            hint="Rebuild it from the memory files with `alg memory reindex`.",
+            path=str(path),
+        ) from error
+    except apsw.FullError as error:
+        raise DiskFull(
+            f"no space left for the index {str(path)!r}",
+            hint="Free some space and try again.",
+            path=str(path),
+        ) from error
+    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
+        raise ReadOnly(
+            f"the index {str(path)!r} cannot be written: {error}",
+            hint="Make the file and its folder writable for this user.",
+            path=str(path),
+        ) from error
+    except apsw.BusyError as error:
+        raise Unavailable(
+            f"the index {str(path)!r} is busy: {error}",
+            hint="Try again; if it stays so, another program holds the file open for writing.",
+            path=str(path),
+        ) from error
+    except apsw.CantOpenError as error:
+        raise StorageError(
+            f"the index {str(path)!r} cannot be opened: {error}",
+            hint="Check that its folder exists and belongs to this user.",
+            path=str(path),
+        ) from error
+    except apsw.IOError as error:
+        raise StorageError(
+            f"reading or writing the index {str(path)!r} failed: {error}",
+            hint="Look at the disk; the index can be rebuilt with `alg memory reindex`.",
+            path=str(path),
+        ) from error
+
+
+def check_header(path: Path) -> bool:
+    """Whether there is an index of this format at `path`; False when the file is absent or empty.
+
+    Reads the file's first 100 bytes only, so a file of a newer format is not touched, not even by a lock file.
+
+    Raises:
+        FormatTooNew: a newer version of this program wrote it.
+        CorruptIndex: not an index, or an older format.
+        StorageError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(
+            f"the index {str(path)!r} cannot be read: {error.strerror}",
+            hint="Check that the file and its folder belong to this user.",
+            path=str(path),
+        ) from error
+    if not header:
+        return False
+    application = int.from_bytes(header[68:72], "big")
+    number = int.from_bytes(header[60:64], "big")
+    if len(header) < _HEADER or not header.startswith(_MAGIC) or application != _APPLICATION_ID:
+        raise CorruptIndex(
+            f"{str(path)!r} is not an index",
+            hint="Move it away, then rebuild the index with `alg memory reindex`.",
+            path=str(path),
+        )
+    if number > FORMAT:
+        raise FormatTooNew(
+            f"the index {str(path)!r} has format {number}, this version knows {FORMAT}",
+            hint="Update adaptive-llm-gateway, or use another home.",
+            path=str(path),
+            format=number,
+            known=FORMAT,
+        )
+    if number < FORMAT:
+        raise CorruptIndex(
+            f"the index {str(path)!r} has the older format {number}, this version writes {FORMAT}",
+            hint="Rebuild it from the memory files with `alg memory reindex`.",
+            path=str(path),
+            format=number,
+        )
+    page = int.from_bytes(header[16:18], "big")
+    size = 65_536 if page == 1 else page
+    pages = int.from_bytes(header[28:32], "big")
+    log = path.with_name(path.name + "-wal")
+    whole = log.exists() and log.stat().st_size > 0  # an unfinished checkpoint: the log has what the file lacks
+    if not whole and path.stat().st_size < size * pages:
+        raise CorruptIndex(
+            f"the index {str(path)!r} is truncated: {path.stat().st_size} bytes of {size * pages}",
+            hint="Rebuild it from the memory files with `alg memory reindex`.",
+            path=str(path),
+        )
+    return True
+
+
+def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
+    """A connection with sqlite-vec loaded. Errors are SQLite's own; use `translated`."""
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags, statementcachesize=200)
+    try:
+        connection.set_busy_timeout(5_000)
+        connection.enable_load_extension(True)
+        connection.load_extension(sqlite_vec.loadable_path())
+        connection.enable_load_extension(False)
+        connection.execute("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA journal_size_limit = 16777216")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(connection: apsw.Connection) -> None:
+    """Lay out an empty file; a crash before the end leaves an empty file again."""
+    with connection:
+        connection.execute(_TABLES)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
+    # The header must be in the file itself, because `check_header` does not read the write-ahead log.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def probe(connection: apsw.Connection, path: Path) -> None:
+    """A cheap look into each table, enough to notice a damaged schema or missing table.
+
+    Raises:
+        CorruptIndex: something is missing or damaged.
+    """
+    try:
+        for table in (*_DERIVED, "meta", "pending", "tombstones"):
+            connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608 - our own names
+        for table in _LARGE:
+            connection.execute(f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1").fetchall()  # noqa: S608
+        connection.execute("SELECT rowid FROM words WHERE words MATCH '\"probe\"' LIMIT 1").fetchall()
+    except apsw.SQLError as error:
+        raise CorruptIndex(
+            f"the index {str(path)!r} is damaged: {error}",
+            hint="Rebuild it from the memory files with `alg memory reindex`.",
+            path=str(path),
+        ) from error
+
+
+def clear_derived(connection: apsw.Connection) -> None:
+    """Empty what can be rebuilt from the files; inside the caller's transaction."""
+    for table in _DERIVED:
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+    connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
+
+
+def create_bits(connection: apsw.Connection, dimensions: int) -> None:
+    """(Re)create the candidate table of sign bits; inside the caller's transaction."""
+    connection.execute("DROP TABLE IF EXISTS bits")
+    connection.execute(f"CREATE VIRTUAL TABLE bits USING vec0(bits bit[{-(-dimensions // 8) * 8}])")
