@@ -1,0 +1,173 @@
+"""A person's machine in a folder: an empty HOME, the real client programs, and no network but loopback."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from fake_models import FakeModels
+
+PROJECT = Path(__file__).resolve().parents[2]
+NODE = PROJECT / ".node"
+ALG = Path(sys.executable).parent / "alg"
+INSTALL = "run scripts/install_clients.py with the project's Python"
+
+
+@pytest.fixture(scope="session")
+def fake_models_module() -> Any:
+    """The helper beside this file; under `--import-mode=importlib` no folder of tests is on `sys.path`."""
+    name = "fake_models"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(fake_models_module: Any) -> Iterator[FakeModels]:
+    """The scripted models, listening."""
+    with fake_models_module.FakeModels() as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody's machine: where they live, what they work on, and how they start programs.
+
+    Args:
+        home: HOME, empty at first.
+        work: the folder they are in.
+        env: the whole environment of what they start.
+    """
+
+    home: Path
+    work: Path
+    env: dict[str, str]
+
+    def run(self, *command: str | Path, seconds: float = 60, **env: str) -> str:
+        """Run a program to its end with stdin closed; returns stdout, fails on any exit code but 0."""
+        shown = " ".join(str(part) for part in command)
+        with subprocess.Popen(
+            [str(part) for part in command],
+            cwd=self.work,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                out, err = process.communicate()
+                pytest.fail(f"{shown}: no end after {seconds} s\nstdout: {out}\nstderr: {err}")
+        if process.returncode != 0:
+            pytest.fail(f"{shown}: exit code {process.returncode}\nstdout: {out}\nstderr: {err}")
+        return out
+
+    def shell(self, line: str) -> str:
+        """Paste a line into a shell; returns stdout."""
+        return self.run("/bin/sh", "-c", line)
+
+    def alg(self, *arguments: str) -> dict[str, Any]:
+        """Run `alg ARGUMENTS --json`; returns what it printed."""
+        return json.loads(self.run(ALG, *arguments, "--json"))
+
+    def processes(self) -> dict[int, str]:
+        """Living processes with this HOME, pid -> command line. Linux only."""
+        mark = f"HOME={self.home}".encode()
+        found: dict[int, str] = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has ended, or is not ours to look at
+        return found
+
+    def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 20) -> None:
+        """Poll until `condition()` holds; fails, naming `what`, after `seconds`."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"still waiting for {what} after {seconds} s; processes: {self.processes()}")
+            time.sleep(0.05)
+
+
+def refuse(reason: str) -> NoReturn:
+    """Skip, or fail where the clients must be there."""
+    if os.environ.get("ALG_REQUIRE_CLIENTS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The folder of the installed client programs."""
+    folder = NODE / "node_modules" / ".bin"
+    missing = [name for name in ("claude", "codex") if not (folder / name).exists()]
+    if missing:
+        refuse(f"not installed: {', '.join(missing)}; {INSTALL}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def person(programs: Path) -> Iterator[Person]:
+    """An empty machine; its hub is stopped and its files are removed afterwards."""
+    # Not tmp_path: a hub's socket must fit in some 100 bytes, and clients keep files that pytest would collect.
+    root = Path(tempfile.mkdtemp(prefix="alg-clients-"))
+    home, work = root / "home", root / "work"
+    home.mkdir()
+    work.mkdir()
+    with socket.socket() as nobody:
+        # A bound port that does not listen refuses every connection: whoever needs more than loopback fails.
+        nobody.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        path = [NODE / "bin", programs, ALG.parent, os.environ.get("PATH", os.defpath)]
+        env = {
+            "HOME": str(home),
+            "PATH": os.pathsep.join(str(part) for part in path),
+            "TMPDIR": str(root),
+            "LANG": "C.UTF-8",
+            "CLAUDE_CONFIG_DIR": str(home / ".claude"),
+            "CODEX_HOME": str(home / ".codex"),
+            "HTTP_PROXY": proxy,
+            "HTTPS_PROXY": proxy,
+            "ALL_PROXY": proxy,
+            "NO_PROXY": "127.0.0.1,localhost",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_ERROR_REPORTING": "1",
+            "DISABLE_TELEMETRY": "1",
+        }
+        (home / ".codex").mkdir()
+        someone = Person(home, work, env)
+        try:
+            yield someone
+        finally:
+            if (home / ".adaptive-llm-gateway").exists():
+                subprocess.run([ALG, "hub", "stop"], env=env, capture_output=True, timeout=30, check=False)
+            for pid in someone.processes():
+                os.kill(pid, signal.SIGKILL)  # only what a failing test left: the others see to their own end
+            shutil.rmtree(root, ignore_errors=True)

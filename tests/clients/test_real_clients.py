@@ -1,0 +1,149 @@
+"""The main job, with the programs people use: what Claude Code writes, Codex finds a moment later.
+
+Both are the real command-line programs; only the models behind them are scripted (`fake_models.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Person
+    from fake_models import FakeModels, Turn
+
+MEMORY = {
+    "type": "decision",
+    "title": "Quokka release train",
+    "body": "We ship the quokka build every second Tuesday, from the branch `train/quokka`.",
+    "reason": "asked to keep the release rhythm",
+}
+ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
+
+
+def registration_lines(person: Person) -> dict[str, str]:
+    """Client -> the line that the product prints for registering it."""
+    return {
+        "claude-code": "claude mcp add --scope user alg -- alg serve",
+        "codex": "codex mcp add alg -- alg serve",
+    }
+
+
+@pytest.fixture(scope="module")
+def registered(person: Person) -> Person:
+    """Both clients have been given the server, by the very lines the product prints."""
+    lines = registration_lines(person)
+    for client in ("claude-code", "codex"):
+        person.shell(lines[client])
+    return person
+
+
+@pytest.fixture(scope="module")
+def claude_turn(registered: Person, models: FakeModels, fake_models_module: Any) -> Turn:
+    """Claude Code, asked to remember something, wrote it."""
+    turn = fake_models_module.Turn("alg", "memory_write", MEMORY, "I have written it down.")
+    models.turn = turn
+    said = registered.run(
+        *("claude", "-p", "Remember how we release.", "--allowedTools", "mcp__alg", "--output-format", "json"),
+        ANTHROPIC_BASE_URL=models.url,
+        ANTHROPIC_API_KEY="not-a-key",
+    )
+    answer = json.loads(said)
+    assert (answer["is_error"], answer["result"]) == (False, turn.closing), said
+    assert answer["permission_denials"] == []
+    return turn
+
+
+@pytest.fixture(scope="module")
+def hub_pid_after_claude(registered: Person, claude_turn: Turn) -> int:
+    """The hub that Claude Code's server started."""
+    return registered.alg("hub", "status")["pid"]
+
+
+@pytest.fixture(scope="module")
+def codex_turn(registered: Person, hub_pid_after_claude: int, models: FakeModels, fake_models_module: Any) -> Turn:
+    """Codex, asked about it afterwards, searched."""
+    turn = fake_models_module.Turn("alg", "memory_search", {"query": "when do we ship quokka"}, "I have found it.")
+    models.turn = turn
+    settings = {
+        "model": "scripted",
+        "model_provider": "loopback",
+        "model_providers.loopback.name": "loopback",
+        "model_providers.loopback.base_url": f"{models.url}/v1",
+        "model_providers.loopback.wire_api": "responses",
+        "model_providers.loopback.env_key": "LOOPBACK_KEY",
+        "model_providers.loopback.supports_websockets": False,
+        "analytics.enabled": False,
+        "check_for_update_on_startup": False,
+        "mcp_servers.alg.required": True,  # wait for the server rather than go on without it after a second
+        "mcp_servers.alg.default_tools_approval_mode": "approve",
+    }
+    options = [part for key, value in settings.items() for part in ("-c", f"{key}={json.dumps(value)}")]
+    said = registered.run(
+        *("codex", "exec", "--skip-git-repo-check", "--json", *options, "When do we ship?"),
+        LOOPBACK_KEY="not-a-key",
+    )
+    assert turn.closing in said
+    return turn
+
+
+def test_claude_code_reports_the_registered_server_as_connected(registered: Person) -> None:
+    listed = registered.run("claude", "mcp", "list")
+    assert re.search(r"^alg: .*\bserve\b.* Connected$", listed, re.MULTILINE), listed
+
+
+def test_codex_lists_the_registered_server_as_enabled(registered: Person) -> None:
+    listed = json.loads(registered.run("codex", "mcp", "list", "--json"))
+    assert [(server["name"], server["enabled"]) for server in listed] == [("alg", True)]
+    assert listed[0]["transport"]["args"][-1] == "serve"
+
+
+def test_claude_code_writes_a_memory_and_is_told_its_id(claude_turn: Turn) -> None:
+    assert "mcp__alg__memory_write" in claude_turn.offered
+    assert len(claude_turn.results) == 1
+    assert ULID.search(claude_turn.results[0]), claude_turn.results[0]
+
+
+def test_codex_finds_what_claude_code_wrote(claude_turn: Turn, codex_turn: Turn) -> None:
+    written = ULID.search(claude_turn.results[0])
+    assert written is not None
+    assert len(codex_turn.results) == 1
+    found = codex_turn.results[0]
+    assert written[0] in found
+    assert MEMORY["title"] in found
+    assert "every second Tuesday" in found
+
+
+def test_codex_is_offered_every_tool_that_claude_code_can_load(codex_turn: Turn) -> None:
+    assert {"mcp__alg__memory_search", "mcp__alg__memory_write"} <= codex_turn.offered
+
+
+def test_both_clients_share_one_hub(registered: Person, hub_pid_after_claude: int, codex_turn: Turn) -> None:
+    assert codex_turn.results
+    assert registered.alg("hub", "status")["pid"] == hub_pid_after_claude
+
+
+def test_git_log_names_claude_code_as_the_author_and_gives_the_reason(registered: Person, claude_turn: Turn) -> None:
+    written = ULID.search(claude_turn.results[0])
+    assert written is not None
+    repo = registered.home / ".adaptive-llm-gateway" / "memory"
+    log = ""
+
+    def committed() -> bool:  # grouped commits come a moment after the answer
+        nonlocal log
+        log = registered.run("git", "-C", repo, "log", "--format=%an <%ae>%n%B", "--stat=400")
+        return written[0] in log or written[0][-8:].lower() in log.lower()
+
+    registered.wait_until(committed, "the commit of the written memory")
+    assert "claude-code" in log
+    assert MEMORY["reason"] in log
+
+
+def test_when_the_clients_have_ended_only_the_hub_lives_on(
+    registered: Person, hub_pid_after_claude: int, codex_turn: Turn
+) -> None:
+    assert codex_turn.results
+    registered.wait_until(lambda: set(registered.processes()) <= {hub_pid_after_claude}, "the clients' servers to end")
