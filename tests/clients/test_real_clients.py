@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -147,3 +148,11 @@ def test_when_the_clients_have_ended_only_the_hub_lives_on(
 ) -> None:
     assert codex_turn.results
     registered.wait_until(lambda: set(registered.processes()) <= {hub_pid_after_claude}, "the clients' servers to end")
+
+
+def test_the_lock_file_pins_versions_by_hash_and_names_no_registry() -> None:
+    text = Path(__file__).with_name("node").joinpath("package-lock.json").read_text(encoding="utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    assert {"node_modules/@anthropic-ai/claude-code", "node_modules/@openai/codex"} <= set(packages)
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+    assert "://" not in text
