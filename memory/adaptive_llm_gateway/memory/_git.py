@@ -1,0 +1,306 @@
+"""Running the git program: argument lists, a hardened environment, bounded time and output, masked messages.
+
+Used for what git does better than a library: the network, `log --follow`, the index, `gc`, configuration. Nothing in
+a repository may make it run a program: hooks, file-system monitors, pagers and signing are off, helper transports
+(`ext::`) are refused, and nobody is asked for a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from adaptive_llm_gateway.core import StorageError
+
+DEFAULT_TIMEOUT = 30.0
+OUTPUT_LIMIT = 64 * 1024 * 1024
+STDERR_LIMIT = 64 * 1024
+
+# A repository's own configuration is its user's, yet what it names must not run because the hub looked at it.
+_OVERRIDES = (
+    "protocol.ext.allow=never",
+    "core.fsmonitor=false",
+    f"core.hooksPath={os.devnull}",
+    "core.pager=cat",
+    "core.quotePath=false",
+    "core.askPass=",
+    "credential.interactive=never",
+    "log.showSignature=false",
+    "commit.gpgSign=false",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "push.recurseSubmodules=no",
+    "push.followTags=false",
+    "push.gpgSign=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+)
+
+# Of the caller's GIT_* variables only these reach git: GIT_DIR and its kind would point it elsewhere (a hub started
+# from a hook has them), GIT_TRACE and its kind would print what must not be printed.
+_KEPT = frozenset(
+    {
+        "GIT_SSH",
+        "GIT_SSH_COMMAND",
+        "GIT_SSH_VARIANT",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_COUNT",
+        "GIT_EXEC_PATH",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+        "GIT_SSL_CERT",
+        "GIT_SSL_KEY",
+        "GIT_SSL_NO_VERIFY",
+        "GIT_PROXY_COMMAND",
+        "GIT_COMMITTER_NAME",
+        "GIT_COMMITTER_EMAIL",
+    }
+)
+_KEPT_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s'\"]+)@")
+_HEADER = re.compile(r"(?i)(authorization:\s*\w+\s+)\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class GitResult:
+    """What a git process left: exit status, standard output, and standard error as text with credentials masked."""
+
+    status: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as text; bytes that are not UTF-8 are kept as surrogates."""
+        return self.stdout.decode("utf-8", "surrogateescape")
+
+
+class GitFailed(StorageError):
+    """git ended with an error; `details` has `status`, `git` (its words, masked) and `operation` (its subcommand)."""
+
+    code = "git_failed"
+
+
+class GitTimeout(StorageError):
+    """git did not end in time and was killed with everything it had started."""
+
+    code = "git_timeout"
+
+
+class GitMissing(StorageError):
+    """The git program is not installed, or not on PATH."""
+
+    code = "git_missing"
+
+
+def mask_credentials(text: str) -> str:
+    """`text` with passwords and tokens in URLs and authorization headers replaced by `***`.
+
+    A user name alone is masked too in http(s) URLs, where it may be a token; `ssh://git@host` stays readable.
+    """
+
+    def masked(match: re.Match[str]) -> str:
+        scheme, user = match["scheme"], match["user"]
+        if ":" not in user and not scheme.lower().startswith(("http", "ftp")):
+            return match[0]
+        return f"{scheme}***@"
+
+    return _HEADER.sub(r"\1***", _USERINFO.sub(masked, text))
+
+
+def git_environment(base: Mapping[str, str] | None = None, *, reading: bool = False) -> dict[str, str]:
+    """The environment for git, from `base` (default: this process's): nothing prompts, speaks a local language or
+    points git at another repository. With `reading` git takes no lock just to refresh what it knows.
+    """
+    source = os.environ if base is None else base
+    environment = {
+        name: value
+        for name, value in source.items()
+        if not name.startswith("GIT_") or name in _KEPT or name.startswith(_KEPT_PREFIXES)
+    }
+    environment |= {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS_REQUIRE": "never",
+        "GCM_INTERACTIVE": "never",
+        "GIT_PAGER": "cat",
+        "GIT_EDITOR": "false",
+        "LC_ALL": "C",
+        "LANGUAGE": "C",
+    }
+    environment.pop("SSH_ASKPASS", None)
+    if reading:
+        environment["GIT_OPTIONAL_LOCKS"] = "0"
+    return environment
+
+
+def run_git(
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    stdin: bytes = b"",
+    timeout: float = DEFAULT_TIMEOUT,
+    check: bool = True,
+    reading: bool = False,
+    overrides: Sequence[str] = (),
+    plain: bool = False,
+    output_limit: int = OUTPUT_LIMIT,
+) -> GitResult:
+    """Run `git <arguments>` in `cwd` and wait for it.
+
+    Args:
+        arguments: subcommand and its arguments; data from outside goes behind `--` or `--end-of-options`.
+        timeout: seconds; then git and all it started are killed.
+        check: raise when git ends with an error.
+        reading: take no optional locks.
+        overrides: further `key=value` settings.
+        plain: without this module's own settings, to read the user's configuration as it is.
+        output_limit: bytes of standard output; more is an error.
+
+    Raises:
+        GitFailed, GitTimeout, GitMissing: all of them `StorageError`.
+    """
+    settings: list[str] = []
+    if not plain:
+        for setting in (*_OVERRIDES, *overrides):
+            settings += ["-c", setting]
+    command = ["git", *settings, *arguments]
+    operation = arguments[0]
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=git_environment(reading=reading),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a group of its own to kill, and no terminal for ssh to ask on
+        )
+    except FileNotFoundError as error:
+        if not cwd.is_dir():
+            raise StorageError(f"the folder {str(cwd)!r} is gone", path=str(cwd)) from error
+        raise GitMissing(
+            "the git program was not found", hint="Install git 2.30 or newer and put it on PATH."
+        ) from error
+    except OSError as error:
+        raise StorageError(f"git could not be started: {error.strerror}") from error
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise StorageError("git was started without its pipes")
+    out, err = _Drain(process.stdout, output_limit), _Drain(process.stderr, STDERR_LIMIT, tail=True)
+    feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    for thread in (out, err, feeder):
+        thread.start()
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(process)
+        _finish(process, out, err, feeder)
+        raise GitTimeout(
+            f"git {operation} did not end within {timeout:g} seconds and was stopped",
+            hint="Check the network and the remote, or allow more time.",
+            operation=operation,
+            git=err.text(),
+        ) from error
+    except BaseException:
+        _kill_group(process)
+        _finish(process, out, err, feeder)
+        raise
+    if not _finish(process, out, err, feeder, grace=2.0):
+        _kill_group(process)  # a child of git still holds the pipes
+        _finish(process, out, err, feeder)
+    if out.overflowed:
+        raise GitFailed(
+            f"git {operation} wrote more than {output_limit} bytes",
+            operation=operation,
+            status=status,
+            git=err.text(),
+        )
+    words = err.text()
+    if check and status != 0:
+        raise GitFailed(
+            f"git {operation} failed: {words or f'exit status {status}'}",
+            operation=operation,
+            status=status,
+            git=words,
+        )
+    return GitResult(status, out.data(), words)
+
+
+class _Drain(threading.Thread):
+    """Reads a pipe to its end, keeps at most `limit` bytes (the first ones, or with `tail` the last)."""
+
+    def __init__(self, pipe: IO[bytes], limit: int, *, tail: bool = False) -> None:
+        super().__init__(daemon=True)
+        self._pipe, self._limit, self._tail = pipe, limit, tail
+        self._chunks: list[bytes] = []
+        self._kept = 0
+        self.overflowed = False
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while chunk := self._pipe.read1(1 << 16):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - BufferedReader
+                self._keep(bytes(chunk))  # pyright: ignore[reportUnknownArgumentType]
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._kept + len(chunk) <= self._limit:
+            self._chunks.append(chunk)
+            self._kept += len(chunk)
+            return
+        self.overflowed = True
+        if self._tail:
+            joined = (b"".join(self._chunks) + chunk)[-self._limit :]
+            self._chunks, self._kept = [joined], len(joined)
+
+    def data(self) -> bytes:
+        return b"".join(self._chunks)
+
+    def text(self) -> str:
+        return mask_credentials(self.data().decode("utf-8", "replace")).strip()
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        pipe.write(data)
+    with contextlib.suppress(OSError, ValueError):
+        pipe.close()
+
+
+def _finish(
+    process: subprocess.Popen[bytes],
+    out: _Drain,
+    err: _Drain,
+    feeder: threading.Thread,
+    *,
+    grace: float = 5.0,
+) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace)
+    for thread in (out, err, feeder):
+        thread.join(grace)
+    if any(thread.is_alive() for thread in (out, err, feeder)):
+        return False
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    return True
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False, timeout=10)
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
