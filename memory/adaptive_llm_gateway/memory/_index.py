@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,24 +20,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from adaptive_llm_gateway.core import InvalidInput, StorageError
 from adaptive_llm_gateway.memory import _index_schema as schema
-from adaptive_llm_gateway.memory._chunks import Chunk, embedding_text, split
+from adaptive_llm_gateway.memory._chunks import embedding_text
 from adaptive_llm_gateway.memory._index_rows import (
-    INSERT_MEMORY,
     RECORD_COLUMNS,
-    UPDATE_MEMORY,
     PendingChange,
     Tombstone,
     conditions,
-    dump_author,
     load_author,
     microseconds,
     moment_of,
+    pending_of,
     record_of,
-    record_values,
+    tombstone_of,
 )
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
 from adaptive_llm_gateway.memory._index_search import SearchAnswer, search
-from adaptive_llm_gateway.memory._query import indexed_text
+from adaptive_llm_gateway.memory._index_write import put_pending, put_tombstone, put_vector, remove, upsert
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import VectorCache, quantise, sign_bits
 
@@ -124,10 +122,13 @@ class Index:
         *,
         pending: Sequence[PendingChange] = (),
         tombstones: Sequence[Tombstone] = (),
-    ) -> None:
+    ) -> list[int]:
         """Put memories in and take ids out, all in one transaction; unknown ids are ignored.
 
         An upsert replaces the memory of the same id, and whichever held its path; it also removes the id's tombstone.
+
+        Returns:
+            The `seq` of each of `pending`.
 
         Args:
             pending: entries for the journal of uncommitted changes.
@@ -138,127 +139,17 @@ class Index:
             StorageError: nothing was changed.
         """
         gone: list[int] = []
+        vectors = self._dimensions > 0
         with self._write() as connection:
             for id_ in deletes:
-                self._delete(connection, "id = ?", (id_,), gone)
+                gone += remove(connection, "id = ?", (id_,), vectors=vectors)
             for record in upserts:
-                self._upsert(connection, record, gone)
-            if pending:
-                connection.executemany(
-                    "INSERT INTO pending (path, memory_id, operation, title, author, reason) VALUES (?, ?, ?, ?, ?, ?)",
-                    [
-                        (row.path, row.memory_id, row.operation, row.title, dump_author(row.author), row.reason)
-                        for row in pending
-                    ],
-                )
+                gone += upsert(connection, record, vectors=vectors)
+            seqs = put_pending(connection, pending)
             for stone in tombstones:
-                connection.execute(
-                    "INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        stone.id,
-                        stone.path,
-                        stone.version,
-                        stone.type,
-                        stone.title,
-                        microseconds(stone.deleted),
-                        dump_author(stone.author),
-                        stone.reason,
-                    ),
-                )
+                put_tombstone(connection, stone)
         self._forget(gone)
-
-    def _upsert(self, connection: apsw.Connection, record: Record, gone: list[int]) -> None:
-        self._delete(connection, "path = ? AND id <> ?", (record.path, record.id), gone)
-        chunks = split(record.body)
-        values = record_values(record, len(chunks))
-        row = connection.execute("SELECT m.rowid, m.tags FROM memories m WHERE m.id = ?", (record.id,)).fetchone()
-        kept: dict[bytes, list[int]] = {}
-        if row is None:
-            connection.execute(INSERT_MEMORY, values)
-            memory = connection.last_insert_rowid()
-            connection.execute("INSERT INTO bodies VALUES (?, ?)", (memory, record.body))
-        else:
-            memory = row[0]
-            connection.execute(UPDATE_MEMORY, (*values, memory))
-            connection.execute("UPDATE bodies SET body = ? WHERE memory = ?", (record.body, memory))
-            for tag in json.loads(row[1]):
-                connection.execute("DELETE FROM memory_tags WHERE tag = ? AND memory = ?", (tag, memory))
-            for chunk, digest in connection.execute(
-                "SELECT id, digest FROM chunks WHERE memory = ? ORDER BY ordinal DESC", (memory,)
-            ):
-                kept.setdefault(digest, []).append(chunk)
-        connection.execute("DELETE FROM tombstones WHERE id = ?", (record.id,))
-        for tag in record.tags:
-            connection.execute("INSERT OR IGNORE INTO memory_tags VALUES (?, ?)", (tag, memory))
-        self._put_chunks(connection, memory, record, chunks, kept)
-        stale = [chunk for same in kept.values() for chunk in same]
-        self._drop_chunks(connection, stale)
-        gone += stale
-
-    @staticmethod
-    def _put_chunks(
-        connection: apsw.Connection,
-        memory: int,
-        record: Record,
-        chunks: list[Chunk],
-        kept: dict[bytes, list[int]],
-    ) -> None:
-        """Insert the chunks that are new; those whose text and head stayed keep their row, words and vector."""
-        title, title_grams = indexed_text(record.title)
-        about = " ".join(
-            filter(None, [record.type, record.project, record.author.client, record.author.agent, *record.tags])
-        )
-        meta, meta_grams = indexed_text(about)
-        head = hashlib.blake2b(digest_size=12)
-        head.update(f"{_day(record)}\0{about}\0{record.title}\0".encode("utf-8", "surrogatepass"))
-        for ordinal, chunk in enumerate(chunks):
-            text = record.body[chunk.start : chunk.end]
-            digest = head.copy()
-            digest.update(f"{chunk.heading}\0{text}".encode("utf-8", "surrogatepass"))
-            mark = digest.digest()
-            place = (ordinal, chunk.start, chunk.end, chunk.first_line, chunk.last_line)
-            if same := kept.get(mark):
-                connection.execute(
-                    "UPDATE chunks SET ordinal = ?, start = ?, stop = ?, first_line = ?, last_line = ? WHERE id = ?",
-                    (*place, same.pop()),
-                )
-                continue
-            connection.execute(
-                "INSERT INTO chunks (memory, ordinal, start, stop, first_line, last_line, heading, digest) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (memory, *place, chunk.heading, mark),
-            )
-            if chunk.heading and chunk.heading not in text:
-                text = f"{chunk.heading}\n{text}"
-            words, grams = indexed_text(text)
-            if title_grams or meta_grams:
-                grams = f"{title_grams} {meta_grams} {grams}"
-            connection.execute(
-                "INSERT INTO words (rowid, title, body, meta, grams) VALUES (?, ?, ?, ?, ?)",
-                (connection.last_insert_rowid(), title, words, meta, grams),
-            )
-
-    def _delete(self, connection: apsw.Connection, where: str, values: tuple[str, ...], gone: list[int]) -> None:
-        for memory, tags in connection.execute(
-            f"SELECT rowid, tags FROM memories WHERE {where}",  # noqa: S608 - our own condition
-            values,
-        ).fetchall():
-            chunks = [row[0] for row in connection.execute("SELECT id FROM chunks WHERE memory = ?", (memory,))]
-            self._drop_chunks(connection, chunks)
-            gone += chunks
-            for tag in json.loads(tags):
-                connection.execute("DELETE FROM memory_tags WHERE tag = ? AND memory = ?", (tag, memory))
-            connection.execute("DELETE FROM bodies WHERE memory = ?", (memory,))
-            connection.execute("DELETE FROM memories WHERE rowid = ?", (memory,))
-
-    def _drop_chunks(self, connection: apsw.Connection, chunks: list[int]) -> None:
-        for chunk in chunks:
-            connection.execute("DELETE FROM words WHERE rowid = ?", (chunk,))
-            connection.execute("DELETE FROM chunks WHERE id = ?", (chunk,))
-            if self._dimensions:
-                connection.execute("DELETE FROM vectors WHERE chunk = ?", (chunk,))
-                if connection.changes():
-                    connection.execute("DELETE FROM bits WHERE rowid = ?", (chunk,))
+        return seqs
 
     def reset(self) -> None:
         """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
@@ -270,7 +161,7 @@ class Index:
 
     # --- Read -----------------------------------------------------------------------------------------
 
-    def get(self, id: str) -> Record | None:  # noqa: A002 - the field's name
+    def get(self, id: str) -> Record | None:
         """The memory of an id."""
         return self._one("m.id = ?", id)
 
@@ -284,19 +175,20 @@ class Index:
         if not wanted:
             return []
         with self._read() as connection:
-            rows = connection.execute("SELECT id FROM memories WHERE id = ?", (wanted,)).fetchall()
+            rows = fetch_all(connection, "SELECT id FROM memories WHERE id = ?", (wanted,))
             if not rows:
-                rows = connection.execute(
+                rows = fetch_all(
+                    connection,
                     "SELECT id FROM memories WHERE substr(upper(id), 1, length(?1)) = ?1 "
                     "OR substr(upper(id), -length(?1)) = ?1 ORDER BY id LIMIT ?2",
                     (wanted, limit),
-                ).fetchall()
+                )
         return [row[0] for row in rows]
 
     def files(self) -> dict[str, tuple[int, int, str, str]]:
         """Path to (mtime_ns, size, version, id) of every memory."""
         with self._read() as connection:
-            rows = connection.execute("SELECT path, mtime_ns, size, version, id FROM memories").fetchall()
+            rows = fetch_all(connection, "SELECT path, mtime_ns, size, version, id FROM memories")
         return {row[0]: row[1:] for row in rows}
 
     def list(
@@ -317,21 +209,23 @@ class Index:
         where, values = conditions(filters or Filters())
         column, comparison, direction = _ORDERS[order]
         with self._read() as connection:
-            total = connection.execute(
+            total = fetch_value(
+                connection,
                 f"SELECT count(*) FROM memories m {'WHERE ' + where if where else ''}",  # noqa: S608
                 values,
-            ).fetchone()[0]
+            )
             parts, bounds = ([where] if where else []), list(values)
             if cursor is not None:
                 last, row = _decode_cursor(cursor, order)
                 parts.append(f"({column}, m.rowid) {comparison} (?, ?)")
                 bounds += [last, row]
-            rows = connection.execute(
+            rows = fetch_all(
+                connection,
                 f"SELECT m.rowid, {RECORD_COLUMNS} FROM memories m CROSS JOIN bodies b ON b.memory = m.rowid "  # noqa: S608
                 f"{'WHERE ' + ' AND '.join(parts) if parts else ''} "
                 f"ORDER BY {column} {direction}, m.rowid {direction} LIMIT ?",
                 (*bounds, limit + 1),
-            ).fetchall()
+            )
         records = tuple(record_of(row[1:]) for row in rows[:limit])
         following = None
         if len(rows) > limit and records:
@@ -362,7 +256,7 @@ class Index:
         with self._read() as connection:
             cache = None
             if wanted is not None:
-                cache = self._loaded(connection)
+                cache = self._loaded()
                 if (len(cache) if cache is not None else self._vector_count(connection)) == 0:
                     wanted = None
             return search(
@@ -372,13 +266,13 @@ class Index:
     def statistics(self) -> dict[str, Any]:
         """Counts: `memories`, `types` (each type's), `chunks`, `vectors`, `pending`, `tombstones`, `bytes`."""
         with self._read() as connection:
-            types = dict(connection.execute("SELECT type, count(*) FROM memories GROUP BY type ORDER BY type"))
+            types = fetch_pairs(connection, "SELECT type, count(*) FROM memories GROUP BY type ORDER BY type")
             counts = {
-                table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+                table: fetch_value(connection, f"SELECT count(*) FROM {table}")  # noqa: S608
                 for table in ("chunks", "vectors", "pending", "tombstones")
             }
-            pages = connection.execute("PRAGMA page_count").fetchone()[0]
-            size = connection.execute("PRAGMA page_size").fetchone()[0]
+            pages = fetch_value(connection, "PRAGMA page_count")
+            size = fetch_value(connection, "PRAGMA page_size")
         cache = self._cache
         return {
             "memories": sum(types.values()),
@@ -390,18 +284,19 @@ class Index:
 
     # --- Vectors --------------------------------------------------------------------------------------
 
-    def set_embedder(self, id: str, dimensions: int) -> bool:  # noqa: A002 - the embedder's word
+    def set_embedder(self, id: str, dimensions: int) -> bool:
         """Name the model whose vectors are kept. Another one drops all vectors; True when that happened."""
         if dimensions < 1:
             raise InvalidInput(f"an embedder cannot have {dimensions!r} dimensions")
         with self._write() as connection:
-            known = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('embedder', 'dimensions')"))
+            known = fetch_pairs(connection, "SELECT key, value FROM meta WHERE key IN ('embedder', 'dimensions')")
             if known.get("embedder") == id and known.get("dimensions") == str(dimensions):
                 return False
-            connection.execute("DELETE FROM vectors")
-            connection.execute("UPDATE chunks SET embedded = 0 WHERE embedded = 1")
+            run(connection, "DELETE FROM vectors")
+            run(connection, "UPDATE chunks SET embedded = 0 WHERE embedded = 1")
             schema.create_bits(connection, dimensions)
-            connection.executemany(
+            run_many(
+                connection,
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 [("embedder", id), ("dimensions", str(dimensions))],
             )
@@ -412,19 +307,21 @@ class Index:
     def backlog(self, limit: int) -> list[tuple[int, str]]:
         """Chunks without a vector, newest first: (chunk id, text to embed)."""
         with self._read() as connection:
-            chunks = connection.execute(
+            chunks = fetch_all(
+                connection,
                 "SELECT id, memory, start, stop, heading FROM chunks WHERE embedded = 0 ORDER BY id DESC LIMIT ?",
                 (limit,),
-            ).fetchall()
+            )
             heads: dict[int, tuple[Any, ...]] = {}
             found: list[tuple[int, str]] = []
             for chunk, memory, start, stop, heading in chunks:
                 if memory not in heads:
-                    heads[memory] = connection.execute(
+                    heads[memory] = fetch_all(
+                        connection,
                         "SELECT b.body, m.created, m.type, m.title, m.author, m.project FROM memories m "
                         "JOIN bodies b ON b.memory = m.rowid WHERE m.rowid = ?",
                         (memory,),
-                    ).fetchone()
+                    )[0]
                 body, created, type_, title, author, project = heads[memory]
                 text = embedding_text(
                     body[start:stop],
@@ -460,21 +357,10 @@ class Index:
         memories: list[int] = []
         with self._write() as connection:
             for place, (chunk, _) in enumerate(vectors):
-                row = connection.execute("SELECT memory, embedded FROM chunks WHERE id = ?", (chunk,)).fetchone()
-                if row is None:
-                    continue
-                connection.execute(
-                    "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (chunk, row[0], codes[place].tobytes())
-                )
-                if row[1]:
-                    connection.execute("DELETE FROM bits WHERE rowid = ?", (chunk,))
-                else:
-                    connection.execute("UPDATE chunks SET embedded = 1 WHERE id = ?", (chunk,))
-                connection.execute(
-                    "INSERT INTO bits (rowid, bits) VALUES (?, vec_bit(?))", (chunk, bits[place].tobytes())
-                )
-                kept.append(place)
-                memories.append(row[0])
+                memory = put_vector(connection, chunk, codes[place], bits[place])
+                if memory is not None:
+                    kept.append(place)
+                    memories.append(memory)
             with self._cache_lock:
                 if self._cache is not None:
                     self._cache.add([vectors[place][0] for place in kept], memories, codes[kept])
@@ -485,8 +371,8 @@ class Index:
     def vector_progress(self) -> tuple[int, int]:
         """(chunks with a vector, all chunks)."""
         with self._read() as connection:
-            total = connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
-            missing = connection.execute("SELECT count(*) FROM chunks WHERE embedded = 0").fetchone()[0]
+            total = fetch_value(connection, "SELECT count(*) FROM chunks")
+            missing = fetch_value(connection, "SELECT count(*) FROM chunks WHERE embedded = 0")
         return total - missing, total
 
     # --- Journal, tombstones, state ---------------------------------------------------------------------
@@ -494,68 +380,69 @@ class Index:
     def pending(self) -> list[PendingChange]:
         """Changes not yet committed, oldest first."""
         with self._read() as connection:
-            rows = connection.execute(
-                "SELECT path, memory_id, operation, title, author, reason, seq FROM pending ORDER BY seq"
-            ).fetchall()
-        return [PendingChange(*row[:4], load_author(row[4]), row[5], row[6]) for row in rows]
+            rows = fetch_all(
+                connection, "SELECT path, memory_id, operation, title, author, reason, seq FROM pending ORDER BY seq"
+            )
+        return [pending_of(row) for row in rows]
 
     def clear_pending(self, seqs: Sequence[int]) -> None:
         """Take entries out of the journal, by `seq`."""
         with self._write() as connection:
-            connection.executemany("DELETE FROM pending WHERE seq = ?", [(seq,) for seq in seqs])
+            run_many(connection, "DELETE FROM pending WHERE seq = ?", [(seq,) for seq in seqs])
 
-    def tombstone(self, id: str) -> Tombstone | None:  # noqa: A002 - the field's name
+    def tombstone(self, id: str) -> Tombstone | None:
         """What is known of a deleted memory."""
         with self._read() as connection:
-            row = connection.execute("SELECT * FROM tombstones WHERE id = ?", (id,)).fetchone()
-        return _tombstone(row) if row else None
+            row = fetch_one(connection, "SELECT * FROM tombstones WHERE id = ?", (id,))
+        return tombstone_of(row) if row else None
 
     def tombstones(self, *, limit: int = 50) -> list[Tombstone]:
         """Deleted memories, the latest first."""
         with self._read() as connection:
-            rows = connection.execute("SELECT * FROM tombstones ORDER BY deleted DESC LIMIT ?", (limit,)).fetchall()
-        return [_tombstone(row) for row in rows]
+            rows = fetch_all(connection, "SELECT * FROM tombstones ORDER BY deleted DESC LIMIT ?", (limit,))
+        return [tombstone_of(row) for row in rows]
 
     def meta_get(self, key: str) -> str | None:
         """A small piece of state."""
         with self._read() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            row = fetch_one(connection, "SELECT value FROM meta WHERE key = ?", (key,))
         return row[0] if row else None
 
     def meta_set(self, key: str, value: str | None) -> None:
         """Keep a small piece of state; `None` removes it."""
         with self._write() as connection:
             if value is None:
-                connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+                run(connection, "DELETE FROM meta WHERE key = ?", (key,))
             else:
-                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+                run(connection, "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     # --- Within -----------------------------------------------------------------------------------------
 
     def _one(self, where: str, value: str) -> Record | None:
         with self._read() as connection:
-            row = connection.execute(
+            row = fetch_one(
+                connection,
                 f"SELECT {RECORD_COLUMNS} FROM memories m JOIN bodies b ON b.memory = m.rowid WHERE {where}",  # noqa: S608
                 (value,),
-            ).fetchone()
+            )
         return record_of(row) if row else None
 
     @contextlib.contextmanager
-    def _write(self) -> Iterator[apsw.Connection]:
+    def _write(self) -> Generator[apsw.Connection]:
         with self._write_lock, translated(self.path):
             if self._closed:
                 raise StorageError(f"the index {str(self.path)!r} is closed")
-            self._writer.execute("BEGIN IMMEDIATE")
+            run(self._writer, "BEGIN IMMEDIATE")
             try:
                 yield self._writer
-                self._writer.execute("COMMIT")
+                run(self._writer, "COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                    run(self._writer, "ROLLBACK")
                 raise
 
     @contextlib.contextmanager
-    def _read(self) -> Iterator[apsw.Connection]:
+    def _read(self) -> Generator[apsw.Connection]:
         """A connection of the pool in a read transaction: one state of the index throughout."""
         with translated(self.path):
             with self._pool_lock:
@@ -565,9 +452,9 @@ class Index:
             if connection is None:
                 connection = schema.connect(self.path, read_only=True)
             try:
-                connection.execute("BEGIN")
+                run(connection, "BEGIN")
                 yield connection
-                connection.execute("COMMIT")
+                run(connection, "COMMIT")
             except BaseException:
                 connection.close()
                 raise
@@ -587,9 +474,9 @@ class Index:
 
     @staticmethod
     def _vector_count(connection: apsw.Connection) -> int:
-        return connection.execute("SELECT EXISTS (SELECT 1 FROM vectors)").fetchone()[0]
+        return fetch_value(connection, "SELECT EXISTS (SELECT 1 FROM vectors)")
 
-    def _loaded(self, connection: apsw.Connection) -> VectorCache | None:
+    def _loaded(self) -> VectorCache | None:
         """The vectors in memory, loaded on first use; `None` when they are too many."""
         with self._cache_lock:
             if self._cache_known:
@@ -598,11 +485,11 @@ class Index:
         with self._write_lock, self._cache_lock:
             if self._cache_known:
                 return self._cache
-            count = self._writer.execute("SELECT count(*) FROM vectors").fetchone()[0]
+            count = fetch_value(self._writer, "SELECT count(*) FROM vectors")
             cache = None
             if count * (self._dimensions * 9 // 8 + 17) <= self._cache_bytes:
                 cache = VectorCache(self._dimensions)
-                rows = self._writer.execute("SELECT chunk, memory, vector FROM vectors ORDER BY chunk").fetchall()
+                rows = fetch_all(self._writer, "SELECT chunk, memory, vector FROM vectors ORDER BY chunk")
                 if rows:
                     codes = np.frombuffer(b"".join(row[2] for row in rows), np.int8)
                     cache.add(
@@ -621,14 +508,6 @@ class Index:
     def _drop_cache(self) -> None:
         with self._cache_lock:
             self._cache, self._cache_known = None, False
-
-
-def _day(record: Record) -> str:
-    return moment_of(microseconds(record.created)).date().isoformat()
-
-
-def _tombstone(row: tuple[Any, ...]) -> Tombstone:
-    return Tombstone(*row[:5], moment_of(row[5]), load_author(row[6]), row[7])
 
 
 def _encode_cursor(order: Order, value: str | int, row: int) -> str:

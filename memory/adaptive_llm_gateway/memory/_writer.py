@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from adaptive_llm_gateway.core import AlgError, StorageError, Unavailable, reach
 from adaptive_llm_gateway.memory._files import FileBatch, storage_error
-from adaptive_llm_gateway.memory._index import Index, PendingChange
+from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
 from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, Request
@@ -53,6 +54,7 @@ class _Task(Generic[_T]):
 class _Commit:
     changes: tuple[Change, ...]
     tickets: tuple[Ticket, ...]
+    journal: tuple[int, ...]  # the entries of the index's journal that this commit settles
 
 
 class Overlay:
@@ -212,7 +214,7 @@ class Writer:
             done.append((item, planned, undo))
         try:
             files.settle()
-            self._to_index([change for _, planned, _ in done for change in planned.changes])
+            journal = self._to_index([change for _, planned, _ in done for change in planned.changes])
         except Exception as error:  # noqa: BLE001 - every request of the group is told
             for item, _, undo in reversed(done):
                 _take_back(undo)
@@ -226,6 +228,7 @@ class Writer:
         self.to_commit(
             [change.change for _, planned in changed for change in planned.changes],
             [item.ticket for item, _ in changed],
+            journal,
         )
         for item, planned, _ in done:
             item.ticket.saved.set_result(planned)
@@ -244,28 +247,46 @@ class Writer:
         moment = (self._root / path).stat().st_mtime_ns
         return replace(change, record=replace(change.record, mtime_ns=moment))
 
-    def _to_index(self, changes: Sequence[FileChange]) -> None:
+    def _to_index(self, changes: Sequence[FileChange]) -> list[int]:
         last = {change.change.memory_id: change for change in changes}
+        tombstones: list[Tombstone] = []
+        for identifier, change in last.items():
+            record = self._index.get(identifier) if change.record is None else None
+            if record is not None:
+                why = change.change
+                tombstones.append(
+                    Tombstone(
+                        id=identifier,
+                        path=record.path,
+                        version=record.version,
+                        type=record.type,
+                        title=record.title,
+                        deleted=datetime.now(UTC),
+                        author=why.author,
+                        reason=why.reason,
+                    )
+                )
         reach("write.index_begun")
-        self._index.apply(
+        return self._index.apply(
             [change.record for change in last.values() if change.record is not None],
             [identifier for identifier, change in last.items() if change.record is None],
             pending=[pending_of(change.change) for change in changes],
+            tombstones=tombstones,
         )
 
     def absorb(self, changes: Sequence[FileChange]) -> None:
         """Take what already lies on disk into the index and to the next commit (writer's thread only)."""
         if changes:
-            self._to_index(changes)
-            self.to_commit([change.change for change in changes], [])
+            journal = self._to_index(changes)
+            self.to_commit([change.change for change in changes], [], journal)
             self._on_saved()
 
-    def to_commit(self, changes: Sequence[Change], tickets: Sequence[Ticket]) -> None:
-        """Queue changes that are on disk and in the index for their commit."""
+    def to_commit(self, changes: Sequence[Change], tickets: Sequence[Ticket], journal: Sequence[int]) -> None:
+        """Queue changes that are on disk, in the index and in its journal for their commit."""
         if changes:
             with self._idle:
                 self._uncommitted += len(changes)
-            self._commits.put(_Commit(tuple(changes), tuple(tickets)))
+            self._commits.put(_Commit(tuple(changes), tuple(tickets), tuple(journal)))
 
     # -- the committer's thread --------------------------------------------------------------------------------
 
@@ -276,7 +297,7 @@ class Writer:
             try:
                 item = self._commits.get(timeout=_RETRY_SECONDS if waiting else None)
             except queue.Empty:
-                item = _Commit((), ())
+                item = _Commit((), (), ())
             while item is not None:
                 waiting.append(item)
                 if self._commits.empty() or sum(len(entry.changes) for entry in waiting) >= _MOST_PER_COMMIT:
@@ -288,12 +309,13 @@ class Writer:
     def _commit(self, entries: list[_Commit]) -> list[_Commit]:
         """Commit; returns what has to be tried again."""
         changes = [change for entry in entries for change in entry.changes]
+        journal = tuple(seq for entry in entries for seq in entry.journal)
         if not changes:
             return []
         commit: str | None = None
         try:
             for segment in segments(changes):
-                commit = self._repo.commit(segment) or commit
+                commit = self._repo.commit(segment, update_index=False) or commit
         except Exception as error:  # noqa: BLE001 - the writes are safe on disk; the status says what failed
             named = _named(error)
             if str(named) != str(self._commit_error or ""):
@@ -305,7 +327,7 @@ class Writer:
                 for ticket in entry.tickets:
                     if not ticket.committed.done():
                         ticket.committed.set_exception(named)
-            return [_Commit(tuple(changes), ())]
+            return [_Commit(tuple(changes), (), journal)]
         head = commit or self._repo.head() or ""
         for entry in entries:
             for ticket in entry.tickets:
@@ -315,14 +337,21 @@ class Writer:
             self._commit_error = None
             self._uncommitted -= len(changes)
             self._idle.notify_all()
-        if not self._closed:
-            self._queue.put(_Task(lambda: self._recorded(changes), Future()))
+        try:
+            self._index.clear_pending(journal)
+        except AlgError as error:  # the entries are taken for uncommitted once more at the next start: harmless
+            _log.warning("the journal of the index could not be cleared: %s", error)
+        reach("commit.recorded")
         self._on_committed()
+        if self._commits.empty():
+            self._refresh_git_index()
         return []
 
-    def _recorded(self, changes: Sequence[Change]) -> None:
-        self._index.clear_pending([(change.path, change.memory_id) for change in changes])
-        reach("commit.recorded")
+    def _refresh_git_index(self) -> None:
+        try:
+            self._repo.refresh_index()
+        except AlgError as error:  # tried again after the next commit
+            _log.warning("the git index could not be brought up to date: %s", error)
 
 
 def pending_of(change: Change) -> PendingChange:

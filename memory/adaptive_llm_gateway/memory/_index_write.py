@@ -1,0 +1,178 @@
+"""How memories enter and leave the index's tables, within the caller's transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_llm_gateway.memory._chunks import Chunk, split
+from adaptive_llm_gateway.memory._index_rows import (
+    INSERT_MEMORY,
+    UPDATE_MEMORY,
+    PendingChange,
+    Tombstone,
+    dump_author,
+    microseconds,
+    moment_of,
+    record_values,
+)
+from adaptive_llm_gateway.memory._query import indexed_text
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_value, run
+from adaptive_llm_gateway.memory._values import Record
+
+
+def upsert(connection: apsw.Connection, record: Record, *, vectors: bool) -> list[int]:
+    """Put one memory in, in the place of the one with its id and of another at its path.
+
+    Chunks whose text and head stayed keep their row, words and vector.
+
+    Returns:
+        ids of chunks that are gone.
+    """
+    gone = remove(connection, "path = ? AND id <> ?", (record.path, record.id), vectors=vectors)
+    chunks = split(record.body)
+    values = record_values(record, len(chunks))
+    row = fetch_one(connection, "SELECT rowid, tags FROM memories WHERE id = ?", (record.id,))
+    kept: dict[bytes, list[int]] = {}
+    if row is None:
+        run(connection, INSERT_MEMORY, values)
+        memory = connection.last_insert_rowid()
+        run(connection, "INSERT INTO bodies VALUES (?, ?)", (memory, record.body))
+    else:
+        memory = row[0]
+        run(connection, UPDATE_MEMORY, (*values, memory))
+        run(connection, "UPDATE bodies SET body = ? WHERE memory = ?", (record.body, memory))
+        _untag(connection, memory, row[1])
+        for chunk, digest in fetch_all(
+            connection, "SELECT id, digest FROM chunks WHERE memory = ? ORDER BY ordinal DESC", (memory,)
+        ):
+            kept.setdefault(digest, []).append(chunk)
+    run(connection, "DELETE FROM tombstones WHERE id = ?", (record.id,))
+    for tag in record.tags:
+        run(connection, "INSERT OR IGNORE INTO memory_tags VALUES (?, ?)", (tag, memory))
+    _put_chunks(connection, memory, record, chunks, kept)
+    stale = [chunk for same in kept.values() for chunk in same]
+    _drop_chunks(connection, stale, vectors=vectors)
+    return gone + stale
+
+
+def remove(connection: apsw.Connection, where: str, values: Sequence[str], *, vectors: bool) -> list[int]:
+    """Take out the memories of a condition of ours; returns the ids of their chunks."""
+    gone: list[int] = []
+    statement = f"SELECT rowid, tags FROM memories WHERE {where}"  # noqa: S608 - our own condition
+    for memory, tags in fetch_all(connection, statement, values):
+        chunks = [row[0] for row in fetch_all(connection, "SELECT id FROM chunks WHERE memory = ?", (memory,))]
+        _drop_chunks(connection, chunks, vectors=vectors)
+        gone += chunks
+        _untag(connection, memory, tags)
+        run(connection, "DELETE FROM bodies WHERE memory = ?", (memory,))
+        run(connection, "DELETE FROM memories WHERE rowid = ?", (memory,))
+    return gone
+
+
+def put_pending(connection: apsw.Connection, changes: Sequence[PendingChange]) -> list[int]:
+    """Enter changes into the journal; returns the `seq` of each."""
+    return [
+        fetch_value(
+            connection,
+            "INSERT INTO pending (path, memory_id, operation, title, author, reason) VALUES (?, ?, ?, ?, ?, ?) "
+            "RETURNING seq",
+            (row.path, row.memory_id, row.operation, row.title, dump_author(row.author), row.reason),
+        )
+        for row in changes
+    ]
+
+
+def put_tombstone(connection: apsw.Connection, stone: Tombstone) -> None:
+    """Keep what is known of a deleted memory."""
+    run(
+        connection,
+        "INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            stone.id,
+            stone.path,
+            stone.version,
+            stone.type,
+            stone.title,
+            microseconds(stone.deleted),
+            dump_author(stone.author),
+            stone.reason,
+        ),
+    )
+
+
+def put_vector(connection: apsw.Connection, chunk: int, code: NDArray[np.int8], bits: NDArray[np.uint8]) -> int | None:
+    """Keep a chunk's vector; returns its memory's row id, `None` when the chunk is gone."""
+    row = fetch_one(connection, "SELECT memory, embedded FROM chunks WHERE id = ?", (chunk,))
+    if row is None:
+        return None
+    run(connection, "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (chunk, row[0], code.tobytes()))
+    if row[1]:
+        run(connection, "DELETE FROM bits WHERE rowid = ?", (chunk,))  # vec0 knows no REPLACE
+    else:
+        run(connection, "UPDATE chunks SET embedded = 1 WHERE id = ?", (chunk,))
+    run(connection, "INSERT INTO bits (rowid, bits) VALUES (?, vec_bit(?))", (chunk, bits.tobytes()))
+    return row[0]
+
+
+def _put_chunks(
+    connection: apsw.Connection, memory: int, record: Record, chunks: list[Chunk], kept: dict[bytes, list[int]]
+) -> None:
+    """Write the chunks; those found in `kept` (digest to ids) are taken out of it and only moved."""
+    title, title_grams = indexed_text(record.title)
+    about = " ".join(
+        filter(None, [record.type, record.project, record.author.client, record.author.agent, *record.tags])
+    )
+    meta, meta_grams = indexed_text(about)
+    day = moment_of(microseconds(record.created)).date().isoformat()
+    head = hashlib.blake2b(digest_size=12)
+    head.update(f"{day}\0{about}\0{record.title}\0".encode("utf-8", "surrogatepass"))
+    for ordinal, chunk in enumerate(chunks):
+        text = record.body[chunk.start : chunk.end]
+        digest = head.copy()
+        digest.update(f"{chunk.heading}\0{text}".encode("utf-8", "surrogatepass"))
+        mark = digest.digest()
+        place = (ordinal, chunk.start, chunk.end, chunk.first_line, chunk.last_line)
+        if same := kept.get(mark):
+            run(
+                connection,
+                "UPDATE chunks SET ordinal = ?, start = ?, stop = ?, first_line = ?, last_line = ? WHERE id = ?",
+                (*place, same.pop()),
+            )
+            continue
+        run(
+            connection,
+            "INSERT INTO chunks (memory, ordinal, start, stop, first_line, last_line, heading, digest) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (memory, *place, chunk.heading, mark),
+        )
+        if chunk.heading and chunk.heading not in text:
+            text = f"{chunk.heading}\n{text}"
+        words, grams = indexed_text(text)
+        if title_grams or meta_grams:
+            grams = f"{title_grams} {meta_grams} {grams}"
+        run(
+            connection,
+            "INSERT INTO words (rowid, title, body, meta, grams) VALUES (?, ?, ?, ?, ?)",
+            (connection.last_insert_rowid(), title, words, meta, grams),
+        )
+
+
+def _drop_chunks(connection: apsw.Connection, chunks: list[int], *, vectors: bool) -> None:
+    for chunk in chunks:
+        run(connection, "DELETE FROM words WHERE rowid = ?", (chunk,))
+        run(connection, "DELETE FROM chunks WHERE id = ?", (chunk,))
+        if vectors:
+            run(connection, "DELETE FROM vectors WHERE chunk = ?", (chunk,))
+            if connection.changes():
+                run(connection, "DELETE FROM bits WHERE rowid = ?", (chunk,))
+
+
+def _untag(connection: apsw.Connection, memory: int, tags: str) -> None:
+    for tag in json.loads(tags) if tags != "[]" else ():
+        run(connection, "DELETE FROM memory_tags WHERE tag = ? AND memory = ?", (tag, memory))

@@ -1,0 +1,238 @@
+"""Bringing index and git up to what lies on disk: after a crash, after edits by hand, and from nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adaptive_llm_gateway.core import AlgError, SecretScanner
+from adaptive_llm_gateway.memory._files import FileBatch
+from adaptive_llm_gateway.memory._index import Index, PendingChange
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
+from adaptive_llm_gateway.memory._tree import Loaded, Stat, compare, is_memory_path, load_all, scan
+from adaptive_llm_gateway.memory._types import TypeRegistry
+from adaptive_llm_gateway.memory._values import Author, Change, Operation
+from adaptive_llm_gateway.memory._writer import Writer, pending_of
+
+_log = logging.getLogger(__name__)
+_BATCH = 200
+_MASS_LOSS = 20  # more files than this, and more than half, gone at once: not believed without a word from a person
+
+
+class Reconciler:
+    """Looks at the tree and takes in what changed. All methods run in the writer's thread.
+
+    Args:
+        editor: who is named for edits that no client made.
+    """
+
+    def __init__(
+        self, *, root: Path, scratch: Path, index: Index, repo: MemoryRepo, writer: Writer, editor: Author
+    ) -> None:
+        self._root = root
+        self._scratch = scratch
+        self._index = index
+        self._repo = repo
+        self._writer = writer
+        self._editor = editor
+        self._skipped: dict[str, Skipped] = {}
+        self._held_back: tuple[str, ...] = ()
+        self.progress: tuple[int, int] | None = None
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that are not in the index, and why."""
+        return tuple(self._skipped[path] for path in sorted(self._skipped))
+
+    @property
+    def held_back(self) -> tuple[str, ...]:
+        """Memories whose files vanished all at once; they stay in the index and in git until somebody decides."""
+        return self._held_back
+
+    def recover(self, types: TypeRegistry, scanner: SecretScanner) -> None:
+        """Take in what changed while nobody looked, and commit what a crash left uncommitted."""
+        journal = self._index.pending()
+        self.take_in(types, scanner)
+        self._commit_leftovers(types, scanner, journal)
+
+    def take_in(
+        self,
+        types: TypeRegistry,
+        scanner: SecretScanner,
+        *,
+        only: Iterable[str] | None = None,
+        accept_loss: bool = False,
+    ) -> int:
+        """Compare tree and index and take the differences in; returns how many files that were.
+
+        Args:
+            only: look at these paths alone.
+            accept_loss: believe it when most files are gone.
+        """
+        indexed = self._index.files()
+        if only is None:
+            self._skipped = {}
+            on_disk = scan(self._root, types, skip=self._skip)
+        else:
+            wanted = [path for path in only if is_memory_path(path, types)]
+            on_disk = self._stats(wanted)
+            indexed = {path: indexed[path] for path in wanted if path in indexed}
+            for path in wanted:
+                self._skipped.pop(path, None)
+        differences = compare(on_disk, indexed)
+        gone = list(differences.gone)
+        if only is None and not accept_loss and len(gone) > max(_MASS_LOSS, len(indexed) // 2):
+            self._held_back = tuple(gone)
+            _log.warning("%d of %d memory files are gone at once; not taken for deletions", len(gone), len(indexed))
+            gone = []
+        elif only is None:
+            self._held_back = ()
+        loaded = list(self._load(differences.changed, types, scanner))
+        moved = {item.record.id for item in loaded}
+        changes: list[FileChange] = []
+        for path in gone:
+            identifier = indexed[path][3]
+            record = self._index.get(identifier)
+            if record is None or record.path != path:
+                continue
+            stays = identifier in moved
+            change = Change(path, None, "edit" if stays else "delete", identifier, record.title, self._editor, None)
+            changes.append(FileChange(change, None))
+        changes += self._settle_adopted(loaded, indexed)
+        self._absorb(changes)
+        return len(changes)
+
+    def rebuild(
+        self, types: TypeRegistry, scanner: SecretScanner, journal: Sequence[PendingChange] = ()
+    ) -> ReindexReport:
+        """Forget the index and read every file again."""
+        began = time.monotonic()
+        self._skipped = {}
+        self._held_back = ()
+        on_disk = scan(self._root, types, skip=self._skip)
+        self.progress = (0, len(on_disk))
+        self._index.reset()
+        known: dict[str, str] = {}
+        paths = list(on_disk)
+        try:
+            for start in range(0, len(paths), _BATCH):
+                batch = paths[start : start + _BATCH]
+                loaded = list(self._load(batch, types, scanner, known=known))
+                known.update({item.record.id: item.record.path for item in loaded})
+                settled = self._settle_adopted(loaded, {})
+                self._index.apply([change.record for change in settled if change.record is not None])
+                self.progress = (start + len(batch), len(paths))
+        finally:
+            self.progress = None
+        self._commit_leftovers(types, scanner, journal)
+        return ReindexReport(len(known), self.skipped, time.monotonic() - began)
+
+    # -- within ------------------------------------------------------------------------------------------------
+
+    def _load(
+        self, paths: Iterable[str], types: TypeRegistry, scanner: SecretScanner, *, known: dict[str, str] | None = None
+    ) -> Iterable[Loaded]:
+        def taken(identifier: str) -> str | None:
+            if known is not None:
+                return known.get(identifier)
+            record = self._index.get(identifier)
+            return record.path if record else None
+
+        return load_all(self._root, paths, types, scanner, author=self._editor, taken=taken, skip=self._skip)
+
+    def _settle_adopted(
+        self, loaded: Sequence[Loaded], indexed: dict[str, tuple[int, int, str, str]]
+    ) -> list[FileChange]:
+        """Write adopted files back, and turn what was loaded into changes; same content is only noted in the index."""
+        files = FileBatch(self._root, self._scratch)
+        changes: list[FileChange] = []
+        for item in loaded:
+            record = item.record
+            if item.adopted:
+                try:
+                    files.put(record.path, item.data)
+                except AlgError as error:
+                    self._skip(Skipped(record.path, str(error)))
+                    continue
+                record = replace(record, mtime_ns=(self._root / record.path).stat().st_mtime_ns)
+            known = indexed.get(record.path)
+            operation: Operation = "edit" if known is not None or item.adopted else "recover"
+            changes.append(
+                FileChange(
+                    Change(record.path, item.data, operation, record.id, record.title, self._editor, None), record
+                )
+            )
+        files.settle()
+        files.forget()
+        return changes
+
+    def _absorb(self, changes: Sequence[FileChange]) -> None:
+        """Into the index; to git what differs from HEAD there (a touched file with the same bytes does not)."""
+        if not changes:
+            return
+        committed = self._repo.tree_files()
+        news = [
+            change
+            for change in changes
+            if change.change.data is None
+            or committed.get(change.change.path) != MemoryRepo.blob_id(change.change.data)
+        ]
+        fresh = {id(change) for change in news}
+        self._index.apply(
+            [change.record for change in changes if id(change) not in fresh and change.record is not None]
+        )
+        self._writer.absorb(news)
+
+    def _commit_leftovers(
+        self, types: TypeRegistry, scanner: SecretScanner, journal: Sequence[PendingChange]
+    ) -> None:
+        """Commit what is indexed but differs from HEAD, with the agent and reason that the journal kept."""
+        told = {(entry.path, entry.memory_id): entry for entry in journal}
+        committed = self._repo.tree_files()
+        indexed = self._index.files()
+        waiting = {entry.path for entry in self._index.pending()} - {entry.path for entry in journal}
+        changes: list[Change] = []
+        for path, (_, _, version, identifier) in indexed.items():
+            if committed.get(path) == version or path in waiting:
+                continue
+            data = (self._root / path).read_bytes()
+            record = self._index.get(identifier)
+            entry = told.get((path, identifier))
+            author = entry.author if entry else record.author if record else self._editor
+            operation: Operation = entry.operation if entry else "recover"
+            title = record.title if record else path
+            changes.append(Change(path, data, operation, identifier, title, author, entry.reason if entry else None))
+        for path in committed:
+            if path not in indexed and path not in waiting and is_memory_path(path, types):
+                if (self._root / path).exists():
+                    continue  # it is there, but no memory: `skipped` says why
+                entry = next((item for key, item in told.items() if key[0] == path), None)
+                author = entry.author if entry else self._editor
+                title = entry.title if entry else path
+                identifier = entry.memory_id if entry else ""
+                changes.append(
+                    Change(path, None, "delete", identifier, title, author, entry.reason if entry else None)
+                )
+        self._index.clear_pending([entry.seq for entry in journal])
+        if changes and len([change for change in changes if change.data is None]) <= max(
+            _MASS_LOSS, len(committed) // 2
+        ):
+            entries = self._index.apply(pending=[pending_of(change) for change in changes])
+            self._writer.to_commit(changes, [], entries)
+
+    def _stats(self, paths: Iterable[str]) -> dict[str, Stat]:
+        found: dict[str, Stat] = {}
+        for path in paths:
+            try:
+                status = (self._root / path).lstat()
+            except OSError:
+                continue
+            found[path] = Stat(status.st_mtime_ns, status.st_size)
+        return found
+
+    def _skip(self, skipped: Skipped) -> None:
+        self._skipped[skipped.path] = skipped

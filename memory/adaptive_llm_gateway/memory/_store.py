@@ -1,0 +1,464 @@
+"""The store: one memory repo with its index, its writer and everything around them. Safe to call from any thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
+from typing import Literal
+
+from adaptive_llm_gateway.core import (
+    AlgError,
+    InvalidInput,
+    NotFound,
+    ProcessLock,
+    SecretScanner,
+    StorageError,
+    load_allowances,
+    new_ulid,
+)
+from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
+from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._index import CorruptIndex, Index, Page, SearchAnswer, Tombstone
+from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
+from adaptive_llm_gateway.memory._reconcile import Reconciler
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._requests import (
+    History,
+    Memory,
+    ReindexReport,
+    Request,
+    Standing,
+    StoreSettings,
+    StoreStatus,
+    WriteResult,
+)
+from adaptive_llm_gateway.memory._types import TypeRegistry
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus
+from adaptive_llm_gateway.memory._vectorizer import Vectorizer
+from adaptive_llm_gateway.memory._watcher import Watcher
+from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
+
+_log = logging.getLogger(__name__)
+
+ALLOWANCES = "secrets-allowed.yaml"
+TYPES_FOLDER = "types"
+_SAVE_SECONDS = 60.0
+
+
+class MemoryStore:
+    """Everything that can be done with one memory repo. The store is its only writer while it is open.
+
+    Args:
+        settings: where things are and how to behave.
+
+    Raises:
+        LockHeld: another process has the repo open as a store.
+        FormatTooNew: the repo or index was written by a newer version; nothing was touched.
+        StorageError: the repo cannot be opened or created.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._editor = Author(client="editor", host=settings.host)
+        self._notices: list[str] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._closed = False
+        self._state = threading.Lock()
+        self.repo = MemoryRepo.open(settings.repo)
+        self._lock = ProcessLock(self.repo.git_dir / "alg-store.lock").acquire()
+        try:
+            self._scratch = self.repo.git_dir / "alg-scratch"
+            prepare_scratch(self._scratch)
+            self._index, fresh = self._open_index()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._hub = self._hub_name()
+        self._types, notices = TypeRegistry.load(settings.repo / TYPES_FOLDER)
+        self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
+        self._scanner = SecretScanner(allowed=self._allowances())
+        self._overlay = Overlay(self._index)
+        self._planner = self._make_planner()
+        self._vectorizer = Vectorizer(self._index, settings.embedder)
+        self._writer = Writer(
+            root=settings.repo,
+            scratch=self._scratch,
+            index=self._index,
+            repo=self.repo,
+            overlay=self._overlay,
+            plan=lambda request: self._planner.plan(request),
+            on_saved=self._vectorizer.wake,
+            on_committed=self._committed,
+        )
+        self._reconciler = Reconciler(
+            root=settings.repo,
+            scratch=self._scratch,
+            index=self._index,
+            repo=self.repo,
+            writer=self._writer,
+            editor=self._editor,
+        )
+        self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
+        if settings.hook_command:
+            self._install_hook(settings.hook_command)
+        # What was written before the last end and is not yet indexed or committed comes before any new write.
+        self._ready = self._writer.run(self._rebuild if fresh else self._recover)
+        self._writer.start()
+        self._watcher.start()
+        self._vectorizer.start()
+
+    # -- opening -----------------------------------------------------------------------------------------------
+
+    def _open_index(self) -> tuple[Index, bool]:
+        path = self._settings.index
+        with storage_errors(f"create {str(path.parent)!r}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        try:
+            return Index(path), not existed
+        except CorruptIndex as error:
+            aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+            with storage_errors("set the damaged index aside"):
+                path.replace(aside)
+                for suffix in ("-wal", "-shm"):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._notices.append(f"The index was damaged ({error}); it is being rebuilt, the old one is {aside.name}.")
+            _log.warning("%s", self._notices[-1])
+            return Index(path), True
+
+    def _hub_name(self) -> str:
+        """A name for this home's session files that another machine with the same host name does not share."""
+        file = self._settings.index.parent / "hub-name"
+        try:
+            return file.read_text(encoding="utf-8").strip() or self._settings.host
+        except FileNotFoundError:
+            name = f"{self._settings.host}-{new_ulid()[-6:].lower()}"
+            with storage_errors(f"write {str(file)!r}"):
+                file.write_text(name + "\n", encoding="utf-8")
+            return name
+
+    def _allowances(self) -> tuple[object, ...]:
+        try:
+            return load_allowances(self._settings.repo / ALLOWANCES)
+        except AlgError as error:
+            self._notices.append(str(error))
+            return ()
+
+    def _make_planner(self) -> Planner:
+        return Planner(
+            root=self._settings.repo,
+            types=self._types,
+            index=self._overlay,
+            scanner=self._scanner,
+            deleted=self._find_deleted,
+            read_version=self._read_version,
+            hub=self._hub,
+            host=self._settings.host,
+            max_body_bytes=self._settings.max_body_bytes,
+        )
+
+    def _install_hook(self, command: Sequence[str]) -> None:
+        try:
+            if self.repo.install_hook(command) == "elsewhere":
+                self._notices.append("git's core.hooksPath is set, so the repo's secret check on commit is not active.")
+        except AlgError as error:
+            self._notices.append(f"the pre-commit hook could not be installed: {error}")
+
+    def close(self) -> None:
+        """Finish what is queued, commit it, and let everything go; harmless when closed."""
+        with self._state:
+            if self._closed:
+                return
+            self._closed = True
+        self._watcher.stop()
+        self._vectorizer.stop()
+        self._writer.close()
+        self._index.close()
+        self.repo.close()
+        self._lock.release()
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait until what the last end left is picked up and the index is complete; whether that came in time."""
+        try:
+            self._ready.result(timeout)
+        except FutureTimeout:
+            return False
+        return True
+
+    def on_committed(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called, from another thread, after each commit."""
+        self._listeners.append(listener)
+
+    def _committed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> Ticket:
+        """Queue a write; the ticket's futures say when it is saved and when it is committed."""
+        return self._writer.submit(request)
+
+    def write(self, request: Request) -> WriteResult:
+        """Carry out one write and wait for its commit, up to `commit_wait`.
+
+        Raises:
+            InvalidInput, UnknownType, UnknownField, TooLarge, SecretRefused, NotFound, VersionConflict, RepoBusy,
+            DiskFull, ReadOnly, StorageError: nothing changed.
+        """
+        ticket = self.submit(request)
+        planned = ticket.saved.result(_SAVE_SECONDS)
+        return self.result(planned, self.commit_of(ticket, self._settings.commit_wait))
+
+    def write_many(self, requests: Sequence[Request]) -> list[WriteResult | AlgError]:
+        """Carry out many writes; each has its own result or error."""
+        tickets = [self.submit(request) for request in requests]
+        results: list[WriteResult | AlgError] = []
+        for ticket in tickets:
+            try:
+                planned = ticket.saved.result(_SAVE_SECONDS)
+            except AlgError as error:
+                results.append(error)
+            else:
+                results.append(self.result(planned, self.commit_of(ticket, 0.0)))
+        return results
+
+    @staticmethod
+    def commit_of(ticket: Ticket, wait: float) -> str | AlgError | None:
+        """The ticket's commit after at most `wait` seconds: its id, why there is none, or None when it still runs."""
+        try:
+            return ticket.committed.result(wait)
+        except FutureTimeout:
+            return None
+        except AlgError as error:
+            return error
+
+    def result(self, planned: Planned, commit: str | AlgError | None) -> WriteResult:
+        """The answer to a write."""
+        failed = commit if isinstance(commit, AlgError) else None
+        done = commit if isinstance(commit, str) else None
+        return WriteResult(
+            planned.id,
+            planned.type,
+            planned.title,
+            planned.path,
+            planned.operation,
+            planned.version,
+            Standing(
+                "committed" if done is not None else "saved",
+                self.sync_status(),
+                done or None,
+                str(failed) if failed else None,
+            ),
+            unchanged=not planned.changes,
+            notes=planned.notes,
+        )
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def read(self, id: str, *, at: str | None = None) -> Memory:
+        """One memory as it is on disk now, or as it was.
+
+        Args:
+            id: the full id, or an unambiguous beginning or end of it.
+            at: a version, a commit, a time in ISO 8601, or `HEAD~2`.
+
+        Raises:
+            NotFound: no such memory, or it did not exist then.
+            InvalidInput: not an id, or `at` is none of these.
+            InvalidFile: the file is broken since somebody edited it.
+        """
+        identifier = full_id(id, self._index)
+        record = self._index.get(identifier)
+        if at is not None:
+            path = record.path if record else self._deleted_path(identifier)
+            data: bytes | None = self.repo.read_at(path, at)
+        else:
+            path = record.path if record else ""
+            data = read_file(self._settings.repo, path, limit=MAX_FILE) if record else None
+        if data is None:
+            raise NotFound(
+                f"no memory with the id {id!r}",
+                hint="Find it with memory_search; if it was deleted, `alg memory restore` brings it back.",
+                id=id,
+            )
+        document = Document.parse(data, where=path)
+        found = self._types.to_record(
+            document, path=path, version=MemoryRepo.blob_id(data), mtime_ns=0, size=len(data)
+        )
+        if record is not None and found.version == record.version:
+            found = replace(found, reason=record.reason)
+        return Memory(found, data.decode("utf-8"), at, self._session_parts(found.type, identifier))
+
+    def _session_parts(self, kind: str, identifier: str) -> tuple[str, ...]:
+        if kind != "session":
+            return ()
+        page = self._index.list(Filters(types=("session",), fields={"session_id": identifier}), limit=100)
+        return tuple(record.id for record in page.records if record.id != identifier)
+
+    def search(self, query: str, *, filters: Filters | None = None, limit: int = 10) -> SearchAnswer:
+        """The memories that answer a query, best first; the most recent ones for an empty query.
+
+        The answer's `mode` says whether vectors took part.
+        """
+        return self._index.search(
+            query, vector=self._vectorizer.query_vector(query), filters=filters or Filters(), limit=limit
+        )
+
+    def list(
+        self,
+        *,
+        filters: Filters | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Literal["updated", "created", "title"] = "updated",
+    ) -> Page:
+        """A page of memories; `next_cursor` of one page is the `cursor` of the next."""
+        return self._index.list(filters or Filters(), limit=limit, cursor=cursor, order=order)
+
+    def history(self, id: str, *, limit: int = 50) -> History:
+        """The commits that touched a memory, newest first; also of a deleted one, by its full id.
+
+        Raises:
+            NotFound: no such memory, deleted or not.
+        """
+        identifier = full_id(id, self._index)
+        record = self._index.get(identifier)
+        path = record.path if record else self._deleted_path(identifier)
+        return History(identifier, path, record is None, tuple(self.repo.history(path, limit=limit)))
+
+    def deleted(self, *, limit: int = 50) -> list[Tombstone]:
+        """Deleted memories, the latest first."""
+        return self._index.tombstones(limit=limit)
+
+    def record(self, id: str) -> Record | None:
+        """The indexed record of a full id."""
+        return self._index.get(id)
+
+    def records(self, *, filters: Filters | None = None) -> Iterator[Record]:
+        """Every memory that the filters let through, a page at a time."""
+        cursor: str | None = None
+        while True:
+            page = self._index.list(filters or Filters(), limit=500, cursor=cursor, order="created")
+            yield from page.records
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def file(self, path: str) -> bytes | None:
+        """The bytes of a memory file, or None when it is gone."""
+        return read_file(self._settings.repo, path, limit=MAX_FILE)
+
+    @property
+    def types(self) -> TypeRegistry:
+        """The memory types: built in, and declared in the repo's `types` folder."""
+        return self._types
+
+    @property
+    def scanner(self) -> SecretScanner:
+        """The secret scanner with the repo's allowances."""
+        return self._scanner
+
+    def _find_deleted(self, identifier: str) -> Deleted | None:
+        stone = self._index.tombstone(identifier)
+        if stone is not None:
+            return Deleted(stone.path, stone.version)
+        found = self.repo.find_deleted(identifier[-8:].lower())
+        if found is None:
+            return None
+        document = Document.parse(self.repo.read_blob(found[1]), where=found[0])
+        return Deleted(*found) if document.fields.get("id") == identifier else None
+
+    def _deleted_path(self, identifier: str) -> str:
+        gone = self._find_deleted(identifier)
+        if gone is None:
+            raise NotFound(f"no memory {identifier!r}, deleted or not", hint="Check the id.", id=identifier)
+        return gone.path
+
+    def _read_version(self, path: str, at: str) -> bytes:
+        return self.repo.read_at(path, at)
+
+    # -- upkeep ------------------------------------------------------------------------------------------------
+
+    def reindex(self, *, accept_loss: bool = False) -> ReindexReport:
+        """Rebuild the index from the files alone; the report names every file that was skipped, and why.
+
+        Args:
+            accept_loss: files that vanished all at once are taken for deletions.
+        """
+
+        def task() -> ReindexReport:
+            if accept_loss:
+                self._reconciler.take_in(self._types, self._scanner, accept_loss=True)
+            return self._rebuild()
+
+        return self._writer.run(task).result()
+
+    def _rebuild(self) -> ReindexReport:
+        self._reload()
+        report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending())
+        self._vectorizer.wake()
+        return report
+
+    def _recover(self) -> None:
+        self._reconciler.recover(self._types, self._scanner)
+        self._vectorizer.wake()
+
+    def _edited(self, paths: set[str]) -> None:
+        """The watcher saw changes; look at them in the writer's thread."""
+        if not self._closed:
+            self._writer.run(lambda: self._absorb(paths))
+
+    def _absorb(self, paths: set[str]) -> None:
+        if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES for path in paths):
+            self._reload()
+            self._reconciler.take_in(self._types, self._scanner)
+        else:
+            self._reconciler.take_in(self._types, self._scanner, only=paths)
+
+    def _reload(self) -> None:
+        """Read the user's types and allowances again."""
+        self._types, notices = TypeRegistry.load(self._settings.repo / TYPES_FOLDER)
+        self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
+        self._scanner = SecretScanner(allowed=self._allowances())
+        self._planner = self._make_planner()
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until everything that was submitted is committed; whether that came in time."""
+        self._writer.run(lambda: None).result(timeout)
+        return self._writer.wait_committed(timeout)
+
+    def status(self) -> StoreStatus:
+        """The store at a glance; no network, a few milliseconds."""
+        counts = self._index.statistics()
+        progress = self._reconciler.progress
+        notices = [*self._notices, *self._type_notices]
+        if self._writer.commit_error is not None:
+            notices.append(f"commits fail: {self._writer.commit_error}")
+        if self._reconciler.held_back:
+            notices.append(
+                f"{len(self._reconciler.held_back)} memory files are gone at once, so this was not taken for "
+                "deletions. Bring them back with `git restore .` in the memory repo, or confirm with "
+                "`alg memory reindex --accept-loss`."
+            )
+        if progress is not None:
+            notices.append(f"the index is being built: {progress[0]} of {progress[1]} files")
+        done, total = self._index.vector_progress()
+        return StoreStatus(
+            memories=counts["memories"],
+            by_type=counts["types"],
+            index="ready" if progress is None and self._ready.done() else "building",
+            search="hybrid" if self._vectorizer.ready and done else "lexical",
+            vectors=(done, total),
+            embedder=self._vectorizer.state,
+            uncommitted=self._writer.uncommitted,
+            head=self.repo.head(),
+            sync=self.sync_status(),
+            watcher=self._watcher.state,
+            skipped=self._reconciler.skipped,
+            notices=tuple(notices),
+        )

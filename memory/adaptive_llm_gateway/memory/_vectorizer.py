@@ -1,0 +1,127 @@
+"""Loads the embedder in the background and gives every chunk its vector; search goes on by words meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, create_embedder
+from adaptive_llm_gateway.memory._index import Index
+
+_log = logging.getLogger(__name__)
+_BATCH = 16  # chunks; a query waits for at most one batch
+_YIELD_SECONDS = 0.05  # writes come first: while they arrive, vectors wait this long ...
+_LONGEST_YIELD_SECONDS = 1.0  # ... but not longer than this
+_RETRY_SECONDS = 60.0
+
+
+class Vectorizer:
+    """Turns text into vectors for one index.
+
+    Args:
+        index: takes the vectors; `set_embedder` is called on it when the model is loaded.
+        config: which embedder.
+    """
+
+    def __init__(self, index: Index, config: EmbedderConfig) -> None:
+        self._index = index
+        self._config = config
+        self._embedder: Embedder | None = None
+        self._wake = threading.Condition()
+        self._work = True
+        self._stopping = False
+        self._busy_until = 0.0
+        self._thread = threading.Thread(target=self._run, name="memory-vectors", daemon=True)
+        self.state = "off" if config.kind == "none" else "loading"
+
+    def start(self) -> None:
+        """Begin to load and to work."""
+        if self._config.kind != "none":
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the batch at hand; what is left is done after the next start."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+        if self._embedder is not None:
+            self._embedder.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model is loaded."""
+        return self._embedder is not None
+
+    def wake(self) -> None:
+        """There is new text."""
+        with self._wake:
+            self._busy_until = time.monotonic() + _YIELD_SECONDS
+            self._work = True
+            self._wake.notify()
+
+    def query_vector(self, text: str) -> NDArray[np.float32] | None:
+        """The vector (d,) of a query, or None while there is no embedder or it fails."""
+        embedder = self._embedder
+        if embedder is None or not text.strip():
+            return None
+        try:
+            return embedder.embed_query(text)
+        except AlgError as error:
+            self._failed(error)
+            return None
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                if self._embedder is None:
+                    embedder = create_embedder(self._config)
+                    self._index.set_embedder(embedder.id, embedder.dimensions)
+                    self._embedder = embedder
+                    self.state = embedder.id
+                self._work_off(self._embedder)
+            except AlgError as error:
+                self._failed(error)
+                self._sleep(_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - any failure of a model leaves search lexical, never the hub dead
+                if self._stopping:
+                    return
+                _log.exception("embedding failed")
+                self._failed(error)
+                self._sleep(_RETRY_SECONDS)
+
+    def _work_off(self, embedder: Embedder) -> None:
+        while not self._stopping:
+            with self._wake:
+                self._wake.wait_for(lambda: self._work or self._stopping)
+                self._work = False
+            yielded = time.monotonic()
+            while not self._stopping:
+                now = time.monotonic()
+                if now < self._busy_until and now - yielded < _LONGEST_YIELD_SECONDS:
+                    self._sleep(self._busy_until - now)
+                    continue
+                batch = self._index.backlog(_BATCH)
+                if not batch:
+                    break
+                vectors = embedder.embed([text for _, text in batch])
+                self._index.store_vectors([(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)])
+                yielded = time.monotonic()
+            if self.state != embedder.id:
+                self.state = embedder.id
+
+    def _failed(self, error: Exception) -> None:
+        message = f"unavailable: {error}"
+        if self.state != message:
+            _log.warning("the embedder is %s", message)
+        self.state = message
+
+    def _sleep(self, seconds: float) -> None:
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping, timeout=max(0.0, seconds))
