@@ -39,6 +39,13 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sizes:
+    target: int
+    limit: int
+    overlap: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Block:
     start: int
     end: int
@@ -55,10 +62,10 @@ def split(body: str) -> list[Chunk]:
     scale = 1
     if not body.isascii() and len(_WIDE.findall(body)) > len(body) * _WIDE_SHARE:
         scale = _WIDE_FACTOR
-    target, limit, overlap = TARGET // scale, LIMIT // scale, OVERLAP // scale
-    if len(body) <= target:
+    sizes = _Sizes(TARGET // scale, LIMIT // scale, OVERLAP // scale)
+    if len(body) <= sizes.target:
         return [Chunk(0, len(body), 1, _last_line(body), _first_heading(body))]
-    spans = _pack(body, _blocks(body), target, limit, overlap)
+    spans = _pack(body, _blocks(body), sizes)
     newlines = [match.start() for match in re.finditer("\n", body)]
     return [
         Chunk(
@@ -76,7 +83,7 @@ def embedding_text(
     text: str,
     *,
     day: str,
-    type: str,  # noqa: A002 - the field's name
+    type: str,
     title: str,
     author: str,
     project: str | None = None,
@@ -153,9 +160,8 @@ def _lines(body: str) -> list[str]:
     return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
-def _pack(
-    body: str, blocks: list[_Block], target: int, limit: int, overlap: int
-) -> list[tuple[int, int, tuple[str, ...]]]:
+def _pack(body: str, blocks: list[_Block], sizes: _Sizes) -> list[tuple[int, int, tuple[str, ...]]]:
+    target, limit, overlap = sizes.target, sizes.limit, sizes.overlap
     spans: list[tuple[int, int, tuple[str, ...]]] = []
     start = end = 0
     trail: tuple[str, ...] = ()
@@ -182,15 +188,16 @@ def _pack(
         end = block.end
         lone_heading = block.kind == "heading"
         if end - start > limit:
-            pieces = _cut(body, start, end, target, limit, overlap)
+            pieces = _cut(body, start, end, sizes)
             spans += [(first, last, trail) for first, last in pieces[:-1]]
             start, end = pieces[-1]
     flush()
     return spans
 
 
-def _cut(body: str, start: int, end: int, target: int, limit: int, overlap: int) -> list[tuple[int, int]]:
+def _cut(body: str, start: int, end: int, sizes: _Sizes) -> list[tuple[int, int]]:
     """Cut one long passage between lines, else sentences, else words, else at the limit."""
+    target, limit, overlap = sizes.target, sizes.limit, sizes.overlap
     pieces: list[tuple[int, int]] = []
     fresh = start  # where text begins that no piece holds yet
     while end - start > limit:

@@ -12,10 +12,11 @@ import apsw
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.memory._query import words_of
+from adaptive_llm_gateway.memory._sql import fetch_all
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TRUST = tuple(Trust)
+_TRUST: list[Trust] = list(Trust)
 
 RECORD_COLUMNS = (
     "m.id, m.type, m.title, b.body, m.path, m.version, m.mtime_ns, m.size, m.created, m.updated, m.author, "
@@ -83,6 +84,18 @@ def dump_author(author: Author) -> str:
 def load_author(text: str) -> Author:
     """The author of `dump_author`."""
     return Author(*json.loads(text))
+
+
+def pending_of(row: tuple[Any, ...]) -> PendingChange:
+    """The change of a row (path, memory_id, operation, title, author, reason, seq)."""
+    path, memory_id, operation, title, author, reason, seq = row
+    return PendingChange(path, memory_id, operation, title, load_author(author), reason, seq)
+
+
+def tombstone_of(row: tuple[Any, ...]) -> Tombstone:
+    """The tombstone of a whole row."""
+    id_, path, version, type_, title, deleted, author, reason = row
+    return Tombstone(id_, path, version, type_, title, moment_of(deleted), load_author(author), reason)
 
 
 def fingerprint(record: Record) -> bytes:
@@ -191,7 +204,8 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
 
 def fetch_records(connection: apsw.Connection, rows: list[int]) -> dict[int, Record]:
     """Whole memories by row id; those that are gone are left out."""
-    found = connection.execute(
+    found = fetch_all(
+        connection,
         f"SELECT m.rowid, {RECORD_COLUMNS} FROM json_each(?) j CROSS JOIN memories m ON m.rowid = j.value "  # noqa: S608
         "CROSS JOIN bodies b ON b.memory = m.rowid",
         (json.dumps(rows),),

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import apsw
-import sqlite_vec
+import sqlite_vec  # pyright: ignore[reportMissingTypeStubs]
 
 from adaptive_llm_gateway.core import DiskFull, FormatTooNew, ReadOnly, StorageError, Unavailable
+from adaptive_llm_gateway.memory._sql import fetch_all, run
 
 FORMAT = 1
 _APPLICATION_ID = 0x414C4749  # "ALGI"
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
 
-# bm25 weights: title, body, meta (type, tags, project, author), grams
-_RANK = "bm25(2.0, 1.0, 0.7, 1.0)"
-
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (
     rowid INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -69,7 +67,8 @@ CREATE VIRTUAL TABLE words USING fts5(
     title, body, meta, grams, content='', contentless_delete=1,
     tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 );
-INSERT INTO words (words, rank) VALUES ('rank', '{_RANK}');
+-- Weights of title, body, meta (type, project, author, tags) and grams.
+INSERT INTO words (words, rank) VALUES ('rank', 'bm25(2.0, 1.0, 0.7, 1.0)');
 CREATE TABLE vectors (chunk INTEGER PRIMARY KEY, memory INTEGER NOT NULL, vector BLOB NOT NULL);
 CREATE TABLE pending (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -106,7 +105,7 @@ class CorruptIndex(StorageError):
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Generator[None]:
     """Raise SQLite's errors as ours."""
     try:
         yield
@@ -217,10 +216,10 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
         connection.enable_load_extension(True)
         connection.load_extension(sqlite_vec.loadable_path())
         connection.enable_load_extension(False)
-        connection.execute("PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000")
+        run(connection, "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000")
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA journal_size_limit = 16777216")
+            run(connection, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+            run(connection, "PRAGMA journal_size_limit = 16777216")
     except BaseException:
         connection.close()
         raise
@@ -230,10 +229,10 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
 def create(connection: apsw.Connection) -> None:
     """Lay out an empty file; a crash before the end leaves an empty file again."""
     with connection:
-        connection.execute(_TABLES)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
+        run(connection, _TABLES)
+        run(connection, f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
     # The header must be in the file itself, because `check_header` does not read the write-ahead log.
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    fetch_all(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def probe(connection: apsw.Connection, path: Path) -> None:
@@ -244,10 +243,10 @@ def probe(connection: apsw.Connection, path: Path) -> None:
     """
     try:
         for table in (*_DERIVED, "meta", "pending", "tombstones"):
-            connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()  # noqa: S608 - our own names
+            fetch_all(connection, f"SELECT * FROM {table} LIMIT 1")  # noqa: S608 - our own names
         for table in _LARGE:
-            connection.execute(f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1").fetchall()  # noqa: S608
-        connection.execute("SELECT rowid FROM words WHERE words MATCH '\"probe\"' LIMIT 1").fetchall()
+            fetch_all(connection, f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1")  # noqa: S608
+        fetch_all(connection, "SELECT rowid FROM words WHERE words MATCH '\"probe\"' LIMIT 1")
     except apsw.SQLError as error:
         raise CorruptIndex(
             f"the index {str(path)!r} is damaged: {error}",
@@ -259,11 +258,11 @@ def probe(connection: apsw.Connection, path: Path) -> None:
 def clear_derived(connection: apsw.Connection) -> None:
     """Empty what can be rebuilt from the files; inside the caller's transaction."""
     for table in _DERIVED:
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
-    connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        run(connection, f"DELETE FROM {table}")  # noqa: S608 - our own names
+    run(connection, "INSERT INTO words (words) VALUES ('delete-all')")
 
 
 def create_bits(connection: apsw.Connection, dimensions: int) -> None:
     """(Re)create the candidate table of sign bits; inside the caller's transaction."""
-    connection.execute("DROP TABLE IF EXISTS bits")
-    connection.execute(f"CREATE VIRTUAL TABLE bits USING vec0(bits bit[{-(-dimensions // 8) * 8}])")
+    run(connection, "DROP TABLE IF EXISTS bits")
+    run(connection, f"CREATE VIRTUAL TABLE bits USING vec0(bits bit[{-(-dimensions // 8) * 8}])")

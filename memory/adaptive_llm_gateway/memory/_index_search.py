@@ -24,12 +24,23 @@ from adaptive_llm_gateway.memory._ranking import (
     snippet,
     title_share,
 )
-from adaptive_llm_gateway.memory._values import Filters, Hit, Record, SearchMode
-from adaptive_llm_gateway.memory._vectors import EMPTY, Candidates, Floats, VectorCache, cosine, sign_bits
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_pairs, fetch_value, placeholders
+from adaptive_llm_gateway.memory._values import Filters, Hit, SearchMode
+from adaptive_llm_gateway.memory._vectors import (
+    EMPTY,
+    Candidates,
+    Codes,
+    Floats,
+    Integers,
+    VectorCache,
+    cosine,
+    sign_bits,
+)
 
 _DAY = 86_400_000_000
 _MIN_CANDIDATES = 200
 _MAX_CANDIDATES = 2_000
+_CROWD = 8  # copies of one text before the candidates count as crowded
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,20 @@ class SearchAnswer:
     hits: tuple[Hit, ...]
     mode: SearchMode
     candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """One search: where it looks, and what for."""
+
+    connection: apsw.Connection
+    cache: VectorCache | None
+    plan: QueryPlan
+    vector: Floats | None
+    where: str
+    values: list[Any]
+    count: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,99 +100,92 @@ def search(
     filters: Filters,
     limit: int,
 ) -> SearchAnswer:
-    """Answer a query; see `Index.search`. `cache` is `None` when vectors are read from the file."""
+    """Answer a query; see `Index.search`. Without a `cache` vectors are read from the file."""
     plan = plan_query(query)
     where, values = conditions(filters)
-    mode: SearchMode = "lexical" if vector is None else "hybrid"
     if plan.blank:
         return _recent(connection, where, values, limit)
     count = min(_MAX_CANDIDATES, max(_MIN_CANDIDATES, 8 * limit))
-    excluded: list[bytes] = []
-    while True:
-        candidates, exact, full = _gather(connection, plan, vector, cache, where, values, count)
-        ranked = fuse(*candidates, exact=exact)
-        found = _fold(connection, plan, ranked, exact, cache, limit)
-        # Many copies of one text can fill the candidates: look once more, past them.
-        copies = [item for item in found if len(item.duplicates) >= 8]
-        if len(found) >= limit or not full or excluded or not copies:
-            break
-        excluded = [item.head.fingerprint for item in copies]
-        where = " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({', '.join('?' * len(excluded))})"]))
-        values = [*values, *excluded]
-        first = found
-        candidates, exact, full = _gather(connection, plan, vector, cache, where, values, count)
-        rest = _fold(connection, plan, fuse(*candidates, exact=exact), exact, cache, limit)
-        known = {item.head.memory for item in first}
-        found = first + [item for item in rest if item.head.memory not in known]
-        break
-    return SearchAnswer(_hits(connection, plan, found[:limit]), mode, len(ranked))
+    scope = _Scope(connection, cache, plan, vector, where, values, count, limit)
+    found, scored, cut = _rank(scope)
+    copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
+    if len(found) < limit and cut and copies:
+        # Copies of one text fill the candidates: look once more, past them.
+        scope = _Scope(
+            connection,
+            cache,
+            plan,
+            vector,
+            " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(copies))})"])),
+            [*values, *copies],
+            count,
+            limit,
+        )
+        more, others, _ = _rank(scope)
+        known = {item.head.memory for item in found}
+        found += [item for item in more if item.head.memory not in known]
+        scored += others
+    mode: SearchMode = "lexical" if vector is None else "hybrid"
+    return SearchAnswer(_hits(scope, found[:limit]), mode, scored)
 
 
-def _gather(
-    connection: apsw.Connection,
-    plan: QueryPlan,
-    vector: Floats | None,
-    cache: VectorCache | None,
-    where: str,
-    values: list[Any],
-    count: int,
-) -> tuple[
-    tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None],
-    frozenset[int],
-    bool,
-]:
-    """Candidates of both sides over their union, the chunks with a literal match, and whether a side was cut."""
-    lexical: list[tuple[int, int, float]] = []
-    exact: set[int] = set()
-    if plan.match:
-        lexical = _by_words(connection, plan.match, where, values, count)
-        known = {row[0] for row in lexical}
-        for literal, phrase in plan.literals:
-            rows = _by_words(connection, phrase, where, values, count)
-            occurs = _literally(connection, literal, [row[0] for row in rows])
-            exact |= occurs
-            lexical += [row for row in rows if row[0] in occurs and row[0] not in known]
-            known |= occurs
-    near = EMPTY
-    if vector is not None:
-        near = _by_vector(connection, vector, cache, where, values, count)
+def _rank(scope: _Scope) -> tuple[list[_Found], int, bool]:
+    """(ranked and folded, how many memories were scored, whether more candidates would have been there)."""
+    lexical, exact = _lexical(scope)
+    near = EMPTY if scope.vector is None else _nearest(scope, scope.vector)
     words = np.array([row[0] for row in lexical], np.int64)
-    extra = ~np.isin(near.chunks, words) if len(words) else np.ones(len(near.chunks), np.bool_)
-    chunks = np.concatenate([words, near.chunks[extra]])
-    memories = np.concatenate([np.array([row[1] for row in lexical], np.int64), near.memories[extra]])
+    fresh = ~np.isin(near.chunks, words)
+    chunks = np.concatenate([words, near.chunks[fresh]])
+    memories = np.concatenate([np.array([row[1] for row in lexical], np.int64), near.memories[fresh]])
     bm25 = np.full(len(chunks), np.nan, np.float32)
     bm25[: len(words)] = [-row[2] for row in lexical]
     cosines: NDArray[np.float32] | None = None
-    if vector is not None:
+    if scope.vector is not None:
         cosines = np.full(len(chunks), np.nan, np.float32)
-        cosines[len(words) :] = near.cosines[extra]
-        known_vectors, scores = _cosines(connection, cache, words, vector)
-        cosines[: len(words)][known_vectors] = scores[known_vectors]
+        cosines[len(words) :] = near.cosines[fresh]
+        known, codes = _codes(scope, words)
+        cosines[: len(words)][known] = cosine(codes, scope.vector)
         if np.isnan(cosines).all():
             cosines = None
-    return (chunks, memories, bm25, cosines), frozenset(exact), len(lexical) >= count or len(near.chunks) >= count
+    ranked = fuse(chunks, memories, bm25, cosines, exact)
+    cut = len(lexical) >= scope.count or len(near.chunks) >= scope.count
+    return _fold(scope, ranked, exact), len(ranked), cut
 
 
-def _by_words(
-    connection: apsw.Connection, match: str, where: str, values: list[Any], count: int
-) -> list[tuple[int, int, float]]:
-    if not where:
-        return connection.execute(
-            "SELECT w.rowid, c.memory, w.rank FROM words w CROSS JOIN chunks c ON c.id = w.rowid "
-            "WHERE words MATCH ? ORDER BY w.rank LIMIT ?",
-            (match, count),
-        ).fetchall()
-    return connection.execute(
-        "SELECT w.rowid, c.memory, w.rank FROM words w CROSS JOIN chunks c ON c.id = w.rowid "  # noqa: S608
-        f"CROSS JOIN memories m ON m.rowid = c.memory WHERE words MATCH ? AND {where} ORDER BY w.rank LIMIT ?",
-        (match, *values, count),
-    ).fetchall()
+def _lexical(scope: _Scope) -> tuple[list[tuple[int, int, float]], frozenset[int]]:
+    """(chunk, memory, rank) found by words, and of these the chunks in which a literal occurs."""
+    if not scope.plan.match:
+        return [], frozenset()
+    found = _by_words(scope, scope.plan.match)
+    known = {row[0] for row in found}
+    exact: set[int] = set()
+    for literal, phrase in scope.plan.literals:
+        rows = _by_words(scope, phrase)
+        occurs = _literally(scope, literal, [row[0] for row in rows])
+        exact |= occurs
+        found += [row for row in rows if row[0] in occurs and row[0] not in known]
+        known |= occurs
+    return found, frozenset(exact)
 
 
-def _literally(connection: apsw.Connection, literal: str, chunks: list[int]) -> set[int]:
+def _by_words(scope: _Scope, match: str) -> list[tuple[int, int, float]]:
+    join, where = "", ""
+    if scope.where:
+        join, where = "CROSS JOIN memories m ON m.rowid = c.memory ", f"AND {scope.where} "
+    rows = fetch_all(
+        scope.connection,
+        "SELECT w.rowid, c.memory, w.rank FROM words w CROSS JOIN chunks c ON c.id = w.rowid "  # noqa: S608 - ours
+        f"{join}WHERE words MATCH ? {where}ORDER BY w.rank LIMIT ?",
+        (match, *scope.values, scope.count),
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _literally(scope: _Scope, literal: str, chunks: list[int]) -> set[int]:
     """Of these chunks, the ones whose text or title has the literal, whatever its case."""
-    rows = connection.execute(
-        "SELECT c.id FROM json_each(?) j CROSS JOIN chunks c ON c.id = j.value "
+    rows = fetch_all(
+        scope.connection,
+        "SELECT c.id FROM json_each(?1) j CROSS JOIN chunks c ON c.id = j.value "
         "CROSS JOIN memories m ON m.rowid = c.memory CROSS JOIN bodies b ON b.memory = c.memory "
         "WHERE instr(lower(CASE WHEN m.chunk_count = 1 THEN b.body "
         "ELSE substr(b.body, c.start + 1, c.stop - c.start) END), ?2) OR instr(lower(m.title), ?2)",
@@ -176,89 +194,63 @@ def _literally(connection: apsw.Connection, literal: str, chunks: list[int]) -> 
     return {row[0] for row in rows}
 
 
-def _allowed(connection: apsw.Connection, where: str, values: list[Any]) -> NDArray[np.int64] | None:
-    if not where:
-        return None
-    # One string crosses into Python instead of a tuple a row.
-    text = connection.execute(f"SELECT group_concat(m.rowid) FROM memories m WHERE {where}", values).fetchone()[0]  # noqa: S608
-    return np.fromstring(text, np.int64, sep=",") if text else np.zeros(0, np.int64)
-
-
-def _by_vector(
-    connection: apsw.Connection,
-    vector: Floats,
-    cache: VectorCache | None,
-    where: str,
-    values: list[Any],
-    count: int,
-) -> Candidates:
-    if cache is not None:
-        return cache.nearest(vector, count, _allowed(connection, where, values))
-    packed = sign_bits(vector).tobytes()
-    if where:
-        rows = connection.execute(
-            "SELECT rowid FROM bits WHERE bits MATCH vec_bit(?) AND k = ? AND rowid IN ("  # noqa: S608
-            "SELECT v.chunk FROM vectors v CROSS JOIN memories m ON m.rowid = v.memory "
-            f"WHERE {where})",
-            (packed, count, *values),
-        ).fetchall()
-    else:
-        rows = connection.execute(
-            "SELECT rowid FROM bits WHERE bits MATCH vec_bit(?) AND k = ?", (packed, count)
-        ).fetchall()
-    stored = connection.execute(
-        "SELECT v.chunk, v.memory, v.vector FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
-        (json.dumps([row[0] for row in rows]),),
-    ).fetchall()
-    if not stored:
+def _nearest(scope: _Scope, vector: Floats) -> Candidates:
+    if scope.cache is not None:
+        return scope.cache.nearest(vector, scope.count, _allowed(scope))
+    within, packed = "", sign_bits(vector).tobytes()
+    if scope.where:
+        within = (
+            "AND rowid IN (SELECT v.chunk FROM vectors v CROSS JOIN memories m ON m.rowid = v.memory "  # noqa: S608 - ours
+            f"WHERE {scope.where})"
+        )
+    rows = fetch_all(
+        scope.connection,
+        "SELECT v.chunk, v.memory, v.vector FROM vectors v WHERE v.chunk IN ("  # noqa: S608 - ours
+        f"SELECT rowid FROM bits WHERE bits MATCH vec_bit(?) AND k = ? {within})",
+        (packed, scope.count, *scope.values),
+    )
+    if not rows:
         return EMPTY
-    codes = np.frombuffer(b"".join(row[2] for row in stored), np.int8).reshape(len(stored), -1)
-    scores = cosine(codes, vector)
+    scores = cosine(_matrix([row[2] for row in rows]), vector)
     best = np.argsort(-scores, kind="stable")
-    chunks = np.array([row[0] for row in stored], np.int64)
-    memories = np.array([row[1] for row in stored], np.int64)
+    chunks = np.array([row[0] for row in rows], np.int64)
+    memories = np.array([row[1] for row in rows], np.int64)
     return Candidates(chunks[best], memories[best], scores[best])
 
 
-def _cosines(
-    connection: apsw.Connection, cache: VectorCache | None, chunks: NDArray[np.int64], vector: Floats
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    if cache is not None:
-        return cache.cosines(chunks, vector)
-    known, codes = _codes(connection, None, chunks)
-    scores = np.zeros(len(chunks), np.float32)
-    if len(codes):
-        scores[known] = cosine(codes, vector)
-    return known, scores
+def _allowed(scope: _Scope) -> Integers | None:
+    """Row ids of the memories that the filters let through; `None` for all."""
+    if not scope.where:
+        return None
+    # One string crosses into Python instead of a tuple a row.
+    text = fetch_value(
+        scope.connection,
+        f"SELECT group_concat(m.rowid) FROM memories m WHERE {scope.where}",  # noqa: S608 - ours
+        scope.values,
+    )
+    return np.fromstring(text, np.int64, sep=",") if text else np.zeros(0, np.int64)
 
 
-def _codes(
-    connection: apsw.Connection, cache: VectorCache | None, chunks: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+def _codes(scope: _Scope, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
     """For each chunk whether it has a vector, and the int8 codes of those that do."""
-    if cache is not None:
-        return cache.rows(chunks)
-    stored = dict(
-        connection.execute(
-            "SELECT v.chunk, v.vector FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
-            (json.dumps(chunks.tolist()),),
-        )
+    if scope.cache is not None:
+        return scope.cache.rows(chunks)
+    stored = fetch_pairs(
+        scope.connection,
+        "SELECT v.chunk, v.vector FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value",
+        (json.dumps(chunks.tolist()),),
     )
     known = np.array([chunk in stored for chunk in chunks.tolist()], np.bool_)
-    joined = b"".join(stored[chunk] for chunk in chunks.tolist() if chunk in stored)
-    return known, np.frombuffer(joined, np.int8).reshape(int(known.sum()), -1)
+    return known, _matrix([stored[chunk] for chunk in chunks.tolist() if chunk in stored])
 
 
-def _fold(
-    connection: apsw.Connection,
-    plan: QueryPlan,
-    ranked: list[Scored],
-    exact: frozenset[int],
-    cache: VectorCache | None,
-    limit: int,
-) -> list[_Found]:
+def _matrix(blobs: list[bytes]) -> Codes:
+    return np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), len(blobs[0]) if blobs else 0)
+
+
+def _fold(scope: _Scope, ranked: list[Scored], exact: frozenset[int]) -> list[_Found]:
     """Add the mild signals, fold copies, and near-duplicates among the first."""
-    heads = _heads(connection, [item.memory for item in ranked])
+    heads = _heads(scope, [item.memory for item in ranked])
     now = time.time_ns() // 1_000
     unique: dict[tuple[str, bytes], _Found] = {}
     for item in ranked:
@@ -270,45 +262,47 @@ def _fold(
             copy.duplicates.append(item.memory)
             continue
         fresh = RECENCY_BONUS * recency((now - head.updated) / _DAY)
-        score = item.score + fresh + TITLE_BONUS * title_share(head.title, plan.terms)
+        score = item.score + fresh + TITLE_BONUS * title_share(head.title, scope.plan.terms)
         unique[key] = _Found(head, item, score, item.chunk in exact, fresh, [])
     found = sorted(unique.values(), key=lambda entry: (-entry.score, -entry.head.updated))
-    return _fold_near(connection, found[: 3 * limit], cache)
+    return _fold_near(scope, found[: 3 * scope.limit])
 
 
-def _fold_near(connection: apsw.Connection, found: list[_Found], cache: VectorCache | None) -> list[_Found]:
+def _fold_near(scope: _Scope, found: list[_Found]) -> list[_Found]:
     """Fold memories of one chunk each whose vectors all but coincide and whose words say the same."""
     single = [item for item in found if item.head.chunk_count == 1 and item.scored.vector is not None]
     if len(single) < 2:
         return found
-    known, codes = _codes(connection, cache, np.array([item.scored.chunk for item in single], np.int64))
+    known, codes = _codes(scope, np.array([item.scored.chunk for item in single], np.int64))
     single = [item for item, has in zip(single, known.tolist(), strict=True) if has]
     rows = codes.astype(np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    close = np.argwhere(np.triu(rows @ rows.T, 1) >= DUPLICATE_COSINE).tolist()
+    close: list[list[int]] = np.argwhere(np.triu(rows @ rows.T, 1) >= DUPLICATE_COSINE).tolist()
     if not close:
         return found
-    texts = dict(
-        connection.execute(
-            "SELECT b.memory, b.body FROM json_each(?) j CROSS JOIN bodies b ON b.memory = j.value",
-            (json.dumps(sorted({single[place].head.memory for pair in close for place in pair})),),
-        )
+    texts = fetch_pairs(
+        scope.connection,
+        "SELECT b.memory, b.body FROM json_each(?) j CROSS JOIN bodies b ON b.memory = j.value",
+        (json.dumps(sorted({single[place].head.memory for pair in close for place in pair})),),
     )
     gone: set[int] = set()
     for first, second in close:
         kept, other = single[first], single[second]
         if first in gone or second in gone or kept.head.type != other.head.type:
             continue
-        texts_of = [f"{item.head.title}\n{texts.get(item.head.memory, '')}" for item in (kept, other)]
-        if same_but_for_wording(*texts_of):
+        if same_but_for_wording(
+            f"{kept.head.title}\n{texts.get(kept.head.memory, '')}",
+            f"{other.head.title}\n{texts.get(other.head.memory, '')}",
+        ):
             kept.duplicates += [other.head.memory, *other.duplicates]
             gone.add(second)
     dropped = {single[place].head.memory for place in gone}
     return [item for item in found if item.head.memory not in dropped]
 
 
-def _heads(connection: apsw.Connection, memories: list[int]) -> dict[int, _Head]:
-    rows = connection.execute(
+def _heads(scope: _Scope, memories: list[int]) -> dict[int, _Head]:
+    rows = fetch_all(
+        scope.connection,
         "SELECT m.rowid, m.type, m.title, m.updated, m.fingerprint, m.chunk_count "
         "FROM json_each(?) j CROSS JOIN memories m ON m.rowid = j.value",
         (json.dumps(memories),),
@@ -316,33 +310,30 @@ def _heads(connection: apsw.Connection, memories: list[int]) -> dict[int, _Head]
     return {row[0]: _Head(*row) for row in rows}
 
 
-def _hits(connection: apsw.Connection, plan: QueryPlan, found: list[_Found]) -> tuple[Hit, ...]:
-    records = fetch_records(connection, [item.head.memory for item in found])
+def _hits(scope: _Scope, found: list[_Found]) -> tuple[Hit, ...]:
+    records = fetch_records(scope.connection, [item.head.memory for item in found])
     spans = {
         row[0]: row[1:]
-        for row in connection.execute(
+        for row in fetch_all(
+            scope.connection,
             "SELECT c.id, c.start, c.stop, c.first_line FROM json_each(?) j CROSS JOIN chunks c ON c.id = j.value",
             (json.dumps([item.scored.chunk for item in found]),),
         )
     }
-    folded = [memory for item in found for memory in item.duplicates]
-    ids: dict[int, str] = (
-        dict(
-            connection.execute(
-                "SELECT m.rowid, m.id FROM json_each(?) j CROSS JOIN memories m ON m.rowid = j.value",
-                (json.dumps(folded),),
-            )
+    ids: dict[int, str] = {}
+    if folded := [memory for item in found for memory in item.duplicates]:
+        ids = fetch_pairs(
+            scope.connection,
+            "SELECT m.rowid, m.id FROM json_each(?) j CROSS JOIN memories m ON m.rowid = j.value",
+            (json.dumps(folded),),
         )
-        if folded
-        else {}
-    )
     hits: list[Hit] = []
     for item in found:
         record, span = records.get(item.head.memory), spans.get(item.scored.chunk)
         if record is None or span is None:
             continue
         start, stop, first_line = span
-        text, lines = snippet(record.body[start:stop], first_line, plan.terms)
+        text, lines = snippet(record.body[start:stop], first_line, scope.plan.terms)
         duplicates = tuple(ids[memory] for memory in item.duplicates if memory in ids)
         hits.append(Hit(record, round(item.score, 4), _matched(item), text, lines, duplicates))
     return tuple(hits)
@@ -362,15 +353,16 @@ def _matched(item: _Found) -> tuple[str, ...]:
 
 
 def _recent(connection: apsw.Connection, where: str, values: list[Any], limit: int) -> SearchAnswer:
-    rows = connection.execute(
-        f"SELECT m.rowid FROM memories m {'WHERE ' + where if where else ''} "  # noqa: S608
+    rows = fetch_all(
+        connection,
+        f"SELECT m.rowid FROM memories m {'WHERE ' + where if where else ''} "  # noqa: S608 - ours
         "ORDER BY m.updated DESC, m.rowid DESC LIMIT ?",
         (*values, limit),
-    ).fetchall()
-    records: dict[int, Record] = fetch_records(connection, [row[0] for row in rows])
+    )
+    records = fetch_records(connection, [row[0] for row in rows])
     hits: list[Hit] = []
-    for (row,) in rows:
-        record = records[row]
+    for row in rows:
+        record = records[row[0]]
         text, lines = snippet(record.body[:2_000], 1, ())
         hits.append(Hit(record, 0.0, ("recent",), text, lines))
     return SearchAnswer(tuple(hits), "lexical", len(hits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -13,16 +14,17 @@ _MAX_WORD = 80
 
 # One list for queries only: everything is indexed, so a query of nothing but stop words still finds.
 STOP_WORDS = frozenset(
-    (
-        "a about above after again against all am an and any are aren as at be because been before being below "
-        "between both but by can cannot could couldn d did didn do does doesn doing don down during each few for "
-        "from further get got had hadn has hasn have haven having he her here hers herself him himself his how i "
-        "if in into is isn it its itself just let ll m me more most mustn my myself no nor not now of off on once "
-        "only or other ought our ours ourselves out over own please re s same shan she should shouldn so some "
-        "such t than that the their theirs them themselves then there these they this those through to too under "
-        "until up us ve very was wasn we were weren what when where which while who whom whose why will with won "
-        "would wouldn you your yours yourself yourselves"
-    ).split()
+    re.findall(
+        r"\w+",
+        "a about above after again against all am an and any are aren as at be because been before being below between "
+        "both but by can cannot could couldn d did didn do does doesn doing don down during each few for from further "
+        "get got had hadn has hasn have haven having he her here hers herself him himself his how i if in into is isn "
+        "it its itself just let ll m me more most mustn my myself no nor not now of off on once only or other ought "
+        "our ours ourselves out over own please re s same shan she should shouldn so some such t than that the their "
+        "theirs them themselves then there these they this those through to too under until up us ve very was wasn we "
+        "were weren what when where which while who whom whose why will with won would wouldn you your yours yourself "
+        "yourselves",
+    )
 )
 
 # Scripts written without spaces between words (and Hangul, whose particles stick to the word).
@@ -130,7 +132,7 @@ def _bigrams(run: str) -> list[str]:
     # Decimal code points: FTS5 would split some of these scripts at their vowel signs, and the stemmer leaves
     # what ends in a digit alone.
     codes = [str(ord(char)) for char in run]
-    return [f"{first}x{second}" for first, second in zip(codes, codes[1:], strict=False)]
+    return [f"{first}x{second}" for first, second in itertools.pairwise(codes)]
 
 
 def _phrase(text: str) -> str:

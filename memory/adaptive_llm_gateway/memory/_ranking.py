@@ -138,7 +138,9 @@ def same_but_for_wording(first: str, second: str) -> bool:
     return len(differing - STOP_WORDS) <= DUPLICATE_WORDS * len(content)
 
 
-_NEGATIONS = frozenset("no not never none nor cannot without isn don doesn didn won can't".split())
+_NEGATIONS = frozenset(
+    ["no", "not", "never", "none", "nor", "cannot", "without", "isn", "don", "doesn", "didn", "won", "can't"]
+)
 
 
 def snippet(text: str, first_line: int, terms: Sequence[str]) -> tuple[str, tuple[int, int]]:
