@@ -40,9 +40,10 @@ def slug(title: str) -> str:
         base = unicodedata.normalize("NFD", char)[0]
         if base.isascii():
             char = base  # noqa: PLW2901 - é is e here
-        if char.isalnum() or (word and not word[-1].isascii() and unicodedata.category(char)[0] == "M"):
+        mark = unicodedata.category(char)[0] == "M"
+        if char.isalnum() or (mark and word and not word[-1].isascii()):
             word.append(char)
-        elif char not in "'’" and word:
+        elif word and not mark and char not in "'’":
             words.append("".join(word))
             word = []
     if word:
