@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -30,6 +31,9 @@ IMPORT_HASH = "import_hash"
 
 TITLE_LIMIT = 200
 REL_LIMIT = 64
+TAG_LIMIT = 100
+TAGS_LIMIT = 64
+LINKS_LIMIT = 256
 
 # Types that a source may claim for an entry. Sessions, handoffs and routes have machinery of their own behind them.
 _CLAIMABLE = {"note", "fact", "preference", "decision", "task"}
@@ -165,8 +169,10 @@ def content_hash(
 ) -> str:
     """32 hex digits over everything a person would call the content; times, author and trust are not in it.
 
-    The order of tags, links and fields does not count, nor do empty fields, so that a store may normalise them.
+    The order of tags, links and fields does not count, nor do empty fields and those that say what their type takes
+    for granted, so that a store may normalise them.
     """
+    granted = _defaults(type)
     content = {
         "type": type,
         "title": title,
@@ -174,10 +180,25 @@ def content_hash(
         "tags": sorted(set(tags)),
         "links": sorted({(link.rel, link.id) for link in links}),
         "project": project,
-        "fields": {name: jsonable(value) for name, value in fields.items() if value not in (None, "", [], {}, ())},
+        "fields": {
+            name: jsonable(value)
+            for name, value in fields.items()
+            if value not in (None, "", [], {}, ()) and (name not in granted or value != granted[name])
+        },
     }
     text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
+
+
+@cache
+def _defaults(memory_type: str) -> dict[str, Any]:
+    from adaptive_llm_gateway.memory._models import BUILT_IN  # noqa: PLC0415 - pydantic; not for `--help`
+
+    model = BUILT_IN.get(memory_type)
+    if model is None:
+        return {}
+    fields = model.model_fields.items()
+    return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
 # --- The plan ------------------------------------------------------------------------------------------
@@ -462,9 +483,43 @@ def _key_text(key: object) -> str:
 
 
 def with_links(item: ImportItem, links: Iterable[Link]) -> ImportItem:
-    """`item` with `links`, each once and none to itself, in order of appearance."""
-    unique = dict.fromkeys(link for link in links if link.id != item.id)
-    return replace(item, links=tuple(unique))
+    """`item` with `links`, each once and none to itself, in order of appearance, and no more than a memory may have."""
+    unique = tuple(dict.fromkeys(link for link in links if link.id != item.id))
+    if len(unique) <= LINKS_LIMIT:
+        return replace(item, links=unique)
+    warning = f"has {len(unique):,} links; the first {LINKS_LIMIT} are kept as such, all stay in the text"
+    return replace(item, links=unique[:LINKS_LIMIT], warnings=(*item.warnings, warning))
+
+
+def clean_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags that a memory may have: one line without commas, at most 64, the first spelling of each."""
+    found: dict[str, str] = {}
+    for tag in tags:
+        for part in tag.split(","):
+            word = "-".join(clean_title(part, otherwise="").split()).strip("#/")[:TAG_LIMIT]
+            if word:
+                found.setdefault(word.casefold(), word)
+    return tuple(found.values())[:TAGS_LIMIT]
+
+
+def fitting(memory_type: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields`, with those that the type declares but would not accept renamed to `source_...`."""
+    from adaptive_llm_gateway.memory._models import BUILT_IN, COMMON_FIELDS  # noqa: PLC0415 - as above
+
+    model = BUILT_IN[memory_type]
+    declared = set(model.model_fields) - set(COMMON_FIELDS)
+    return {
+        f"source_{name}" if name in declared and not _accepts(model, name, value) else name: value
+        for name, value in fields.items()
+    }
+
+
+def _accepts(model: Any, name: str, value: object) -> bool:
+    try:
+        model.__pydantic_validator__.validate_assignment(model.model_construct(), name, value)
+    except ValueError:
+        return False
+    return True
 
 
 # --- Which kind, and reading it ------------------------------------------------------------------------

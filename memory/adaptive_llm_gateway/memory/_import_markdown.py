@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from adaptive_llm_gateway.memory._import import (
     SkippedFile,
     claimed_type,
     clean_rel,
+    clean_tags,
     clean_title,
+    fitting,
     item_id,
     with_links,
 )
@@ -92,7 +94,6 @@ _UPDATED = (
 )
 _GENERIC_NAMES = {"readme", "index", "_index", "untitled"}
 _MOSTLY_DIGITS = re.compile(r"[\d\s._-]+")
-_LINKS_LIMIT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,21 +258,13 @@ def read_folder(
     for note in notes:
         links, missing = linker(note, names)
         unresolved += missing
-        items.append(_linked(note.item, links))
+        items.append(with_links(note.item, (*note.item.links, *links)))
     return ImportSource(kind, source_name, tuple(items), tuple(skipped), attachments, unresolved)
 
 
 def source_name_of(root: Path) -> str:
     """A folder's own name, the same on every machine that keeps it under that name."""
     return unicodedata.normalize("NFC", root.name).casefold() or "root"
-
-
-def _linked(item: ImportItem, links: list[Link]) -> ImportItem:
-    linked = with_links(item, (*item.links, *links))
-    if len(linked.links) <= _LINKS_LIMIT:
-        return linked
-    warning = f"has {len(linked.links):,} links; the first {_LINKS_LIMIT} are kept as such, all stay in the text"
-    return replace(linked, links=linked.links[:_LINKS_LIMIT], warnings=(*linked.warnings, warning))
 
 
 def _aliases(note: Note, kind: ImportKind) -> Iterator[str]:
@@ -330,7 +323,7 @@ def _read_note(
         source=f"{kind}:{source_name}/{found.path}",
         tags=_tags(fields, prose),
         project=project if project is not None else (clean_title(own_project) if own_project else None),
-        fields=kept,
+        fields=fitting(memory_type or "note", kept),
         warnings=tuple(warnings),
     )
     return Note(found, text, split, prose, item)
@@ -363,10 +356,7 @@ def _title(path: str, kind: ImportKind, fields: dict[str, Any], body: str, prose
 
 
 def _tags(fields: dict[str, Any], prose: str) -> tuple[str, ...]:
-    found: dict[str, str] = {}
-    for tag in (*front_tags(fields.get("tags")), *front_tags(fields.get("tag")), *inline_tags(prose)):
-        found.setdefault(tag.casefold(), unicodedata.normalize("NFC", tag))
-    return tuple(found.values())
+    return clean_tags((*front_tags(fields.get("tags")), *front_tags(fields.get("tag")), *inline_tags(prose)))
 
 
 def _time(fields: dict[str, Any], names: tuple[str, ...]) -> tuple[datetime | None, str | None]:

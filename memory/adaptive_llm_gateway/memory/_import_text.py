@@ -224,7 +224,6 @@ def _without_comments(text: str) -> str:
 # --- Tags, links, headings -------------------------------------------------------------------------------
 
 _INLINE_TAG = re.compile(r"(?<!\S)#([^\s#!-,.:;<-@\[-^`{-~\u2000-\u206f\u3000-\u303f\uff00-\uff0f]{1,100})(?![#\[])")
-_TAG_ODD = re.compile(r"\s+")
 
 
 def inline_tags(prose: str) -> Iterator[str]:
@@ -254,10 +253,7 @@ def listed(value: object) -> list[str]:
 def front_tags(value: object) -> Iterator[str]:
     """Tags of front matter: a list, or text with commas or spaces between them."""
     for part in listed(value):
-        words = part.split() if isinstance(value, str) else [_TAG_ODD.sub("-", part)]
-        for word in words:
-            if tag := word.strip("#/").strip():
-                yield tag[:100]
+        yield from part.split() if isinstance(value, str) else (part,)
 
 
 @dataclass(frozen=True, slots=True)
