@@ -1,0 +1,231 @@
+"""Judging a value: a credential, or a placeholder, a reference, a word?"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from urllib.parse import unquote
+
+FORMAT, PLACE, CONTEXT = 0, 1, 2  # rank of a match: the lower, the more specific, wins where two overlap
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A credential in a text: `text[start:end]` is what redaction replaces, `secret` what is fingerprinted."""
+
+    kind: str
+    start: int
+    end: int
+    secret: str
+    rank: int
+
+
+# --- Is this value worth the name? ------------------------------------------------------------------
+
+PLACEHOLDER = re.compile(
+    r"""example|placeholder|redacted|change[-_]?(?:me|this|it)|replace[-_]?(?:me|this|with)|insert[-_]|dummy
+    |sample|your|[-_]here$|not[-_]a?[-_]?real|my[-_]?(?:secret|passw|token|api|key)|fake|to[-_]?do|foo[-_]?bar
+    |undefined|censored|masked""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_FILLER = re.compile(
+    r"""xxxx|XXXX|\*\*\*|\.\.\.|…|12345678|01234567|abcdefgh|ABCDEFGH|(.)\1{7}|\$[{(]|\{\{|\{%|<%""", re.VERBOSE
+)
+_REFERENCE = re.compile(
+    r"""\$\w+|%\w+%|<[^>]*>?|\{[^}]*\}?|\[[^\]]*\]?|@\w+@|%\(\w+\)\w?|%[sdrv]|:\w+|[&!|>][A-Za-z-]*|\#.*
+    |(?:os\.|process\.|env[.\[(:]|secrets?[.\[:]|vars?[.\[]|config[.\[]|settings[.\[]|self[.\[]|this\.|op://|vault:
+       |ssm:|arn:|file:|https?:|data:).*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_REDACTED = re.compile(r"\[REDACTED(?::[\w-]{0,40})?\]")
+_PATH = re.compile(r"(?:\.{1,2}|~|[A-Za-z]:)?[/\\]\S*")
+_LETTERS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")
+HEX = re.compile(r"(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]+")
+UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+SSH_PUBLIC = ("AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNh", "AAAAGnNr", "AAAAInNr")
+
+NOT_A_KEY = re.compile(
+    r"public|fingerprint|sha-?\d|md5|checksum|digest|integrity|hash|commit|revision|blob|etag|uuid", re.I
+)
+
+# Adjacent letters in technical English are one of these 140 pairs in 83 % of cases, random letters in 21 %.
+_PAIRS = frozenset(
+    re.findall(
+        r"\S+",
+        "ac ad ag ai al am an ar as at au bl bu ca ce ch ci ck cl co cr ct da de di do ea ec ed ee ef el em en ep "
+        "er es et ev ex fa fi fo ge gi ha he hi ho ht hu ic ie if ig il im in io ir is it ka ke la ld le li ll lo "
+        "lt ly ma me mi mm mo mp na nc nd ne ng no np ns nt oc od ol om on op or os ot ou ow pa pe pl pm po pr ps "
+        "pt pu ra re ri ro rs rt ru ry sc se sh si so sp ss st su ta te th ti to tr ts tt ty ub ue ul un ur us ut "
+        "va ve vi wh wi yp ",
+    )
+)
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether a value stands for one (`<token>`, `xxxx`, `${VAR}`, `AKIA...EXAMPLE`) or was redacted before."""
+    rest = _REDACTED.sub("", value)
+    if len(rest) < 4 or _FILLER.search(rest) is not None or _REFERENCE.fullmatch(rest) is not None:
+        return True
+    # In a long random text four letters may come together by chance.
+    return (len(rest) < 40 or len(set(rest)) < 20) and PLACEHOLDER.search(rest) is not None
+
+
+def is_wordy(value: str) -> bool:
+    """Whether the letters read like words rather than like chance; too few letters to tell are not words."""
+    total = common = 0
+    for word in _LETTERS.findall(value):
+        run = word.lower()
+        total += len(run) - 1
+        common += sum(run[i : i + 2] in _PAIRS for i in range(len(run) - 1))
+    return total >= 4 and common > 0.6 * total
+
+
+def is_varied(value: str) -> bool:
+    """Enough different characters for a token, and no placeholder: all that a vendor's own prefix still needs."""
+    return len(set(value)) >= min(8, len(value) // 2) and not is_placeholder(value)
+
+
+def is_mixed(value: str) -> bool:
+    """`is_varied`, and not only words: what a vendor's prefix needs that words may follow as well (`hf_`)."""
+    if not is_varied(value):
+        return False
+    return any(c.isdigit() for c in value) or (
+        value != value.lower() and value != value.upper() and not is_wordy(value)
+    )
+
+
+def is_random(value: str) -> bool:
+    """What a generator made, for values whose only other sign is where they stand."""
+    letters = sum(c.isalpha() for c in value)
+    digits = sum(c.isdigit() for c in value)
+    if letters < 3 or len(set(value)) < min(9, len(value) // 2) or is_placeholder(value):
+        return False
+    if HEX.fullmatch(value) or UUID.fullmatch(value):
+        return True
+    mixed = any(c.islower() for c in value) and any(c.isupper() for c in value)
+    return (digits > 0 or mixed) and not is_wordy(value)
+
+
+def decode(value: str) -> str | None:
+    """Base64 or base64url, padded or not, as UTF-8; None when it is not that."""
+    body = value.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(body + "=" * (-len(body) % 4), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+
+
+# --- Passwords and short keys ---
+
+WEAK = frozenset(
+    re.findall(
+        r"\S+",
+        "password passwd passw0rd pass pwd secret user username test admin root guest hunter example foo bar baz "
+        "none null true false string default changeme letmein value token key postgres mysql redis rabbitmq mongo "
+        "minio ",
+    )
+)
+_TRIVIAL = re.compile(
+    r"(?:password|passwd|passw0rd|pass|pwd|secret|test|testing|user|admin|root|foo|bar|baz|abc|abcd|token|key|value|string"
+    r"|str|int|uint|sha|md|utf|base|oauth|basic|bearer|version|ver|v|step|line|option|field|param|arg|var|input|char"
+    r"|varchar|column|type|level|section|chapter|figure|table|https?|ipv|argon|pbkdf|aes|rsa|des|x|python|node|java"
+    r"|bcrypt|scrypt|web|win|wpa|tls|ssl|log4j|k8s|i18n|l10n|a11y|s3|ec2|mp|h)[-_]?\d{0,4}"
+    r"|\d{1,5}[-_ ]?[A-Za-z]{1,14}|\d+(?:st|nd|rd|th)|[\d.,:/-]+[A-Za-z]{0,3}",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")
+_ATTRIBUTE = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]*)+")
+_HASHED = re.compile(
+    r"(?:pbkdf2|bcrypt|argon2|scrypt|sha-?\d|md5)[:_$]|\$[0-9a-z]{1,9}\$|\{[A-Z0-9]{3,9}\}", re.IGNORECASE
+)
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*\d{0,2}")
+SLUG = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.][A-Za-z0-9]{1,16})+")
+_STRONG = frozenset("!@#$%^*?~&+=")
+
+
+def password_like(value: str, *, quoted: bool, code: bool) -> bool:
+    """Whether somebody would log in with it: not a word, a reference, a call or a description."""
+    core = _REDACTED.sub("", value).strip(" \t*_\\")
+    core = core.rstrip(".,;:!?)\"'*`\\")
+    if not 6 <= len(core) <= 256 or is_placeholder(core) or is_placeholder(value) or core.lower() in WEAK:
+        return False
+    if any(c.isspace() for c in core) or not core.isprintable() or _TRIVIAL.fullmatch(core) or _EMAIL.fullmatch(core):
+        return False
+    if "://" in core or len(set(core)) < 4:
+        return False
+    if _HASHED.match(core) or (_PATH.match(core) and (is_wordy(core) or not any(c.isdigit() for c in core))):
+        return False
+    if not quoted and (any(c in "()[]{}<>|" for c in core) or _ATTRIBUTE.fullmatch(core)):
+        return False
+    if quoted and (
+        core[0] in "^([{" or any(sign in core for sign in ("\\w", "\\d", "\\s", "[a-", "[A-", "[0-", "()", "):"))
+    ):
+        return False
+    letters = sum(c.isalpha() for c in core)
+    digits = sum(c.isdigit() for c in core)
+    strong = sum(c in _STRONG for c in core)
+    if not letters:
+        return digits >= 6 and strong >= 2
+    if digits:
+        if code and not quoted and _IDENTIFIER.fullmatch(core):
+            return False
+        return not (not strong and SLUG.fullmatch(core) and is_wordy(core))
+    if strong:
+        return (
+            len(core) >= 8 and (quoted or not code) and not (core[0] in "@#&" and not quoted) and not _prose_sign(core)
+        )
+    return len(core) >= 10 and core.isascii() and not is_wordy(core) and _changes_case(core)
+
+
+def _prose_sign(core: str) -> bool:
+    # `user@host`, `name=value`, `a+b`, `read&write`: words joined by a sign, not a password.
+    parts = re.split(r"[@=+&?*]", core)
+    return len(parts) > 1 and all(len(part) > 2 and part.isalpha() and is_wordy(part + part) for part in parts if part)
+
+
+def _changes_case(value: str) -> bool:
+    changes = sum(a.isupper() != b.isupper() for a, b in pairwise(value))
+    return changes * 3 >= len(value)
+
+
+def key_like(value: str, *, quoted: bool, code: bool) -> bool:
+    core = _REDACTED.sub("", value).strip("*_\\ ")
+    if len(core) >= 16:
+        if (
+            any(c in "()[]{}<> \t" for c in core)
+            or _ATTRIBUTE.fullmatch(core)
+            or core.startswith(SSH_PUBLIC)
+            or _PATH.match(core)
+        ):
+            return False
+        return is_random(core) and "://" not in core and not _EMAIL.fullmatch(core)
+    digits = sum(c.isdigit() for c in core)
+    changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(core))
+    return (
+        len(core) >= 8
+        and digits >= 2
+        and changes >= 2
+        and not is_wordy(core)
+        and password_like(value, quoted=quoted, code=code)
+    )
+
+
+def is_url_password(password: str, user: str) -> bool:
+    core = unquote(_REDACTED.sub("", password))
+    if (
+        len(core) < 5
+        or not core.isprintable()
+        or " " in core
+        or is_placeholder(core)
+        or core.lower() in WEAK
+        or _TRIVIAL.fullmatch(core)
+    ):
+        return False
+    if core == user or (core.lower().startswith(("pass", "pwd", "secret", "p4ss", "p@ss")) and len(core) < 12):
+        return False
+    if not any(c.isdigit() for c in core):
+        return len(core) >= 8 and (not is_wordy(core) or _changes_case(core))
+    return not (SLUG.fullmatch(core) and is_wordy(core)) and len(set(core)) >= 4
