@@ -1,0 +1,161 @@
+"""The command line's way to the hub: JSON lines on the hub's socket, one request after the other.
+
+A request is `{"do": NAME, "with": {...}}`; the answer is `{"result": ...}` or `{"error": {...}}`, after any number of
+`{"progress": [done, total]}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput
+from adaptive_llm_gateway.server._connect import StartFailed, connect
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.server._hub import Hub
+
+_log = logging.getLogger(__name__)
+
+HELLO = b'{"alg":1,"kind":"control"}\n'
+_READ_BYTES = 1 << 18
+_OPERATIONS = frozenset(
+    ("search", "list", "read", "history", "status", "write", "replace_text", "append_session", "delete", "restore")
+    + ("pull", "push")
+)
+
+
+async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    """Answer one command line's requests until it goes."""
+
+    async def send(message: dict[str, Any]) -> None:
+        writer.write(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        await writer.drain()
+
+    async for line in lines:
+        try:
+            request = json.loads(line)
+            result = await _carry_out(hub, str(request["do"]), dict(request.get("with") or {}), send)
+        except AlgError as error:
+            await send({"error": error.as_dict()})
+        except Exception as error:  # noqa: BLE001 - told to whoever asked; the hub goes on
+            _log.exception("a request of the command line failed")
+            await send({"error": {"code": "error", "message": f"{type(error).__name__}: {error}", "hint": None}})
+        else:
+            await send({"result": result})
+
+
+async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:
+    if name == "hub_status":
+        return hub.status()
+    if name == "hub_stop":
+        hub.stop()
+        return hub.status()
+    if name == "reindex":
+        store = await hub.operations.store()
+        return asdict(await asyncio.to_thread(store.reindex, **arguments))
+    if name == "import":
+        from adaptive_llm_gateway.server._transfer import import_into  # noqa: PLC0415 - rarely needed
+
+        return await _with_progress(hub, send, lambda store, step: import_into(store, step, **arguments))
+    if name == "export":
+        from adaptive_llm_gateway.server._transfer import export_from  # noqa: PLC0415
+
+        return await _with_progress(hub, send, lambda store, step: export_from(store, step, **arguments))
+    if name not in _OPERATIONS:
+        raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
+    operation: Callable[..., Any] = getattr(hub.operations, name)
+    if "author" in inspect.signature(operation).parameters and name not in ("search", "list"):
+        from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
+
+        arguments["author"] = Author(client="command-line")
+    return await operation(**arguments)
+
+
+async def _with_progress(hub: Hub, send: Any, work: Callable[..., Any]) -> Any:
+    """Run `work(store, step)` in a thread, passing on what it tells through `step(done, total)`."""
+    store = await hub.operations.store()
+    loop = asyncio.get_running_loop()
+    steps: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+
+    def step(done: int, total: int) -> None:
+        loop.call_soon_threadsafe(steps.put_nowait, (done, total))
+
+    def run() -> Any:
+        try:
+            return work(store, step)
+        finally:
+            loop.call_soon_threadsafe(steps.put_nowait, None)
+
+    task = asyncio.create_task(asyncio.to_thread(run))
+    try:
+        while (progress := await steps.get()) is not None:
+            await send({"progress": list(progress)})
+    except OSError:  # the command line went away; the work is finished all the same
+        _log.info("a command line went away while its request was carried out")
+    return await task
+
+
+class HubClient:
+    """The command line's end.
+
+    Args:
+        root: the home.
+        start: start a hub when there is none.
+
+    Raises:
+        StartFailed: there is none, or it did not start.
+    """
+
+    def __init__(self, root: str, *, start: bool = True) -> None:
+        self._socket: socket.socket = connect(root, start=start)
+        self._file = self._socket.makefile("rb")
+        self._socket.sendall(HELLO)
+
+    def call(self, name: str, *, on_progress: Callable[[int, int], None] | None = None, **arguments: Any) -> Any:
+        """Carry out an operation in the hub and return its JSON.
+
+        Raises:
+            HubError: what the hub answered instead.
+            StartFailed: the hub went away.
+        """
+        line = json.dumps({"do": name, "with": arguments}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        try:
+            self._socket.sendall(line + b"\n")
+            while answer := self._file.readline():
+                message = json.loads(answer)
+                if "progress" in message:
+                    if on_progress is not None:
+                        on_progress(*message["progress"])
+                elif "error" in message:
+                    raise HubError(message["error"])
+                else:
+                    return message["result"]
+        except OSError as error:
+            raise StartFailed(f"the connection to the hub broke: {error}") from error
+        raise StartFailed("the hub went away before it answered; nothing acknowledged is lost. Try again.")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
+    def __enter__(self) -> HubClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class HubError(Exception):
+    """An error that the hub answered; `error` is its JSON (`code`, `message`, `hint`, `details`)."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error

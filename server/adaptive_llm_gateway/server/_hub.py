@@ -1,0 +1,310 @@
+"""The hub: the one process of a home that holds store, model and connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptive_llm_gateway.core import AlgError, Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.server._operations import Operations
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+    from adaptive_llm_gateway.memory import MemoryStore, StoreSettings
+
+_log = logging.getLogger(__name__)
+
+MAX_LINE = 128 * 1024 * 1024  # a request this long is answered; a longer one ends its connection
+_READ_BYTES = 1 << 18
+_HELLO_SECONDS = 30.0
+_UPKEEP_SECONDS = 5.0
+_LOG_BYTES = 5 * 1024 * 1024
+_DRAIN_SECONDS = 5.0
+
+
+def distribution_version() -> str:
+    """The installed version of this distribution."""
+    return metadata.version("adaptive-llm-gateway")
+
+
+def store_settings(home: Home, settings: Settings) -> StoreSettings:
+    """The store's frozen values from the configuration."""
+    from adaptive_llm_gateway.memory import EmbedderConfig, StoreSettings  # noqa: PLC0415 - after the hub listens
+
+    embedder = settings.embedder
+    return StoreSettings(
+        repo=settings.memory.path or home.memory,
+        index=home.index,
+        host=socket.gethostname() or "localhost",
+        max_body_bytes=settings.memory.max_body_bytes,
+        commit_wait=settings.memory.commit_wait_ms / 1000,
+        watch=settings.memory.watch,
+        remote=settings.sync.remote,
+        push_after_write=settings.sync.push_after_write,
+        push_delay=settings.sync.push_delay_seconds,
+        sync_timeout=settings.sync.timeout_seconds,
+        embedder=EmbedderConfig(
+            kind=embedder.kind,
+            model=embedder.model,
+            url=embedder.url,
+            api_key_env=embedder.api_key_env,
+            dimensions=embedder.dimensions,
+            threads=embedder.threads,
+        ),
+        hook_command=(sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "secrets", "scan", "--staged"),
+    )
+
+
+@dataclass(slots=True)
+class Connection:
+    """One client's connection, for the status."""
+
+    kind: str
+    since: float
+    writer: asyncio.StreamWriter
+    client: str | None = None
+
+
+class Hub:
+    """Serves one home until it is stopped or idle.
+
+    Args:
+        ready: called once, when clients can connect.
+    """
+
+    def __init__(self, home: Home, settings: Settings, *, ready: Callable[[], None]) -> None:
+        self.home = home
+        self.settings = settings
+        self.version = distribution_version()
+        self.started = time.time()
+        self._ready = ready
+        self._connections: dict[int, Connection] = {}
+        self._numbers = iter(range(1, sys.maxsize))
+        self._stop = asyncio.Event()
+        self._idle_since = time.monotonic()
+        self._store: asyncio.Future[MemoryStore] | None = None
+        self.operations = Operations(commit_wait=settings.memory.commit_wait_ms / 1000)
+        self._mcp: MCPServer[Any] | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Flush and end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        listener = await self._listen()
+        try:
+            self._ready()
+            self._store = loop.run_in_executor(None, self._open_store)
+            self._store.add_done_callback(_note_failure)
+            self.operations.opening(self._store)
+            upkeep = asyncio.create_task(self._upkeep(listener))
+            await self._stop.wait()
+            upkeep.cancel()
+        finally:
+            await self._shut_down(listener)
+
+    async def _listen(self) -> asyncio.AbstractServer:
+        path = self.home.socket
+        _own_folder(path.parent, inside_home=path.parent == self.home.root)
+        path.unlink(missing_ok=True)  # ours to remove: the hub lock is held
+        before = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._serve, path=str(path), limit=_READ_BYTES, backlog=128)
+        finally:
+            os.umask(before)
+        self._socket_id = path.stat().st_ino
+        return server
+
+    def _open_store(self) -> MemoryStore:
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - after the hub listens
+
+        store = MemoryStore(store_settings(self.home, self.settings))
+        _log.info("store open: %s", store.repo.path)
+        return store
+
+    async def _shut_down(self, listener: asyncio.AbstractServer) -> None:
+        _log.info("stopping")
+        listener.close()
+        with contextlib.suppress(OSError):
+            if self.home.socket.stat().st_ino == self._socket_id:
+                self.home.socket.unlink()
+        for connection in list(self._connections.values()):
+            connection.writer.close()
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=_DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+        if self._store is not None:
+            with contextlib.suppress(AlgError):
+                store = await self._store
+                await asyncio.to_thread(store.close)
+        self.operations.close()
+        _log.info("stopped")
+
+    async def _upkeep(self, listener: asyncio.AbstractServer) -> None:
+        idle = self.settings.hub.idle_minutes * 60
+        while True:
+            await asyncio.sleep(min(_UPKEEP_SECONDS, idle / 4 or _UPKEEP_SECONDS))
+            if not self.home.socket.exists():
+                _log.warning("the socket was removed by somebody; stopping, so that another hub can start")
+                self.stop()
+            if not self._connections and idle and time.monotonic() - self._idle_since > idle:
+                _log.info("idle for %.0f s", idle)
+                self.stop()
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                if distribution_version() != self.version:
+                    _log.info("another version was installed; stopping, so that it can take over")
+                    self.stop()
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = next(self._numbers)
+        connection = Connection("new", time.time(), writer)
+        self._connections[number] = connection
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in one
+        self._serving.add(task)
+        lines = read_lines(reader)
+        try:
+            first = await asyncio.wait_for(anext(lines, None), _HELLO_SECONDS)
+            hello = json.loads(first) if first else {}
+            connection.kind = str(hello.get("kind")) if isinstance(hello, dict) else "?"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            if connection.kind == "mcp":
+                await self._serve_mcp(lines, writer)
+            elif connection.kind == "control":
+                from adaptive_llm_gateway.server._control import serve_control  # noqa: PLC0415
+
+                await serve_control(self, lines, writer)
+        except (ValueError, OSError, TimeoutError) as error:
+            _log.info("connection %d ended: %s", number, error)
+        except Exception:
+            _log.exception("connection %d failed", number)
+        finally:
+            self._serving.discard(task)
+            del self._connections[number]
+            self._idle_since = time.monotonic()
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _serve_mcp(self, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+        from adaptive_llm_gateway.server._stream import serve_lines  # noqa: PLC0415 - the SDK is slow to import
+
+        if self._mcp is None:
+            from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415
+
+            self._mcp = build_server(self.operations, version=self.version)
+        await serve_lines(self._mcp, lines, writer)
+
+    def status(self) -> dict[str, Any]:
+        """The hub at a glance."""
+        store = self._store
+        failed = store.exception() if store is not None and store.done() else None
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "version": self.version,
+            "home": str(self.home.root),
+            "repo": str(self.settings.memory.path or self.home.memory),
+            "socket": str(self.home.socket),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "clients": sum(connection.kind == "mcp" for connection in self._connections.values()),
+            "idle_minutes": self.settings.hub.idle_minutes,
+            "store": "failed" if failed else "open" if store is not None and store.done() else "opening",
+            "error": str(failed) if failed else None,
+        }
+
+
+async def read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The stream's lines without their ends; empty ones are left out.
+
+    Raises:
+        ValueError: a line exceeds `MAX_LINE`.
+    """
+    buffer = bytearray()
+    while part := await reader.read(_READ_BYTES):
+        buffer += part
+        if len(buffer) > MAX_LINE:
+            raise ValueError(f"a line is longer than {MAX_LINE:,} bytes")
+        if b"\n" not in part:
+            continue
+        *lines, rest = bytes(buffer).split(b"\n")
+        buffer = bytearray(rest)
+        for line in lines:
+            if line.strip():
+                yield line
+    if buffer.strip():
+        yield bytes(buffer)
+
+
+def _own_folder(folder: Path, *, inside_home: bool) -> None:
+    """Make the socket's folder, for this user alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if inside_home:
+        return
+    status = folder.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise StorageError(
+            f"{str(folder)!r} is not this user's alone", hint="Remove it, or set a shorter path for the home."
+        )
+
+
+def _note_failure(store: asyncio.Future[MemoryStore]) -> None:
+    if not store.cancelled() and (error := store.exception()) is not None:
+        _log.error("the store could not be opened: %s", error)
+
+
+def set_up_logging(home: Home, level: str) -> None:
+    """Log to a file in the home that is turned over at 5 MB, for this user alone."""
+    home.hub_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(home.hub_log, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("mcp", "httpx2", "watchdog", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> None:
+    """Hold the home's lock and serve until stopped.
+
+    Raises:
+        LockHeld: another hub serves this home.
+        ReadOnly, StorageError: the home cannot be used.
+    """
+    try:
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot create the home {str(home.root)!r}: {error.strerror}") from error
+    with ProcessLock(home.hub_lock):
+        try:
+            set_up_logging(home, settings.hub.log_level)
+        except OSError as error:
+            raise StorageError(f"cannot write the log {str(home.hub_log)!r}: {error.strerror}") from error
+        _log.info("hub %s starts, pid %d", distribution_version(), os.getpid())
+        asyncio.run(_run(home, settings, ready))
+
+
+async def _run(home: Home, settings: Settings, ready: Callable[[], None]) -> None:
+    await Hub(home, settings, ready=ready).run()

@@ -1,0 +1,457 @@
+"""What the hub can do, as JSON in and JSON out: the MCP tools and the command line both call these."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeVar
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable
+from adaptive_llm_gateway.memory import (
+    AppendSession,
+    Author,
+    DeleteMemory,
+    Filters,
+    Hit,
+    Link,
+    MemoryStore,
+    Record,
+    ReplaceText,
+    Request,
+    RestoreMemory,
+    Revision,
+    SyncStatus,
+    WriteMemory,
+    WriteResult,
+)
+
+_T = TypeVar("_T")
+Json = dict[str, Any]
+
+_READERS = 4
+_SAVE_SECONDS = 60.0
+_RELATIVE = re.compile(r"(\d{1,5})\s*(h|d|w|m|y)", re.IGNORECASE)
+_HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
+_MAX_LIMIT = 100
+_SYNC_ANSWER_SECONDS = 20.0
+
+
+class Operations:
+    """The operations over one store, which may still be opening.
+
+    Args:
+        commit_wait: seconds an answer waits for its commit.
+    """
+
+    def __init__(self, *, commit_wait: float) -> None:
+        self._commit_wait = commit_wait
+        self._store: asyncio.Future[MemoryStore] | None = None
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+
+    def opening(self, store: asyncio.Future[MemoryStore]) -> None:
+        """Name the future that brings the store."""
+        self._store = store
+
+    def close(self) -> None:
+        """Let the reading threads go."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def store(self) -> MemoryStore:
+        """The store, once it is open.
+
+        Raises:
+            AlgError: why it could not be opened.
+        """
+        if self._store is None:
+            raise Unavailable("the hub is still starting", hint="Try again in a moment.")
+        return await asyncio.shield(self._store)
+
+    async def _read(self, work: Callable[[MemoryStore], _T]) -> _T:
+        store = await self.store()
+        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(store))
+
+    async def _write(self, request: Request) -> Json:
+        store = await self.store()
+        ticket = store.submit(request)
+        planned = await _outcome(ticket.saved, _SAVE_SECONDS)
+        if planned is None:
+            raise Unavailable(
+                f"the write is still queued after {_SAVE_SECONDS:.0f} s and may yet be carried out",
+                hint="Check with memory_search before you write it again.",
+            )
+        try:
+            commit: str | AlgError | None = await _outcome(ticket.committed, self._commit_wait)
+        except AlgError as error:
+            commit = error
+        return write_json(store.result(planned, commit))
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def search(
+        self,
+        query: str = "",
+        *,
+        limit: int = 10,
+        type: str | Sequence[str] | None = None,
+        tags: Sequence[str] | str | None = None,
+        project: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        author: str | None = None,
+        max_trust: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """Hits for a query, best first; the most recent memories for an empty one."""
+        filters = await self._filters(type, tags, project, since, until, author, max_trust, fields)
+        count = _limit(limit)
+        answer = await self._read(lambda store: store.search(query, filters=filters, limit=count))
+        return {
+            "query": query,
+            "mode": answer.mode,
+            "hits": [hit_json(hit) for hit in answer.hits],
+            "notices": await self._search_notices(),
+        }
+
+    async def _search_notices(self) -> list[str]:
+        store = await self.store()
+        return store.search_notices()
+
+    async def list(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Literal["updated", "created", "title"] = "updated",
+        type: str | Sequence[str] | None = None,
+        tags: Sequence[str] | str | None = None,
+        project: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        author: str | None = None,
+        max_trust: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        deleted: bool = False,
+    ) -> Json:
+        """A page of memories, or of deleted ones."""
+        count = _limit(limit, most=1000)
+        if deleted:
+            stones = await self._read(lambda store: store.deleted(limit=count))
+            rows = [
+                {
+                    "id": stone.id,
+                    "type": stone.type,
+                    "title": stone.title,
+                    "path": stone.path,
+                    "version": stone.version,
+                    "deleted": iso(stone.deleted),
+                    "by": stone.author.client,
+                    "reason": stone.reason,
+                }
+                for stone in stones
+            ]
+            return {"memories": rows, "next_cursor": None, "total": len(rows)}
+        filters = await self._filters(type, tags, project, since, until, author, max_trust, fields)
+        page = await self._read(lambda store: store.list(filters=filters, limit=count, cursor=cursor, order=order))
+        return {
+            "memories": [record_json(record) for record in page.records],
+            "next_cursor": page.next_cursor,
+            "total": page.total,
+        }
+
+    async def read(self, id: str, *, at: str | None = None) -> Json:
+        """One memory whole, as it is or as it was."""
+        memory = await self._read(lambda store: store.read(id, at=at))
+        return {
+            **record_json(memory.record),
+            "body": memory.record.body,
+            "text": memory.text,
+            "at": at,
+            "parts": list(memory.parts),
+        }
+
+    async def history(self, id: str, *, limit: int = 20) -> Json:
+        """The commits that touched a memory."""
+        count = _limit(limit, most=1000)
+        found = await self._read(lambda store: store.history(id, limit=count))
+        return {
+            "id": found.id,
+            "path": found.path,
+            "deleted": found.deleted,
+            "revisions": [revision_json(revision) for revision in found.revisions],
+        }
+
+    async def status(self) -> Json:
+        """The store at a glance."""
+        found = await self._read(lambda store: store.status())
+        return {
+            **{key: value for key, value in asdict(found).items() if key not in ("sync", "skipped", "by_type")},
+            "by_type": dict(found.by_type),
+            "skipped": [asdict(item) for item in found.skipped],
+            "sync": sync_json(found.sync),
+            "types": list((await self.store()).types.names),
+        }
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    async def write(
+        self,
+        *,
+        author: Author,
+        type: str | None = None,
+        title: str | None = None,
+        body: str | None = None,
+        id: str | None = None,
+        if_version: str | None = None,
+        tags: Sequence[str] | str | None = None,
+        project: str | None = None,
+        trust: str | None = None,
+        links: Sequence[Mapping[str, str]] | None = None,
+        source: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        redact: bool = False,
+    ) -> Json:
+        """Create a memory, or update the one with `id`."""
+        return await self._write(
+            WriteMemory(
+                author=author,
+                type=type,
+                title=title,
+                body=body,
+                id=id or None,
+                if_version=if_version or None,
+                tags=None if tags is None else _tags(tags),
+                project=project,
+                trust=None if trust is None else _trust(trust),
+                links=None if links is None else _links(links),
+                source=source,
+                fields=dict(fields or {}),
+                reason=reason,
+                redact=redact,
+            )
+        )
+
+    async def replace_text(
+        self, id: str, text: str, *, author: Author, if_version: str | None = None, reason: str | None = None
+    ) -> Json:
+        """Replace a memory's whole file, as an editor saved it."""
+        return await self._write(ReplaceText(author, id, text.encode("utf-8"), if_version, reason))
+
+    async def append_session(
+        self,
+        text: str,
+        *,
+        author: Author,
+        session_id: str | None = None,
+        title: str | None = None,
+        project: str | None = None,
+        reason: str | None = None,
+        redact: bool = False,
+    ) -> Json:
+        """Append to a session's log; without `session_id` a new session begins."""
+        request = AppendSession(author, text, session_id or None, title, project, reason, redact)
+        done = await self._write(request)
+        store = await self.store()
+        record = store.record(done["id"])
+        return {**done, "session_id": (record.fields.get("session_id") if record else None) or done["id"]}
+
+    async def delete(
+        self, id: str, *, author: Author, if_version: str | None = None, reason: str | None = None
+    ) -> Json:
+        """Delete a memory; its history stays."""
+        return await self._write(DeleteMemory(author, id, if_version or None, reason))
+
+    async def restore(self, id: str, *, author: Author, at: str | None = None, reason: str | None = None) -> Json:
+        """Bring back a deleted memory, or an earlier version of one."""
+        return await self._write(RestoreMemory(author, id, at or None, reason))
+
+    # -- sync --------------------------------------------------------------------------------------------------
+
+    async def pull(self) -> Json:
+        """Fetch from the remote and merge; goes on in the background when it takes long."""
+        return await self._sync(lambda store: store.pull())
+
+    async def push(self) -> Json:
+        """Push to the remote; goes on in the background when it takes long."""
+        return await self._sync(lambda store: store.push())
+
+    async def _sync(self, work: Callable[[MemoryStore], Future[SyncStatus]]) -> Json:
+        store = await self.store()
+        done = await _outcome(work(store), _SYNC_ANSWER_SECONDS)
+        if done is None:
+            return {"running": True, **sync_json(store.sync_status())}
+        return {"running": False, **sync_json(done)}
+
+    # -- arguments ---------------------------------------------------------------------------------------------
+
+    async def _filters(
+        self,
+        type: str | Sequence[str] | None,
+        tags: Sequence[str] | str | None,
+        project: str | None,
+        since: str | None,
+        until: str | None,
+        author: str | None,
+        max_trust: str | None,
+        fields: Mapping[str, Any] | None,
+    ) -> Filters:
+        types = tuple(_tags(type)) if type else ()
+        known = (await self.store()).types.names
+        for name in types:
+            if name not in known:
+                raise InvalidInput(f"{name!r} is not a memory type", hint=f"Types: {', '.join(known)}.")
+        return Filters(
+            types=types,
+            tags=_tags(tags) if tags else (),
+            project=project or None,
+            author=author or None,
+            since=moment(since, "since") if since else None,
+            until=moment(until, "until", end=True) if until else None,
+            max_trust=_trust(max_trust) if max_trust else Trust.SECRET,
+            fields=dict(fields or {}),
+        )
+
+
+async def _outcome(future: Future[_T], timeout: float) -> _T | None:
+    """The future's result, or None when it takes longer than `timeout` seconds; it is never cancelled."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def wake(_: Future[_T]) -> None:
+        loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(wake)
+    try:
+        await asyncio.wait_for(done.wait(), timeout)
+    except TimeoutError:
+        return None
+    return future.result()
+
+
+# -- arguments and answers as JSON ---------------------------------------------------------------------------------
+
+
+def moment(text: str, name: str, *, end: bool = False) -> datetime:
+    """A time from ISO 8601 (`2026-11-01`, `2026-11-01T10:00Z`) or from an age (`12h`, `7d`, `2w`, `3m`, `1y`).
+
+    Args:
+        name: the argument's name, for the error.
+        end: a date alone means its end rather than its beginning.
+
+    Raises:
+        InvalidInput: neither.
+    """
+    stripped = text.strip()
+    age = _RELATIVE.fullmatch(stripped)
+    now = datetime.now(UTC)
+    try:
+        if age:
+            return now - timedelta(hours=int(age[1]) * _HOURS[age[2].lower()])
+        if stripped.lower() in ("today", "yesterday"):
+            start = now.replace(hour=0, minute=0, second=0, microsecond=0)
+            start -= timedelta(days=stripped.lower() == "yesterday")
+            return start + timedelta(days=1) if end else start
+        found = datetime.fromisoformat(stripped)
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return found + timedelta(days=1) if end and len(stripped) == 10 else found
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"{name!r} is {text!r}", hint="Give an ISO date or time such as 2026-11-01, or an age such as 7d or 12h."
+        ) from None
+
+
+def _limit(limit: int, *, most: int = _MAX_LIMIT) -> int:
+    if not 1 <= limit <= most:
+        raise InvalidInput(f"'limit' is {limit!r}", hint=f"Allowed: 1 to {most}.")
+    return limit
+
+
+def _tags(tags: Sequence[str] | str) -> tuple[str, ...]:
+    parts = tags.split(",") if isinstance(tags, str) else tags
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _trust(text: str) -> Trust:
+    try:
+        return Trust(text)
+    except ValueError:
+        raise InvalidInput(f"'trust' is {text!r}", hint=f"Allowed: {', '.join(Trust)}.") from None
+
+
+def _links(links: Sequence[Mapping[str, str]]) -> tuple[Link, ...]:
+    found: list[Link] = []
+    for link in links:
+        if set(link) != {"rel", "id"} or not all(isinstance(value, str) for value in link.values()):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"the link {dict(link)!r} is not valid", hint='A link is {"rel": "...", "id": "..."}.')
+        found.append(Link(link["rel"], link["id"]))
+    return tuple(found)
+
+
+def iso(when: datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the second."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None
+
+
+def record_json(record: Record) -> Json:
+    """A record without its body."""
+    return {
+        "id": record.id,
+        "type": record.type,
+        "title": record.title,
+        "path": record.path,
+        "version": record.version,
+        "created": iso(record.created),
+        "updated": iso(record.updated),
+        "author": asdict(record.author),
+        "project": record.project,
+        "tags": list(record.tags),
+        "trust": str(record.trust),
+        "links": [asdict(link) for link in record.links],
+        "source": record.source,
+        "reason": record.reason,
+        "fields": record.fields,
+    }
+
+
+def hit_json(hit: Hit) -> Json:
+    """A hit with its memory's record."""
+    return {
+        **record_json(hit.record),
+        "score": round(hit.score, 4),
+        "matched": list(hit.matched),
+        "snippet": hit.snippet,
+        "lines": list(hit.lines),
+        "duplicates": list(hit.duplicates),
+    }
+
+
+def revision_json(revision: Revision) -> Json:
+    """A commit that touched a memory."""
+    return {**asdict(revision), "time": iso(revision.time)}
+
+
+def sync_json(status: SyncStatus) -> Json:
+    """Where the repo stands against its remote."""
+    return {**asdict(status), "since": iso(status.since), "last_success": iso(status.last_success)}
+
+
+def write_json(result: WriteResult) -> Json:
+    """What a write did and where it stands."""
+    return {
+        "id": result.id,
+        "type": result.type,
+        "title": result.title,
+        "path": result.path,
+        "operation": result.operation,
+        "version": result.version,
+        "unchanged": result.unchanged,
+        "notes": list(result.notes),
+        "state": result.standing.state,
+        "commit": result.standing.commit,
+        "commit_error": result.standing.error,
+        "sync": sync_json(result.standing.sync),
+    }

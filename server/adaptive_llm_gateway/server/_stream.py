@@ -1,0 +1,47 @@
+"""One MCP connection over lines: newline-delimited JSON-RPC, as on stdio, handed to the SDK's streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import mcp_types
+from mcp.server.mcpserver import MCPServer
+from mcp.shared._context_streams import create_context_streams
+from mcp.shared.message import SessionMessage
+
+
+async def serve_lines(server: MCPServer[Any], lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    """Serve one client until its lines end. The SDK's own stdio transport runs once per process, so we feed it."""
+    lowlevel = server._lowlevel_server  # pyright: ignore[reportPrivateUsage]
+    to_server, from_client = create_context_streams[SessionMessage | Exception](0)
+    to_client, from_server = create_context_streams[SessionMessage](0)
+
+    async def receive() -> None:
+        async with to_server:
+            async for line in lines:
+                try:
+                    message: SessionMessage | Exception = SessionMessage(
+                        mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+                    )
+                except ValueError as error:
+                    message = error
+                with contextlib.suppress(anyio.BrokenResourceError):
+                    await to_server.send(message)
+
+    async def send() -> None:
+        async with from_server:
+            async for message in from_server:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                writer.write(text.encode("utf-8") + b"\n")
+                await writer.drain()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(receive)
+        group.start_soon(send)
+        with contextlib.suppress(OSError, anyio.ClosedResourceError):
+            await lowlevel.run(from_client, to_client, lowlevel.create_initialization_options())
+        group.cancel_scope.cancel()
