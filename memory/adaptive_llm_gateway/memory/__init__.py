@@ -1,1 +1,186 @@
-"""Typed memory: Markdown files in git, a derived index, search and sync. May import `core` only."""
+"""Typed memory: Markdown files in git, a derived index, search and sync. May import `core` only.
+
+Every name is loaded on first use, so that what needs one value does not pay for git, SQLite and the model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory._embed import (
+        Embedder,
+        EmbedderConfig,
+        EmbedderUnavailable,
+        HashEmbedder,
+        create_embedder,
+    )
+    from adaptive_llm_gateway.memory._export import (
+        ExportReport,
+    )
+    from adaptive_llm_gateway.memory._import import (
+        IMPORT_KINDS,
+        ImportKind,
+        ImportReport,
+    )
+    from adaptive_llm_gateway.memory._index import (
+        CorruptIndex,
+        Page,
+        SearchAnswer,
+        Tombstone,
+    )
+    from adaptive_llm_gateway.memory._requests import (
+        AppendSession,
+        DeleteMemory,
+        History,
+        ImportMemory,
+        Memory,
+        ReindexReport,
+        ReplaceText,
+        Request,
+        RestoreMemory,
+        Skipped,
+        Standing,
+        StoreSettings,
+        StoreStatus,
+        WriteMemory,
+        WriteResult,
+    )
+    from adaptive_llm_gateway.memory._store import (
+        MemoryStore,
+    )
+    from adaptive_llm_gateway.memory._transfer import (
+        ExportFormat,
+        export_memories,
+        import_memories,
+    )
+    from adaptive_llm_gateway.memory._types import (
+        TypeRegistry,
+    )
+    from adaptive_llm_gateway.memory._values import (
+        Author,
+        Change,
+        Filters,
+        Hit,
+        Link,
+        Operation,
+        Record,
+        Revision,
+        SearchMode,
+        SyncStatus,
+    )
+
+_MODULES = {
+    "_embed": (
+        "Embedder",
+        "EmbedderConfig",
+        "EmbedderUnavailable",
+        "HashEmbedder",
+        "create_embedder",
+    ),
+    "_index": (
+        "CorruptIndex",
+        "Page",
+        "SearchAnswer",
+        "Tombstone",
+    ),
+    "_requests": (
+        "AppendSession",
+        "DeleteMemory",
+        "History",
+        "ImportMemory",
+        "Memory",
+        "ReindexReport",
+        "ReplaceText",
+        "Request",
+        "RestoreMemory",
+        "Skipped",
+        "Standing",
+        "StoreSettings",
+        "StoreStatus",
+        "WriteMemory",
+        "WriteResult",
+    ),
+    "_store": ("MemoryStore",),
+    "_transfer": (
+        "ExportFormat",
+        "export_memories",
+        "import_memories",
+    ),
+    "_import": (
+        "IMPORT_KINDS",
+        "ImportKind",
+        "ImportReport",
+    ),
+    "_export": ("ExportReport",),
+    "_types": ("TypeRegistry",),
+    "_values": (
+        "Author",
+        "Change",
+        "Filters",
+        "Hit",
+        "Link",
+        "Operation",
+        "Record",
+        "Revision",
+        "SearchMode",
+        "SyncStatus",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "IMPORT_KINDS",
+    "AppendSession",
+    "Author",
+    "Change",
+    "CorruptIndex",
+    "DeleteMemory",
+    "Embedder",
+    "EmbedderConfig",
+    "EmbedderUnavailable",
+    "ExportFormat",
+    "ExportReport",
+    "Filters",
+    "HashEmbedder",
+    "History",
+    "Hit",
+    "ImportKind",
+    "ImportMemory",
+    "ImportReport",
+    "Link",
+    "Memory",
+    "MemoryStore",
+    "Operation",
+    "Page",
+    "Record",
+    "ReindexReport",
+    "ReplaceText",
+    "Request",
+    "RestoreMemory",
+    "Revision",
+    "SearchAnswer",
+    "SearchMode",
+    "Skipped",
+    "Standing",
+    "StoreSettings",
+    "StoreStatus",
+    "SyncStatus",
+    "Tombstone",
+    "TypeRegistry",
+    "WriteMemory",
+    "WriteResult",
+    "create_embedder",
+    "export_memories",
+    "import_memories",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

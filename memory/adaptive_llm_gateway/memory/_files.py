@@ -7,7 +7,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from adaptive_llm_gateway.core import AlgError, DiskFull, ReadOnly, StorageError, UnsafePath, reach
@@ -17,7 +17,7 @@ _counter = itertools.count()
 
 
 @contextlib.contextmanager
-def storage_errors(what: str) -> Iterator[None]:
+def storage_errors(what: str) -> Generator[None]:
     """Turn what the operating system says into `DiskFull`, `ReadOnly` or `StorageError`."""
     try:
         yield

@@ -22,7 +22,8 @@ from adaptive_llm_gateway.core import (
 )
 from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
-from adaptive_llm_gateway.memory._names import memory_path, slugify
+from adaptive_llm_gateway.memory._models import stamp
+from adaptive_llm_gateway.memory._names import memory_path, slug
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
     AppendSession,
@@ -43,11 +44,11 @@ _SESSION_FILE_BYTES = 1024 * 1024  # then the hub goes on in a new file of the s
 class Lookup(Protocol):
     """What planning needs of the index."""
 
-    def get(self, id: str) -> Record | None:
+    def get(self, id: str, /) -> Record | None:
         """The record of a memory."""
         ...
 
-    def resolve(self, text: str) -> list[str]:
+    def resolve(self, part: str, /) -> list[str]:
         """Ids that begin or end with `text`."""
         ...
 
@@ -146,6 +147,7 @@ class Planner:
         front = self._types.from_call(
             type=kind,
             title=title,
+            body=body,
             id=new_ulid(),
             created=now,
             updated=now,
@@ -187,7 +189,7 @@ class Planner:
         document = document.with_fields({}, removed=[name for name, value in front.items() if value is None])
         if document.render() == current.data:
             return self._unchanged(current, "update")
-        document = document.with_fields({"updated": _stamp(_now())})
+        document = document.with_fields({"updated": stamp(_now())})
         planned = self._put(document, current.record.path, "update", request.author, request.reason)
         return self._after_edit(current, planned)
 
@@ -202,7 +204,7 @@ class Planner:
         if document.render() == current.data:
             return self._unchanged(current, "edit")
         if document.fields.get("updated") == current.document.fields.get("updated"):
-            document = document.with_fields({"updated": _stamp(_now())})
+            document = document.with_fields({"updated": stamp(_now())})
         return self._after_edit(
             current, self._put(document, current.record.path, "edit", request.author, request.reason)
         )
@@ -214,6 +216,7 @@ class Planner:
         front = self._types.from_call(
             type=request.type,
             title=title,
+            body=body,
             id=request.id,
             created=request.created,
             updated=request.updated,
@@ -229,7 +232,7 @@ class Planner:
         document = Document.new(front, body)
         existing = self._index.get(request.id)
         if existing is not None:
-            current = self._current(request.id, None)
+            current = self._current(request.id, request.if_version)
             if document.render() == current.data:
                 return self._unchanged(current, "import")
             return self._after_edit(
@@ -249,22 +252,23 @@ class Planner:
                 f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
             )
         part, current = self._session_part(session, begins=request.session_id is None)
-        entry = f"## {_stamp(now)} {_one_line(request.author.client)}\n\n{text.rstrip()}\n"
+        entry = f"## {stamp(now)} {_one_line(request.author.client)}\n\n{text.rstrip()}\n"
         if current is not None:
             body = current.document.body
             joint = "" if body.endswith("\n\n") or not body else "\n" if body.endswith("\n") else "\n\n"
-            document = current.document.with_body(body + joint + entry).with_fields({"updated": _stamp(now)})
+            document = current.document.with_body(body + joint + entry).with_fields({"updated": stamp(now)})
             return self._after_edit(
                 current, self._put(document, current.record.path, "append", request.author, request.reason)
             )
         if request.session_id is not None and self._index.get(session) is None:
             raise NotFound(f"no session {session!r}", hint="Leave `session_id` out to begin a new session.")
         began = self._index.get(session)
-        default_title = f"Session of {request.author.client}, {_stamp(now)[:10]}"
+        default_title = f"Session of {request.author.client}, {stamp(now)[:10]}"
         title = request.title or (began.title if began else default_title)
         front = self._types.from_call(
             type="session",
             title=_text(title, redact=request.redact, scanner=self._scanner),
+            body=entry,
             id=part,
             created=now,
             updated=now,
@@ -274,11 +278,11 @@ class Planner:
             trust=began.trust if began else None,
             links=() if part == session else (Link("part_of", session),),
             source=None,
-            fields={"session_id": session},
+            fields={"session_id": session, "client": request.author.client, "hub": self._hub},
         )
         started = datetime.fromtimestamp(ulid_milliseconds(session) / 1000, tz=UTC)
         folder = f"{self._types.folder_of('session')}/{started:%Y}/{started:%m}/{session[-8:].lower()}"
-        path = f"{folder}/{slugify(self._hub)}-{part[-8:].lower()}.md"
+        path = f"{folder}/{slug(self._hub)}-{part[-8:].lower()}.md"
         return self._put(Document.new(front, entry), path, "append", request.author, request.reason)
 
     def _session_part(self, session: str, *, begins: bool) -> tuple[str, _Current | None]:
@@ -289,7 +293,7 @@ class Planner:
         own = derived_ulid(f"{session}/{self._hub}", milliseconds=started)
         number = 1
         first = self._index.get(session)
-        part = session if first is not None and f"/{slugify(self._hub)}-" in first.path else own
+        part = session if first is not None and f"/{slug(self._hub)}-" in first.path else own
         while True:
             record = self._index.get(part)
             if record is None:
@@ -321,7 +325,7 @@ class Planner:
             document = Document.parse(self._read_version(record.path, request.at), where=record.path)
             if document.render() == current.data:
                 return self._unchanged(current, "restore")
-            document = document.with_fields({"updated": _stamp(_now())})
+            document = document.with_fields({"updated": stamp(_now())})
             return self._after_edit(
                 current, self._put(document, record.path, "restore", request.author, request.reason)
             )
@@ -353,9 +357,7 @@ class Planner:
             )
         return _Current(record, data, Document.parse(data, where=record.path), version)
 
-    def _put(
-        self, document: Document, path: str, operation: Operation, author: Author, reason: str | None
-    ) -> Planned:
+    def _put(self, document: Document, path: str, operation: Operation, author: Author, reason: str | None) -> Planned:
         """The change that makes the file at `path` be `document`, checked as a whole."""
         if len(document.body.encode("utf-8", "surrogatepass")) > self._max_body:
             raise TooLarge(
@@ -370,9 +372,7 @@ class Planner:
         reason = self._clean(reason)
         record = replace(record, reason=reason)
         change = Change(path, data, operation, record.id, record.title, author, reason)
-        return Planned(
-            record.id, record.type, record.title, path, operation, version, (FileChange(change, record),)
-        )
+        return Planned(record.id, record.type, record.title, path, operation, version, (FileChange(change, record),))
 
     def _after_edit(self, current: _Current, planned: Planned) -> Planned:
         """Put an edit by hand that nobody recorded yet in front, so that it has a version of its own in history."""
@@ -451,8 +451,5 @@ def _one_line(text: str) -> str:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

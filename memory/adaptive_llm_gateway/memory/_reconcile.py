@@ -57,7 +57,7 @@ class Reconciler:
         """Take in what changed while nobody looked, and commit what a crash left uncommitted."""
         journal = self._index.pending()
         self.take_in(types, scanner)
-        self._commit_leftovers(types, scanner, journal)
+        self._commit_leftovers(types, journal)
 
     def take_in(
         self,
@@ -128,7 +128,7 @@ class Reconciler:
                 self.progress = (start + len(batch), len(paths))
         finally:
             self.progress = None
-        self._commit_leftovers(types, scanner, journal)
+        self._commit_leftovers(types, journal)
         return ReindexReport(len(known), self.skipped, time.monotonic() - began)
 
     # -- within ------------------------------------------------------------------------------------------------
@@ -178,8 +178,7 @@ class Reconciler:
         news = [
             change
             for change in changes
-            if change.change.data is None
-            or committed.get(change.change.path) != MemoryRepo.blob_id(change.change.data)
+            if change.change.data is None or committed.get(change.change.path) != MemoryRepo.blob_id(change.change.data)
         ]
         fresh = {id(change) for change in news}
         self._index.apply(
@@ -187,9 +186,7 @@ class Reconciler:
         )
         self._writer.absorb(news)
 
-    def _commit_leftovers(
-        self, types: TypeRegistry, scanner: SecretScanner, journal: Sequence[PendingChange]
-    ) -> None:
+    def _commit_leftovers(self, types: TypeRegistry, journal: Sequence[PendingChange]) -> None:
         """Commit what is indexed but differs from HEAD, with the agent and reason that the journal kept."""
         told = {(entry.path, entry.memory_id): entry for entry in journal}
         committed = self._repo.tree_files()
@@ -214,9 +211,7 @@ class Reconciler:
                 author = entry.author if entry else self._editor
                 title = entry.title if entry else path
                 identifier = entry.memory_id if entry else ""
-                changes.append(
-                    Change(path, None, "delete", identifier, title, author, entry.reason if entry else None)
-                )
+                changes.append(Change(path, None, "delete", identifier, title, author, entry.reason if entry else None))
         self._index.clear_pending([entry.seq for entry in journal])
         if changes and len([change for change in changes if change.data is None]) <= max(
             _MASS_LOSS, len(committed) // 2

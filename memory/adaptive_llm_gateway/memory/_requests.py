@@ -91,6 +91,7 @@ class ImportMemory:
     links: tuple[Link, ...] = ()
     source: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    if_version: str | None = None
     reason: str | None = None
     redact: bool = False
 

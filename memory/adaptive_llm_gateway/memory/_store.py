@@ -12,11 +12,10 @@ from typing import Literal
 
 from adaptive_llm_gateway.core import (
     AlgError,
-    InvalidInput,
+    Allowance,
     NotFound,
     ProcessLock,
     SecretScanner,
-    StorageError,
     load_allowances,
     new_ulid,
 )
@@ -90,7 +89,7 @@ class MemoryStore:
             index=self._index,
             repo=self.repo,
             overlay=self._overlay,
-            plan=lambda request: self._planner.plan(request),
+            plan=self._plan,
             on_saved=self._vectorizer.wake,
             on_committed=self._committed,
         )
@@ -141,12 +140,15 @@ class MemoryStore:
                 file.write_text(name + "\n", encoding="utf-8")
             return name
 
-    def _allowances(self) -> tuple[object, ...]:
+    def _allowances(self) -> tuple[Allowance, ...]:
         try:
             return load_allowances(self._settings.repo / ALLOWANCES)
         except AlgError as error:
             self._notices.append(str(error))
             return ()
+
+    def _plan(self, request: Request) -> Planned:
+        return self._planner.plan(request)  # another one after the user's types changed
 
     def _make_planner(self) -> Planner:
         return Planner(
@@ -287,9 +289,7 @@ class MemoryStore:
                 id=id,
             )
         document = Document.parse(data, where=path)
-        found = self._types.to_record(
-            document, path=path, version=MemoryRepo.blob_id(data), mtime_ns=0, size=len(data)
-        )
+        found = self._types.to_record(document, path=path, version=MemoryRepo.blob_id(data), mtime_ns=0, size=len(data))
         if record is not None and found.version == record.version:
             found = replace(found, reason=record.reason)
         return Memory(found, data.decode("utf-8"), at, self._session_parts(found.type, identifier))
@@ -462,3 +462,19 @@ class MemoryStore:
             skipped=self._reconciler.skipped,
             notices=tuple(notices),
         )
+
+    def search_notices(self) -> tuple[str, ...]:
+        """What a searcher must know: that the index is not complete, or why search is by words alone."""
+        notices: list[str] = []
+        progress = self._reconciler.progress
+        if progress is not None:
+            notices.append(f"the index is being built ({progress[0]} of {progress[1]} files): results are not complete")
+        elif not self._ready.done():
+            notices.append("changes since the last start are still being read: results may not be complete")
+        if self._vectorizer.state.startswith("unavailable"):
+            notices.append(f"search is by words alone: the embedder is {self._vectorizer.state}")
+        return tuple(notices)
+
+    def sync_status(self) -> SyncStatus:
+        """Where the memory repo stands against its remote; no network."""
+        return SyncStatus("no_remote")

@@ -94,9 +94,7 @@ def _walk(folder: Path, prefix: str, skip: Callable[[Skipped], None]) -> Iterato
 def compare(on_disk: Mapping[str, Stat], indexed: Mapping[str, tuple[int, int, str, str]]) -> Differences:
     """What differs between the tree and the index (`path -> (mtime_ns, size, version, id)`)."""
     changed = tuple(
-        path
-        for path, stat in on_disk.items()
-        if path not in indexed or indexed[path][:2] != (stat.mtime_ns, stat.size)
+        path for path, stat in on_disk.items() if path not in indexed or indexed[path][:2] != (stat.mtime_ns, stat.size)
     )
     return Differences(changed, tuple(path for path in indexed if path not in on_disk))
 

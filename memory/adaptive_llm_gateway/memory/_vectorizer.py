@@ -82,6 +82,9 @@ class Vectorizer:
             try:
                 if self._embedder is None:
                     embedder = create_embedder(self._config)
+                    if embedder is None:
+                        return
+                    embedder.load()
                     self._index.set_embedder(embedder.id, embedder.dimensions)
                     self._embedder = embedder
                     self.state = embedder.id

@@ -13,21 +13,23 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput
 from adaptive_llm_gateway.server._connect import StartFailed, connect
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory import MemoryStore
     from adaptive_llm_gateway.server._hub import Hub
 
 _log = logging.getLogger(__name__)
 
 HELLO = b'{"alg":1,"kind":"control"}\n'
-_READ_BYTES = 1 << 18
+Step = Callable[[int, int], None]
+
 _OPERATIONS = frozenset(
-    ("search", "list", "read", "history", "status", "write", "replace_text", "append_session", "delete", "restore")
-    + ("pull", "push")
+    "search list read history status write replace_text append_session delete restore pull push".split()
 )
 
 
@@ -60,14 +62,8 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
     if name == "reindex":
         store = await hub.operations.store()
         return asdict(await asyncio.to_thread(store.reindex, **arguments))
-    if name == "import":
-        from adaptive_llm_gateway.server._transfer import import_into  # noqa: PLC0415 - rarely needed
-
-        return await _with_progress(hub, send, lambda store, step: import_into(store, step, **arguments))
-    if name == "export":
-        from adaptive_llm_gateway.server._transfer import export_from  # noqa: PLC0415
-
-        return await _with_progress(hub, send, lambda store, step: export_from(store, step, **arguments))
+    if name in ("import", "export"):
+        return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
     if name not in _OPERATIONS:
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
     operation: Callable[..., Any] = getattr(hub.operations, name)
@@ -78,8 +74,32 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
     return await operation(**arguments)
 
 
-async def _with_progress(hub: Hub, send: Any, work: Callable[..., Any]) -> Any:
-    """Run `work(store, step)` in a thread, passing on what it tells through `step(done, total)`."""
+def _import(store: MemoryStore, step: Step, path: str, **arguments: Any) -> dict[str, Any]:
+    from adaptive_llm_gateway.memory import Author, import_memories  # noqa: PLC0415
+
+    author = Author(client="import")
+    report = import_memories(store, Path(path), author=author, on_progress=step, **arguments)
+    return {**report.as_dict(), "text": report.render()}
+
+
+def _export(
+    store: MemoryStore,
+    step: Step,
+    destination: str,
+    type: str | None = None,
+    project: str | None = None,
+    tags: list[str] | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    from adaptive_llm_gateway.memory import Filters, export_memories  # noqa: PLC0415
+
+    filters = Filters(types=(type,) if type else (), project=project, tags=tuple(tags or ()))
+    report = export_memories(store, Path(destination), filters=filters, on_progress=step, **arguments)
+    return {**report.as_dict(), "text": report.render()}
+
+
+async def _with_progress(hub: Hub, send: Any, work: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Run `work(store, step, ...)` in a thread, passing on what it tells through `step(done, total)`."""
     store = await hub.operations.store()
     loop = asyncio.get_running_loop()
     steps: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
@@ -89,7 +109,7 @@ async def _with_progress(hub: Hub, send: Any, work: Callable[..., Any]) -> Any:
 
     def run() -> Any:
         try:
-            return work(store, step)
+            return work(store, step, **arguments)
         finally:
             loop.call_soon_threadsafe(steps.put_nowait, None)
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import AlgError, Home, ProcessLock, Settings, StorageError
 from adaptive_llm_gateway.server._operations import Operations
@@ -116,7 +116,7 @@ class Hub:
             self._store = loop.run_in_executor(None, self._open_store)
             self._store.add_done_callback(_note_failure)
             self.operations.opening(self._store)
-            upkeep = asyncio.create_task(self._upkeep(listener))
+            upkeep = asyncio.create_task(self._upkeep())
             await self._stop.wait()
             upkeep.cancel()
         finally:
@@ -160,7 +160,7 @@ class Hub:
         self.operations.close()
         _log.info("stopped")
 
-    async def _upkeep(self, listener: asyncio.AbstractServer) -> None:
+    async def _upkeep(self) -> None:
         idle = self.settings.hub.idle_minutes * 60
         while True:
             await asyncio.sleep(min(_UPKEEP_SECONDS, idle / 4 or _UPKEEP_SECONDS))
@@ -187,8 +187,8 @@ class Hub:
         lines = read_lines(reader)
         try:
             first = await asyncio.wait_for(anext(lines, None), _HELLO_SECONDS)
-            hello = json.loads(first) if first else {}
-            connection.kind = str(hello.get("kind")) if isinstance(hello, dict) else "?"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+            hello: Any = json.loads(first) if first else {}
+            connection.kind = str(cast(dict[str, Any], hello).get("kind")) if isinstance(hello, dict) else "?"
             if connection.kind == "mcp":
                 await self._serve_mcp(lines, writer)
             elif connection.kind == "control":
@@ -197,7 +197,7 @@ class Hub:
                 await serve_control(self, lines, writer)
         except (ValueError, OSError, TimeoutError) as error:
             _log.info("connection %d ended: %s", number, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one connection's failure is its own; the hub goes on
             _log.exception("connection %d failed", number)
         finally:
             self._serving.discard(task)

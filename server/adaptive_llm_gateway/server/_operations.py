@@ -113,12 +113,8 @@ class Operations:
             "query": query,
             "mode": answer.mode,
             "hits": [hit_json(hit) for hit in answer.hits],
-            "notices": await self._search_notices(),
+            "notices": (await self.store()).search_notices(),
         }
-
-    async def _search_notices(self) -> list[str]:
-        store = await self.store()
-        return store.search_notices()
 
     async def list(
         self,

@@ -19,6 +19,7 @@ from adaptive_llm_gateway.server._connect import StartFailed, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 HELLO = b'{"alg":1,"kind":"mcp"}\n'
@@ -39,12 +40,16 @@ class Shim:
     Args:
         root: the home.
         source, sink: file descriptors of the client's two ends.
+        on_orphaned: called when the parent died or the client closed our output; by default the process ends.
     """
 
-    def __init__(self, root: str, *, source: int = 0, sink: int = 1) -> None:
+    def __init__(
+        self, root: str, *, source: int = 0, sink: int = 1, on_orphaned: Callable[[], object] | None = None
+    ) -> None:
         self._root = root
         self._source = source
         self._sink = sink
+        self._orphaned = on_orphaned or (lambda: os._exit(0))
         self._out = threading.Lock()
         self._sending = threading.Lock()
         self._state = threading.RLock()  # guards everything below
@@ -191,7 +196,7 @@ class Shim:
                 while view:
                     view = view[os.write(self._sink, view) :]
             except OSError:
-                os._exit(0)  # the client closed our stdout: nobody is left to serve
+                self._orphaned()
 
     def _close(self) -> None:
         """Stdin ended: let the hub finish what it was asked, pass its answers on, then go."""
@@ -214,7 +219,8 @@ class Shim:
         while parent > 1:
             time.sleep(_PARENT_CHECK_SECONDS)
             if os.getppid() != parent:
-                os._exit(0)
+                self._orphaned()
+                return
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -226,7 +232,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _mapping(value: Any) -> dict[str, Any] | None:
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def _key(identifier: object) -> str:
