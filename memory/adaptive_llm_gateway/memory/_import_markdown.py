@@ -41,6 +41,7 @@ from adaptive_llm_gateway.memory._import_text import (
     link_targets,
     listed,
     plain_fields,
+    sole_heading,
     split_front_matter,
     to_time,
     wiki_names_in,
@@ -246,6 +247,7 @@ def read_folder(
             note = _read_note(found, kind=kind, family=family, source_name=source_name, project=project, taken=taken)
         except Unreadable as error:
             skipped.append(SkippedFile(found.path, str(error)))
+            names.add_other(_bare(found.path))
         else:
             notes.append(note)
             taken |= {note.item.key, note.item.id}
@@ -311,7 +313,7 @@ def _read_note(
             kept["source_project"] = own_project
         own_project = None
     key = _key(found.path, kind, fields, taken)
-    created = created or min(text.created, updated or text.created)
+    created = created or _date_in_name(found.path) or min(text.created, updated or text.created)
     item = ImportItem(
         key=key,
         id=item_id(family, source_name, key),
@@ -345,9 +347,11 @@ def _title(path: str, kind: ImportKind, fields: dict[str, Any], body: str, prose
     title = fields.get("title")
     if isinstance(title, str | int | float) and not isinstance(title, bool) and str(title).strip():
         return clean_title(str(title), otherwise=stem)
-    # In a vault the file's name is the title; elsewhere the heading is, and so it is where the name says nothing.
-    if kind != "obsidian" or stem.casefold() in _GENERIC_NAMES or _MOSTLY_DIGITS.fullmatch(stem):
-        heading = first_heading(body, prose)
+    # In a vault the file's name is the title; elsewhere it is the one heading at the top, and any first heading where
+    # the name says nothing. (Vaults without their settings folder use several top-level headings as sections.)
+    nameless = stem.casefold() in _GENERIC_NAMES or _MOSTLY_DIGITS.fullmatch(stem)
+    if nameless or kind != "obsidian":
+        heading = first_heading(body, prose) if nameless else sole_heading(body, prose)
         if heading:
             return clean_title(heading, otherwise=stem)
     if stem.casefold() in _GENERIC_NAMES and "/" in path:
@@ -364,6 +368,15 @@ def _time(fields: dict[str, Any], names: tuple[str, ...]) -> tuple[datetime | No
         if name in fields and (moment := to_time(fields[name])):
             return moment, name
     return None, None
+
+
+_DATED = re.compile(r"(?:.*/)?(\d{4}-\d{2}-\d{2})(?!\d)[^/]*")
+
+
+def _date_in_name(path: str) -> datetime | None:
+    """The day of a daily note."""
+    match = _DATED.fullmatch(path)
+    return to_time(match[1]) if match else None
 
 
 def plain_links(note: Note, names: Names) -> tuple[list[Link], int]:

@@ -268,7 +268,7 @@ _WIKILINK = re.compile(r"\[\[([^\[\]\n]{1,500})\]\]")
 _MARKDOWN_LINK = re.compile(
     r"\]\((?:<([^<>\n]{1,500})>|([^()\s<>]{1,500}(?:\([^()\s]{0,100}\)[^()\s]{0,500}){0,3}))[ \t)]"
 )
-_LINK_DEFINITION = re.compile(r"^ {0,3}\[[^\[\]\n]{1,200}\]:[ \t]{1,20}<?([^\s<>]{1,500})", re.MULTILINE)
+_LINK_DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\[\]\n]{1,200}\]:[ \t]{1,20}<?([^\s<>]{1,500})", re.MULTILINE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -321,12 +321,28 @@ _INLINE_MARKUP = re.compile(r"!?\[\[(?:[^\[\]|\n]*\|)?([^\[\]\n]*)\]\]|!?\[([^\[
 
 
 def first_heading(text: str, prose: str) -> str | None:
-    """The text of the first top-level heading, without link markup; `prose` is `without_code(text)`."""
-    found = [match for match in (_HEADING.search(prose), _SETEXT.search(prose)) if match]
-    if not found:
+    """The text of the first top-level heading, without markup; `prose` is `without_code(text)`."""
+    found = _first_heading(prose)
+    return _heading_text(text, found) if found else None
+
+
+def sole_heading(text: str, prose: str) -> str | None:
+    """The same, where it comes before everything else and no other of its level follows."""
+    found = _first_heading(prose)
+    if found is None or text[: found.start()].strip():
         return None
-    first = min(found, key=lambda match: match.start())
-    raw = text[first.start(1) : first.end(1)]
+    if _HEADING.search(prose, found.end()) or _SETEXT.search(prose, found.end()):
+        return None
+    return _heading_text(text, found)
+
+
+def _first_heading(prose: str) -> re.Match[str] | None:
+    found = [match for match in (_HEADING.search(prose), _SETEXT.search(prose)) if match]
+    return min(found, key=lambda match: match.start()) if found else None
+
+
+def _heading_text(text: str, found: re.Match[str]) -> str | None:
+    raw = text[found.start(1) : found.end(1)]
     plain = _INLINE_MARKUP.sub(lambda match: match[1] or match[2] or "", raw)
     return plain.replace("**", "").replace("`", "").strip() or None
 
