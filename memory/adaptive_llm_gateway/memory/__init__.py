@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._store import (
         MemoryStore,
     )
+    from adaptive_llm_gateway.memory._syncing import (
+        SyncOutcome,
+    )
     from adaptive_llm_gateway.memory._transfer import (
         ExportFormat,
         export_memories,
@@ -103,6 +106,7 @@ _MODULES = {
         "WriteResult",
     ),
     "_store": ("MemoryStore",),
+    "_syncing": ("SyncOutcome",),
     "_transfer": (
         "ExportFormat",
         "export_memories",
@@ -166,6 +170,7 @@ __all__ = [
     "Standing",
     "StoreSettings",
     "StoreStatus",
+    "SyncOutcome",
     "SyncStatus",
     "Tombstone",
     "TypeRegistry",

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from typing import Literal
@@ -35,6 +36,8 @@ from adaptive_llm_gateway.memory._requests import (
     StoreStatus,
     WriteResult,
 )
+from adaptive_llm_gateway.memory._sync import PullResult, Sync
+from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
@@ -101,14 +104,25 @@ class MemoryStore:
             writer=self._writer,
             editor=self._editor,
         )
+        self._sync = Sync(
+            self.repo, scan=self._scan_foreign, timeout=settings.sync_timeout, in_writer=self._merge_in_writer
+        )
+        self._syncing = Syncing(
+            self._sync,
+            prepare=self._before_sync,
+            delay=settings.push_delay if settings.push_after_write else None,
+        )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
         if settings.hook_command:
             self._install_hook(settings.hook_command)
+        if settings.remote is not None:
+            self._set_remote(settings.remote)
         # What was written before the last end and is not yet indexed or committed comes before any new write.
         self._ready = self._writer.run(self._rebuild if fresh else self._recover)
         self._writer.start()
         self._watcher.start()
         self._vectorizer.start()
+        self._syncing.start()
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -178,6 +192,7 @@ class MemoryStore:
             self._closed = True
         self._watcher.stop()
         self._vectorizer.stop()
+        self._syncing.stop()
         self._writer.close()
         self._index.close()
         self.repo.close()
@@ -196,6 +211,7 @@ class MemoryStore:
         self._listeners.append(listener)
 
     def _committed(self) -> None:
+        self._syncing.committed()
         for listener in self._listeners:
             listener()
 
@@ -475,6 +491,44 @@ class MemoryStore:
             notices.append(f"search is by words alone: the embedder is {self._vectorizer.state}")
         return tuple(notices)
 
+    # -- sync --------------------------------------------------------------------------------------------------
+
     def sync_status(self) -> SyncStatus:
         """Where the memory repo stands against its remote; no network."""
-        return SyncStatus("no_remote")
+        return self._syncing.status()
+
+    def pull(self) -> Future[SyncOutcome]:
+        """Fetch and merge, in the background; the future has the outcome or the `SyncError`."""
+        return self._syncing.pull()
+
+    def push(self) -> Future[SyncOutcome]:
+        """Push what waits, in the background; the future has the outcome or the `SyncError`."""
+        return self._syncing.push()
+
+    def _set_remote(self, url: str) -> None:
+        try:
+            if self._sync.url() != url:
+                self._sync.set_remote(url)
+        except AlgError as error:
+            self._notices.append(f"the remote could not be set: {error}")
+
+    def _scan_foreign(self, path: str, data: bytes) -> None:
+        self._scanner.check(data.decode("utf-8", "replace"), where=repr(path))
+
+    def _before_sync(self) -> None:
+        """Edits by hand become commits before anything is merged or pushed."""
+        self._writer.run(lambda: self._reconciler.take_in(self._types, self._scanner)).result(_SAVE_SECONDS)
+        self._writer.wait_committed(_SAVE_SECONDS)
+
+    def _merge_in_writer(self, merge: Callable[[], PullResult | None]) -> PullResult | None:
+        def task() -> PullResult | None:
+            self._writer.wait_committed(_SAVE_SECONDS)
+            done = merge()
+            if done is not None and done.merged:
+                self._reload()
+                paths = {path for moved in done.merged for path in (moved.old_path, moved.new_path) if path}
+                self._reconciler.take_in(self._types, self._scanner, only=paths)
+                self._vectorizer.wake()
+            return done
+
+        return self._writer.run(task).result()

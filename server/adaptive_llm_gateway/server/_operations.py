@@ -24,6 +24,7 @@ from adaptive_llm_gateway.memory import (
     Request,
     RestoreMemory,
     Revision,
+    SyncOutcome,
     SyncStatus,
     WriteMemory,
     WriteResult,
@@ -275,12 +276,19 @@ class Operations:
         """Push to the remote; goes on in the background when it takes long."""
         return await self._sync(lambda store: store.push())
 
-    async def _sync(self, work: Callable[[MemoryStore], Future[SyncStatus]]) -> Json:
+    async def _sync(self, work: Callable[[MemoryStore], Future[SyncOutcome]]) -> Json:
         store = await self.store()
         done = await _outcome(work(store), _SYNC_ANSWER_SECONDS)
         if done is None:
             return {"running": True, **sync_json(store.sync_status())}
-        return {"running": False, **sync_json(done)}
+        return {
+            "running": False,
+            **sync_json(done.status),
+            "changed": done.changed,
+            "pushed": done.pushed,
+            "conflicts": list(done.conflicts),
+            "decisions": list(done.decisions),
+        }
 
     # -- arguments ---------------------------------------------------------------------------------------------
 

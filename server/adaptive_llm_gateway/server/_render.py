@@ -119,9 +119,17 @@ def sync_text(sync: Json) -> str:
 
 def sync_answer_text(done: Json) -> str:
     """The answer to a pull or push."""
+    standing = sync_text(done)
     if done["running"]:
-        return f"Still running in the background; so far: {sync_text(done)}. memory_status tells how it ends."
-    return f"{sync_text(done)[:1].upper()}{sync_text(done)[1:]}."
+        return f"Still running in the background; so far: {standing}. memory_status tells how it ends."
+    lines = [f"{standing[:1].upper()}{standing[1:]}."]
+    if done["changed"]:
+        lines.append(f"{done['changed']} files changed here.")
+    if done["pushed"]:
+        lines.append(f"{done['pushed']} commits pushed.")
+    if done["conflicts"]:
+        lines.append(f"Texts that clashed, both kept and linked: {', '.join(done['conflicts'])}")
+    return "\n".join(lines)
 
 
 def history_text(history: Json) -> str:

@@ -1,0 +1,158 @@
+"""Pulls and pushes for the store: one at a time in a thread of their own, asked for or soon after a write."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal
+
+from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.memory._sync import PullResult, Sync
+from adaptive_llm_gateway.memory._values import SyncStatus
+
+_log = logging.getLogger(__name__)
+_KNOWN_SECONDS = 2.0
+_STOP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOutcome:
+    """How a pull or push ended.
+
+    Attributes:
+        changed: memory files that came in, changed or went.
+        conflicts: paths of texts that clashed and are both kept.
+        decisions: what a merge decided, a line each.
+    """
+
+    status: SyncStatus
+    changed: int = 0
+    pushed: int = 0
+    conflicts: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    operation: Literal["pull", "push"]
+    future: Future[SyncOutcome]
+
+
+class Syncing:
+    """Carries out pulls and pushes, one after the other.
+
+    Args:
+        prepare: called before each: brings edits by hand into a commit.
+        delay: seconds to gather writes before a push of its own; None: push only when asked.
+    """
+
+    def __init__(self, sync: Sync, *, prepare: Callable[[], None], delay: float | None) -> None:
+        self._sync = sync
+        self._prepare = prepare
+        self._delay = delay
+        self._wake = threading.Condition()
+        self._jobs: list[_Job] = []
+        self._due: float | None = None
+        self._stopping = False
+        self._no_remote_until = 0.0
+        self._thread = threading.Thread(target=self._run, name="memory-sync", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Push what waits, if that is quick, and stop."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout=_STOP_SECONDS)
+
+    def status(self) -> SyncStatus:
+        """Where the repo stands; no network."""
+        now = time.monotonic()
+        if now < self._no_remote_until:
+            return SyncStatus("no_remote")
+        status = self._sync.status()
+        if status.state == "no_remote":
+            self._no_remote_until = now + _KNOWN_SECONDS
+        return status
+
+    def committed(self) -> None:
+        """There are new commits."""
+        if self._delay is None:
+            return
+        with self._wake:
+            if self._due is None:
+                self._due = time.monotonic() + self._delay
+                self._wake.notify()
+
+    def pull(self) -> Future[SyncOutcome]:
+        """Ask for a pull."""
+        return self._ask("pull")
+
+    def push(self) -> Future[SyncOutcome]:
+        """Ask for a push."""
+        return self._ask("push")
+
+    def _ask(self, operation: Literal["pull", "push"]) -> Future[SyncOutcome]:
+        job = _Job(operation, Future())
+        with self._wake:
+            self._jobs.append(job)
+            self._wake.notify()
+        return job.future
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._jobs and not self._stopping:
+                    left = None if self._due is None else self._due - time.monotonic()
+                    if left is not None and left <= 0:
+                        break
+                    self._wake.wait(left)
+                jobs, self._jobs = self._jobs, []
+                due, self._due = self._due, None
+                stopping = self._stopping
+            if due is not None and self.status().state not in ("no_remote", "pushed"):
+                jobs.append(_Job("push", Future()))
+            for job in jobs:
+                self._carry_out(job)
+            if stopping:
+                return
+
+    def _carry_out(self, job: _Job) -> None:
+        self._no_remote_until = 0.0
+        try:
+            self._prepare()
+            outcome = self._pull() if job.operation == "pull" else self._push()
+        except Exception as error:  # noqa: BLE001 - whoever asked is told; the thread goes on
+            if isinstance(error, AlgError):
+                _log.info("%s failed: %s", job.operation, error)
+            else:
+                _log.exception("%s failed", job.operation)
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(outcome)
+
+    def _pull(self) -> SyncOutcome:
+        done = self._sync.pull()
+        return _outcome(done.status, 0, [done])
+
+    def _push(self) -> SyncOutcome:
+        done = self._sync.push()
+        return _outcome(done.status, done.pushed, done.pulls)
+
+
+def _outcome(status: SyncStatus, pushed: int, pulls: list[PullResult] | tuple[PullResult, ...]) -> SyncOutcome:
+    return SyncOutcome(
+        status,
+        changed=sum(len(pull.merged) for pull in pulls),
+        pushed=pushed,
+        conflicts=tuple(conflict.path for pull in pulls for conflict in pull.conflicts),
+        decisions=tuple(decision for pull in pulls for decision in pull.decisions),
+    )
