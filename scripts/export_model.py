@@ -13,7 +13,7 @@ same text would then get another vector than elsewhere. The result is compared w
 `model-info.json` says how it was made.
 """
 
-# pyright: basic
+# pyright: basic, reportMissingImports=false
 # ruff: noqa: S101, PLC0415, D103
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -45,6 +47,11 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int:
         """Length of a vector; known once `load` has returned (before that, reading it may load)."""
+        ...
+
+    @property
+    def local(self) -> bool:
+        """Whether texts stay on this machine; what may not leave it is kept from an embedder that is not local."""
         ...
 
     def load(self) -> None:
@@ -117,6 +124,38 @@ def create_embedder(config: EmbedderConfig) -> Embedder | None:
             return TransformersEmbedder.from_config(config)
 
 
+class QueryCache:
+    """The vectors of the queries used last: paging, polling and retries ask the same again. Safe between threads."""
+
+    def __init__(self, size: int = 256) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._vectors: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+
+    def get(self, text: str) -> NDArray[np.float32] | None:
+        """The vector of exactly this text, if it is kept."""
+        with self._lock:
+            vector = self._vectors.get(text)
+            if vector is not None:
+                self._vectors.move_to_end(text)
+            return vector
+
+    def put(self, text: str, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Keep the vector, read-only from now on, and return it."""
+        vector.flags.writeable = False
+        with self._lock:
+            self._vectors[text] = vector
+            self._vectors.move_to_end(text)
+            if len(self._vectors) > self._size:
+                self._vectors.popitem(last=False)
+        return vector
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._vectors.clear()
+
+
 class HashEmbedder:
     """An embedder without a model, for tests: deterministic, instant, and alike for texts that share words.
 
@@ -140,6 +179,11 @@ class HashEmbedder:
     def dimensions(self) -> int:
         """Length of a vector."""
         return self._dimensions
+
+    @property
+    def local(self) -> bool:
+        """True."""
+        return True
 
     def load(self) -> None:
         """Nothing to do."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptive_llm_gateway.core import ConfigError
-from adaptive_llm_gateway.memory._embed import EmbedderConfig, EmbedderUnavailable
+from adaptive_llm_gateway.memory._embed import EmbedderConfig, EmbedderUnavailable, QueryCache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _FILES = ("model.onnx", "tokenizer.json")
-_CACHED_QUERIES = 256
 _MAX_CHARACTERS = 16_384  # far beyond 256 tokens of any prose; keeps the tokenizer from reading 50 MB for nothing
 _INPUTS = {"input_ids", "attention_mask"}
 
@@ -66,7 +64,7 @@ class OnnxEmbedder:
         self._session: Any = None  # onnxruntime ships no types
         self._tokenizer: Any = None
         self._closed = False
-        self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._queries = QueryCache()
 
     @classmethod
     def from_config(cls, config: EmbedderConfig) -> Self:
@@ -92,6 +90,11 @@ class OnnxEmbedder:
     def dimensions(self) -> int:
         """Length of a vector; reads only `model-info.json`."""
         return self._described().dimensions
+
+    @property
+    def local(self) -> bool:
+        """True: texts stay in this process."""
+        return True
 
     def load(self) -> None:
         """Check the files, load tokenizer and model, embed one word. About 0.2 s.
@@ -133,26 +136,16 @@ class OnnxEmbedder:
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, from a cache of the last 256; see `Embedder.embed_query`."""
         session, tokenizer = self._ready()
-        key = text[:_MAX_CHARACTERS]
-        with self._lock:
-            known = self._queries.get(key)
-            if known is not None:
-                self._queries.move_to_end(key)
-                return known
-        vector = _compute(session, tokenizer, key)
-        vector.flags.writeable = False
-        with self._lock:
-            self._queries[key] = vector
-            if len(self._queries) > _CACHED_QUERIES:
-                self._queries.popitem(last=False)
-        return vector
+        text = text[:_MAX_CHARACTERS]
+        known = self._queries.get(text)
+        return self._queries.put(text, _compute(session, tokenizer, text)) if known is None else known
 
     def close(self) -> None:
         """Let the model go; calls that are under way end well."""
         with self._lock:
             self._closed = True
             self._session = self._tokenizer = None
-            self._queries.clear()
+        self._queries.clear()
 
     def _ready(self) -> tuple[Any, Any]:
         self.load()
@@ -232,7 +225,7 @@ def _read_info(path: Path) -> _Info:
         )
     except FileNotFoundError as error:
         raise _unusable(path, "missing", "is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unusable(path, "damaged", f"cannot be read: {error!r}") from error
 
 
