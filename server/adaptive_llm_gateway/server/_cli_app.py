@@ -1,0 +1,199 @@
+"""The tree of commands for typer: what each takes and says about itself; the work is done elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from adaptive_llm_gateway.server._cli_output import emit, print_json
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for failures too.")]
+PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
+_GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, **_GROUP)
+hub_app = typer.Typer(help="Start, stop and look at the hub, the process that all clients share.", **_GROUP)
+secrets_app = typer.Typer(help="Look for credentials in files.", **_GROUP)
+
+
+def build_command() -> Any:
+    """The command that carries everything out."""
+    return typer.main.get_command(app)
+
+
+def root_of(context: typer.Context) -> str:
+    """The home's path."""
+    root: str = context.find_root().obj
+    return root
+
+
+@app.callback()
+def alg(
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The home; may stand anywhere. Default: $ADAPTIVE_LLM_GATEWAY_HOME, else ~/.adaptive-llm-gateway.",
+        ),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """One hub for every AI client on this machine: typed memory in git, found by search, over MCP."""
+    del home  # taken before typer sees it, so that it may stand anywhere
+    if version:
+        from importlib.metadata import version as installed  # noqa: PLC0415
+
+        print(f"alg {installed('adaptive-llm-gateway')}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="Serve in this one process, without a hub: for containers and tests.")
+    ] = False,
+) -> None:
+    """Serve MCP on stdin and stdout: what a client program runs. Starts the hub if none runs."""
+    from adaptive_llm_gateway.core import Home, load_settings  # noqa: PLC0415
+
+    root = root_of(context)
+    if not standalone:
+        from adaptive_llm_gateway.server._shim import run  # noqa: PLC0415
+
+        raise typer.Exit(run(root))
+    from adaptive_llm_gateway.server._standalone import run_standalone  # noqa: PLC0415
+
+    home = Home(root)
+    run_standalone(home, load_settings(home))
+
+
+# --- hub -------------------------------------------------------------------------------------------------
+
+
+@hub_app.command("start")
+def hub_start(context: typer.Context, json: JsonOption = False) -> None:
+    """Start the hub unless it runs. Clients start it by themselves: this is for looking at it."""
+    from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
+
+    status = _cli_hub.start(root_of(context))
+    emit(status, as_json=json, text=lambda paint: _cli_hub.status_text(status, paint))
+
+
+@hub_app.command("stop")
+def hub_stop(context: typer.Context, json: JsonOption = False) -> None:
+    """Stop the hub and wait until it is gone. The next client that needs it starts another."""
+    from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
+
+    done = _cli_hub.stop(root_of(context))
+    emit(done, as_json=json, text=lambda _: f"stopped, was pid {done['pid']}" if done["stopped"] else "not running")
+
+
+@hub_app.command("status")
+def hub_status(context: typer.Context, json: JsonOption = False) -> None:
+    """Say whether the hub runs, since when and for how many clients. Starts nothing."""
+    from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
+
+    status = _cli_hub.status(root_of(context))
+    emit(status, as_json=json, text=lambda paint: _cli_hub.status_text(status, paint))
+
+
+@hub_app.command("logs")
+def hub_logs(
+    context: typer.Context,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many lines of the end.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is added, until Ctrl-C.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print the end of the hub's log."""
+    from adaptive_llm_gateway.core import Home  # noqa: PLC0415
+    from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
+
+    if follow and json:
+        raise typer.BadParameter("a log that goes on is not one document", param_hint="'--json'")
+    _cli_hub.logs(Home(root_of(context)), lines, follow=follow, as_json=json)
+
+
+@hub_app.command("run", hidden=True)
+def hub_run(
+    context: typer.Context,
+    ready_fd: Annotated[int | None, typer.Option(min=0, help="File descriptor to tell `ready` or the failure.")] = None,
+) -> None:
+    """Be the hub, in the foreground, until stopped."""
+    from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
+
+    raise typer.Exit(_cli_hub.run(root_of(context), ready_fd))
+
+
+# --- paths and registration --------------------------------------------------------------------------------
+
+
+@app.command("path")
+def path(
+    context: typer.Context,
+    name: Annotated[PathName | None, typer.Argument(help="Print this one alone.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print where things lie: home, configuration, memory repo, index, log, socket, and `alg` itself."""
+    from adaptive_llm_gateway.server._cli_setup import paths  # noqa: PLC0415
+    from adaptive_llm_gateway.server._registration import registration  # noqa: PLC0415
+
+    root = root_of(context)
+    found = paths(root)
+    if json:
+        print_json({name: found[name]} if name else {**found, "register": dict(registration(root))})
+    elif name:
+        print(found[name])
+    else:
+        print("\n".join(f"{key:<8}{value}" for key, value in found.items()))
+
+
+@app.command()
+def register(context: typer.Context, json: JsonOption = False) -> None:
+    """Print the line that registers the hub, for each client program."""
+    from adaptive_llm_gateway.server._registration import registration  # noqa: PLC0415
+
+    lines = registration(root_of(context))
+    emit(dict(lines), as_json=json, text=lambda _: "\n".join(lines.values()))
+
+
+# --- secrets -----------------------------------------------------------------------------------------------
+
+
+@secrets_app.callback()
+def secrets() -> None:
+    """Look for credentials in files."""
+
+
+@secrets_app.command("scan")
+def secrets_scan(
+    context: typer.Context,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files and folders.")] = None,
+    staged: Annotated[bool, typer.Option("--staged", help="Scan what is staged in the git repo around here.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Report each credential's path, line, kind and masked preview; exit code 5 when there is one.
+
+    False positives are allowed by fingerprint in `secrets-allowed.yaml`: the nearest one above a path counts, else
+    that of the memory repo.
+    """
+    from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
+
+    if staged == bool(paths):
+        raise typer.BadParameter("name files or folders, or give --staged, not both", param_hint="'PATH...'")
+    if staged:
+        raise typer.Exit(_cli_secrets.run_staged(as_json=json))
+    from adaptive_llm_gateway.server._cli_setup import memory_repo  # noqa: PLC0415
+
+    scan = _cli_secrets.scan_paths(paths or [], repo=memory_repo(root_of(context)))
+    emit(scan.as_dict(), as_json=json, text=lambda paint: _cli_secrets.scan_text(scan, paint))
+    if not json:
+        _cli_secrets.talk_about(scan)
+    if scan.findings:
+        raise typer.Exit(5)
+
+
+app.add_typer(hub_app, name="hub")
+app.add_typer(secrets_app, name="secrets")

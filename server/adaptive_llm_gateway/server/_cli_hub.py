@@ -1,0 +1,196 @@
+"""`alg hub`: the hub's own process, and starting, stopping and looking at it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, emit, no_hub, talk
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.core import Home
+    from adaptive_llm_gateway.server._control import HubClient
+
+STOP_SECONDS = 60.0  # a hub flushes before it goes; what it flushes is on disk already
+_UNREACHABLE_SECONDS = 5.0
+_FOLLOW_SECONDS = 0.2
+
+
+def run(root: str, ready_fd: int | None) -> int:
+    """Be the hub until stopped; returns the exit code.
+
+    Args:
+        ready_fd: where to write `ready`, or one line on why there is no hub: `<code>: <message> (<hint>)`.
+    """
+    from adaptive_llm_gateway.core import AlgError, Home, load_settings  # noqa: PLC0415 - pydantic
+    from adaptive_llm_gateway.server._hub import run_hub  # noqa: PLC0415
+
+    told = False
+
+    def tell(line: str) -> None:
+        nonlocal told
+        if told:
+            return
+        told = True
+        if ready_fd is None:
+            talk(line)
+            return
+        try:
+            os.write(ready_fd, line.encode("utf-8", "replace") + b"\n")
+            os.close(ready_fd)
+        except OSError:
+            pass  # whoever started us is gone; others may want the hub
+
+    home = Home(root)
+    try:
+        settings = load_settings(home)
+        run_hub(home, settings, ready=lambda: tell("ready"))
+    except AlgError as error:
+        if told:
+            talk(f"error: {error}")
+        hint = f" ({error.hint})" if error.hint else ""
+        tell(" ".join(f"{error.code}: {error}{hint}".split()))
+        return error.exit_code
+    except OSError as error:
+        if told:
+            raise
+        tell(" ".join(f"storage: {error}".split()))
+        return 7
+    return 0
+
+
+@contextlib.contextmanager
+def open_hub(root: str, *, start: bool = True) -> Iterator[HubClient]:
+    """The hub of the home at `root`, started if need be.
+
+    Raises:
+        HubRefused: there is none, or it answers a call with an error.
+    """
+    from adaptive_llm_gateway.server._connect import StartFailed  # noqa: PLC0415
+    from adaptive_llm_gateway.server._control import HubClient, HubError  # noqa: PLC0415
+
+    try:
+        with HubClient(root, start=start) as hub:
+            yield hub
+    except HubError as error:
+        raise HubRefused(error.error) from None
+    except StartFailed as error:
+        raise no_hub(str(error), root) from None
+
+
+def start(root: str) -> Json:
+    """Start a hub unless one runs, and return its status.
+
+    Raises:
+        HubRefused: it did not start.
+    """
+    with open_hub(root) as hub:
+        return hub.call("hub_status")
+
+
+def status(root: str) -> Json:
+    """The running hub's status, or `running` false; starts nothing."""
+    try:
+        with open_hub(root, start=False) as hub:
+            return hub.call("hub_status")
+    except HubRefused:
+        return {"running": False, "pid": None, "home": root}
+
+
+def stop(root: str) -> Json:
+    """Stop the hub, if one runs, and wait until it is gone.
+
+    Raises:
+        LockHeld: it is still there after a minute.
+    """
+    from adaptive_llm_gateway.core import Home  # noqa: PLC0415
+
+    answered: Json | None = None
+    # Without an answer there is none, or it is on its way out already.
+    with contextlib.suppress(HubRefused), open_hub(root, start=False) as hub:
+        answered = hub.call("hub_stop")
+    _wait_until_gone(Home(root), STOP_SECONDS if answered else _UNREACHABLE_SECONDS)
+    return {"running": False, "stopped": answered is not None, "pid": (answered or {}).get("pid"), "home": root}
+
+
+def _wait_until_gone(home: Home, timeout: float) -> None:
+    from adaptive_llm_gateway.core import LockHeld, ProcessLock  # noqa: PLC0415
+
+    if not home.hub_lock.exists():
+        return
+    try:
+        with ProcessLock(home.hub_lock, timeout=timeout):
+            return
+    except LockHeld as error:
+        owner: Any = error.details.get("owner") or {}
+        raise LockHeld(
+            f"the hub (pid {owner.get('pid', '?')}) is still there after {timeout:.0f} s",
+            hint="`alg hub logs` shows what it does; end that process if it hangs. Nothing acknowledged is lost.",
+            **error.details,
+        ) from None
+
+
+def logs(home: Home, lines: int, *, follow: bool, as_json: bool) -> None:
+    """Print the end of the hub's log, and with `follow` what is added to it until interrupted.
+
+    Raises:
+        NotFound: there is no log.
+    """
+    from adaptive_llm_gateway.core import NotFound  # noqa: PLC0415
+
+    path = home.hub_log
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            last = [line.rstrip("\n") for line in deque(file, lines)]
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no log at {str(path)!r}",
+            hint="No hub has run in this home yet; `alg hub start` starts one.",
+            path=str(path),
+        ) from None
+    emit({"path": str(path), "lines": last}, as_json=as_json, text=lambda _: "\n".join(last))
+    if follow:
+        sys.stdout.flush()
+        _follow(path)
+
+
+def _follow(path: Path) -> None:
+    file = path.open(encoding="utf-8", errors="replace")
+    file.seek(0, os.SEEK_END)
+    try:
+        while True:
+            part = file.read(65536)
+            if part:
+                sys.stdout.write(part)
+                sys.stdout.flush()
+                continue
+            time.sleep(_FOLLOW_SECONDS)
+            try:
+                turned_over = path.stat().st_ino != os.fstat(file.fileno()).st_ino
+            except FileNotFoundError:
+                continue
+            if turned_over:
+                file.close()
+                file = path.open(encoding="utf-8", errors="replace")
+    finally:
+        file.close()
+
+
+def status_text(status: Json, paint: Paint) -> str:
+    """A hub's status for people."""
+    if not status["running"]:
+        return f"{paint('not running', 'yellow')}  {status['home']}"
+    facts = [
+        f"{paint('running', 'green')}  pid {status['pid']}, version {status['version']}, since {status['started']}",
+        f"home    {status['home']}",
+        f"repo    {status['repo']}",
+        f"clients {status['clients']}",
+        f"store   {status['store']}" + (f": {status['error']}" if status.get("error") else ""),
+    ]
+    return "\n".join(facts)

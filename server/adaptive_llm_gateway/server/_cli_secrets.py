@@ -1,0 +1,244 @@
+"""`alg secrets scan`: the secret scanner over files, folders and what is staged in git.
+
+`--staged` runs at every commit in the memory repo, so nothing slow is imported for it: no typer, no settings.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adaptive_llm_gateway.core import Finding, InvalidInput, NotFound, SecretScanner, StorageError, load_allowances
+from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, paint_for, print_json, talk
+
+ALLOWANCES = "secrets-allowed.yaml"
+MAX_BYTES = 16 * 1024 * 1024
+_SNIFFED = 8192
+_EXIT_FOUND = 5
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a scan came upon: findings with their paths, files read, and what was left out with the reason."""
+
+    findings: list[tuple[str, Finding]] = field(default_factory=list[tuple[str, Finding]])
+    scanned: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def look(self, scanner: SecretScanner, path: str, data: bytes) -> None:
+        """Scan one file's bytes, unless they are too many or no text."""
+        if len(data) > MAX_BYTES:
+            self.skipped.append((path, f"larger than {MAX_BYTES:,} bytes"))
+            return
+        text = decode(data)
+        if text is None:
+            self.skipped.append((path, "not a text file"))
+            return
+        self.scanned += 1
+        self.findings += [(path, finding) for finding in scanner.scan(text)]
+
+    def as_dict(self) -> Json:
+        """The scan as JSON."""
+        return {
+            "findings": [
+                {
+                    "path": path,
+                    "line": found.line,
+                    "kind": found.kind,
+                    "preview": found.preview,
+                    "fingerprint": found.fingerprint,
+                }
+                for path, found in self.findings
+            ],
+            "scanned": self.scanned,
+            "skipped": [{"path": path, "problem": problem} for path, problem in self.skipped],
+        }
+
+
+def decode(data: bytes) -> str | None:
+    """The bytes as text; None for binary ones. Text that is not UTF-8 is scanned all the same."""
+    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if data.startswith(mark):
+            return data.decode(encoding, "replace")
+    if b"\0" in data[:_SNIFFED]:
+        return None
+    return data.decode("utf-8", "replace")
+
+
+# --- Files and folders ------------------------------------------------------------------------------
+
+
+def scan_paths(paths: Sequence[Path], *, repo: Path) -> Scan:
+    """Scan files and, below folders, every file but git's own.
+
+    Args:
+        repo: the memory repo, whose allowances count where no folder above a path has a file of them.
+
+    Raises:
+        NotFound: one of the paths does not exist.
+        ConfigError: a file of allowances is not valid.
+    """
+    scan = Scan()
+    plain = SecretScanner()
+    scanners: dict[Path, SecretScanner] = {}
+    for path in paths:
+        if not os.path.lexists(path):
+            raise NotFound(f"there is no {str(path)!r}", hint="Name a file or a folder.", path=str(path))
+        allowances = find_allowances(path) or repo / ALLOWANCES
+        if allowances not in scanners:
+            scanners[allowances] = plain.with_allowed(load_allowances(allowances))
+        for file in [path] if not path.is_dir() else _files(path, scan):
+            _scan_file(scan, scanners[allowances], file)
+    return scan
+
+
+def find_allowances(path: Path) -> Path | None:
+    """The nearest file of allowances in the folder of `path` or above it."""
+    start = path.resolve()
+    for folder in (start, *start.parents):
+        candidate = folder / ALLOWANCES
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _files(folder: Path, scan: Scan) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        scan.skipped.append((str(error.filename), error.strerror or "cannot be read"))
+
+    for where, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        for name in sorted(files):
+            yield Path(where, name)
+
+
+def _scan_file(scan: Scan, scanner: SecretScanner, file: Path) -> None:
+    try:
+        if not file.is_file():  # a pipe or a device would keep us waiting
+            scan.skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a file"))
+            return
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        scan.skipped.append((str(file), error.strerror or "cannot be read"))
+        return
+    scan.look(scanner, str(file), data)
+
+
+# --- What is staged -----------------------------------------------------------------------------------
+
+
+def scan_staged(folder: Path) -> Scan:
+    """Scan what the next commit of the git repo around `folder` would add or change.
+
+    Raises:
+        InvalidInput: `folder` is in no git repo.
+        StorageError: git failed.
+    """
+    scan = Scan()
+    staged = list(_staged(folder))
+    if not staged:
+        return scan
+    top = next((place for place in (folder, *folder.parents) if os.path.lexists(place / ".git")), folder)
+    scanner = SecretScanner(allowed=load_allowances(top / ALLOWANCES))
+    with subprocess.Popen(
+        ["git", "cat-file", "--batch"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as git:
+        assert git.stdin is not None  # noqa: S101 - pipes were asked for
+        assert git.stdout is not None  # noqa: S101
+        for blob, path in staged:
+            git.stdin.write(blob + b"\n")
+            git.stdin.flush()
+            head = git.stdout.readline().split()
+            if len(head) != 3 or not head[2].isdigit():
+                raise StorageError(f"git has no object for the staged {os.fsdecode(path)!r}")
+            size = int(head[2])
+            data = git.stdout.read(size)
+            git.stdout.read(1)
+            scan.look(scanner, os.fsdecode(path), data)
+        git.stdin.close()
+    return scan
+
+
+def _staged(folder: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Blob id and path of each file that is added or changed in git's index."""
+    command = ["git", "diff", "--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=ACMRT"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    except FileNotFoundError:
+        raise StorageError("git is not installed, or not on the PATH", hint="Install git 2.34 or newer.") from None
+    if done.returncode != 0:
+        words = done.stderr.decode("utf-8", "replace").strip()
+        raise InvalidInput(
+            f"git cannot say what is staged in {str(folder)!r}: {words.splitlines()[0] if words else ''}"
+        )
+    parts = iter(done.stdout.split(b"\0"))
+    for facts in parts:
+        if not facts:
+            break
+        _, mode, _, blob, *_ = facts.split(b" ")
+        path = next(parts)
+        if mode != b"160000":  # another repo's commit
+            yield blob, path
+
+
+# --- Reports ----------------------------------------------------------------------------------------------
+
+
+def scan_text(scan: Scan, paint: Paint) -> str:
+    """A line for each finding."""
+    lines = [
+        f"{harmless(path)}:{found.line}: {paint(found.kind, 'red')} {found.preview}  "
+        f"{paint(f'fingerprint {found.fingerprint}', 'dim')}"
+        for path, found in scan.findings
+    ]
+    return "\n".join(lines)
+
+
+def talk_about(scan: Scan, *, allowances: str = ALLOWANCES) -> None:
+    """On stderr: what was left out, the count, and how to allow a false positive."""
+    for path, problem in scan.skipped:
+        talk(f"note: skipped {harmless(path)}: {problem}")
+    files = "file" if scan.scanned == 1 else "files"
+    if not scan.findings:
+        talk(f"{scan.scanned} {files} scanned, nothing found")
+        return
+    talk(f"{scan.scanned} {files} scanned, {len(scan.findings)} found")
+    fingerprint = scan.findings[0][1].fingerprint
+    talk(
+        f"{paint_for(sys.stderr)('hint:', 'yellow')} if one is no secret, allow it in {allowances}:\n"
+        f"  - fingerprint: {fingerprint}\n    reason: why it is none"
+    )
+
+
+def run_staged(*, as_json: bool) -> int:
+    """Scan what is staged where we are, and refuse it when something is found; returns the exit code.
+
+    Raises:
+        AlgError: the scan could not be made; then nothing may pass either.
+    """
+    scan = scan_staged(Path.cwd())
+    if as_json:
+        print_json(scan.as_dict())
+        return _EXIT_FOUND if scan.findings else 0
+    for path, problem in scan.skipped:
+        talk(f"note: not scanned: {harmless(path)}: {problem}")
+    if not scan.findings:
+        return 0
+    paint = paint_for(sys.stderr)
+    talk(f"{paint('error:', 'red')} not committed: what looks like a secret is staged")
+    for line in scan_text(scan, paint).splitlines():
+        talk(f"  {line}")
+    first_path, first = scan.findings[0]
+    talk(
+        f"{paint('hint:', 'yellow')} take it out of the file and stage it again "
+        f"(`git restore --staged {shlex.quote(harmless(first_path))}` takes the file back out).\n"
+        f"hint: if it is no secret, allow it in {ALLOWANCES}:\n"
+        f"  - fingerprint: {first.fingerprint}\n    reason: why it is none"
+    )
+    return _EXIT_FOUND
