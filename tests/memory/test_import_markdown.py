@@ -17,6 +17,7 @@ from adaptive_llm_gateway.memory._import_text import (
     link_targets,
     split_front_matter,
     to_time,
+    wiki_names_in,
     without_code,
 )
 from adaptive_llm_gateway.memory._values import Link
@@ -307,6 +308,27 @@ def test_hostile_front_matter_is_kept_as_text(front: str) -> None:
     assert split.body in (text, "body")
 
 
+@pytest.mark.parametrize(
+    ("front", "fields"),
+    [
+        ('title: "one" is not "two": so', {"title": '"one" is not "two": so'}),
+        ("aliases:\n  - @name\n  - `code`", {"aliases": ["@name", "`code`"]}),
+        ("related: [[a]] [[b]]\nx: [1, 2]", {"related": "[[a]] [[b]]", "x": [1, 2]}),
+        ("2021: a: b", {"2021": "a: b"}),
+        ("\tindented: by a tab\nx: *", None),
+    ],
+)
+def test_values_that_yaml_stumbles_over_are_read_as_text(front: str, fields: dict[str, object] | None) -> None:
+    split = split_front_matter(f"---\n{front}\n---\nbody")
+    assert split.problem
+    assert split.fields == fields if fields else split.body in ("body", f"---\n{front}\n---\nbody")
+
+
+def test_links_in_properties_are_found_quoted_or_not() -> None:
+    fields = split_front_matter('---\na: [[X|y]]\nb: ["[[Z#h]]"]\nc:\n  - [[V]]\n---\n').fields
+    assert [list(wiki_names_in(fields[name])) for name in "abc"] == [["X"], ["Z"], ["V"]]
+
+
 def test_a_rule_at_the_top_is_no_front_matter() -> None:
     assert split_front_matter("---\nno end").body == "---\nno end"
     assert split_front_matter("----\na: b\n---\n").fields == {}
@@ -368,8 +390,23 @@ def test_times_of_front_matter(value: object, expected: str | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["`" * 300_000, "` `` " * 60_000, "](" * 150_000, "[[" * 150_000, "# " * 150_000, "<!--" * 80_000, "#a" * 150_000]
-    + ["```\n" * 60_000, "> " * 150_000, "---\n" * 60_000, "[a]: " * 60_000, "](" + "(" * 200_000, " " * 300_000],
+    [
+        "`" * 300_000,
+        "` `` " * 60_000,
+        "](" * 150_000,
+        "](" + "(" * 200_000,
+        "[[" * 150_000,
+        "[a]: " * 60_000,
+        "# " * 150_000,
+        "#a" * 150_000,
+        "<!--" * 80_000,
+        "```\n" * 60_000,
+        "> " * 150_000,
+        "---\n" * 60_000,
+        " " * 300_000 + "x",
+        "a\n=" * 60_000,
+    ],
+    ids=range(14),
 )
 @pytest.mark.timeout(20)
 def test_hostile_text_is_read_in_linear_time(text: str, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _is_auto(folder: Path) -> bool:
 
 
 def _is_users(folder: Path) -> bool:
-    return folder.parent == Path.home() or (folder / "projects").is_dir()
+    return folder.parent.resolve() == Path.home().resolve() or (folder / "projects").is_dir()
 
 
 def _project_part(root: Path, files: tuple[Found, ...], name: str | None) -> _Part:
@@ -182,10 +182,12 @@ def _project_files(root: Path, skipped: list[SkippedFile]) -> Iterator[Found]:
 
 
 def _user_parts(root: Path, skipped: list[SkippedFile]) -> Iterator[_Part]:
+    problems: list[SkippedFile] = []
     files = [
-        *_markdown_under(root, "", skipped, deep=False),
-        *_markdown_under(root / "rules", "rules/", skipped),
+        *_markdown_under(root, "", problems, deep=False),
+        *_markdown_under(root / "rules", "rules/", problems),
     ]
+    skipped += [SkippedFile(f"user/{problem.path}", problem.problem) for problem in problems]
     if files:
         yield _Part("user", "user/", root, tuple(files), None)
     projects = root / "projects"

@@ -59,7 +59,8 @@ def _fields(raw: str) -> dict[str, Any]:
 
 
 _SIMPLE_LINE = re.compile(r"([ ]*(?:- +)?)(?:([^\s:#'\"\[\]{},&*!|>%@`-][^:\n\"]*):(?=[ \t\r]|$))?[ \t]*(.*?)[ \t]*\r?")
-_STARTS_PLAIN_YAML = ("'", '"', "[", "{", "|", ">")
+_QUOTED = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')(?:[ \t]+\#.*)?""")
+_WIKI_ROW = re.compile(r"\[\[[^\[\]]*\]\](?:[ \t,;]*\[\[[^\[\]]*\]\])+")
 
 
 def _repaired(raw: str) -> str:
@@ -72,11 +73,20 @@ def _repaired(raw: str) -> str:
             continue
         key = f"{json.dumps(match[2].strip(), ensure_ascii=False)}: " if match[2] else ""
         value = match[3]
-        odd = value.startswith(("@", "`", "%", "*", "&", "!", "- ")) or ": " in value or value.endswith(":")
-        if odd and not value.startswith(_STARTS_PLAIN_YAML):
+        if _needs_quotes(value):
             value = json.dumps(value, ensure_ascii=False)
         lines.append(f"{match[1]}{key}{value}")
     return "\n".join(lines)
+
+
+def _needs_quotes(value: str) -> bool:
+    if value.startswith(("'", '"')):
+        return not _QUOTED.fullmatch(value)  # `"one" and two`
+    if value.startswith("["):
+        return _WIKI_ROW.fullmatch(value) is not None  # `[[a]] [[b]]`
+    if value.startswith(("{", "|", ">")):
+        return False
+    return value.startswith(("@", "`", "%", "*", "&", "!", "- ")) or ": " in value or value.endswith(":")
 
 
 _TIME_FORMATS = (
@@ -310,9 +320,13 @@ def wiki_names_in(value: object) -> Iterator[str]:
                 if name := wiki_name(match[1]):
                     yield name
     elif isinstance(value, list):
-        for part in cast("list[object]", value):
-            if isinstance(part, str):
-                yield from wiki_names_in(part)
+        match cast("list[object]", value):
+            case [[str() as inside]]:  # an unquoted [[link]] is a list in a list to YAML
+                if name := wiki_name(inside):
+                    yield name
+            case parts:
+                for part in parts:
+                    yield from wiki_names_in(part)
 
 
 _HEADING = re.compile(r"^ {0,3}#[ \t]+(.{1,1000}?)(?:[ \t]+#+)?[ \t]*\r?$", re.MULTILINE)
