@@ -21,6 +21,8 @@ from adaptive_llm_gateway.memory._yaml import scan
 MAX_TYPE_FILE: Final = 32 * 1024
 MAX_TYPE_FILES: Final = 100
 MAX_PATTERN: Final = 100
+MAX_REPETITIONS: Final = 3
+MAX_ALTERNATIVES: Final = 10
 MAX_MATCHED: Final = 128
 """Characters of a text that a `pattern` is tried on; longer text does not match."""
 
@@ -204,14 +206,16 @@ def _check_pattern(pattern: str) -> None:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise InvalidFile(f"schema: the pattern {pattern!r} is broken: {error}") from None
-    bare = _ESCAPE_OR_CLASS.sub("x", pattern)
-    repeated_group = re.search(r"\)(?:[*+]|\{)", bare)
-    if repeated_group or "(?" in bare.replace("(?:", "") or re.search(r"\\[1-9]", pattern):
+    bare = _ESCAPE_OR_CLASS.sub("x", pattern).replace("(?:", "(")
+    if re.search(r"\)[*+{]", bare) or "(?" in bare or re.search(r"\\[1-9]", pattern):
         raise InvalidFile(
             f"schema: the pattern {pattern!r} repeats a group, looks around or refers back; such patterns can hang"
         )
-    if len(re.findall(r"[*+]|\{", bare)) > 3:
-        raise InvalidFile(f"schema: the pattern {pattern!r} has more than three repetitions")
+    repetitions = len(re.findall(r"[*+?{]", bare))
+    if repetitions > MAX_REPETITIONS:
+        raise InvalidFile(f"schema: the pattern {pattern!r} has more than {MAX_REPETITIONS} repetitions (`* + ? {{`)")
+    if bare.count("|") > (MAX_ALTERNATIVES if not repetitions else 2):
+        raise InvalidFile(f"schema: the pattern {pattern!r} has too many alternatives (`|`); use `enum`")
 
 
 def _match_bounded(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterable[Any]:

@@ -31,6 +31,7 @@ _BOM = "\ufeff"
 _OPENING = re.compile(r"---[ \t]*(\r\n|\n|\r)")
 _CLOSING = re.compile(r"(?<=[\r\n])(?:---|\.\.\.)[ \t]*(?:\r\n|\n|\r|\Z)")
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_BLANK_LINES = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r))*")
 _EMPTY = Scan({}, (), 0, False)
 
 
@@ -302,7 +303,11 @@ def _edit_lines(header: str, found: Scan, edited: dict[str, Any], gone: set[str]
     present: set[str] = set()
     for entry in found.entries or ():
         if entry.key in gone:
-            edits.append((*_line_bounds(header, entry), ""))
+            start, end = _line_bounds(header, entry)
+            # Blank lines go with it: left behind they would belong to a `|+` text above.
+            blank = _BLANK_LINES.match(header, end)
+            end = blank.end() if blank else end
+            edits.append((start, end, ""))
         elif entry.key in edited:
             present.add(entry.key)
             text = indent + pair_text(entry.key, edited[entry.key], indent=indent) + "\n"

@@ -128,7 +128,11 @@ Line = Annotated[str, Field(min_length=1, max_length=MAX_LINE), BeforeValidator(
 Name = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_line)]
 Title = Annotated[str, Field(min_length=1, max_length=MAX_TITLE), BeforeValidator(_line)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_text)]
-Tags = Annotated[list[str], BeforeValidator(_tags)]
+Tags = Annotated[
+    list[str],
+    BeforeValidator(_tags),
+    WithJsonSchema({"type": "array", "maxItems": MAX_TAGS, "items": {"type": "string", "maxLength": MAX_TAG}}),
+]
 
 
 KindT = TypeVar("KindT", bound=str)
@@ -157,18 +161,20 @@ class Common(_Model, Generic[KindT]):
     """The fields that every memory has."""
 
     id: Ulid = Field(description="identity; stays when the file is renamed or moved")
-    type: KindT = Field(description="the memory's type")
+    type: KindT = Field(description="a built-in type, or one declared in `types/`")
     title: Title = Field(description="one line that says what it is about")
     created: Moment = Field(description="when it was first written")
     updated: Moment = Field(description="when it was last written")
-    author: AuthorFields = Field(description="who wrote it first: `client`, and where known `agent` and `host`")
+    author: AuthorFields = Field(description="who wrote it first: the program, its agent, the machine")
     project: Name | None = Field(default=None, description="what it belongs to")
-    tags: Tags = Field(default_factory=list[str], description="labels; case is kept, doubles are dropped")
+    tags: Tags = Field(
+        default_factory=list[str], description="labels without commas; case is kept, doubles are dropped"
+    )
     trust: Trust = Field(default=Trust.INTERNAL, description="who may see it")
     links: list[LinkFields] = Field(
         default_factory=list[LinkFields],
         max_length=MAX_LINKS,
-        description="other memories: `rel` (such as `relates_to`, `supersedes`) and `id`",
+        description="other memories; `rel` says how: `relates_to`, `supersedes`, ...",
     )
     source: Line | None = Field(default=None, description="where it comes from: a URL, a file, a commit")
 
@@ -180,7 +186,7 @@ class Note(Common[Literal["note"]]):
 class Fact(Common[Literal["fact"]]):
     """Something that is, or was, true."""
 
-    confidence: float | None = Field(default=None, ge=0, le=1, strict=True, description="how sure, 0 to 1")
+    confidence: float | None = Field(default=None, ge=0, le=1, strict=True, description="how sure")
     valid_from: When | None = Field(default=None, description="true since")
     valid_until: When | None = Field(default=None, description="true until")
 

@@ -27,6 +27,7 @@ from adaptive_llm_gateway.memory._models import (
     COMMON_FIELDS,
     FOLDERS,
     MAX_TITLE,
+    MEMORY,
     AnyCommon,
     Common,
     parse_moment,
@@ -75,7 +76,10 @@ class _Kind:
         """Front matter in canonical order, without what is empty."""
         custom = self._custom
         try:
-            model = self._model.__pydantic_validator__.validate_python(common if custom else {**common, **own})
+            if custom is None:
+                model = MEMORY.validator.validate_python({**common, **own})
+            else:
+                model = AnyCommon.__pydantic_validator__.validate_python(common)
         except ValidationError as error:
             raise _refusal(error, self.name) from None
         result = self._model.__pydantic_serializer__.to_python(model, mode="json", exclude_none=True)
@@ -301,7 +305,7 @@ class TypeRegistry:
         return Record(
             id=id,
             type=kind.name,
-            title=_read_title(document, path) or _title_from(document.body, path),
+            title=_read_line(document, "title", path) or _title_from(document.body, path),
             body=document.body,
             path=path,
             version=version,
@@ -340,7 +344,9 @@ class TypeRegistry:
         _read_tags(fields, path)
         _read_trust(fields, path)
         _read_links(fields, path)
-        title = _read_title(document, path)
+        _read_line(document, "project", path)
+        _read_line(document, "source", path)
+        title = _read_line(document, "title", path)
         missing: dict[str, Any] = {}
         if id is None:
             milliseconds = int(since.timestamp() * 1000)
@@ -406,7 +412,9 @@ def _shown(value: Any) -> str:
 
 def _refusal(error: ValidationError, kind: str, field: str | None = None) -> InvalidInput:
     found = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in ((field,) if field else ()) + found["loc"])
+    # The union puts the type before the field's name.
+    parts = (field, *found["loc"]) if field else found["loc"][1:] if found["loc"][:1] == (kind,) else found["loc"]
+    place = ".".join(map(str, parts))
     context = found.get("ctx", {})
     value = found["input"]
     allowed: list[str] = []
@@ -500,10 +508,6 @@ def _read_line(document: Document, field: str, path: str) -> str | None:
         if value is None:
             raise _wrong_field(path, field, document.fields[field], "text")
     return _SPACES.sub(" ", value).strip() or None
-
-
-def _read_title(document: Document, path: str) -> str | None:
-    return _read_line(document, "title", path)
 
 
 def _read_author(fields: Mapping[str, Any], path: str) -> Author | None:
