@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
 run: $(VENV)/.installed
 	@$(BIN)/alg init --yes
-	@$(BIN)/python examples/first_loop.py --alg $(BIN)/alg
+	@$(BIN)/python examples/two_agents.py
 	@$(BIN)/alg register
 
 test: $(VENV)/.installed-dev

@@ -1,0 +1,80 @@
+"""Two agents share a memory: what Claude Code writes, Codex finds a moment later, and git says who wrote it and why.
+
+Run it with the Python that the gateway is installed in; it uses your home (or $ADAPTIVE_LLM_GATEWAY_HOME), starts the
+hub if there is none, and takes its memory away again at the end (the history keeps it). It fails if anything it says
+is not so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from mcp import StdioServerParameters, stdio_client
+from mcp.client.client import Client
+from mcp_types import Implementation
+
+ALG = str(Path(sys.executable).with_name("alg"))
+
+
+def agent(name: str) -> Client:
+    """An MCP client that starts the gateway as Claude Code or Codex would, under its own name."""
+    server = stdio_client(StdioServerParameters(command=ALG, args=["serve"], env=None))
+    return Client(server, client_info=Implementation(name=name, version="1.0"))
+
+
+async def call(client: Client, tool: str, **arguments: object) -> str:
+    """Call a tool; the text of its answer."""
+    result = await client.call_tool(tool, arguments)
+    text = "".join(part.text for part in result.content if part.type == "text")
+    assert not result.is_error, text
+    return text
+
+
+async def main() -> None:
+    async with agent("claude-code") as claude, agent("codex") as codex:
+        written = await call(
+            claude,
+            "memory_record_decision",
+            title="The walrus project stores dates in UTC",
+            rationale="Two offices in different time zones read the same rows.",
+            project="walrus",
+            reason="decided while fixing the report",
+        )
+        found_id = re.search(r"id ([0-9A-Z]{26})", written)
+        assert found_id, written
+        identifier = found_id[1]
+        print(f"claude-code  wrote  {identifier}")
+
+        found = await call(codex, "memory_search", query="which time zone do our timestamps have?", project="walrus")
+        assert identifier in found and "decided while fixing the report" in found, found
+        mode = "hybrid" if "(hybrid search)" in found else "lexical"
+        print(f"codex        found  {identifier} ({mode} search)")
+
+        whole = await call(codex, "memory_read", id=identifier)
+        assert "Two offices in different time zones" in whole, whole
+        print("codex        read   it whole")
+
+        history = await call(codex, "memory_history", id=identifier)
+        assert "claude-code" in history and "decided while fixing the report" in history, history
+
+        paths = json.loads(subprocess.run([ALG, "path", "--json"], capture_output=True, text=True, check=True).stdout)
+        log = subprocess.run(
+            ["git", "-C", paths["memory"], "log", "-1", "--format=%an: %s%n%(trailers)", "--grep", identifier],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert log.startswith("claude-code: ") and "Reason: decided while fixing the report" in log, log
+        print("git log      says   " + log.strip().replace("\n", "\n                    "))
+
+        await call(claude, "memory_delete", id=identifier, reason="the example is over")
+        print("claude-code  took it away again; `git log` in the memory repo keeps it")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,247 @@
+"""Real processes for the server's tests: clients over stdio, the hub behind them, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ALG = str(Path(sys.executable).with_name("alg"))
+WAIT = 60.0
+
+
+class RawClient:
+    """A client over stdio that speaks JSON-RPC by hand, so that tests see what is on the wire."""
+
+    def __init__(self, home: Path, *arguments: str, name: str = "test-client", env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.process = subprocess.Popen(
+            [ALG, "--home", str(home), "serve", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+        )
+        self._last = 0
+        self._answers: dict[Any, dict[str, Any]] = {}
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        threading.Thread(target=self._pump, daemon=True).start()
+
+    def _pump(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def send_raw(self, line: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def notify(self, method: str, **params: Any) -> None:
+        self.send_raw(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}).encode())
+
+    def start_request(self, method: str, params: dict[str, Any] | None = None) -> int:
+        self._last += 1
+        self.send_raw(
+            json.dumps({"jsonrpc": "2.0", "id": self._last, "method": method, "params": params or {}}).encode()
+        )
+        return self._last
+
+    def answer(self, number: int | None, *, wait: float = WAIT) -> dict[str, Any]:
+        deadline = time.monotonic() + wait
+        while number not in self._answers:
+            line = self._lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            if line is None:
+                raise EOFError("the shim ended")
+            message = json.loads(line)
+            if "id" in message and "method" not in message:
+                self._answers[message["id"]] = message
+        return self._answers.pop(number)
+
+    def request(self, method: str, params: dict[str, Any] | None = None, *, wait: float = WAIT) -> dict[str, Any]:
+        return self.answer(self.start_request(method, params), wait=wait)
+
+    def initialize(self, version: str = "2025-11-25") -> dict[str, Any]:
+        result = self.request(
+            "initialize",
+            {
+                "protocolVersion": version,
+                "capabilities": {},
+                "clientInfo": {"name": self.name, "version": "1"},
+            },
+        )
+        self.notify("notifications/initialized")
+        return result["result"]
+
+    def start_call(self, tool: str, **arguments: Any) -> int:
+        return self.start_request("tools/call", {"name": tool, "arguments": arguments})
+
+    def call(self, tool: str, **arguments: Any) -> str:
+        """The text of a tool's answer, which must not be an error."""
+        result = self.answer(self.start_call(tool, **arguments))["result"]
+        text = text_of(result)
+        assert not result.get("isError"), text
+        return text
+
+    def refused(self, tool: str, **arguments: Any) -> str:
+        """The text of a tool's error."""
+        result = self.answer(self.start_call(tool, **arguments))["result"]
+        assert result.get("isError"), text_of(result)
+        return text_of(result)
+
+    def write(self, title: str, **arguments: Any) -> str:
+        """Write a memory; its id."""
+        return id_of(self.call("memory_write", title=title, **arguments))
+
+    def close(self) -> int:
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        return self.process.wait(timeout=WAIT)
+
+
+def text_of(result: dict[str, Any]) -> str:
+    return "".join(part["text"] for part in result["content"])
+
+
+def id_of(text: str) -> str:
+    found = re.search(r"\bid ([0-9A-Z]{26})", text)
+    assert found, text
+    return found[1]
+
+
+def alg(home: Path, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    done = subprocess.run(
+        [ALG, "--home", str(home), *arguments], capture_output=True, text=True, timeout=WAIT, check=False, **options
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def hub_pid(home: Path) -> int | None:
+    """The pid of the hub that holds the home's lock, if one does."""
+    from adaptive_llm_gateway.core import LockHeld, ProcessLock
+
+    lock = home / "hub.lock"
+    if not lock.exists():
+        return None
+    try:
+        with ProcessLock(lock):
+            return None
+    except LockHeld as held:
+        owner = held.details["owner"]
+        return owner["pid"] if owner else None
+
+
+def wait_until(condition: Callable[[], Any], *, what: str, wait: float = WAIT) -> Any:
+    """Poll until `condition` holds; its value."""
+    deadline = time.monotonic() + wait
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {wait:.0f} s in vain: {what}"
+        threading.Event().wait(0.02)
+    return value
+
+
+def kill_hub(home: Path) -> int:
+    """SIGKILL the hub and wait until it is gone."""
+    pid = wait_until(lambda: hub_pid(home), what="a running hub")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: hub_pid(home) != pid, what="the hub's end")
+    return pid
+
+
+class Tools:
+    """What the fixture `server` gives: everything a test needs of this module."""
+
+    text_of = staticmethod(text_of)
+    id_of = staticmethod(id_of)
+    wait_until = staticmethod(wait_until)
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.repo = home / "memory"
+        self._clients: list[RawClient] = []
+
+    def client(self, name: str = "test-client", *arguments: str, env: dict[str, str] | None = None) -> RawClient:
+        """A client whose handshake is done."""
+        client = self.raw_client(name, *arguments, env=env)
+        client.initialize()
+        return client
+
+    def raw_client(self, name: str = "test-client", *arguments: str, env: dict[str, str] | None = None) -> RawClient:
+        client = RawClient(self.home, *arguments, name=name, env=env)
+        self._clients.append(client)
+        return client
+
+    def alg(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        return alg(self.home, *arguments, check=check, **options)
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.alg(*arguments, "--json").stdout)
+
+    def hub_pid(self) -> int | None:
+        return hub_pid(self.home)
+
+    def kill_hub(self) -> int:
+        return kill_hub(self.home)
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.repo), *arguments], capture_output=True, text=True, timeout=WAIT, check=True
+        )
+        return done.stdout
+
+    def files(self) -> list[Path]:
+        """Every memory file in the working tree."""
+        return [path for path in self.repo.rglob("*.md") if ".git" not in path.parts and ".alg" not in path.parts]
+
+    def settled(self) -> dict[str, Any]:
+        """The status once nothing waits for its commit."""
+        return wait_until(
+            lambda: (status := self.json("memory", "status"))["uncommitted"] == 0
+            and status["index"] == "ready"
+            and status,
+            what="all commits",
+        )
+
+    def close(self) -> None:
+        for client in self._clients:
+            if client.process.poll() is None:
+                client.process.kill()
+                client.process.wait(timeout=WAIT)
+            for stream in (client.process.stdin, client.process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+        pid = hub_pid(self.home)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            try:
+                wait_until(lambda: hub_pid(self.home) is None, what="the hub's end", wait=20)
+            except AssertionError:
+                os.kill(pid, signal.SIGKILL)
+                raise
+
+
+@pytest.fixture
+def server(isolated: Path) -> Iterator[Tools]:
+    """A home of its own, clients for it, and the end of all of them."""
+    tools = Tools(isolated)
+    yield tools
+    tools.close()
