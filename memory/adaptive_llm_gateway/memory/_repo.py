@@ -40,6 +40,8 @@ from adaptive_llm_gateway.core import (
 )
 from adaptive_llm_gateway.memory._commit_message import author_identity, commit_message, fallback_identity
 from adaptive_llm_gateway.memory._git import GitFailed, GitMissing, run_git
+from adaptive_llm_gateway.memory._merge import Content, Entry
+from adaptive_llm_gateway.memory._sync_apply import finish_interrupted
 from adaptive_llm_gateway.memory._values import Author, Change, Revision
 
 FORMAT = 1
@@ -52,6 +54,8 @@ _SKELETON = {FORMAT_PATH: _FORMAT_DATA, ".gitattributes": _ATTRIBUTES_DATA}
 _ROOT_NAME, _ROOT_EMAIL, _ROOT_TIME = "Adaptive LLM Gateway", "hub@localhost", 1767225600
 _ROOT_MESSAGE = "Start a memory repo\n"
 
+RESCUE_PREFIX = "refs/alg/rescue/"
+_RESCUES_KEPT = 50
 _JOURNAL = "alg-index-pending"
 _LOCK_AGE = 60.0
 _REF_ATTEMPTS = 50
@@ -147,13 +151,14 @@ class MemoryRepo:
         _refuse_foreign_layout(path)
         repo = cls(path, durable=durable)
         marker = repo._marker()
-        repo._check_format(marker)
+        check_format(marker, where=str(path))
         if repo.operation() is None:
             if repo.head() is None:
                 repo._commit_root()
             elif marker is None:
                 repo._mark()
             repo._repair_index()
+            finish_interrupted(repo)
         return repo
 
     @property
@@ -164,6 +169,11 @@ class MemoryRepo:
                 self._local.repo = pygit2.Repository(str(self.path), RepositoryOpenFlag.NO_SEARCH)
         return self._local.repo
 
+    @property
+    def thread_repo(self) -> pygit2.Repository:
+        """The calling thread's libgit2 handle, for what this class has no method for; not to be kept or handed on."""
+        return self._repo
+
     def _marker(self) -> bytes | None:
         head = self.head()
         committed = None if head is None else self._entry(head, FORMAT_PATH)
@@ -173,21 +183,6 @@ class MemoryRepo:
             return (self.path / FORMAT_PATH).read_bytes()
         except OSError:
             return None
-
-    def _check_format(self, marker: bytes | None) -> None:
-        if marker is None:
-            return
-        text = marker.strip()
-        number = int(text) if text.isdigit() and len(text) < 10 else None
-        if number is None or number > FORMAT:
-            raise FormatTooNew(
-                f"the memory repo at {str(self.path)!r} has format {marker[:40].decode('utf-8', 'replace').strip()!r};"
-                f" this version knows format {FORMAT}",
-                hint="Install a newer adaptive-llm-gateway.",
-                path=str(self.path),
-                format=number,
-                known=FORMAT,
-            )
 
     def _commit_root(self) -> None:
         signature = pygit2.Signature(_ROOT_NAME, _ROOT_EMAIL, _ROOT_TIME, 0)
@@ -474,6 +469,58 @@ class MemoryRepo:
             raise
         return True
 
+    # --- merging ------------------------------------------------------------------------------------------
+
+    def merge_commit(self, parents: Sequence[str], contents: Mapping[str, Content], message: str) -> str:
+        """Write, but do not move to, a commit with these parents: the first one's tree with `contents` in it.
+
+        Raises:
+            InvalidInput: a file where a folder is, or the reverse.
+            UnsafePath: a path that cannot be in the repo.
+        """
+        for path in contents:
+            check_path(path)
+        with _translated(self.path):
+            repo = self._repo
+            entries: dict[str, tuple[str, FileMode] | None] = {}
+            for path, content in contents.items():
+                if isinstance(content, Entry):
+                    entries[path] = (content.blob, FileMode(content.mode))
+                else:
+                    entries[path] = None if content is None else (str(repo.create_blob(content)), FileMode.BLOB)
+            self._unsynced.update(entry[0] for entry in entries.values() if entry is not None)
+            tree = self._write_tree(repo[parents[0]].peel(pygit2.Tree), entries)
+            who = self.identity()
+            signature = pygit2.Signature(who.name, who.email)
+            commit = str(repo.create_commit(None, signature, signature, message, tree, list(parents)))
+            self._unsynced.add(commit)
+        self._flush()
+        return commit
+
+    def advance(self, start: str, target: str, before: Mapping[str, str | None], note: str) -> bool:
+        """Move the branch from `start` to `target`, if it is still there; `before` has the blobs of paths that differ.
+
+        The git index follows with `refresh_index`.
+        """
+        with _translated(self.path):
+            self._remember(before)
+            return self._move_branch(start, target, note)
+
+    def rescue(self, commit: str, mark: str) -> str:
+        """Keep a commit under `refs/alg/rescue/`, where nothing prunes it; the newest 50 are kept.
+
+        Returns:
+            The reference's name.
+        """
+        name = f"{RESCUE_PREFIX}{mark}-{commit[:8]}"
+        with _translated(self.path):
+            references = self._repo.references
+            references.create(name, commit, force=True)
+            old = sorted(found for found in references if found.startswith(RESCUE_PREFIX))
+            for stale in old[:-_RESCUES_KEPT]:
+                references.delete(stale)
+        return name
+
     # --- the git index --------------------------------------------------------------------------------
 
     @property
@@ -716,6 +763,27 @@ class MemoryRepo:
 
 
 # --- helpers --------------------------------------------------------------------------------------------
+
+
+def check_format(marker: bytes | None, *, where: str) -> None:
+    """Refuse a format marker that this version does not know.
+
+    Raises:
+        FormatTooNew: `details` has `format` and `known`.
+    """
+    if marker is None:
+        return
+    text = marker.strip()
+    number = int(text) if text.isdigit() and len(text) < 10 else None
+    if number is None or number > FORMAT:
+        raise FormatTooNew(
+            f"the memory repo at {where!r} has format {marker[:40].decode('utf-8', 'replace').strip()!r}; this version"
+            f" knows format {FORMAT}",
+            hint="Install a newer adaptive-llm-gateway.",
+            path=where,
+            format=number,
+            known=FORMAT,
+        )
 
 
 def _plain_identity(text: str) -> str:

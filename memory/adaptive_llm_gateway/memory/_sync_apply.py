@@ -1,0 +1,204 @@
+"""Moving the memory repo to another commit: working tree, branch and index, so that a crash anywhere is made good.
+
+A journal names both commits before the first file changes. `MemoryRepo.open` completes what it finds there: files
+that are as before are brought to the new state, files that somebody edited meanwhile are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pygit2
+
+from adaptive_llm_gateway.core import NotFound, StorageError, reach
+from adaptive_llm_gateway.memory._merge import Entry
+from adaptive_llm_gateway.memory._sync_errors import sync_error
+from adaptive_llm_gateway.memory._tree_diff import Side, diff_trees
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory._repo import MemoryRepo
+
+_JOURNAL = "alg-sync-journal.json"
+_SCRATCH = "alg-sync-scratch"
+_SYNC_ONE_BY_ONE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The way from one commit to another: what each path was and is to be."""
+
+    start: str
+    target: str
+    files: Side
+
+
+def move_between(repo: MemoryRepo, start: str, target: str) -> Move:
+    """The move from one commit to another; reads both trees where they differ."""
+    git = repo.thread_repo
+    return Move(start, target, diff_trees(git[start].peel(pygit2.Tree), git[target].peel(pygit2.Tree)))
+
+
+def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> None:
+    """Make sure that no file that is about to change has uncommitted edits.
+
+    Raises:
+        SyncError: kind `dirty`; `details["paths"]`.
+    """
+    dirty = sorted(
+        path
+        for path, (old, new) in files.items()
+        if not _matches(repo.path, path, old) and not _matches(repo.path, path, new)
+    )
+    if dirty:
+        shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
+        raise sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
+
+
+def carry_out(repo: MemoryRepo, move: Move, note: str) -> bool:
+    """Bring working tree, branch and index to the move's target.
+
+    Returns:
+        False when HEAD is not at the move's start any more; then nothing was changed.
+
+    Raises:
+        SyncError: kind `dirty`; nothing was changed.
+    """
+    if repo.head() != move.start:
+        return False
+    check_clean(repo, move.files)
+    journal = repo.git_dir / _JOURNAL
+    write_atomically(journal, json.dumps({"start": move.start, "target": move.target, "note": note}).encode())
+    reach("sync.journal_written")
+    _complete(repo, move, note)
+    return repo.head() == move.target
+
+
+def finish_interrupted(repo: MemoryRepo) -> bool:
+    """Complete a move that a crash cut short; whether there was one."""
+    journal = repo.git_dir / _JOURNAL
+    try:
+        noted: Any = json.loads(journal.read_bytes())
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        noted = None
+    if isinstance(noted, dict):
+        fields = cast("dict[str, Any]", noted)
+        start, target = str(fields.get("start")), str(fields.get("target"))
+        head = repo.head()
+        with contextlib.suppress(KeyError, ValueError, pygit2.GitError, NotFound):
+            # A commit made since by hand has taken the files as they were: then the next pull merges again.
+            if head in (start, target):
+                _complete(repo, move_between(repo, start, target), str(fields.get("note")))
+    journal.unlink(missing_ok=True)
+    return True
+
+
+def _complete(repo: MemoryRepo, move: Move, note: str) -> None:
+    written: list[Path] = []
+    for path, (old, new) in _in_order(move.files):
+        if _matches(repo.path, path, new) or not _matches(repo.path, path, old):
+            continue
+        target = repo.path / path
+        if new is None:
+            target.unlink()
+            _remove_empty(target.parent, repo.path)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_file(repo, target, new)
+            written.append(target)
+        reach("sync.file_written")
+    reach("sync.tree_updated")
+    _flush(written)
+    if repo.head() == move.start:
+        repo.advance(
+            move.start, move.target, {path: old.blob if old else None for path, (old, _) in move.files.items()}, note
+        )
+    reach("sync.ref_moved")
+    repo.refresh_index()
+    reach("sync.index_updated")
+    (repo.git_dir / _JOURNAL).unlink(missing_ok=True)
+
+
+def _in_order(files: Side) -> list[tuple[str, tuple[Entry | None, Entry | None]]]:
+    """New content before what goes, so that no memory is nowhere in between; first what is in the way of a new file."""
+    coming = {path for path, (_, new) in files.items() if new is not None}
+    folders = {folder for path in coming for folder in _above(path)}
+
+    def turn(path: str, new: Entry | None) -> int:
+        if new is not None:
+            return 1
+        return 0 if path in folders or any(folder in coming for folder in _above(path)) else 2
+
+    return sorted(files.items(), key=lambda item: (turn(item[0], item[1][1]), item[0]))
+
+
+def _above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _matches(root: Path, path: str, entry: Entry | None) -> bool:
+    """Whether the file on disk is what the entry says (None: not there)."""
+    target = root / path
+    folder = target.parent
+    while folder != root:
+        if folder.is_symlink():
+            return False  # never through a link out of the repo
+        folder = folder.parent
+    if entry is None:
+        return not os.path.lexists(target)
+    if target.is_symlink() or not target.is_file():
+        return False
+    from adaptive_llm_gateway.memory._repo import MemoryRepo  # noqa: PLC0415 - it imports this module, too
+
+    return MemoryRepo.blob_id(target.read_bytes()) == entry.blob
+
+
+def _write_file(repo: MemoryRepo, target: Path, entry: Entry) -> None:
+    # Not beside the target: nobody who watches the folder sees a half-written file.
+    scratch = repo.git_dir / _SCRATCH
+    scratch.write_bytes(repo.read_blob(entry.blob))
+    if entry.mode & 0o100 and os.name == "posix":
+        scratch.chmod(0o755)
+    try:
+        scratch.replace(target)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {str(target)!r}: {error.strerror}", path=str(target)) from error
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    with contextlib.suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _flush(files: list[Path]) -> None:
+    if len(files) > _SYNC_ONE_BY_ONE and hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in files:
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file of our own in the git folder: whole or not at all, and on disk."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

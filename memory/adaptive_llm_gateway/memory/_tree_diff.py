@@ -1,0 +1,55 @@
+"""What differs between two git trees, read in process: only folders that differ are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pygit2
+from pygit2.enums import FileMode
+
+from adaptive_llm_gateway.memory._merge import Entry
+
+_FILES = (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+
+Side = dict[str, tuple[Entry | None, Entry | None]]
+
+
+def diff_trees(old: pygit2.Tree | None, new: pygit2.Tree | None) -> Side:
+    """Path to (old entry, new entry) for everything but folders; a name that is not UTF-8 has surrogates in it."""
+    return dict(_walk(old, new, ""))
+
+
+def is_file(entry: Entry) -> bool:
+    """Whether the entry is a regular file, not a symbolic link, a submodule or something unknown."""
+    return entry.mode in _FILES
+
+
+def _walk(
+    old: pygit2.Tree | None, new: pygit2.Tree | None, prefix: str
+) -> Iterator[tuple[str, tuple[Entry | None, Entry | None]]]:
+    if old is not None and new is not None and old.id == new.id:
+        return
+    before, after = _entries(old), _entries(new)
+    for name in before.keys() | after.keys():
+        one, two = before.get(name), after.get(name)
+        if one is not None and two is not None and one.id == two.id and one.filemode == two.filemode:
+            continue
+        path = prefix + name
+        folders = (one if isinstance(one, pygit2.Tree) else None, two if isinstance(two, pygit2.Tree) else None)
+        if folders != (None, None):
+            yield from _walk(*folders, path + "/")
+        entries = (_entry(one), _entry(two))
+        if entries != (None, None):
+            yield path, entries
+
+
+def _entries(tree: pygit2.Tree | None) -> dict[str, pygit2.Object]:
+    if tree is None:
+        return {}
+    return {(entry.raw_name or b"").decode("utf-8", "surrogateescape"): entry for entry in tree}
+
+
+def _entry(found: pygit2.Object | None) -> Entry | None:
+    if found is None or isinstance(found, pygit2.Tree):
+        return None
+    return Entry(int(found.filemode), str(found.id))
