@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from adaptive_llm_gateway.server._cli_memory import JsonOption, memory_app
 from adaptive_llm_gateway.server._cli_output import emit, print_json
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for failures too.")]
 PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
 _GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
@@ -197,3 +197,4 @@ def secrets_scan(
 
 app.add_typer(hub_app, name="hub")
 app.add_typer(secrets_app, name="secrets")
+app.add_typer(memory_app, name="memory")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def run(root: str, ready_fd: int | None) -> int:
 
 
 @contextlib.contextmanager
-def open_hub(root: str, *, start: bool = True) -> Iterator[HubClient]:
+def open_hub(root: str, *, start: bool = True) -> Generator[HubClient]:
     """The hub of the home at `root`, started if need be.
 
     Raises:

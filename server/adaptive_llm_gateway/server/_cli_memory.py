@@ -1,0 +1,386 @@
+"""`alg memory`, also `memory`: search, read, write and look after the memories, all through the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from adaptive_llm_gateway.server._cli_output import Json, emit, harmless, talk
+
+ImportKind = Literal["markdown", "obsidian", "claude-code", "mcp-memory", "basic-memory"]
+ExportFormat = Literal["markdown", "jsonl", "mcp-memory"]
+TrustLevel = Literal["public", "internal", "confidential", "secret"]
+Order = Literal["updated", "created", "title"]
+
+memory_app = typer.Typer(
+    help="Search, read and write memories. `memory` is short for `alg memory`.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for failures too.")]
+Identifier = Annotated[str, typer.Argument(metavar="ID", help="The memory's id.")]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="TYPE", help="Of this type; several times: of any of them."),
+]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="With this tag; several times: all.")]
+Project = Annotated[str | None, typer.Option(metavar="NAME", help="Of this project.")]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help="Updated at or after: 2026-11-01, 2026-11-01T10:00Z, 7d, 12h, today."),
+]
+Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Updated before the end of it; as for --since.")]
+AuthorName = Annotated[str | None, typer.Option("--author", metavar="CLIENT", help="Written by this client.")]
+MaxTrust = Annotated[TrustLevel | None, typer.Option(help="Nothing above this trust level.")]
+FieldFilters = Annotated[
+    list[str] | None, typer.Option("--field", metavar="NAME=VALUE", help="With this field, such as status=open.")
+]
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; it goes to `git log`.")]
+IfVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Refuse unless this is the current version.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the way.")]
+
+
+def _call(context: typer.Context, name: str, **arguments: Any) -> Any:
+    from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
+
+    return call(context.find_root().obj, name, **arguments)
+
+
+def _filters(
+    types: list[str] | None,
+    tags: list[str] | None,
+    project: str | None,
+    since: str | None,
+    until: str | None,
+    author: str | None,
+    max_trust: str | None,
+    fields: list[str] | None,
+) -> dict[str, Any]:
+    from adaptive_llm_gateway.server._cli_work import parse_fields  # noqa: PLC0415
+
+    given: dict[str, Any] = {
+        "type": types,
+        "tags": tags,
+        "project": project,
+        "since": since,
+        "until": until,
+        "author": author,
+        "max_trust": max_trust,
+        "fields": parse_fields(fields or []),
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+# --- Reading ----------------------------------------------------------------------------------------------
+
+
+@memory_app.command()
+def search(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in words; empty: the latest.")],
+    limit: Annotated[int, typer.Option(metavar="N", help="At most this many, 1 to 100.")] = 10,
+    type: Types = None,
+    tag: Tags = None,
+    project: Project = None,
+    since: Since = None,
+    until: Until = None,
+    author: AuthorName = None,
+    max_trust: MaxTrust = None,
+    field: FieldFilters = None,
+    json: JsonOption = False,
+) -> None:
+    """Find memories by words and by meaning, best first."""
+    from adaptive_llm_gateway.server._cli_text import search_text, talk_about_search  # noqa: PLC0415
+
+    narrowed = _filters(type, tag, project, since, until, author, max_trust, field)
+    found = _call(context, "search", query=query, limit=limit, **narrowed)
+    emit(found, as_json=json, text=lambda paint: search_text(found, paint))
+    if not json:
+        talk_about_search(found)
+
+
+@memory_app.command()
+def read(
+    context: typer.Context,
+    id: Identifier,
+    at: Annotated[str | None, typer.Option(metavar="VERSION", help="As of this version or commit.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print one memory, as its file has it."""
+    from adaptive_llm_gateway.server._cli_text import print_memory  # noqa: PLC0415
+
+    memory = _call(context, "read", id=id, at=at)
+    if json:
+        emit(memory, as_json=True, text=lambda _: "")
+    else:
+        print_memory(memory)
+
+
+@memory_app.command("list")
+def list_memories(
+    context: typer.Context,
+    type: Types = None,
+    tag: Tags = None,
+    project: Project = None,
+    since: Since = None,
+    until: Until = None,
+    author: AuthorName = None,
+    max_trust: MaxTrust = None,
+    field: FieldFilters = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="At most this many, 1 to 1000.")] = 50,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where an earlier list ended.")] = None,
+    order: Annotated[Order, typer.Option(help="By what; times: latest first.")] = "updated",
+    deleted: Annotated[bool, typer.Option("--deleted", help="The deleted ones; no other filter applies.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List memories, a line each."""
+    from adaptive_llm_gateway.server._cli_text import list_text  # noqa: PLC0415
+
+    narrowed = _filters(type, tag, project, since, until, author, max_trust, field)
+    if deleted and (narrowed or cursor):
+        raise typer.BadParameter("takes no filter and no cursor", param_hint="'--deleted'")
+    page = _call(context, "list", limit=limit, cursor=cursor, order=order, deleted=deleted, **narrowed)
+    emit(page, as_json=json, text=lambda paint: list_text(page, paint))
+    if not json:
+        talk(f"{len(page['memories'])} of {page['total']}")
+        if page["next_cursor"]:
+            talk(f"hint: the next ones: --cursor {harmless(page['next_cursor'])}")
+
+
+@memory_app.command()
+def history(
+    context: typer.Context,
+    id: Identifier,
+    limit: Annotated[int, typer.Option(metavar="N", help="At most this many, 1 to 1000.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """List the commits that touched a memory, newest first: when, who, what and why."""
+    from adaptive_llm_gateway.server._cli_text import history_text  # noqa: PLC0415
+
+    found = _call(context, "history", id=id, limit=limit)
+    emit(found, as_json=json, text=lambda paint: history_text(found, paint))
+    if not json and found["deleted"]:
+        talk(f"hint: it is deleted; `alg memory restore {found['id']}` brings it back.")
+
+
+@memory_app.command()
+def status(context: typer.Context, json: JsonOption = False) -> None:
+    """Say how many memories there are, and how index, commits and sync stand."""
+    from adaptive_llm_gateway.server._render import status_text  # noqa: PLC0415
+
+    found = _call(context, "status")
+    emit(found, as_json=json, text=lambda _: harmless(status_text(found)))
+
+
+# --- Writing ----------------------------------------------------------------------------------------------
+
+
+def _done(done: Json, *, as_json: bool) -> None:
+    from adaptive_llm_gateway.server._cli_text import write_text  # noqa: PLC0415
+
+    emit(done, as_json=as_json, text=lambda paint: write_text(done, paint))
+    if not as_json:
+        for note in done["notes"]:
+            talk(f"note: {harmless(note)}")
+
+
+@memory_app.command()
+def write(
+    context: typer.Context,
+    body: Annotated[str | None, typer.Argument(metavar="[BODY]", help="The text, or - for stdin.")] = None,
+    file: Annotated[Path | None, typer.Option(metavar="F", help="Take the text from this file.")] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="One line that says what it is about.")] = None,
+    type: Annotated[str | None, typer.Option(metavar="TYPE", help="Default: note.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; repeatable.")] = None,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="What it belongs to.")] = None,
+    trust: Annotated[TrustLevel | None, typer.Option(help="Who may see it. Default: internal.")] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REL:ID", help="A link, such as supersedes:ID; repeatable."),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A field of the type, such as status=done; NAME:=JSON for anything but text; repeatable.",
+        ),
+    ] = None,
+    source: Annotated[str | None, typer.Option(metavar="TEXT", help="Where it comes from: a URL, a file.")] = None,
+    reason: Reason = None,
+    id: Annotated[str | None, typer.Option(metavar="ID", help="Update this memory instead of a new one.")] = None,
+    if_version: IfVersion = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Store placeholders for secrets, rather than refuse.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a memory; with --id update one, leaving alone what is not given."""
+    from adaptive_llm_gateway.server._cli_work import parse_fields, parse_links, read_body  # noqa: PLC0415
+
+    done = _call(
+        context,
+        "write",
+        type=type,
+        title=title,
+        body=read_body(body, file),
+        id=id,
+        if_version=if_version,
+        tags=tag,
+        project=project,
+        trust=trust,
+        links=parse_links(link) if link else None,
+        source=source,
+        fields=parse_fields(field or []),
+        reason=reason,
+        redact=redact,
+    )
+    _done(done, as_json=json)
+
+
+@memory_app.command()
+def edit(context: typer.Context, id: Identifier, reason: Reason = None, json: JsonOption = False) -> None:
+    """Open a memory in $VISUAL or $EDITOR and save what was changed, unless somebody else changed it meanwhile."""
+    from adaptive_llm_gateway.server._cli_work import edit_memory  # noqa: PLC0415
+
+    done = edit_memory(context.find_root().obj, id, reason, as_json=json)
+    if done is not None:
+        _done(done, as_json=json)
+
+
+@memory_app.command()
+def delete(
+    context: typer.Context,
+    id: Identifier,
+    reason: Reason = None,
+    if_version: IfVersion = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete a memory. Its history stays, and `restore` brings it back."""
+    _done(_call(context, "delete", id=id, reason=reason, if_version=if_version), as_json=json)
+
+
+@memory_app.command()
+def restore(
+    context: typer.Context,
+    id: Identifier,
+    at: Annotated[str | None, typer.Option(metavar="VERSION", help="As of this version or commit.")] = None,
+    reason: Reason = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring back a deleted memory, or with --at an earlier version of one."""
+    _done(_call(context, "restore", id=id, at=at, reason=reason), as_json=json)
+
+
+# --- Moving in and out --------------------------------------------------------------------------------------
+
+
+@memory_app.command("import")
+def import_memories(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or file.")],
+    kind: Annotated[ImportKind | None, typer.Option(help="What it is; default: told by its looks.")] = None,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="The project of what has none.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let the source win over changes made here.")] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Store placeholders for secrets, rather than refuse.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Import Markdown, an Obsidian vault, or what Claude Code, the official memory server or basic-memory keep.
+
+    Importing again changes only what has changed at the source. Exit code 1 when something was refused.
+    """
+    from adaptive_llm_gateway.server._cli_work import call, progress  # noqa: PLC0415
+
+    with progress("importing") as step:
+        report = call(
+            context.find_root().obj,
+            "import",
+            on_progress=step,
+            path=str(path.absolute()),
+            kind=kind,
+            project=project,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            redact=redact,
+        )
+    emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"]))
+    if report["failed"]:
+        raise typer.Exit(1)
+
+
+@memory_app.command()
+def export(
+    context: typer.Context,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A folder, or a file for the JSON formats.")],
+    format: Annotated[ExportFormat, typer.Option(help="Files as they are, or JSON lines.")] = "markdown",
+    type: Annotated[str | None, typer.Option(metavar="TYPE", help="Of this type.")] = None,
+    tag: Tags = None,
+    project: Project = None,
+    overwrite: Overwrite = False,
+    json: JsonOption = False,
+) -> None:
+    """Write memories to files outside of the memory repo."""
+    from adaptive_llm_gateway.server._cli_work import call, progress  # noqa: PLC0415
+
+    with progress("exporting") as step:
+        report = call(
+            context.find_root().obj,
+            "export",
+            on_progress=step,
+            destination=str(destination.absolute()),
+            format=format,
+            overwrite=overwrite,
+            type=type,
+            project=project,
+            tags=tag,
+        )
+    emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"]))
+
+
+def _without_text(report: Json) -> Json:
+    return {name: value for name, value in report.items() if name != "text"}
+
+
+@memory_app.command()
+def reindex(
+    context: typer.Context,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on although files are gone without a commit that says so.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Build the index anew from the files, and say what was left out and why."""
+    report = _call(context, "reindex", accept_loss=accept_loss)
+    text = f"{report['indexed']} memories indexed in {report['seconds']:.1f} s"
+    emit(report, as_json=json, text=lambda _: text)
+    if not json:
+        for item in report["skipped"]:
+            talk(f"note: left out {harmless(item['path'])}: {harmless(item['problem'])}")
+
+
+# --- Sync ---------------------------------------------------------------------------------------------------
+
+
+@memory_app.command()
+def pull(context: typer.Context, json: JsonOption = False) -> None:
+    """Fetch from the remote and merge."""
+    _sync(context, "pull", as_json=json)
+
+
+@memory_app.command()
+def push(context: typer.Context, json: JsonOption = False) -> None:
+    """Push to the remote; exit code 8 when it does not have everything afterwards."""
+    _sync(context, "push", as_json=json)
+
+
+def _sync(context: typer.Context, name: Literal["pull", "push"], *, as_json: bool) -> None:
+    from adaptive_llm_gateway.server._cli_work import sync  # noqa: PLC0415
+    from adaptive_llm_gateway.server._render import sync_text  # noqa: PLC0415
+
+    done = sync(context.find_root().obj, name)
+    emit(done, as_json=as_json, text=lambda _: harmless(sync_text(done)))

@@ -1,0 +1,114 @@
+"""Memories as text for people at a terminal: compact, the id first, to copy it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, talk
+from adaptive_llm_gateway.server._render import standing_text
+
+_DONE = {
+    "write": "wrote",
+    "update": "updated",
+    "edit": "updated",
+    "append": "appended to",
+    "delete": "deleted",
+    "restore": "restored",
+    "import": "imported",
+    "recover": "recovered",
+}
+
+
+def _facts(record: Json) -> str:
+    parts = [f"[{record['project']}]"] if record.get("project") else []
+    parts += [f"#{tag}" for tag in record.get("tags", ())]
+    if record.get("trust", "internal") != "internal":
+        parts.append(f"trust {record['trust']}")
+    fields: Json = record.get("fields", {})
+    parts += [f"{name} {fields[name]}" for name in ("status", "due", "priority") if fields.get(name)]
+    return " ".join(parts)
+
+
+def _line(record: Json, when: str, width: int, paint: Paint) -> str:
+    kind = paint(f"{record['type']:<{width}}", "cyan")
+    head = f"{record['id']}  {kind}  {paint(when[:10], 'dim')}  {paint(harmless(record['title']), 'bold')}"
+    facts = harmless(_facts(record))
+    return f"{head}  {paint(facts, 'dim')}" if facts else head
+
+
+def search_text(found: Json, paint: Paint) -> str:
+    """Each hit with the passage that matched."""
+    hits: list[Json] = found["hits"]
+    width = max((len(hit["type"]) for hit in hits), default=0)
+    lines: list[str] = []
+    for hit in hits:
+        lines.append(_line(hit, hit["updated"], width, paint))
+        why = f"score {hit['score']:.2f} ({', '.join(hit['matched'])}), by {hit['author']['client']}"
+        if hit["reason"]:
+            why += f", because: {hit['reason']}"
+        lines.append(f"    {paint(harmless(why), 'dim')}")
+        lines += [f"    {harmless(line)}" for line in hit["snippet"].splitlines() if line.strip()]
+        if hit["duplicates"]:
+            lines.append(f"    {paint('same as ' + ', '.join(hit['duplicates']), 'dim')}")
+    return "\n".join(lines)
+
+
+def talk_about_search(found: Json) -> None:
+    """On stderr: how many, by which search, and what limits it."""
+    count = len(found["hits"])
+    talk(f"{count or 'no'} {'memory' if count == 1 else 'memories'} ({found['mode']} search)")
+    for notice in found["notices"]:
+        talk(f"note: {harmless(notice)}")
+
+
+def list_text(page: Json, paint: Paint) -> str:
+    """A line for each memory."""
+    rows: list[Json] = page["memories"]
+    width = max((len(row["type"]) for row in rows), default=0)
+    lines: list[str] = []
+    for row in rows:
+        line = _line(row, row.get("updated") or row["deleted"], width, paint)
+        if "deleted" in row:
+            line += harmless(f"  deleted by {row['by']}" + (f", because: {row['reason']}" if row["reason"] else ""))
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def print_memory(memory: Json) -> None:
+    """The file on stdout, byte for byte unless that is a terminal; where it lies on stderr."""
+    text: str = memory["text"]
+    terminal = sys.stdout.isatty()
+    sys.stdout.flush()
+    sys.stdout.buffer.write((harmless(text) if terminal else text).encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+    if terminal:
+        if not text.endswith("\n"):
+            print()
+        talk(f"version {memory['version']}; {harmless(memory['path'])}")
+    if memory["parts"]:
+        talk(f"note: this session has other files, by the ids {', '.join(memory['parts'])}")
+
+
+def history_text(found: Json, paint: Paint) -> str:
+    """A line for each commit, newest first."""
+    lines: list[str] = []
+    revisions: list[dict[str, Any]] = found["revisions"]
+    for revision in revisions:
+        what = f"version {revision['version'][:12]}" if revision["version"] else "removed"
+        line = f"{paint(revision['commit'][:12], 'yellow')}  {paint(revision['time'], 'dim')}  {what:<20}  "
+        line += harmless(f"{', '.join(revision['agents']) or revision['author']}: {revision['subject']}")
+        if revision["reasons"]:
+            line += harmless(f" (because: {'; '.join(revision['reasons'])})")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def write_text(done: Json, paint: Paint) -> str:
+    """What a write did and where it stands."""
+    verb = "nothing to change in" if done["unchanged"] else _DONE[done["operation"]]
+    lines = [f"{verb} {done['type']} {paint(harmless(done['title']), 'bold')}", f"id       {done['id']}"]
+    if done["version"]:
+        lines += [f"version  {done['version']}", f"path     {harmless(done['path'])}"]
+    lines.append(f"stands   {harmless(standing_text(done))}")
+    return "\n".join(lines)

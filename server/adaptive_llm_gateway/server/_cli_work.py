@@ -1,0 +1,283 @@
+"""What `alg memory` does around the hub's operations: arguments, bodies, the editor, progress, a sync's outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from adaptive_llm_gateway.core import (
+    Home,
+    InvalidFile,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    SyncError,
+    TooLarge,
+    Unavailable,
+)
+from adaptive_llm_gateway.server._cli_hub import open_hub
+from adaptive_llm_gateway.server._cli_output import HubRefused, Json, print_json, talk
+
+MAX_BODY = 64 * 1024 * 1024  # the hub's own limit is lower and answers by name; this keeps the line within its bounds
+_EDITORS = ("vi", "nano")
+
+Step = Callable[[int, int], None]
+
+
+def call(root: str, name: str, *, on_progress: Step | None = None, **arguments: Any) -> Any:
+    """Carry out an operation in the hub, which is started if need be.
+
+    Raises:
+        InvalidInput: an argument is not UTF-8.
+        HubRefused: the hub's error, or why there is none.
+    """
+    _check_text(arguments)
+    with open_hub(root) as hub:
+        return hub.call(name, on_progress=on_progress, **arguments)
+
+
+def _check_text(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidInput("an argument is not valid UTF-8", hint="Write it in UTF-8.") from None
+
+
+# --- Arguments ------------------------------------------------------------------------------------------------
+
+
+def parse_fields(given: Sequence[str]) -> dict[str, Any]:
+    """Fields from `name=text` and `name:=json`.
+
+    Raises:
+        InvalidInput: one is neither.
+    """
+    fields: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        raw = name.endswith(":")
+        name = name.removesuffix(":").strip()
+        if not equals or not name:
+            raise InvalidInput(
+                f"the field {text!r} is neither NAME=TEXT nor NAME:=JSON", hint="For example: status=done"
+            )
+        try:
+            fields[name] = json.loads(value) if raw else value
+        except (ValueError, RecursionError):
+            raise InvalidInput(
+                f"the field {name!r} has {value!r}, which is not JSON", hint=f"For text, write {name}=TEXT."
+            ) from None
+    return fields
+
+
+def parse_links(given: Sequence[str]) -> list[dict[str, str]]:
+    """Links from `rel:id`.
+
+    Raises:
+        InvalidInput: one is none.
+    """
+    links: list[dict[str, str]] = []
+    for text in given:
+        rel, colon, identifier = text.rpartition(":")
+        if not colon or not rel.strip() or not identifier.strip():
+            raise InvalidInput(
+                f"the link {text!r} is not REL:ID", hint="For example: supersedes:01K9ZQ3V5T8B6M2N4P7R1S0W3X"
+            )
+        links.append({"rel": rel.strip(), "id": identifier.strip()})
+    return links
+
+
+def read_body(body: str | None, file: Path | None) -> str | None:
+    """The body from the argument, stdin (`-`) or a file; None when none is given.
+
+    Raises:
+        InvalidInput: both are given.
+        NotFound, StorageError: the file cannot be read.
+        InvalidFile, TooLarge: it is not UTF-8, or beyond all limits.
+    """
+    if body is not None and file is not None:
+        raise InvalidInput("BODY and --file are both given", hint="Give one of them.")
+    if file is not None:
+        try:
+            with file.open("rb") as opened:
+                return _decoded(opened.read(MAX_BODY + 1), repr(str(file)))
+        except FileNotFoundError:
+            raise NotFound(f"there is no file {str(file)!r}", path=str(file)) from None
+        except OSError as error:
+            raise StorageError(f"cannot read {str(file)!r}: {error.strerror}", path=str(file)) from None
+    if body == "-":
+        return _decoded(sys.stdin.buffer.read(MAX_BODY + 1), "stdin")
+    return body
+
+
+def _decoded(data: bytes, what: str) -> str:
+    if len(data) > MAX_BODY:
+        raise TooLarge(
+            f"{what} has more than {MAX_BODY:,} bytes", hint="Split it, or keep it as a file and link to it."
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidFile(f"{what} is not UTF-8: byte {error.start}", hint="Convert it to UTF-8 first.") from None
+
+
+# --- The editor -------------------------------------------------------------------------------------------------
+
+
+def edit_memory(root: str, identifier: str, reason: str | None, *, as_json: bool) -> Json | None:
+    """Let the user edit a memory's file; None when nothing was changed.
+
+    The copy lies in the home, outside the repo, readable by this user alone. It is kept whenever the hub does not
+    take it, and the error says where.
+
+    Raises:
+        HubRefused: the memory is not there, has changed meanwhile, or the hub does not take the text.
+        InvalidFile, InvalidInput, StorageError: no editor, or it failed, or what it left is not UTF-8.
+    """
+    with open_hub(root) as hub:
+        memory = hub.call("read", id=identifier)
+    before: bytes = memory["text"].encode("utf-8")
+    copy = _make_copy(Home(root).root / "edits", f"{memory['id'].lower()}-", before)
+    _run_editor(copy, to_stderr=as_json)
+    try:
+        after = copy.read_bytes()
+    except OSError as error:
+        raise StorageError(f"the edited copy {str(copy)!r} cannot be read: {error.strerror}") from None
+    if after == before:
+        _remove(copy)
+        talk("nothing was changed")
+        if as_json:
+            print_json({"id": memory["id"], "version": memory["version"], "unchanged": True})
+        return None
+    try:
+        text = after.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidFile(
+            f"the edited text is not UTF-8: byte {error.start}", hint=_kept(copy), kept=str(copy)
+        ) from None
+    try:
+        with open_hub(root) as hub:
+            done = hub.call("replace_text", id=memory["id"], text=text, if_version=memory["version"], reason=reason)
+    except HubRefused as refused:
+        error = dict(refused.error)
+        error["hint"] = " ".join(filter(None, [error.get("hint"), _kept(copy)]))
+        error["details"] = {**(error.get("details") or {}), "kept": str(copy)}
+        raise HubRefused(error) from None
+    except BaseException:
+        talk(f"note: {_kept(copy)}")
+        raise
+    _remove(copy)
+    return done
+
+
+def _kept(copy: Path) -> str:
+    return f"Your edited copy is kept in {str(copy)!r}."
+
+
+def _make_copy(folder: Path, prefix: str, data: bytes) -> Path:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        handle, name = tempfile.mkstemp(suffix=".md", prefix=prefix, dir=folder)  # mode 0600
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise StorageError(f"cannot write a copy to edit in {str(folder)!r}: {error.strerror}") from None
+    return Path(name)
+
+
+def _remove(copy: Path) -> None:
+    with contextlib.suppress(OSError):
+        copy.unlink()
+        copy.parent.rmdir()  # unless others are being edited
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _run_editor(copy: Path, *, to_stderr: bool) -> None:
+    wanted = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    hint = "Set VISUAL or EDITOR to your editor's command, for example: export EDITOR=nano"
+    try:
+        editors = [shlex.split(wanted)] if wanted else [[name] for name in _EDITORS]
+    except ValueError as error:
+        _remove(copy)
+        raise InvalidInput(f"the editor's command {wanted!r} cannot be read: {error}", hint=hint) from None
+    # Ctrl-C is the editor's while it runs; a handler, unlike an ignored signal, is not handed down to it.
+    before = signal.signal(signal.SIGINT, _ignore)
+    try:
+        for editor in editors:
+            try:
+                status = subprocess.call([*editor, str(copy)], stdout=sys.stderr if to_stderr else None)
+            except OSError:
+                continue
+            break
+        else:
+            _remove(copy)
+            raise InvalidInput(f"there is no editor {wanted or ' or '.join(_EDITORS)!r}", hint=hint)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if status != 0:
+        raise StorageError(
+            f"the editor ended with status {status}, so nothing was saved", hint=_kept(copy), kept=str(copy)
+        )
+
+
+# --- Progress and sync ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Generator[Step | None]:
+    """A progress bar on stderr, where that is a terminal; yields what tells it (done, in all)."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console  # noqa: PLC0415 - 50 ms
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+
+        def step(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield step
+
+
+def sync(root: str, name: Literal["pull", "push"]) -> Json:
+    """Pull or push, and return how the repo stands; anything short of success is raised.
+
+    Raises:
+        SyncError: the remote does not have everything after a push, or could not be merged after a pull.
+        Unavailable: it takes long and goes on in the hub.
+        HubRefused: the hub's own error.
+    """
+    from adaptive_llm_gateway.server._render import sync_text  # noqa: PLC0415
+
+    done = call(root, name)
+    if done["running"]:
+        raise Unavailable(
+            f"the {name} takes long and goes on in the hub; so far: {sync_text(done)}",
+            hint="`alg memory status` says how it ends.",
+            **done,
+        )
+    unfinished = ("failed", "diverged", "no_remote", *(("pending", "behind") if name == "push" else ("behind",)))
+    if done["state"] in unfinished:
+        hint = (
+            "`alg init --remote URL` names one."
+            if done["state"] == "no_remote"
+            else "`alg doctor` looks for the cause."
+        )
+        raise SyncError(f"the {name} did not succeed: {sync_text(done)}", hint=hint, **done)
+    return done
