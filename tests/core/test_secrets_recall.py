@@ -200,7 +200,7 @@ FORMATS: dict[str, tuple[Make, tuple[str, ...], float]] = {
     "database url": (
         lambda rng: f"postgres://shop:{of(ALNUM, 14)(rng)}@db.internal:5432/shop",
         SENTENCES,
-        0.98,
+        0.95,
     ),
     "broker url": (lambda rng: f"amqps://svc:{of(ALNUM + '!*~', 16)(rng)}@mq.internal/v", SENTENCES, 0.98),
     "web url": (lambda rng: f"https://ci:{of(ALNUM, 20)(rng)}@git.internal/shop.git", SENTENCES, 0.98),

@@ -25,6 +25,7 @@ from adaptive_llm_gateway.core._secret_values import (
     WEAK,
     Match,
     decode,
+    is_attribute,
     is_mixed,
     is_placeholder,
     is_random,
@@ -37,14 +38,14 @@ _Check = Callable[[str], bool]
 
 
 def _format(kind: str, prefixes: str, rest: str, check: _Check = is_varied) -> list[tuple[str, _Format]]:
-    entry = _Format(kind, re.compile(rest, re.ASCII), check)
+    entry = _Format(kind, rest, check)
     return [(prefix, entry) for prefix in prefixes.split()]
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
     kind: str
-    rest: re.Pattern[str]  # what follows the prefix; every repetition has a bound
+    rest: str  # an expression for what follows the prefix; every repetition has a bound
     check: _Check  # judges what follows the prefix
 
 
@@ -105,7 +106,7 @@ for _prefix, _entry in [
         "gitlab-token",
         "glpat- gldt- glft- glsoat- glrt- glcbt- glimt- glptt- glagent- gloas- glffct-",
         r"[\w.-]{20,300}",
-        is_random,
+        is_mixed,
     ),
     *_format("npm-token", "npm_", _A + "{30,60}", is_mixed),
     *_format("pypi-token", "pypi-", r"Ag[Ee]" + _W + "{40,500}"),
@@ -162,6 +163,12 @@ for _prefix, _entry in [
 _PREFIX = re.compile(r"(?<![A-Za-z0-9])(?:" + "|".join(map(re.escape, sorted(_FORMATS, key=len, reverse=True))) + ")")
 
 
+@functools.cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    # On first use: most processes meet a few of these formats, and all of them together take 50 ms to compile.
+    return re.compile(expression, re.ASCII)
+
+
 def _formats(text: str, start: int, end: int) -> Iterator[Match]:
     """Vendors' tokens in one run `text[start:end]`."""
     after = start
@@ -169,7 +176,7 @@ def _formats(text: str, start: int, end: int) -> Iterator[Match]:
         if found.start() < after:
             continue
         for form in _FORMATS[found.group()]:
-            rest = form.rest.match(text, found.end())
+            rest = _compiled(form.rest).match(text, found.end())
             if rest is not None and form.check(rest.group()):
                 after = rest.end()
                 yield Match(form.kind, found.start(), after, text[found.start() : after], FORMAT)
@@ -231,16 +238,19 @@ def _plugins(text: str, start: int, end: int) -> Iterator[Match]:
 
 # --- Keys by what stands before them ------------------------------------------------------------------
 
-_VENDORS = (
-    "mistral|twilio|datadog|cloudflare|heroku|vercel|netlify|fastly|algolia|okta|auth0|cohere|deepgram|elevenlabs"
-    "|together|fireworks|azure|aws|amazon|amzn|mailgun|pagerduty|opsgenie|splunk|elastic|newrelic|new relic|sonar"
-    "|snyk|circleci|travis|codecov|jenkins|bitbucket|jira|confluence|zendesk|intercom|segment|mixpanel|amplitude"
-    "|launchdarkly|asana|trello|monday|airtable|dropbox|zoom|spotify|twitter|facebook|linkedin|discord|telegram"
-    "|mapbox|plaid|paypal|braintree|square|adyen|coinbase|binance|kraken|infura|alchemy|etherscan|pinecone|weaviate"
-    "|qdrant|voyage|jina|serpapi|assemblyai|stability|deepseek|moonshot|vault|consul|artifactory|scaleway|linode"
-    "|vultr|hetzner|ovh|openai|anthropic|gemini|fly"
+_VENDORS = frozenset(
+    re.findall(
+        r"\w+",
+        "mistral twilio datadog cloudflare heroku vercel netlify fastly algolia okta auth0 cohere deepgram elevenlabs"
+        " together fireworks azure aws amazon mailgun pagerduty opsgenie splunk elastic newrelic sonar snyk circleci"
+        " travis codecov jenkins bitbucket jira confluence zendesk intercom segment mixpanel amplitude launchdarkly"
+        " asana trello monday airtable dropbox zoom spotify twitter facebook linkedin discord telegram mapbox plaid"
+        " paypal braintree square adyen coinbase binance kraken infura alchemy etherscan pinecone weaviate qdrant"
+        " voyage jina serpapi assemblyai stability deepseek moonshot vault consul artifactory scaleway linode vultr"
+        " hetzner ovh openai anthropic gemini fly",
+    )
 )
-_VENDOR = re.compile(rf"(?<![a-z])(?:{_VENDORS})(?![a-z])|(?<![a-z])(?:{_VENDORS})(?=[_-])", re.IGNORECASE)
+_WORD = re.compile(r"[a-z]+0?|[A-Z][a-z]+|[A-Z]+0?")
 _KEY_WORD = re.compile(
     r"(?:api|access|auth|app|secret|signing|private|account|deploy|bearer|session|refresh|client|service|master"
     r"|bot|personal|admin|webhook|encryption|storage|license|shared|subscription|integration|write|read)"
@@ -251,13 +261,14 @@ _KEY_WORD = re.compile(
 _STRONG_NAME = (
     r"(?:(?:api|access|auth|secret|signing|private|account|bearer|session|refresh|client|service|master|bot|personal"
     r"|admin|webhook|encryption|storage|license|shared|subscription|integration|deploy|app|application|csrf|jwt|hmac)"
-    r"[ _.-]?(?:access[ _.-]?)?(?:keys?|tokens?|secrets?)|(?<![A-Za-z])(?:tokens?|secret)|credentials?|accountkey)"
+    r"[ _.-]?(?:access[ _.-]?)?(?:keys?|tokens?|secrets?)|(?<![A-Za-z])(?:tokens?|secret)|credentials?"
+    r"|(?<![a-z])(?:the|our|my|new|this) key|[?&]key)"
 )
 _NAMED = re.compile(
     _STRONG_NAME + r"(?:[_-](?:prod|production|dev|staging|live|test|\d))?"
     r"[\"'`*\])]{0,4}[ \t]*"
     r"(?P<gap>(?:\((?:[^()\n]{0,40})\)|(?:for|of|to|on|in|from|with|we|i|that|which|the)\b[^.;:=\n]{0,40}?)?)[ \t]*"
-    r"(?P<sep>:=|=>|->|→|={1,2}|:|\||,|>|(?<![a-z])(?:is|was|ist|to|as|equals|now|est|es)(?![a-z]))?"
+    r"(?P<sep>:=|=>|->|→|={1,2}|:|\||,|>|[-–—](?=[ \t])|(?<![a-z])(?:is|was|ist|to|as|equals|now|est|es)(?![a-z]))?"
     r"[ \t]*(?:\r?\n[ \t]*)?[\"'`*<\[\\]{0,4}$",
     re.IGNORECASE,
 )
@@ -296,6 +307,8 @@ def _kind_by_context(text: str, start: int, before: str, value: str) -> str | No
         return "basic-authorization" if pair and ":" in pair and _plain(pair) else None
     if value.startswith(SSH_PUBLIC) or ".svg?" in before[-16:] or not is_random(value):
         return None
+    if is_attribute(value):
+        return None
     exact = HEX.fullmatch(value) is not None or UUID.fullmatch(value) is not None
     if _BEARER.search(before):
         return "bearer-token"
@@ -303,13 +316,18 @@ def _kind_by_context(text: str, start: int, before: str, value: str) -> str | No
         return "aws-secret-key"
     if value.startswith(("/", "./", "../")) or NOT_A_KEY.search(before):
         return None
-    vendor = _VENDOR.search(before)
-    if vendor is not None and len(value) >= 20 and _KEY_WORD.search(before):
-        return vendor.group().lower().replace(" ", "-") + "-key"
+    vendor = _vendor(before) if len(value) >= 20 else None
+    if vendor is not None and _KEY_WORD.search(before):
+        return f"{vendor}-key"
     named = _NAMED.search(before)
-    if named is None or (named["sep"] is None and (exact or named["gap"])):
+    if named is None or (named["sep"] is None and (named["gap"] or (exact and "api" not in named.group().lower()))):
         return None
     return "api-key"
+
+
+def _vendor(before: str) -> str | None:
+    words = re.findall(r"[a-z]+0?", before.lower()) + [word.lower() for word in _WORD.findall(before)]
+    return next((word for word in words if word in _VENDORS), None)
 
 
 def _aws_named(before: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import cast
 
 from adaptive_llm_gateway.core._secret_values import (
     CONTEXT,
@@ -13,6 +12,7 @@ from adaptive_llm_gateway.core._secret_values import (
     PLACEHOLDER,
     SLUG,
     Match,
+    is_strong,
     is_url_password,
     is_wordy,
     key_like,
@@ -27,7 +27,8 @@ _SUFFIX = (
     r"(?:[_-](?:prod(?:uction)?|dev|staging|stage|live|test|local|root|admin|base64|b64|value|[a-z0-9]{1,2})){0,2}"
 )
 _ASSIGN = (
-    r"\\{0,2}[\"'`*\])]{0,4}[ \t]{0,8}(?P<sep>:=|=>|={1,3}|!=|:|\||(?<=[\"'])[ \t]{0,2},|>)\*{0,2}[ \t]{0,8}"
+    r"\\{0,2}[\"'`*\])]{0,4}[ \t]{0,8}(?P<sep>:=|=>|={1,3}|!=|:|\||(?<=[\"'])[ \t]{0,2},"
+    r"|(?<=[\"'])[ \t]value=|>)\*{0,2}[ \t]{0,8}"
     rf"[@bru]?(?:{_QUOTED}|{_BARE})"
 )
 _TOLD = (
@@ -41,7 +42,8 @@ _TOLD = (
 )
 _DIRECT = rf"[ \t]+\(?(?:{_QUOTED})"
 _NAMES = (
-    r"(?:pass(?:[ _-]?(?:word|wd|phrase|code|wort|wrd))?|pwd|kennwort|contrase(?:ñ|n)a|senha|mot de passe|wachtwoord)s?"
+    r"(?:pass(?:[ _-]?(?:word|wd|phrase|code|wort|wrd|e\b))?|pwd|pw\b"
+    r"|kennwort|contrase(?:ñ|n)a|senha|wachtwoord)s?"
 )
 _PASS_ASSIGN = re.compile(_NAMES + _SUFFIX + _ASSIGN, re.IGNORECASE)
 _PASS_TOLD = re.compile(_NAMES + _TOLD, re.IGNORECASE)
@@ -54,11 +56,13 @@ _KEY_NAME = re.compile(
     r"|cookie|crypt|encrypt)[ _.-]?$",
     re.IGNORECASE,
 )
-_KEY_VARIABLE = re.compile(
-    r"(?<![A-Z0-9_])(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|PAGE|NEXT))[A-Z][A-Z0-9_]{1,40}_$"
-)
-_NAME_CHARS = re.compile(r"[\w.-]{0,40}$")
-_STEMS = ("pass", "pwd", "kennwort", "contrase", "senha", "wachtwoord")
+_KEY_VARIABLE = re.compile(r"(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|PAGE|NEXT))[A-Z][A-Z0-9_]{1,40}_")
+_CODE = re.compile(r"[A-Za-z]\w*(?:\.\w+)+|\w+=\S*|.*::.*|-.*")
+_ENV_NAME = re.compile(r"\bENV [A-Z0-9_]*$")
+_BESIDE = re.compile(r"(?<![^\s\"'`:/(|])[^\s\"'`<>:/(){}\[\]\\=,;|]{8,40}(?![^\s\"'`<>,;.:)|])")
+_BEFORE, _AFTER = 60, 100  # characters around such a word
+_LOGINS = ("credential", "login", "identified by")
+_STEMS = ("pass", "pw", "kennwort", "contrase", "senha", "wachtwoord", *_LOGINS)
 _KEY_STEMS = ("key", "token", "secret")
 
 
@@ -76,42 +80,80 @@ def _value(found: re.Match[str]) -> tuple[str, int, int, bool]:
 
 
 def passwords(text: str, low: str) -> Iterator[Match]:
-    """Passwords that are assigned (`PASSWORD=...`) or told in a sentence."""
+    """Passwords that are assigned (`PASSWORD=...`), told in a sentence, or plain to see beside a login."""
     for stem in _STEMS:
         at = low.find(stem)
+        near = 0
         while at >= 0:
             after = at + len(stem)
-            joined = at > 0 and low[at - 1].isalpha()
-            # `dbpassword`, `userPass`, but not `compass` or `bypass`
-            named = not joined or low.startswith(("word", "wd", "phrase", "code"), after) or text[at].isupper()
-            if named:
-                match = _password_at(text, at)
+            if _is_name(low, at, stem) or text[at].isupper():
+                match, read = _password_at(text, at)
+                after = max(after, read)
                 if match is not None:
                     yield match
-                    after = max(after, match.start)
+            if at >= near:
+                yield from _beside(text, at)
+                near = at + _BEFORE
             at = low.find(stem, after)
 
 
-def _password_at(text: str, at: int) -> Match | None:
+def _is_name(low: str, at: int, stem: str) -> bool:
+    """`dbpassword` and `pass` name a password, `compass` and `bypass` do not; `userPass` shows by its capital."""
+    if stem in _LOGINS:
+        return False
+    if at == 0 or not low[at - 1].isalpha() or low.endswith("require", 0, at):
+        return True
+    return low.startswith(("password", "passwd", "passphrase", "passcode", "pwd"), at)
+
+
+def _beside(text: str, at: int) -> Iterator[Match]:
+    """What can hardly be anything but a password, on a line that speaks of logging in: `admin / Xy7#...`."""
+    begin = max(text.rfind("\n", max(0, at - _BEFORE), at) + 1, at - _BEFORE)
+    end = text.find("\n", at, at + _AFTER)
+    cut = end < 0 and at + _AFTER < len(text)
+    end = min(len(text), at + _AFTER) if end < 0 else end
+    for found in _BESIDE.finditer(text, begin, end):
+        value = found.group().rstrip(".,:)")
+        if not (cut and found.end() == end) and is_strong(value):
+            yield Match("password", found.start(), found.start() + len(value), value, CONTEXT)
+
+
+def _password_at(text: str, at: int) -> tuple[Match | None, int]:
+    """The password told at this word, if any, and how far no other has to be looked for."""
+    read = at
     assigned = _PASS_ASSIGN.match(text, at)
     if assigned is not None and _separated(text, at, assigned):
         value, start, end, quoted = _value(assigned)
-        if password_like(value, quoted=quoted, code=_is_code(assigned)):
-            return Match("password", start, end, value, CONTEXT)
+        if password_like(value, quoted=quoted, code=_is_code(assigned)) and not _is_hash(text, at):
+            return Match("password", start, end, value, CONTEXT), end
+        read = _read_to(start, end, quoted=quoted)
     for pattern in (_PASS_TOLD, _PASS_DIRECT):
         told = pattern.match(text, at)
         if told is not None:
             value, start, end, quoted = _told_value(told)
-            if password_like(value, quoted=quoted, code=False) and (quoted or not SLUG.fullmatch(value.rstrip(".,"))):
-                return Match("password", start, end, value, CONTEXT)
+            # Words that only stand beside the word `password`, such as a slug or a piece of code, are about it.
+            beside = _CODE if quoted else SLUG
+            if beside.fullmatch(value.rstrip(".,")):
+                continue
+            if password_like(value, quoted=quoted, code=False):
+                return Match("password", start, end, value, CONTEXT), end
     name = text[max(0, at - 40) : at]
-    if name.endswith(("--", "-")) or " login " in name or "require" in name:
+    if name.endswith(("-", "require")) or " login " in name or _ENV_NAME.search(name):
         option = _PASS_OPTION.match(text, at)
         if option is not None:
             value, start, end, quoted = _value(option)
             if password_like(value, quoted=quoted, code=False):
-                return Match("password", start, end, value, CONTEXT)
-    return None
+                return Match("password", start, end, value, CONTEXT), end
+    return None, read
+
+
+def _read_to(start: int, end: int, *, quoted: bool) -> int:
+    # A long unbroken value was judged as one: reading it again from each word in it would cost its square.
+    return end if not quoted and end - start > 64 else start
+
+
+def _is_hash(text: str, at: int) -> bool:
+    return "hash" in text[max(0, at - 12) : at].lower()
 
 
 def _told_value(found: re.Match[str]) -> tuple[str, int, int, bool]:
@@ -144,18 +186,27 @@ def keys(text: str, low: str) -> Iterator[Match]:
         while at >= 0:
             after = at + len(stem)
             found = _KEY_ASSIGN.match(text, at)
-            if found is not None and _separated(text, at, found) and _key_named(text, at, stem):
+            if found is not None:
                 value, start, end, quoted = _value(found)
-                if key_like(value, quoted=quoted, code=_is_code(found)):
+                after = max(after, _read_to(start, end, quoted=quoted))
+                if (
+                    len(value) >= 8
+                    and _separated(text, at, found)
+                    and _key_named(text, at, stem)
+                    and key_like(value, quoted=quoted, code=_is_code(found))
+                ):
                     yield Match("api-key", start, end, value, CONTEXT)
             at = low.find(stem, after)
 
 
 def _key_named(text: str, at: int, stem: str) -> bool:
-    name = cast(re.Match[str], _NAME_CHARS.search(text, max(0, at - 40), at)).group()
-    if NOT_A_KEY.search(name):
+    begin = at
+    while begin > max(0, at - 40) and (text[begin - 1].isalnum() or text[begin - 1] in "_.-"):
+        begin -= 1
+    name = text[begin:at]
+    if NOT_A_KEY.search(name) or text.startswith(".svg?", begin - 5):
         return False
-    if _KEY_NAME.search(text[max(0, at - 20) : at]) or _KEY_VARIABLE.search(name):
+    if _KEY_NAME.search(text, max(0, at - 20), at) or _KEY_VARIABLE.fullmatch(name):
         return True
     return (
         stem != "key"

@@ -74,13 +74,14 @@ def is_placeholder(value: str) -> bool:
 
 
 def is_wordy(value: str) -> bool:
-    """Whether the letters read like words rather than like chance; too few letters to tell are not words."""
-    total = common = 0
+    """Whether most of it reads like words rather than like chance; too little to tell is not words."""
+    covered = total = common = 0
     for word in _LETTERS.findall(value):
         run = word.lower()
+        covered += len(run)
         total += len(run) - 1
         common += sum(run[i : i + 2] in _PAIRS for i in range(len(run) - 1))
-    return total >= 4 and common > 0.6 * total
+    return total >= 4 and covered * 2 >= len(value) and common > 0.6 * total
 
 
 def is_varied(value: str) -> bool:
@@ -180,6 +181,23 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
     return len(core) >= 10 and core.isascii() and not is_wordy(core) and _changes_case(core)
 
 
+def is_attribute(value: str) -> bool:
+    """`rsa.RSAPrivateKey`: a name in a program, not a token with a dot in it."""
+    return _ATTRIBUTE.fullmatch(value) is not None and len(value.rsplit(".", 1)[-1]) < 24
+
+
+def is_strong(value: str) -> bool:
+    """Small and capital letters, digits and a sign within: a password by the rules of every sign-up form."""
+    return (
+        any(c.islower() for c in value)
+        and any(c.isupper() for c in value)
+        and any(c.isdigit() for c in value)
+        and any(c in _STRONG for c in value[1:-1] + value[:1].strip("@#$&+*~%") + value[-1:].strip("?*+&=~%"))
+        and not is_wordy(value)
+        and password_like(value, quoted=True, code=False)
+    )
+
+
 def _prose_sign(core: str) -> bool:
     # `user@host`, `name=value`, `a+b`, `read&write`: words joined by a sign, not a password.
     parts = re.split(r"[@=+&?*]", core)
@@ -224,7 +242,9 @@ def is_url_password(password: str, user: str) -> bool:
         or _TRIVIAL.fullmatch(core)
     ):
         return False
-    if core == user or (core.lower().startswith(("pass", "pwd", "secret", "p4ss", "p@ss")) and len(core) < 12):
+    if (core == user and len(core) < 20) or (
+        core.lower().startswith(("pass", "pwd", "secret", "p4ss", "p@ss")) and len(core) < 12
+    ):
         return False
     if not any(c.isdigit() for c in core):
         return len(core) >= 8 and (not is_wordy(core) or _changes_case(core))

@@ -113,7 +113,7 @@ class SecretScanner:
         named = ", ".join(f"{f.kind} in line {f.line} ({f.preview})" for f in findings[:5])
         more = f" and {len(findings) - 5} more" if len(findings) > 5 else ""
         raise SecretRefused(
-            f"{where} carries what looks like a secret: {named}{more}; nothing was stored",
+            f"{where} carries what looks like a secret: {named}{more}",
             hint="Remove it and try again, or pass redact=true to store a placeholder in its place. If it is none, "
             f"add its fingerprint ({findings[0].fingerprint}) with a reason to secrets-allowed.yaml.",
             where=where,
