@@ -113,6 +113,10 @@ class Hub:
         listener = await self._listen()
         try:
             self._ready()
+            # Whoever waits for us wants an answer to `initialize` first; the store follows in a thread.
+            from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
+
+            self._mcp = build_server(self.operations, version=self.version)
             self._store = loop.run_in_executor(None, self._open_store)
             self._store.add_done_callback(_note_failure)
             self.operations.opening(self._store)
@@ -208,12 +212,9 @@ class Hub:
                 await writer.wait_closed()
 
     async def _serve_mcp(self, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
-        from adaptive_llm_gateway.server._stream import serve_lines  # noqa: PLC0415 - the SDK is slow to import
+        from adaptive_llm_gateway.server._stream import serve_lines  # noqa: PLC0415 - as for `build_server`
 
-        if self._mcp is None:
-            from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415
-
-            self._mcp = build_server(self.operations, version=self.version)
+        assert self._mcp is not None  # noqa: S101 - built before the first connection is looked at
         await serve_lines(self._mcp, lines, writer)
 
     def status(self) -> dict[str, Any]:

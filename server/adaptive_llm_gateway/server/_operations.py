@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable
 from adaptive_llm_gateway.memory import (
@@ -16,19 +16,23 @@ from adaptive_llm_gateway.memory import (
     Author,
     DeleteMemory,
     Filters,
-    Hit,
     Link,
-    MemoryStore,
-    Record,
     ReplaceText,
-    Request,
     RestoreMemory,
-    Revision,
-    SyncOutcome,
-    SyncStatus,
     WriteMemory,
-    WriteResult,
 )
+
+if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
+    from adaptive_llm_gateway.memory import (
+        Hit,
+        MemoryStore,
+        Record,
+        Request,
+        Revision,
+        SyncOutcome,
+        SyncStatus,
+        WriteResult,
+    )
 
 _T = TypeVar("_T")
 Json = dict[str, Any]
