@@ -16,7 +16,7 @@ from adaptive_llm_gateway.memory._sql import fetch_all
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TRUST: list[Trust] = list(Trust)
+_TRUST: dict[int, Trust] = {level.rank: level for level in Trust}
 
 RECORD_COLUMNS = (
     "m.id, m.type, m.title, b.body, m.path, m.version, m.mtime_ns, m.size, m.created, m.updated, m.author, "

@@ -15,6 +15,8 @@ from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
 from adaptive_llm_gateway.memory._query import QueryPlan, plan_query
 from adaptive_llm_gateway.memory._ranking import (
     DUPLICATE_COSINE,
+    EXACT_BONUS,
+    QUOTED_BONUS,
     RECENCY_BONUS,
     TITLE_BONUS,
     Scored,
@@ -152,20 +154,22 @@ def _rank(scope: _Scope) -> tuple[list[_Found], int, bool]:
     return _fold(scope, ranked, exact), len(ranked), cut
 
 
-def _lexical(scope: _Scope) -> tuple[list[tuple[int, int, float]], frozenset[int]]:
+def _lexical(scope: _Scope) -> tuple[list[tuple[int, int, float]], dict[int, float]]:
     """(chunk, memory, rank) found by words, and of these the chunks in which a literal occurs."""
     if not scope.plan.match:
-        return [], frozenset()
+        return [], {}
     found = _by_words(scope, scope.plan.match)
     known = {row[0] for row in found}
-    exact: set[int] = set()
+    exact: dict[int, float] = {}
     for literal, phrase in scope.plan.literals:
         rows = _by_words(scope, phrase)
         occurs = _literally(scope, literal, [row[0] for row in rows])
-        exact |= occurs
+        bonus = QUOTED_BONUS if literal in scope.plan.quoted else EXACT_BONUS
+        for chunk in occurs:
+            exact[chunk] = exact.get(chunk, 0.0) + bonus
         found += [row for row in rows if row[0] in occurs and row[0] not in known]
         known |= occurs
-    return found, frozenset(exact)
+    return found, exact
 
 
 def _by_words(scope: _Scope, match: str) -> list[tuple[int, int, float]]:
@@ -211,7 +215,7 @@ def _nearest(scope: _Scope, vector: Floats) -> Candidates:
     )
     if not rows:
         return EMPTY
-    scores = cosine(_matrix([row[2] for row in rows]), vector)
+    scores = cosine(_matrix([row[2] for row in rows], len(vector)), vector)
     best = np.argsort(-scores, kind="stable")
     chunks = np.array([row[0] for row in rows], np.int64)
     memories = np.array([row[1] for row in rows], np.int64)
@@ -241,14 +245,17 @@ def _codes(scope: _Scope, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
         (json.dumps(chunks.tolist()),),
     )
     known = np.array([chunk in stored for chunk in chunks.tolist()], np.bool_)
-    return known, _matrix([stored[chunk] for chunk in chunks.tolist() if chunk in stored])
+    return known, _matrix(
+        [stored[chunk] for chunk in chunks.tolist() if chunk in stored],
+        0 if scope.vector is None else len(scope.vector),
+    )
 
 
-def _matrix(blobs: list[bytes]) -> Codes:
-    return np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), len(blobs[0]) if blobs else 0)
+def _matrix(blobs: list[bytes], dimensions: int) -> Codes:
+    return np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dimensions)
 
 
-def _fold(scope: _Scope, ranked: list[Scored], exact: frozenset[int]) -> list[_Found]:
+def _fold(scope: _Scope, ranked: list[Scored], exact: dict[int, float]) -> list[_Found]:
     """Add the mild signals, fold copies, and near-duplicates among the first."""
     heads = _heads(scope, [item.memory for item in ranked])
     now = time.time_ns() // 1_000

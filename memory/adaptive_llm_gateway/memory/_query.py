@@ -54,14 +54,14 @@ class QueryPlan:
         match: an FTS5 expression made of quoted strings and OR only; empty when nothing can be searched.
         terms: the single words, lower-case, for titles and snippets.
         literals: identifiers and quoted phrases as (lower-case text, FTS5 phrase); found literally they are `exact`.
-        required: of the literals, the FTS5 phrases a user put in quotes.
+        quoted: of the literals' texts, those a user put in quotes.
         blank: the query is empty: the most recent are wanted.
     """
 
     match: str
     terms: tuple[str, ...]
     literals: tuple[tuple[str, str], ...]
-    required: tuple[str, ...]
+    quoted: frozenset[str]
     blank: bool
 
 
@@ -69,14 +69,13 @@ def plan_query(query: str) -> QueryPlan:
     """Read a query. Never fails, and no user text reaches FTS5 but as quoted words."""
     text = normalise(query[:MAX_QUERY]).strip()
     if not text:
-        return QueryPlan("", (), (), (), blank=True)
+        return QueryPlan("", (), (), frozenset(), blank=True)
     quoted = [match[1].strip() for match in _QUOTED.finditer(text)]
     literals: dict[str, str] = {}
-    required: list[str] = []
     for literal in quoted:
         if phrase := _phrase(literal):
             literals.setdefault(literal.lower(), phrase)
-            required.append(phrase)
+    by_user = frozenset(literals)
     for match in _TOKEN.finditer(text):
         token = match[0].strip(".:'`*<>[]{}|&^=").rstrip("(-/")
         if len(literals) >= _MAX_LITERALS:
@@ -100,7 +99,7 @@ def plan_query(query: str) -> QueryPlan:
         " OR ".join(dict.fromkeys(pieces)),
         tuple(terms) + tuple(run.lower() for run in _RUN.findall(text)[:_MAX_LITERALS]),
         tuple(literals.items())[:_MAX_LITERALS],
-        tuple(dict.fromkeys(required)),
+        by_user,
         blank=False,
     )
 

@@ -8,7 +8,7 @@ on two of three sets; this one is within 1 % of the best on all three (docs/benc
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,8 @@ from adaptive_llm_gateway.memory._query import STOP_WORDS, words_of
 
 VECTOR_WEIGHT = 0.8
 LEXICAL_WEIGHT = 0.2
-EXACT_BONUS = 1.5  # an identifier or quoted phrase occurs literally
+EXACT_BONUS = 2.0  # an identifier of the query occurs literally
+QUOTED_BONUS = 4.0  # what the user put in quotes occurs literally: above all that lacks it
 TITLE_BONUS = 0.3  # times the share of the query's words that the title has
 RECENCY_BONUS = 0.1  # times 2 ** (-age / RECENCY_HALF_LIFE_DAYS)
 RECENCY_HALF_LIFE_DAYS = 30.0
@@ -51,7 +52,7 @@ def fuse(
     memories: NDArray[np.int64],
     lexical: NDArray[np.float32],
     vector: NDArray[np.float32] | None,
-    exact: frozenset[int] = frozenset(),
+    exact: Mapping[int, float] | None = None,
 ) -> list[Scored]:
     """Rank memories by their best chunk.
 
@@ -59,7 +60,7 @@ def fuse(
         chunks, memories: (n,) candidate chunks, each once, and the memory of each.
         lexical: (n,) BM25, higher is better, NaN where a chunk was not found by words.
         vector: (n,) cosines, NaN where unknown; `None` when there is no vector search.
-        exact: chunks in which an identifier or quoted phrase occurs literally.
+        exact: what chunks earn by literal matches.
     """
     if not len(chunks):
         return []
@@ -72,7 +73,7 @@ def fuse(
         sides = (LEXICAL_WEIGHT * words, VECTOR_WEIGHT * meaning)
         total = sides[0] + sides[1]
     if exact:
-        total = total + EXACT_BONUS * np.isin(chunks, list(exact))
+        total = total + np.array([exact.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
     order = np.argsort(-total, kind="stable")
     ranked: dict[int, list[float]] = {}
     place: dict[int, int] = {}

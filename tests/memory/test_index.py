@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust, new_ulid
+from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
+from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def record(title: str = "A title", body: str = "A body.\n", *, minutes: int = 0, **changes: object) -> Record:
+    id_ = new_ulid()
+    moment = START + timedelta(minutes=minutes)
+    made = Record(
+        id=id_,
+        type="note",
+        title=title,
+        body=body,
+        path=f"notes/{id_}.md",
+        version="a" * 40,
+        mtime_ns=1_700_000_000_123_456_789,
+        size=len(body),
+        created=moment,
+        updated=moment,
+        author=Author("codex"),
+    )
+    return replace(made, **changes)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    with Index(tmp_path / "index.db") as opened:
+        yield opened
+
+
+def test_a_record_comes_back_as_it_was(index: Index) -> None:
+    whole = record(
+        body="Zeile\r\nünïcode \U0001f600\n",
+        created=datetime(2025, 5, 1, 8, 30, 0, 123_456, tzinfo=timezone(timedelta(hours=2))),
+        author=Author("claude-code", "planner", "laptop"),
+        project="atlas",
+        tags=("db", "Ünïcode"),
+        trust=Trust.CONFIDENTIAL,
+        links=(Link("supersedes", new_ulid()),),
+        source="https://example.org",
+        reason="it was asked for",
+        fields={"status": "open", "due": None, "nested": {"a": [1, 2.5, True]}},
+    )
+
+    index.apply([whole])
+
+    assert index.get(whole.id) == whole
+    assert index.by_path(whole.path) == whole
+    assert index.get(new_ulid()) is None
+
+
+def test_a_time_without_a_zone_is_refused_and_changes_nothing(index: Index) -> None:
+    good = record()
+
+    with pytest.raises(InvalidInput, match="time zone"):
+        index.apply([good, record(created=datetime(2026, 1, 1))])  # noqa: DTZ001
+
+    assert index.get(good.id) is None
+
+
+def test_an_update_replaces_text_tags_and_words(index: Index) -> None:
+    first = record(body="about porcupines", tags=("old",))
+    index.apply([first])
+    second = replace(first, body="about hedgehogs", tags=("new",), version="b" * 40)
+
+    index.apply([second])
+
+    assert index.get(first.id) == second
+    assert index.search("porcupines").hits == ()
+    assert [hit.record.id for hit in index.search("hedgehogs").hits] == [first.id]
+    assert index.list(Filters(tags=("old",))).total == 0
+    assert index.list(Filters(tags=("new",))).total == 1
+
+
+def test_a_deleted_memory_is_found_no_more(index: Index) -> None:
+    one, two = record(body="alpha"), record(body="alpha beta")
+    index.apply([one, two])
+
+    index.apply([], [one.id, new_ulid()])
+
+    assert index.get(one.id) is None
+    assert [hit.record.id for hit in index.search("alpha").hits] == [two.id]
+    assert index.statistics()["chunks"] == 1
+
+
+def test_whoever_held_the_path_gives_way(index: Index) -> None:
+    old = record()
+    new = record(path=old.path)
+
+    index.apply([old])
+    index.apply([new])
+
+    assert index.get(old.id) is None
+    assert index.by_path(old.path) == new
+
+
+def test_two_memories_may_trade_places(index: Index) -> None:
+    one, two = record("one"), record("two")
+    index.apply([one, two])
+
+    index.apply([replace(one, path="notes/moved.md"), replace(two, path=one.path)])
+
+    assert index.by_path(one.path) == replace(two, path=one.path)
+    assert index.by_path("notes/moved.md") == replace(one, path="notes/moved.md")
+
+
+def test_ids_resolve_by_prefix_and_tail_in_any_case(index: Index) -> None:
+    one, two = record(), record()
+    index.apply([one, two])
+
+    assert index.resolve(one.id.lower()) == [one.id]
+    assert index.resolve(one.id[-6:].lower()) == [one.id]
+    assert index.resolve(one.id[:4]) == sorted([one.id, two.id])
+    assert index.resolve("") == []
+    assert index.resolve("%") == []
+
+
+def test_files_tell_what_a_restart_compares(index: Index) -> None:
+    one = record()
+    index.apply([one])
+
+    assert index.files() == {one.path: (one.mtime_ns, one.size, one.version, one.id)}
+
+
+@pytest.mark.parametrize("order", ["updated", "created", "title"])
+def test_pages_show_each_memory_once(index: Index, order: str) -> None:
+    made = [record(f"Title {n % 7}", minutes=n % 5) for n in range(23)]
+    index.apply(made)
+    seen: list[str] = []
+    cursor = None
+
+    while True:
+        page = index.list(limit=5, cursor=cursor, order=order)  # pyright: ignore[reportArgumentType]
+        assert page.total >= 23
+        seen += [entry.id for entry in page.records]
+        index.apply([record("Title 9", minutes=-1, path=f"notes/extra-{len(seen)}.md")])
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert len(seen) == len(set(seen))
+    assert {entry.id for entry in made} <= set(seen)
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "WzEsMiwzXQ", "é", "bnVsbA"])
+def test_a_wrong_cursor_is_named(index: Index, cursor: str) -> None:
+    with pytest.raises(InvalidInput, match="cursor"):
+        index.list(cursor=cursor)
+
+
+def test_the_journal_keeps_changes_in_order_until_cleared(index: Index) -> None:
+    author = Author("codex", "reviewer")
+    change = PendingChange("notes/a.md", new_ulid(), "write", "A", author, "because")
+    later = PendingChange("notes/b.md", new_ulid(), "delete", "B", author)
+
+    seqs = index.apply([record()], pending=[change])
+    seqs += index.apply(pending=[later])
+
+    assert index.pending() == [replace(change, seq=seqs[0]), replace(later, seq=seqs[1])]
+    index.clear_pending(seqs[:1])
+    assert [row.path for row in index.pending()] == ["notes/b.md"]
+
+
+def test_a_tombstone_stays_until_the_memory_is_back(index: Index) -> None:
+    gone = record("Gone")
+    index.apply([gone])
+    stone = Tombstone(gone.id, gone.path, gone.version, gone.type, gone.title, START, Author("codex"), "obsolete")
+
+    index.apply([], [gone.id], tombstones=[stone])
+
+    assert index.tombstone(gone.id) == stone
+    assert index.tombstones() == [stone]
+    index.apply([gone])
+    assert index.tombstone(gone.id) is None
+
+
+def test_state_is_kept_by_key(index: Index) -> None:
+    index.meta_set("head", "abc")
+    assert index.meta_get("head") == "abc"
+    index.meta_set("head", None)
+    assert index.meta_get("head") is None
+
+
+def test_reset_drops_what_files_can_give_again_and_nothing_else(index: Index) -> None:
+    index.set_embedder("model", 8)
+    index.apply([record()], pending=[PendingChange("notes/a.md", new_ulid(), "write", "A", Author("codex"))])
+    index.store_vectors([(index.backlog(1)[0][0], np.ones(8, np.float32))])
+    index.meta_set("head", "abc")
+
+    index.reset()
+
+    counts = index.statistics()
+    assert (counts["memories"], counts["chunks"], counts["vectors"]) == (0, 0, 0)
+    assert index.search("title body").hits == ()
+    assert len(index.pending()) == 1
+    assert index.meta_get("head") == "abc"
+    index.apply([record("Again")])
+    assert len(index.search("again").hits) == 1
+
+
+def test_an_index_is_the_same_after_reopening(tmp_path: Path) -> None:
+    kept = record(body="persistent text")
+    with Index(tmp_path / "index.db") as index:
+        index.apply([kept])
+
+    with Index(tmp_path / "index.db") as index:
+        assert index.get(kept.id) == kept
+        assert [hit.record.id for hit in index.search("persistent").hits] == [kept.id]
+
+
+def test_a_closed_index_says_so(tmp_path: Path) -> None:
+    index = Index(tmp_path / "index.db")
+    index.close()
+    index.close()
+
+    with pytest.raises(StorageError, match="closed"):
+        index.get(new_ulid())
+    with pytest.raises(StorageError, match="closed"):
+        index.apply([record()])
+
+
+def test_the_backlog_gives_each_chunk_until_it_has_a_vector(index: Index) -> None:
+    index.set_embedder("model", 8)
+    index.apply([record("One", "first text", project="atlas"), record("Two", "second text")])
+
+    backlog = index.backlog(10)
+
+    assert {text for _, text in backlog} == {
+        "[2026-01-01] [note] One (codex, atlas)\nfirst text",
+        "[2026-01-01] [note] Two (codex)\nsecond text",
+    }
+    assert index.vector_progress() == (0, 2)
+    assert index.store_vectors([(backlog[0][0], np.ones(8, np.float32)), (99_999, np.ones(8, np.float32))]) == 1
+    assert index.backlog(10) == backlog[1:]
+    assert index.vector_progress() == (1, 2)
+
+
+def test_an_update_embeds_only_the_chunks_that_changed(index: Index) -> None:
+    index.set_embedder("model", 8)
+    sections = [f"## Part {n}\n\n" + f"Sentence {n} of this part. " * 30 + "\n\n" for n in range(6)]
+    long = record(body="".join(sections))
+    index.apply([long])
+    backlog = index.backlog(100)
+    index.store_vectors([(chunk, np.ones(8, np.float32)) for chunk, _ in backlog])
+
+    index.apply([replace(long, body=long.body + "## New\n\n" + "Fresh words. " * 60, updated=START + timedelta(1))])
+
+    assert 1 <= len(index.backlog(100)) <= 2
+    assert len(index.search("fresh words", vector=np.ones(8)).hits) == 1
+
+
+def test_another_model_drops_the_vectors_of_the_last_one(index: Index) -> None:
+    index.apply([record()])
+    assert index.set_embedder("first", 8)
+    index.store_vectors([(index.backlog(1)[0][0], np.ones(8, np.float32))])
+
+    assert not index.set_embedder("first", 8)
+    assert index.vector_progress() == (1, 1)
+    assert index.set_embedder("second", 16)
+    assert index.vector_progress() == (0, 1)
+    assert index.search("title", vector=np.ones(16)).mode == "lexical"
+
+
+@pytest.mark.parametrize(
+    "vector", [np.ones(7, np.float32), np.full(8, np.nan, np.float32), np.ones((2, 8), np.float32)]
+)
+def test_vectors_that_do_not_fit_are_refused(index: Index, vector: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+    index.set_embedder("model", 8)
+    index.apply([record()])
+
+    with pytest.raises(InvalidInput):
+        index.store_vectors([(index.backlog(1)[0][0], vector)])
+    with pytest.raises(InvalidInput):
+        index.search("title", vector=vector)

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adaptive_llm_gateway.core import InvalidInput, Trust, new_ulid
+from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._values import Author, Filters, Record
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+_BASE = Record("", "note", "", "", "", "a" * 40, 0, 0, START, START, Author("codex"))
+
+
+def record(body: str = "A body.", title: str = "", **changes: object) -> Record:
+    id_ = new_ulid()
+    return replace(_BASE, id=id_, path=f"notes/{id_}.md", title=title, body=body, **changes)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(params=[1 << 20, 0], ids=["vectors in memory", "vectors in the file"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
+    with Index(tmp_path / "index.db", vector_cache_bytes=request.param) as opened:
+        yield opened
+
+
+def embed(index: Index, vectors: dict[str, list[float]]) -> None:
+    """Give each chunk the vector of the first key that its text contains."""
+    for chunk, text in index.backlog(10_000):
+        key = next(name for name in vectors if name in text)
+        index.store_vectors([(chunk, np.array(vectors[key], np.float32))])
+
+
+def ids(index: Index, query: str, **options: object) -> list[str]:
+    return [hit.record.id for hit in index.search(query, **options).hits]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("The rollout used v2.4.7-hotfix in the end", "v2.4.7-hotfix"),
+        ("The compiler said E0433 again", "what was e0433"),
+        ("call foo_bar.baz() first", "foo_bar.baz()"),
+        ("see src/core/_paths.py for it", "src/core/_paths.py"),
+        ("fixed in org/repo#123 last week", "org/repo#123"),
+        ("Решение о базе данных принято", "базе данных"),
+        ("Ein schöner Entwurf für die Straße", "schoner entwurf"),
+        ("le café est déjà fermé", "cafe deja"),
+        ("cafe\u0301 de Flore", "café"),
+        ("東京都の天気は晴れです", "天気"),
+        ("猫が好きです", "猫"),
+        ("데이터베이스를 결정했다", "데이터베이스"),
+        ("ภาษาไทยไม่มีช่องว่าง", "ไทย"),
+        ("हिन्दी में लिखा हुआ पाठ", "हिन्दी"),
+        ("القرار النهائي حول قاعدة البيانات", "قاعدة"),
+        ("ｆｕｌｌｗｉｄｔｈ text", "fullwidth"),
+        ("running the migrations nightly", "migration run"),
+    ],
+)
+def test_text_of_many_kinds_is_found(index: Index, text: str, query: str) -> None:
+    wanted = record(text)
+    index.apply([wanted, record("nothing of interest in this one"), record("and other words entirely")])
+
+    assert ids(index, query)[:1] == [wanted.id]
+
+
+def test_an_identifier_beats_its_scattered_parts_and_says_exact(index: Index) -> None:
+    right = record("we shipped v2.4.7-hotfix on a friday after a long discussion of the many other things there were")
+    wrong = [record(f"v2 and 4 and 7 and hotfix {n} hotfix") for n in range(5)]
+    index.apply([*wrong, right])
+
+    hit = index.search("v2.4.7-hotfix").hits[0]
+
+    assert hit.record.id == right.id
+    assert hit.matched[0] == "exact"
+
+
+def test_a_quoted_phrase_beats_its_scattered_words(index: Index) -> None:
+    right = record("some text in which the blue green deploy is mentioned once among so many other words of no use")
+    index.apply([record("green deploy blue deploy green blue"), right])
+
+    assert ids(index, '"blue green deploy"')[0] == right.id
+
+
+def test_a_word_in_the_title_counts_more(index: Index) -> None:
+    body = "words of another kind"
+    titled, mentioned = record(body, "Retention policy"), record(f"{body} retention", "Meeting")
+    index.apply([mentioned, titled])
+
+    assert ids(index, "retention")[0] == titled.id
+
+
+def test_meaning_finds_what_words_do_not(index: Index) -> None:
+    index.set_embedder("model", 8)
+    near, far = record("the feline sat there"), record("the stock market fell")
+    index.apply([near, far])
+    embed(index, {"feline": [1, 0, 0, 0, 0, 0, 0, 0.1], "market": [0, 1, 0, 0, 0, 0, 0, 0]})
+
+    answer = index.search("cat", vector=[1, 0, 0, 0, 0, 0, 0, 0])
+
+    assert answer.mode == "hybrid"
+    assert [(hit.record.id, hit.matched) for hit in answer.hits] == [(near.id, ("vector",))]
+
+
+def test_without_vectors_the_answer_says_lexical(index: Index) -> None:
+    index.apply([record("some cat")])
+    assert index.search("cat", vector=[1.0, 0.0]).mode == "lexical"
+    index.set_embedder("model", 8)
+    assert index.search("cat", vector=[1.0] * 8).mode == "lexical"
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters(types=("task",)), {"b"}),
+        (Filters(types=("task", "fact")), {"b", "c"}),
+        (Filters(tags=("DB",)), {"a", "c"}),
+        (Filters(tags=("db", "api")), {"c"}),
+        (Filters(project="Atlas"), {"a", "b"}),
+        (Filters(author="claude-code"), {"d"}),
+        (Filters(since=START + timedelta(hours=2)), {"c", "d"}),
+        (Filters(until=START + timedelta(hours=2)), {"a", "b"}),
+        (Filters(max_trust=Trust.INTERNAL), {"a", "b", "c"}),
+        (Filters(fields={"status": "open"}), {"b"}),
+        (Filters(fields={"done": True}), {"c"}),
+        (Filters(fields={"count": 3, "done": True}), {"c"}),
+        (Filters(fields={"absent": "x"}), set[str]()),
+        (Filters(project="none such"), set[str]()),
+    ],
+)
+def test_each_filter_narrows_search_and_list(index: Index, filters: Filters, expected: set[str]) -> None:
+    index.set_embedder("model", 8)
+    hours = [START + timedelta(hours=n) for n in range(4)]
+    index.apply(
+        [
+            record("shared words a", "a", tags=("db",), project="atlas", updated=hours[0]),
+            record("shared words b", "b", type="task", project="atlas", fields={"status": "open"}, updated=hours[1]),
+            record(
+                "shared words c",
+                "c",
+                type="fact",
+                tags=("db", "api"),
+                fields={"done": True, "count": 3},
+                updated=hours[2],
+            ),
+            record("shared words d", "d", author=Author("claude-code"), trust=Trust.SECRET, updated=hours[3]),
+        ]
+    )
+    embed(index, {"shared": [1, 1, 0, 0, 0, 0, 0, 0]})
+
+    for vector in (None, [1, 1, 0, 0, 0, 0, 0, 0]):
+        hits = index.search("shared words", filters=filters, vector=vector).hits
+        assert {hit.record.title for hit in hits} == expected
+    assert {hit.record.title for hit in index.search("", filters=filters).hits} == expected
+    page = index.list(filters)
+    assert {entry.title for entry in page.records} == expected
+    assert page.total == len(expected)
+
+
+def test_filters_come_before_the_cut_to_the_nearest(index: Index) -> None:
+    index.set_embedder("model", 8)
+    crowd = [record(f"crowd number {n} word{n}") for n in range(600)]
+    lone = record("the lonely one", type="task")
+    index.apply([*crowd, lone])
+    embed(index, {"crowd": [1, 1, 1, 1, 0, 0, 0, 0], "lonely": [0.9, 0, 0, 0, 1, 1, 0, 0]})
+
+    assert ids(index, "zzz", vector=[1, 1, 1, 1, 0, 0, 0, 0], filters=Filters(types=("task",))) == [lone.id]
+
+
+def test_a_field_name_with_a_quote_is_refused(index: Index) -> None:
+    with pytest.raises(InvalidInput, match="field"):
+        index.search("x", filters=Filters(fields={'a"b': 1}))
+
+
+def test_an_empty_query_gives_the_most_recent(index: Index) -> None:
+    made = [record(f"text {n}", updated=START + timedelta(minutes=n)) for n in range(5)]
+    index.apply(made)
+
+    answer = index.search("  ", limit=3)
+
+    assert [hit.record.id for hit in answer.hits] == [entry.id for entry in reversed(made[2:])]
+    assert {hit.matched for hit in answer.hits} == {("recent",)}
+
+
+def test_the_newer_of_equals_comes_first(index: Index) -> None:
+    now = datetime.now(UTC)
+    old = record("the retry limit of the client number one", updated=now - timedelta(days=300))
+    new = record("the retry limit of the client number two", updated=now)
+    index.apply([new, old])
+
+    hits = index.search("retry limit client").hits
+
+    assert [hit.record.id for hit in hits] == [new.id, old.id]
+    assert "recent" in hits[0].matched
+    assert "recent" not in hits[1].matched
+
+
+def test_a_hit_points_at_the_lines_that_matched(index: Index) -> None:
+    lines = [f"Paragraph {n} speaks of ordinary matters at some length, as they do.\n" for n in range(80)]
+    lines[63] = "Here the xylophone is mentioned.\n"
+    index.apply([record("\n".join(lines))])
+
+    [hit] = index.search("xylophone").hits
+
+    first, last = hit.lines
+    assert "xylophone" in hit.snippet
+    assert "xylophone" in "".join(hit.record.body.split("\n")[first - 1 : last])
+    assert len(hit.snippet) <= 302
+
+
+def test_a_long_memory_is_one_hit(index: Index) -> None:
+    index.apply([record("The same topic comes again. " * 400), record("one topic elsewhere")])
+
+    assert len(index.search("topic").hits) == 2
+
+
+def test_copies_are_folded_and_named(index: Index) -> None:
+    copies = [
+        record("The deploy is blue green."),
+        record("the deploy is  blue green"),
+        record("The deploy is blue-green!"),
+    ]
+    other = record("The deploy is on fridays.")
+    index.apply([*copies, other])
+
+    hits = index.search("deploy").hits
+
+    assert len(hits) == 2
+    folded = next(hit for hit in hits if hit.duplicates)
+    assert {folded.record.id, *folded.duplicates} == {entry.id for entry in copies}
+
+
+def test_near_copies_are_folded_by_vector_only_when_the_words_agree(index: Index) -> None:
+    index.set_embedder("model", 8)
+    text = "the weekly backup of the main database runs on sunday night at the usual hour in the northern data center"
+    near = [record(f"{text} today"), record(f"{text}")]
+    number = record(f"{text} 42")
+    index.apply([*near, number])
+    embed(index, {"backup": [1, 0, 0, 0, 0, 0, 0, 0]})
+
+    hits = index.search("weekly backup", vector=[1, 0, 0, 0, 0, 0, 0, 0]).hits
+
+    assert sorted(len(hit.duplicates) for hit in hits) == [0, 1]
+
+
+def test_ten_thousand_copies_do_not_hide_what_else_there_is(tmp_path: Path) -> None:
+    with Index(tmp_path / "index.db") as index:
+        index.set_embedder("model", 8)
+        index.apply([record("the same old deploy story") for _ in range(10_000)])
+        other = record("the deploy of the year, told once and at greater length than the others are, with more words")
+        index.apply([other])
+        chunks = index.backlog(20_000)
+        index.store_vectors([(chunk, np.ones(8, np.float32)) for chunk, _ in chunks])
+
+        for vector in (None, np.ones(8)):
+            hits = index.search("deploy", vector=vector).hits
+            assert len(hits) == 2
+            assert other.id in {hit.record.id for hit in hits}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from(['"', "*", "NEAR(a b)", "AND", "NOT", "(", ")", "\0", "body:", "日本", "-x", "^a"])).map(
+        " ".join
+    )
+)
+def test_hostile_queries_find_or_find_nothing_but_never_fail(index: Index, query: str) -> None:
+    if not index.list().total:
+        index.set_embedder("model", 8)
+        index.apply([record("near a b and not body 日本 x")])
+        embed(index, {"near": [1, 0, 0, 0, 0, 0, 0, 0]})
+
+    index.search(query)
+    index.search(query, vector=[1, 0, 0, 0, 0, 0, 0, 0])
+
+
+def test_a_query_of_a_hundred_kilobytes_is_answered(index: Index) -> None:
+    index.apply([record("the needle")])
+
+    assert len(index.search("needle " + "hay-42/straw " * 8_000).hits) == 1
+
+
+def test_lone_surrogates_and_nul_are_indexed_without_harm(index: Index) -> None:
+    wanted = record("before\0after words")
+    index.apply([wanted])
+
+    assert ids(index, "after") == [wanted.id]
