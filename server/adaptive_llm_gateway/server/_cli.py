@@ -49,6 +49,15 @@ def _run(arguments: list[str]) -> int:
     except AlgError as error:
         print_error(error.as_dict(), as_json=as_json)
         return error.exit_code
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - also of what nobody foresaw there is one answer, and its trace
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+        print_error({"code": "error", "message": message, "hint": "This should not happen."}, as_json=as_json)
+        return 1
 
 
 def take_home(arguments: list[str]) -> tuple[str | None, list[str]]:

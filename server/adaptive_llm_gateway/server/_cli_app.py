@@ -49,6 +49,46 @@ def alg(
         raise typer.Exit
 
 
+# --- the home ----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    remote: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The git remote of the memory repo: a path, or an ssh or https URL."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Make the home with its configuration and memory repo, start the hub, print how to register it.
+
+    What is there already is left alone.
+    """
+    from adaptive_llm_gateway.server import _cli_setup  # noqa: PLC0415
+
+    done = _cli_setup.init(root_of(context), remote=remote, yes=yes)
+    if not json:
+        _cli_setup.talk_about_init(done)
+    emit(done, as_json=json, text=lambda _: "\n".join(done["register"].values()))
+
+
+@app.command()
+def doctor(context: typer.Context, json: JsonOption = False) -> None:
+    """Look at everything that has to be right, and say what to do; exit code 1 when something fails.
+
+    Starts nothing: the hub is asked if it runs.
+    """
+    from adaptive_llm_gateway.server import _cli_doctor  # noqa: PLC0415
+
+    checks = _cli_doctor.examine(root_of(context))
+    report = _cli_doctor.as_json(checks)
+    emit(report, as_json=json, text=lambda paint: _cli_doctor.as_text(checks, paint))
+    if not report["ok"]:
+        raise typer.Exit(1)
+
+
 @app.command()
 def serve(
     context: typer.Context,

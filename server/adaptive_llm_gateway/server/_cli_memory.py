@@ -308,7 +308,7 @@ def import_memories(
             overwrite=overwrite,
             redact=redact,
         )
-    emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"]))
+    emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"].rstrip()))
     if report["failed"]:
         raise typer.Exit(1)
 
@@ -339,7 +339,7 @@ def export(
             project=project,
             tags=tag,
         )
-    emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"]))
+    emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"].rstrip()))
 
 
 def _without_text(report: Json) -> Json:

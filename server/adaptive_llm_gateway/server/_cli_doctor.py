@@ -1,0 +1,395 @@
+"""`alg doctor`: look at everything that has to be right, and say what to do about what is not. Starts nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, load_settings
+from adaptive_llm_gateway.server import _cli_hub
+from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
+from adaptive_llm_gateway.server._registration import NAME, registration
+from adaptive_llm_gateway.server._render import sync_text
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.core import Settings
+
+State = Literal["ok", "warn", "fail"]
+
+MIN_GIT = (2, 30)
+_FREE_BYTES = 200 * 1024 * 1024
+_REMOTE_SECONDS = 15.0
+_PACKAGES = ("apsw", "sqlite_vec", "pygit2", "watchdog", "mcp", "pydantic", "yaml", "detect_secrets")
+_UNDER_WAY = ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG")
+_HOOK_MARK = "adaptive-llm-gateway: secret gate"
+_USERINFO = re.compile(r"(://)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: what was looked at, how it is, and what to do about it."""
+
+    name: str
+    state: State
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What several checks look at: None where it is not to be had."""
+
+    home: Home
+    settings: Settings | None
+    hub: Json | None
+    store: Json | None
+    problem: Json | None
+
+    @property
+    def repo(self) -> Path:
+        return (self.settings.memory.path if self.settings else None) or self.home.memory
+
+
+def examine(root: str) -> list[Check]:
+    """Every check, in an order in which an earlier one explains the later ones."""
+    home = Home(root)
+    checks = [*_machine(), *_home(home)]
+    settings: Settings | None = None
+    try:
+        settings = load_settings(home)
+    except AlgError as error:
+        checks.append(Check("config", "fail", str(error), error.hint or f"Correct {str(home.config)!r}."))
+    else:
+        source = str(home.config) if home.config.exists() else "none; every key has its default"
+        checks.append(Check("config", "ok", source))
+    seen = _ask_hub(home, settings)
+    for look in (_hub, _store, _index, _embedder, _hook, _remote, _clients):
+        checks += look(seen)
+    return checks
+
+
+def as_json(checks: list[Check]) -> Json:
+    """The checks as JSON; `ok` when none fails."""
+    return {
+        "ok": all(check.state != "fail" for check in checks),
+        "checks": [
+            {"name": check.name, "state": check.state, "message": check.message, "hint": check.hint} for check in checks
+        ],
+    }
+
+
+def as_text(checks: list[Check], paint: Paint) -> str:
+    """A line for each check, and below it what to do."""
+    styles = {"ok": "green", "warn": "yellow", "fail": "red"}
+    lines: list[str] = []
+    for check in checks:
+        lines.append(f"{paint(f'{check.state:<4}', styles[check.state])}  {check.name:<11} {harmless(check.message)}")
+        if check.hint and check.state != "ok":
+            lines.append(f"                  to do: {harmless(check.hint)}")
+    return "\n".join(lines)
+
+
+def _ask_hub(home: Home, settings: Settings | None) -> _Seen:
+    status = _cli_hub.status(str(home.root))
+    if not status["running"]:
+        return _Seen(home, settings, None, None, None)
+    try:
+        with _cli_hub.open_hub(str(home.root), start=False) as hub:
+            return _Seen(home, settings, status, hub.call("status"), None)
+    except HubRefused as refused:
+        return _Seen(home, settings, status, None, refused.error)
+
+
+# --- The machine and the home ---------------------------------------------------------------------------------------
+
+
+def _machine() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        yield Check("packages", "fail", f"missing: {', '.join(missing)}", "Install adaptive-llm-gateway again.")
+    else:
+        yield Check("packages", "ok", f"{len(_PACKAGES)} of {len(_PACKAGES)} found")
+    words = _git(["--version"])
+    version = re.search(r"(\d+)\.(\d+)[.\d]*", words or "")
+    if words is None or version is None:
+        yield Check("git", "fail", "git is not on the PATH", "Install git.")
+    elif (int(version[1]), int(version[2])) < MIN_GIT:
+        wanted = ".".join(map(str, MIN_GIT))
+        yield Check("git", "warn", f"{version[0]} is older than {wanted}", f"Install git {wanted} or newer.")
+    else:
+        yield Check("git", "ok", version[0])
+
+
+def _home(home: Home) -> Iterator[Check]:
+    root = home.root
+    try:
+        status = root.stat()
+    except FileNotFoundError:
+        yield Check("home", "fail", f"there is no {str(root)!r}", "`alg init` makes it.")
+        return
+    except OSError as error:
+        yield Check("home", "fail", f"{str(root)!r}: {error.strerror}", "Choose another home with --home.")
+        return
+    if not stat.S_ISDIR(status.st_mode) or not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        yield Check("home", "fail", f"{str(root)!r} is no folder that can be written", "Choose another with --home.")
+    elif os.name == "posix" and status.st_uid != os.getuid():
+        yield Check("home", "fail", f"{str(root)!r} belongs to another user", "Choose another with --home.")
+    elif os.name == "posix" and status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        yield Check("home", "warn", f"{str(root)!r} is open to others (mode {mode:04o})", f"chmod 700 {root}")
+    else:
+        yield Check("home", "ok", str(root))
+    free = shutil.disk_usage(root).free
+    if free < _FREE_BYTES:
+        yield Check("disk", "warn", f"{free // 2**20} MB free", "Free some space.")
+
+
+# --- The hub and what it holds ----------------------------------------------------------------------------------------
+
+
+def _hub(seen: _Seen) -> Iterator[Check]:
+    if seen.hub is not None:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        facts = f"running, pid {seen.hub['pid']}, {seen.hub['clients']} clients"
+        installed = version("adaptive-llm-gateway")
+        if seen.hub["version"] != installed:
+            yield Check("hub", "warn", f"{facts}, version {seen.hub['version']} of {installed}", "`alg hub stop`")
+        else:
+            yield Check("hub", "ok", facts)
+        return
+    if seen.home.hub_lock.exists():
+        try:
+            with ProcessLock(seen.home.hub_lock):
+                pass
+        except LockHeld as error:
+            owner: Any = error.details.get("owner") or {}
+            yield Check(
+                "hub",
+                "fail",
+                f"process {owner.get('pid', '?')} holds the home but does not answer",
+                "It may be starting or stopping: look again in a moment, then at `alg hub logs`.",
+            )
+            return
+        except AlgError as error:
+            yield Check("hub", "fail", str(error), error.hint)
+            return
+    yield Check("hub", "ok", "not running; the next client starts it")
+
+
+def _store(seen: _Seen) -> Iterator[Check]:
+    if seen.problem is not None:
+        yield Check("store", "fail", seen.problem["message"], seen.problem.get("hint") or "`alg hub logs` says more.")
+        return
+    git_folder = seen.repo / ".git"
+    if not git_folder.exists():
+        yield Check("store", "warn", f"there is no memory repo at {str(seen.repo)!r} yet", "`alg init` makes it.")
+        return
+    under_way = [name for name in _UNDER_WAY if (git_folder / name).exists()]
+    if under_way:
+        yield Check(
+            "store",
+            "fail",
+            f"a git operation is under way in {str(seen.repo)!r} ({', '.join(under_way)})",
+            "Finish or abort it with git there; `git status` says how.",
+        )
+        return
+    if seen.store is None:
+        yield Check("store", "ok", f"{seen.repo} (not open: no hub is running)")
+        return
+    waiting = f", {seen.store['uncommitted']} writes wait for their commit" if seen.store["uncommitted"] else ""
+    yield Check("store", "ok", f"{seen.repo}, {seen.store['memories']} memories{waiting}")
+    for notice in seen.store["notices"]:
+        yield Check("store", "warn", notice)
+
+
+def _index(seen: _Seen) -> Iterator[Check]:
+    if seen.store is None:
+        there = seen.home.index.exists()
+        yield Check("index", "ok", "there" if there else "not there; it is built from the files when the hub starts")
+        return
+    yield Check("index", "ok", seen.store["index"])
+    skipped: list[Json] = seen.store["skipped"]
+    if skipped:
+        first = "; ".join(f"{item['path']}: {item['problem']}" for item in skipped[:3])
+        more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        yield Check(
+            "index",
+            "warn",
+            f"{len(skipped)} files are left out: {first}{more}",
+            "Correct them; nothing else is needed.",
+        )
+
+
+def _embedder(seen: _Seen) -> Iterator[Check]:
+    if seen.store is not None:
+        done, total = seen.store["vectors"]
+        facts = f"{seen.store['embedder']}, {done} of {total} passages have a vector"
+        if seen.store["search"] == "hybrid" or (seen.settings is not None and seen.settings.embedder.kind == "none"):
+            yield Check("embedder", "ok", facts)
+        else:
+            yield Check("embedder", "warn", f"search is lexical: {facts}", "`alg hub logs` says why, if it stays so.")
+        return
+    if seen.settings is None:
+        return
+    wanted = seen.settings.embedder
+    problem: str | None = None
+    match wanted.kind:
+        case "onnx":
+            problem = next((f"{name} is missing" for name in ("onnxruntime", "tokenizers") if not _found(name)), None)
+        case "transformers":
+            problem = None if _found("sentence_transformers") else "sentence-transformers is not installed"
+        case "http":
+            if not wanted.url:
+                problem = "embedder.url is not set"
+            elif wanted.api_key_env and not os.environ.get(wanted.api_key_env):
+                problem = f"the environment has no {wanted.api_key_env}"
+        case "none":
+            pass
+    if problem:
+        hint = "pip install 'adaptive-llm-gateway[transformers]'" if wanted.kind == "transformers" else None
+        yield Check("embedder", "warn", f"{wanted.kind}: {problem}; search would be lexical", hint)
+    else:
+        yield Check("embedder", "ok", f"{wanted.kind} (not loaded: no hub is running)")
+
+
+def _found(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _hook(seen: _Seen) -> Iterator[Check]:
+    repo = seen.repo
+    if not (repo / ".git").exists():
+        return
+    elsewhere = _git(["config", "--get", "core.hooksPath"], cwd=repo)
+    if elsewhere:
+        yield Check(
+            "hook",
+            "warn",
+            f"git's core.hooksPath is {elsewhere!r}, so the repo's own secret check does not run on `git commit`",
+            "Run `alg secrets scan --staged` from the pre-commit hook there.",
+        )
+        return
+    common = _git(["rev-parse", "--git-common-dir"], cwd=repo) or ".git"
+    hook = repo / common / "hooks" / "pre-commit"
+    try:
+        text = hook.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    if _HOOK_MARK not in text or not os.access(hook, os.X_OK):
+        yield Check("hook", "warn", "the repo's pre-commit hook is not ours", "`alg hub stop` and `alg hub start`")
+    elif sys.executable not in text:
+        yield Check("hook", "warn", "the hook belongs to another installation", "`alg hub stop` and `alg hub start`")
+    else:
+        yield Check("hook", "ok", "the pre-commit hook looks for secrets")
+
+
+def _remote(seen: _Seen) -> Iterator[Check]:
+    if seen.store is not None:
+        sync: Json = seen.store["sync"]
+        where = f"{sync['remote']}: " if sync["remote"] else ""
+        state: State = {"failed": "fail", "diverged": "warn"}.get(sync["state"], "ok")  # pyright: ignore[reportAssignmentType]
+        hint = {"fail": "`alg memory push` tries again and says more.", "warn": "`alg memory pull`"}.get(state)
+        yield Check("remote", state, where + (sync_text(sync) if sync["remote"] else "none"), hint)
+        return
+    if not (seen.repo / ".git").exists():
+        return
+    url = _git(["remote", "get-url", "origin"], cwd=seen.repo)
+    if not url:
+        yield Check("remote", "ok", "none")
+        return
+    shown = _masked(url)
+    problem = _reach(seen.repo)
+    if problem is None:
+        yield Check("remote", "ok", f"{shown}: reached")
+    else:
+        yield Check("remote", "fail", f"{shown}: {_masked(problem)}", "Check address, network, access.")
+
+
+def _masked(text: str) -> str:
+    return _USERINFO.sub(r"\1***@", text)
+
+
+def _reach(repo: Path) -> str | None:
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"}
+    environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+    command = ["git", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false", "ls-remote", "--quiet", "origin"]
+    try:
+        done = subprocess.run(
+            command, cwd=repo, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            timeout=_REMOTE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no answer within {_REMOTE_SECONDS:.0f} s"
+    except OSError as error:
+        return error.strerror
+    if done.returncode == 0:
+        return None
+    words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return words[0] if words else f"git ended with status {done.returncode}"
+
+
+def _git(arguments: list[str], *, cwd: Path | None = None) -> str | None:
+    """git's answer; None when it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=15
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+
+
+# --- Client programs ----------------------------------------------------------------------------------------------
+
+
+def _clients(seen: _Seen) -> Iterator[Check]:
+    lines = registration(str(seen.home.root))
+    known: dict[str, tuple[str, Callable[[], bool | None]]] = {
+        "claude-code": ("claude", _in_claude),
+        "codex": ("codex", _in_codex),
+    }
+    for client, (program, registered) in known.items():
+        path = shutil.which(program)
+        if path is None:
+            yield Check(client, "ok", f"`{program}` is not on the PATH")
+        elif registered():
+            yield Check(client, "ok", f"{path}, registered as {NAME!r}")
+        else:
+            yield Check(client, "warn", f"{path}, not registered", lines[client])
+
+
+def _in_claude() -> bool | None:
+    folder = os.environ.get("CLAUDE_CONFIG_DIR")
+    path = Path(folder) / ".claude.json" if folder else Path.home() / ".claude.json"
+    try:
+        return _names(json.loads(path.read_text(encoding="utf-8")), "mcpServers")
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _in_codex() -> bool | None:
+    folder = os.environ.get("CODEX_HOME")
+    path = (Path(folder) if folder else Path.home() / ".codex") / "config.toml"
+    try:
+        return _names(tomllib.loads(path.read_text(encoding="utf-8")), "mcp_servers")
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _names(settings: Any, key: str) -> bool:
+    servers = cast("dict[str, Any]", settings).get(key) if isinstance(settings, dict) else None
+    return isinstance(servers, dict) and NAME in servers
