@@ -246,7 +246,7 @@ _VENDORS = frozenset(
         " travis codecov jenkins bitbucket jira confluence zendesk intercom segment mixpanel amplitude launchdarkly"
         " asana trello monday airtable dropbox zoom spotify twitter facebook linkedin discord telegram mapbox plaid"
         " paypal braintree square adyen coinbase binance kraken infura alchemy etherscan pinecone weaviate qdrant"
-        " voyage jina serpapi assemblyai stability deepseek moonshot vault consul artifactory scaleway linode vultr"
+        " voyage jina serpapi assemblyai stability deepseek moonshot consul artifactory scaleway linode vultr"
         " hetzner ovh openai anthropic gemini fly",
     )
 )

@@ -45,6 +45,11 @@ _PATH = re.compile(r"(?:\.{1,2}|~|[A-Za-z]:)?[/\\]\S*")
 _LETTERS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")
 HEX = re.compile(r"(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]+")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_PART = re.compile(r"[A-Z]?[a-z]{0,12}\d{0,3}|[A-Z]{1,12}\d{0,3}|\d{1,14}")
+_FILE = re.compile(
+    r"\.(?:md|mdx|txt|py|json|ya?ml|toml|lock|html?|css|jsx?|tsx?|png|jpe?g|svg|gif|csv|log|db|pdf|zip|gz|sh)$",
+    re.IGNORECASE,
+)
 SSH_PUBLIC = ("AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNh", "AAAAGnNr", "AAAAInNr")
 
 NOT_A_KEY = re.compile(
@@ -84,6 +89,12 @@ def is_wordy(value: str) -> bool:
     return total >= 4 and covered * 2 >= len(value) and common > 0.6 * total
 
 
+def _is_slug(value: str) -> bool:
+    """`journal/2024-05-01.md`, `v2.4.7-hotfix-20240501-build7`: words and numbers joined by signs."""
+    parts = re.split(r"[-_./+]", value)
+    return _FILE.search(value) is not None or (len(parts) > 2 and all(_PART.fullmatch(part) for part in parts))
+
+
 def is_varied(value: str) -> bool:
     """Enough different characters for a token, and no placeholder: all that a vendor's own prefix still needs."""
     return len(set(value)) >= min(8, len(value) // 2) and not is_placeholder(value)
@@ -107,7 +118,7 @@ def is_random(value: str) -> bool:
     if HEX.fullmatch(value) or UUID.fullmatch(value):
         return True
     mixed = any(c.islower() for c in value) and any(c.isupper() for c in value)
-    return (digits > 0 or mixed) and not is_wordy(value)
+    return (digits > 0 or mixed) and not is_wordy(value) and not _is_slug(value)
 
 
 def decode(value: str) -> str | None:
@@ -134,7 +145,7 @@ _TRIVIAL = re.compile(
     r"|str|int|uint|sha|md|utf|base|oauth|basic|bearer|version|ver|v|step|line|option|field|param|arg|var|input|char"
     r"|varchar|column|type|level|section|chapter|figure|table|https?|ipv|argon|pbkdf|aes|rsa|des|x|python|node|java"
     r"|bcrypt|scrypt|web|win|wpa|tls|ssl|log4j|k8s|i18n|l10n|a11y|s3|ec2|mp|h)[-_]?\d{0,4}"
-    r"|\d{1,5}[-_ ]?[A-Za-z]{1,14}|\d+(?:st|nd|rd|th)|[\d.,:/-]+[A-Za-z]{0,3}",
+    r"|\d{1,5}[-_ ]?(?-i:[A-Z]?[a-z]{1,14}|[A-Z]{1,4})|\d+(?:st|nd|rd|th)|[\d.,:/-]+[A-Za-z]{0,3}",
     re.IGNORECASE,
 )
 _EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")
