@@ -20,7 +20,8 @@ from adaptive_llm_gateway.core import (
     StorageError,
     UnsafePath,
 )
-from adaptive_llm_gateway.memory._repo import MemoryRepo, is_git_name
+from adaptive_llm_gateway.memory._names import is_git_name
+from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._values import Author, Change, Operation
 
 CLAUDE = Author("claude-code", host="laptop")

@@ -175,6 +175,34 @@ def test_deleted_and_moved_files_follow(shared: tuple[Clone, Clone]) -> None:
     assert two.files() == one.files()
 
 
+def test_a_file_may_take_the_place_of_a_folder_and_the_reverse(shared: tuple[Clone, Clone]) -> None:
+    one, two = shared
+    one.put("a.md", "file")
+    one.put("b/c.md", "in a folder")
+    one.sync.push()
+    two.sync.pull()
+    two.put("mine.md", "so that it is a real merge")
+    one.put("a.md", None)
+    one.put("a.md/x.md", "in a folder now")
+    one.put("b/c.md", None)
+    (one.root / "b").rmdir()
+    one.put("b", "file now")
+    one.sync.push()
+    two.sync.pull()
+    assert two.clean()
+    assert (two.text("a.md/x.md"), two.text("b")) == ("in a folder now", "file now")
+
+
+def test_a_folder_with_files_of_the_users_is_not_replaced_by_a_file(shared: tuple[Clone, Clone]) -> None:
+    one, two = shared
+    one.put("b", "file")
+    one.sync.push()
+    (two.root / "b").mkdir()
+    (two.root / "b/mine.md").write_text("mine", encoding="utf-8")
+    assert failure(two.sync.pull).details["kind"] == "dirty"
+    assert two.text("b/mine.md") == "mine"
+
+
 def test_a_pull_with_nothing_new_changes_nothing(shared: tuple[Clone, Clone]) -> None:
     _, two = shared
     head, refs = two.repo.head(), git(two.root, "for-each-ref")

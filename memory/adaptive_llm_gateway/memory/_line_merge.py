@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-MAX_DIFFERENCES: Final = 1200
+MAX_DIFFERENCES: Final = 600
 """Lines removed and added between two texts beyond which they are not compared further."""
 
 

@@ -10,42 +10,47 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import re
 import stat
-import subprocess
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Literal, Self
 
 import pygit2
-from pygit2.enums import ConfigLevel, FileMode, RepositoryOpenFlag, SortMode
+from pygit2.enums import FileMode, RepositoryOpenFlag, SortMode
 
 from adaptive_llm_gateway.core import (
     AlgError,
-    DiskFull,
-    FormatTooNew,
     InvalidInput,
     NotFound,
-    ReadOnly,
     RepoBusy,
     StorageError,
-    UnsafePath,
     reach,
 )
 from adaptive_llm_gateway.memory._commit_message import author_identity, commit_message, fallback_identity
 from adaptive_llm_gateway.memory._git import GitFailed, GitMissing, run_git
+from adaptive_llm_gateway.memory._git_index import GitIndex
 from adaptive_llm_gateway.memory._merge import Content, Entry
-from adaptive_llm_gateway.memory._sync_apply import finish_interrupted
+from adaptive_llm_gateway.memory._repo_checks import (
+    FORMAT_PATH,
+    check_format,
+    check_path,
+    git_runs_in,
+    refuse_bare,
+    refuse_foreign_layout,
+    translated,
+    use_current_home,
+)
+from adaptive_llm_gateway.memory._sync_apply import finish_interrupted, fsync
+from adaptive_llm_gateway.memory._tree_diff import blob_at, list_files
+from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 from adaptive_llm_gateway.memory._values import Author, Change, Revision
 
-FORMAT = 1
-FORMAT_PATH = ".alg/format"
 _FORMAT_DATA = b"1\n"
 # Bytes are kept as they are on every machine: no line-end conversion may change a version.
 _ATTRIBUTES_DATA = b"* -text\n"
@@ -56,7 +61,6 @@ _ROOT_MESSAGE = "Start a memory repo\n"
 
 RESCUE_PREFIX = "refs/alg/rescue/"
 _RESCUES_KEPT = 50
-_JOURNAL = "alg-index-pending"
 _LOCK_AGE = 60.0
 _REF_ATTEMPTS = 50
 _SYNC_ONE_BY_ONE = 48
@@ -107,9 +111,11 @@ class MemoryRepo:
         self._local = _ByThread()
         self._identity: Identity | None = None
         self._unsynced: set[str] = set()
-        self._journal: dict[str, str | None] = {}
+        # One writer is the rule; a lock makes a second thread (merging, upkeep) wait instead of corrupting.
+        self._writing = threading.RLock()
         self.durable = durable
         self.git_dir = Path(self._repo.path)
+        self._index = GitIndex(path, self.git_dir, self._head_tree)
 
     # --- opening --------------------------------------------------------------------------------------
 
@@ -133,11 +139,11 @@ class MemoryRepo:
             ReadOnly, DiskFull: it cannot be written.
         """
         path = Path(os.path.abspath(path))  # noqa: PTH100 - keeps links as given
-        _use_current_home()
+        use_current_home()
         if durable:
             pygit2.settings.enable_fsync_gitdir(True)  # pyright: ignore[reportUnknownMemberType]
         if not (path / ".git").exists():
-            _refuse_bare(path)
+            refuse_bare(path)
             if not create:
                 raise StorageError(
                     f"there is no memory repo at {str(path)!r}",
@@ -145,10 +151,10 @@ class MemoryRepo:
                     path=str(path),
                     reason="missing",
                 )
-            with _translated(path):
+            with translated(path):
                 path.mkdir(parents=True, exist_ok=True)
                 pygit2.init_repository(str(path), initial_head=default_branch)  # pyright: ignore[reportUnknownMemberType]
-        _refuse_foreign_layout(path)
+        refuse_foreign_layout(path)
         repo = cls(path, durable=durable)
         marker = repo._marker()
         check_format(marker, where=str(path))
@@ -157,7 +163,7 @@ class MemoryRepo:
                 repo._commit_root()
             elif marker is None:
                 repo._mark()
-            repo._repair_index()
+            repo._index.repair()
             finish_interrupted(repo)
         return repo
 
@@ -165,7 +171,7 @@ class MemoryRepo:
     def _repo(self) -> pygit2.Repository:
         """This thread's handle."""
         if self._local.repo is None:
-            with _translated(self.path):
+            with translated(self.path):
                 self._local.repo = pygit2.Repository(str(self.path), RepositoryOpenFlag.NO_SEARCH)
         return self._local.repo
 
@@ -186,11 +192,13 @@ class MemoryRepo:
 
     def _commit_root(self) -> None:
         signature = pygit2.Signature(_ROOT_NAME, _ROOT_EMAIL, _ROOT_TIME, 0)
-        with _translated(self.path):
+        with translated(self.path):
             blobs = {path: str(self._repo.create_blob(data)) for path, data in _SKELETON.items()}
-            tree = self._write_tree(None, {path: (blob, FileMode.BLOB) for path, blob in blobs.items()})
+            tree = write_tree(
+                self._repo, None, {path: (blob, FileMode.BLOB) for path, blob in blobs.items()}, self._unsynced
+            )
             commit = self._repo.create_commit(None, signature, signature, _ROOT_MESSAGE, tree, [])
-            self._remember(dict.fromkeys(_SKELETON))
+            self._index.remember(dict.fromkeys(_SKELETON))
             self._materialise()
             self._move_branch(None, str(commit), "alg: start")
         self.refresh_index()
@@ -204,7 +212,7 @@ class MemoryRepo:
         for path, data in _SKELETON.items():
             target = self.path / path
             if only in (None, path) and not os.path.lexists(target):
-                with _translated(self.path):
+                with translated(self.path):
                     target.parent.mkdir(exist_ok=True)
                     target.write_bytes(data)
 
@@ -278,11 +286,11 @@ class MemoryRepo:
             age = max(0.0, time.time() - path.stat().st_mtime)
         except OSError:
             return None
-        return IndexLock(path, age, stale=age > _LOCK_AGE and not _git_runs_in(self.path))
+        return IndexLock(path, age, stale=age > _LOCK_AGE and not git_runs_in(self.path))
 
     def head(self) -> str | None:
         """Id of the commit at HEAD; None in a repo without commits."""
-        with _translated(self.path):
+        with translated(self.path):
             try:
                 return str(self._repo.head.target)
             except pygit2.GitError:
@@ -341,7 +349,7 @@ class MemoryRepo:
         final = {change.path: change.data for change in changes}
         for path in final:
             check_path(path)
-        with _translated(self.path):
+        with self._writing, translated(self.path):
             repo = self._repo
             entries = {
                 path: None if data is None else (str(repo.create_blob(data)), self._mode(path))
@@ -362,7 +370,7 @@ class MemoryRepo:
 
     def _commit_entries(
         self,
-        entries: Mapping[str, tuple[str, FileMode] | None],
+        entries: Mapping[str, Placed],
         author: pygit2.Signature,
         committer: pygit2.Signature,
         message: str,
@@ -371,8 +379,8 @@ class MemoryRepo:
         for attempt in range(_REF_ATTEMPTS):
             parent = self.head()
             before = None if parent is None else repo[parent].peel(pygit2.Tree)
-            tree = self._write_tree(before, entries)
-            if before is not None and tree == before.id:
+            tree = write_tree(repo, before, entries, self._unsynced)
+            if before is not None and tree == str(before.id):
                 return None
             if attempt == 0:
                 reach("commit.trees_written")
@@ -380,7 +388,7 @@ class MemoryRepo:
             self._unsynced.add(commit)
             if attempt == 0:
                 reach("commit.commit_written")
-            self._remember({path: None if before is None else _blob_at(before, path) for path in entries})
+            self._index.remember({path: None if before is None else blob_at(before, path) for path in entries})
             if self._move_branch(parent, commit, "alg: " + message.partition("\n")[0]):
                 reach("commit.ref_updated")
                 return commit
@@ -405,48 +413,6 @@ class MemoryRepo:
         except KeyError:
             return os.name == "posix"
 
-    def _write_tree(self, base: pygit2.Tree | None, entries: Mapping[str, tuple[str, FileMode] | None]) -> pygit2.Oid:
-        """Write the trees of `base` with `entries` (a path of None is removed); folders that become empty go."""
-        nested: dict[str, Any] = {}
-        for path, entry in entries.items():
-            folder: dict[str, Any] = nested
-            *parents, name = path.split("/")
-            for parent in parents:
-                below: Any = folder.setdefault(parent, {})
-                if not isinstance(below, dict):
-                    raise InvalidInput(f"{path!r} lies below another file", path=path)
-                folder = cast(dict[str, Any], below)
-            if isinstance(folder.get(name), dict):
-                raise InvalidInput(f"{path!r} is a file and a folder", path=path)
-            folder[name] = entry
-        tree = self._write_folder(base, nested)
-        if tree is None:
-            tree = self._repo.TreeBuilder().write()
-        self._unsynced.add(str(tree))
-        return tree
-
-    def _write_folder(self, base: pygit2.Tree | None, nested: dict[str, Any]) -> pygit2.Oid | None:
-        repo = self._repo
-        builder = repo.TreeBuilder() if base is None else repo.TreeBuilder(base)
-        for name, entry in nested.items():
-            old = base[name] if base is not None and name in base else None
-            if isinstance(entry, dict):
-                if old is not None and not isinstance(old, pygit2.Tree):
-                    raise InvalidInput(f"{name!r} is a file in the memory repo, not a folder", path=name)
-                folder = self._write_folder(old, entry)  # pyright: ignore[reportUnknownArgumentType]
-                if folder is not None:
-                    builder.insert(name, folder, FileMode.TREE)
-                    self._unsynced.add(str(folder))
-                elif old is not None:
-                    builder.remove(name)
-            elif isinstance(old, pygit2.Tree):
-                raise InvalidInput(f"{name!r} is a folder in the memory repo, not a file", path=name)
-            elif entry is not None:
-                builder.insert(name, entry[0], entry[1])
-            elif old is not None:
-                builder.remove(name)
-        return builder.write() if len(builder) else None
-
     def _move_branch(self, expected: str | None, commit: str, note: str) -> bool:
         """Compare-and-swap of the current branch; False when it was not at `expected` any more, or is locked."""
         repo, name = self._repo, self._branch()
@@ -469,6 +435,12 @@ class MemoryRepo:
             raise
         return True
 
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """Keep other threads of this process from writing to the repo."""
+        with self._writing:
+            yield
+
     # --- merging ------------------------------------------------------------------------------------------
 
     def merge_commit(self, parents: Sequence[str], contents: Mapping[str, Content], message: str) -> str:
@@ -480,21 +452,21 @@ class MemoryRepo:
         """
         for path in contents:
             check_path(path)
-        with _translated(self.path):
+        with self._writing, translated(self.path):
             repo = self._repo
-            entries: dict[str, tuple[str, FileMode] | None] = {}
+            entries: dict[str, Placed] = {}
             for path, content in contents.items():
                 if isinstance(content, Entry):
                     entries[path] = (content.blob, FileMode(content.mode))
                 else:
                     entries[path] = None if content is None else (str(repo.create_blob(content)), FileMode.BLOB)
             self._unsynced.update(entry[0] for entry in entries.values() if entry is not None)
-            tree = self._write_tree(repo[parents[0]].peel(pygit2.Tree), entries)
+            tree = write_tree(repo, repo[parents[0]].peel(pygit2.Tree), entries, self._unsynced)
             who = self.identity()
             signature = pygit2.Signature(who.name, who.email)
             commit = str(repo.create_commit(None, signature, signature, message, tree, list(parents)))
             self._unsynced.add(commit)
-        self._flush()
+            self._flush()
         return commit
 
     def advance(self, start: str, target: str, before: Mapping[str, str | None], note: str) -> bool:
@@ -502,8 +474,8 @@ class MemoryRepo:
 
         The git index follows with `refresh_index`.
         """
-        with _translated(self.path):
-            self._remember(before)
+        with self._writing, translated(self.path):
+            self._index.remember(before)
             return self._move_branch(start, target, note)
 
     def rescue(self, commit: str, mark: str) -> str:
@@ -513,7 +485,7 @@ class MemoryRepo:
             The reference's name.
         """
         name = f"{RESCUE_PREFIX}{mark}-{commit[:8]}"
-        with _translated(self.path):
+        with translated(self.path):
             references = self._repo.references
             references.create(name, commit, force=True)
             old = sorted(found for found in references if found.startswith(RESCUE_PREFIX))
@@ -526,71 +498,24 @@ class MemoryRepo:
     @property
     def index_pending(self) -> int:
         """How many paths `refresh_index` would bring up to date."""
-        return len(self._journal)
-
-    def _remember(self, before: Mapping[str, str | None]) -> None:
-        """Note in the journal that these paths' index entries will be out of date, with HEAD's blob before."""
-        fresh = {path: blob for path, blob in before.items() if path not in self._journal}
-        if fresh:
-            with (self.git_dir / _JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write("".join(json.dumps(item) + "\n" for item in fresh.items()))
-            self._journal.update(fresh)
+        return len(self._index)
 
     def refresh_index(self) -> bool:
         """Bring the git index up to date for what was committed, and flush those commits to disk.
 
-        Leaves every other entry of the index as it is. Safe to call at any time from the writer's thread; when another
-        git process holds the index it does nothing and the next call tries again.
+        Leaves every other entry of the index as it is. When another git process holds the index nothing happens and
+        the next call tries again.
 
         Returns:
             Whether nothing is left to do.
         """
-        self._flush()
-        return self._write_index(self._journal, only_where_unchanged=False)
+        with self._writing:
+            self._flush()
+            return self._index.catch_up()
 
-    def _repair_index(self) -> None:
-        """After a crash between a commit and its index: as `refresh_index`, but what the user staged since stays."""
-        try:
-            lines = (self.git_dir / _JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            with contextlib.suppress(ValueError, TypeError, UnsafePath):  # a line cut short, or damage
-                path, blob = json.loads(line)
-                self._journal.setdefault(check_path(str(path)), blob)
-        self._write_index(self._journal, only_where_unchanged=True)
-
-    def _write_index(self, journal: dict[str, str | None], *, only_where_unchanged: bool) -> bool:
-        if not journal:
-            return True
+    def _head_tree(self) -> pygit2.Tree | None:
         head = self.head()
-        tree = None if head is None else self._repo[head].peel(pygit2.Tree)
-        paths = list(journal)
-        staged: dict[str, str] = {}
-        if only_where_unchanged:
-            listed = run_git(["ls-files", "--stage", "-z"], cwd=self.path, reading=True)
-            for item in listed.text.split("\0"):
-                meta, _, path = item.partition("\t")
-                if path in journal:
-                    staged[path] = meta.split(" ")[1]
-        lines: list[bytes] = []
-        for path in paths:
-            if only_where_unchanged and staged.get(path) != journal[path]:
-                continue
-            entry = None if tree is None else _entry_at(tree, path)
-            mode, blob = (0, "0" * 40) if entry is None else (int(entry.filemode), str(entry.id))
-            lines.append(f"{mode:o} {blob}\t{path}\0".encode("utf-8", "surrogateescape"))
-        if lines:
-            try:
-                run_git(["update-index", "-z", "--index-info"], cwd=self.path, stdin=b"".join(lines))
-            except GitFailed as error:
-                if "index.lock" in str(error.details.get("git", "")):
-                    return False
-                raise
-        journal.clear()
-        (self.git_dir / _JOURNAL).unlink(missing_ok=True)
-        reach("commit.git_index_updated")
-        return True
+        return None if head is None else self._repo[head].peel(pygit2.Tree)
 
     def _flush(self) -> None:
         """fsync the objects and the branch written since the last time (with `durable` libgit2 has done so)."""
@@ -600,21 +525,21 @@ class MemoryRepo:
         if len(objects) > _SYNC_ONE_BY_ONE:
             os.sync()
             return
-        common = Path(self._repo.path) if not self._common_dir else self._common_dir
+        common = self._common_dir
         for name in objects:
-            _fsync(common / "objects" / name[:2] / name[2:])
+            fsync(common / "objects" / name[:2] / name[2:])
         for folder in {name[:2] for name in objects}:
-            _fsync(common / "objects" / folder)
+            fsync(common / "objects" / folder)
         with contextlib.suppress(RepoBusy):
-            _fsync(common / self._branch())
+            fsync(common / self._branch())
 
     @functools.cached_property
-    def _common_dir(self) -> Path | None:
-        """The main repository's git folder where this is one of its linked work trees."""
+    def _common_dir(self) -> Path:
+        """The git folder; the main repository's where this is one of its linked work trees."""
         try:
             text = (self.git_dir / "commondir").read_text(encoding="utf-8").strip()
         except OSError:
-            return None
+            return self.git_dir
         return (self.git_dir / text).resolve()
 
     # --- reading --------------------------------------------------------------------------------------
@@ -625,8 +550,8 @@ class MemoryRepo:
         files: dict[str, str] = {}
         if commit is None:
             return files
-        with _translated(self.path):
-            _walk(self._repo[commit].peel(pygit2.Tree), "", files)
+        with translated(self.path):
+            list_files(self._repo[commit].peel(pygit2.Tree), "", files)
         return files
 
     def read_blob(self, version: str) -> bytes:
@@ -699,7 +624,7 @@ class MemoryRepo:
         raise NotFound(f"the memory repo has no commit as old as {when.isoformat()}", at=when.isoformat())
 
     def _entry(self, commit: str, path: str) -> str | None:
-        return _blob_at(self._repo[commit].peel(pygit2.Tree), path)
+        return blob_at(self._repo[commit].peel(pygit2.Tree), path)
 
     def _entry_before_rename(self, commit: str, path: str) -> str | None:
         for revision in self.history(path, limit=1000):
@@ -739,7 +664,7 @@ class MemoryRepo:
         """
         from adaptive_llm_gateway.memory._hook import install_hook  # noqa: PLC0415
 
-        with _translated(self.path):
+        with translated(self.path):
             return install_hook(self.path, command)
 
     def maintain(self, *, timeout: float = 120.0) -> None:
@@ -765,81 +690,12 @@ class MemoryRepo:
 # --- helpers --------------------------------------------------------------------------------------------
 
 
-def check_format(marker: bytes | None, *, where: str) -> None:
-    """Refuse a format marker that this version does not know.
-
-    Raises:
-        FormatTooNew: `details` has `format` and `known`.
-    """
-    if marker is None:
-        return
-    text = marker.strip()
-    number = int(text) if text.isdigit() and len(text) < 10 else None
-    if number is None or number > FORMAT:
-        raise FormatTooNew(
-            f"the memory repo at {where!r} has format {marker[:40].decode('utf-8', 'replace').strip()!r}; this version"
-            f" knows format {FORMAT}",
-            hint="Install a newer adaptive-llm-gateway.",
-            path=where,
-            format=number,
-            known=FORMAT,
-        )
-
-
 def _plain_identity(text: str) -> str:
     return text.translate(dict.fromkeys(map(ord, "<>\n\0"))).strip()
 
 
 def _hash(kind: str, data: bytes) -> str:
     return hashlib.sha1(b"%s %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
-
-
-def check_path(path: str) -> str:
-    """`path` if it is safe as a file of the memory repo.
-
-    Raises:
-        UnsafePath: absolute, with `..`, `.git` in any of its disguises, a backslash or control characters.
-    """
-    parts = path.split("/")
-    if (
-        not path
-        or len(path.encode("utf-8", "surrogateescape")) > 4000
-        or any(not part or part in (".", "..") or is_git_name(part) for part in parts)
-        or any(char == "\\" or ord(char) < 0x20 or ord(char) == 0x7F for char in path)
-        or re.match(r"[A-Za-z]:", path)
-    ):
-        raise UnsafePath(f"{path!r} is not a path within the memory repo", path=path)
-    return path
-
-
-_IGNORABLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff]")
-
-
-def is_git_name(name: str) -> bool:
-    """Whether some file system takes `name` for `.git` (case, NTFS short names and streams, HFS+ ignorables)."""
-    plain = _IGNORABLE.sub("", name).casefold().partition(":")[0].rstrip(". ")
-    return plain == ".git" or re.fullmatch(r"git~\d+", plain) is not None
-
-
-def _entry_at(tree: pygit2.Tree, path: str) -> pygit2.Object | None:
-    try:
-        return tree[path]
-    except KeyError:
-        return None
-
-
-def _blob_at(tree: pygit2.Tree, path: str) -> str | None:
-    found = _entry_at(tree, path)
-    return str(found.id) if isinstance(found, pygit2.Blob) and found.filemode != FileMode.LINK else None
-
-
-def _walk(tree: pygit2.Tree, prefix: str, files: dict[str, str]) -> None:
-    for entry in tree:
-        mode = entry.filemode
-        if mode == FileMode.TREE and isinstance(entry, pygit2.Tree):
-            _walk(entry, f"{prefix}{entry.name}/", files)
-        elif mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE):
-            files[f"{prefix}{entry.name}"] = str(entry.id)
 
 
 def _parse_time(text: str) -> datetime | None:
@@ -852,130 +708,3 @@ def _parse_time(text: str) -> datetime | None:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         when = when.replace(hour=23, minute=59, second=59)
     return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-def _fsync(path: Path) -> None:
-    with contextlib.suppress(OSError):  # packed meanwhile, or a folder on a system that cannot sync one
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Generator[None]:
-    """libgit2's and the system's errors as ours."""
-    try:
-        yield
-    except (pygit2.GitError, OSError, KeyError, ValueError) as error:
-        raise translate_error(error, path) from error
-
-
-def translate_error(error: Exception, path: Path) -> AlgError:
-    """The error of ours that stands for one of libgit2 or of the operating system."""
-    words = str(error)
-    low = words.lower()
-    where = str(path)
-    if "no space left" in low or "quota exceeded" in low:
-        return DiskFull(f"no space left for the memory repo at {where!r}", hint="Free some space.", path=where)
-    if "read-only file system" in low or "permission denied" in low or "operation not permitted" in low:
-        return ReadOnly(
-            f"the memory repo at {where!r} cannot be written: {words}",
-            hint="Make it writable for this user.",
-            path=where,
-        )
-    if "not owned by" in low:
-        return StorageError(
-            f"the memory repo at {where!r} belongs to another user, so git does not trust it",
-            hint="Change its owner, or add it to git's safe.directory if you trust it.",
-            path=where,
-            reason="ownership",
-            git=words,
-        )
-    if "unsupported extension" in low or "object format" in low:
-        return StorageError(
-            f"the repository at {where!r} uses a git feature that this version cannot handle: {words}",
-            hint="Use a repository with SHA-1 objects and plain reference files.",
-            path=where,
-            reason="unsupported",
-            git=words,
-        )
-    if "repository not found" in low or "could not find repository" in low:
-        return StorageError(
-            f"{where!r} is not a git repository that can be opened: {words}",
-            path=where,
-            reason="not_a_repository",
-            git=words,
-        )
-    return StorageError(f"git storage failed in {where!r}: {words}", path=where, reason="git", git=words)
-
-
-def _refuse_bare(path: Path) -> None:
-    if (path / "HEAD").is_file() and (path / "objects").is_dir() and (path / "refs").is_dir():
-        raise StorageError(
-            f"{str(path)!r} is a bare repository; memories need a work tree",
-            hint="Clone it, or give it as the remote: `alg init --remote`.",
-            path=str(path),
-            reason="bare",
-        )
-    if os.path.lexists(path) and not path.is_dir():
-        raise StorageError(f"{str(path)!r} is not a folder", path=str(path), reason="not_a_folder")
-
-
-def _refuse_foreign_layout(path: Path) -> None:
-    """What libgit2 would open and we could not keep whole."""
-    with contextlib.suppress(OSError):
-        config = (path / ".git" / "config").read_text(encoding="utf-8", errors="replace")
-        if re.search(r"(?im)^\s*objectformat\s*=\s*sha256", config):
-            raise StorageError(
-                f"the repository at {str(path)!r} has SHA-256 objects, which this version cannot handle",
-                hint="Use a repository with SHA-1 objects.",
-                path=str(path),
-                reason="sha256",
-            )
-        if re.search(r"(?im)^\s*bare\s*=\s*true", config):
-            raise StorageError(
-                f"{str(path)!r} is a bare repository; memories need a work tree", path=str(path), reason="bare"
-            )
-    with contextlib.suppress(OSError):
-        attributes = (path / ".gitattributes").read_text(encoding="utf-8", errors="replace")
-        if re.search(r"(?m)^[^#\n]*\sfilter=", attributes):
-            raise StorageError(
-                f"the repository at {str(path)!r} passes files through a filter (Git LFS, git-crypt), which a memory"
-                " repo cannot: what is committed must be what is on disk",
-                hint="Use a repository without `filter=` in its .gitattributes.",
-                path=str(path),
-                reason="filter",
-            )
-
-
-def _use_current_home() -> None:
-    """libgit2 reads HOME once for each process; the user's configuration may have moved since."""
-    with contextlib.suppress(RuntimeError, OSError, pygit2.GitError, ValueError):
-        pygit2.settings.search_path[ConfigLevel.GLOBAL] = str(Path.home())
-
-
-def _git_runs_in(path: Path) -> bool:
-    """Whether a git process seems to work in this repo; True where it cannot be known."""
-    processes = Path("/proc")
-    if processes.is_dir():
-        root = path.resolve()
-        for entry in processes.iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                if not (entry / "comm").read_text(encoding="utf-8", errors="replace").startswith("git"):
-                    continue
-                folder = (entry / "cwd").resolve(strict=True)
-            except OSError:
-                continue
-            if folder == root or root in folder.parents:
-                return True
-        return False
-    try:
-        listed = subprocess.run(["ps", "-axo", "comm="], capture_output=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return True
-    names: Iterable[str] = listed.stdout.decode("utf-8", "replace").splitlines()
-    return any(Path(name.strip()).name.startswith("git") for name in names)

@@ -35,7 +35,8 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._commit_message import one_line
 from adaptive_llm_gateway.memory._git import GitFailed, GitResult, mask_credentials, run_git
 from adaptive_llm_gateway.memory._merge import Conflict, Entry, MergePlan, plan_merge
-from adaptive_llm_gateway.memory._repo import FORMAT_PATH, MemoryRepo, check_format, check_path
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, check_format, check_path
 from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between, write_atomically
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_RACE, from_git, sync_error
 from adaptive_llm_gateway.memory._tree_diff import Side, diff_trees, is_file

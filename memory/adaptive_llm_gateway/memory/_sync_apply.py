@@ -18,6 +18,7 @@ import pygit2
 
 from adaptive_llm_gateway.core import NotFound, StorageError, reach
 from adaptive_llm_gateway.memory._merge import Entry
+from adaptive_llm_gateway.memory._repo_checks import translated
 from adaptive_llm_gateway.memory._sync_errors import sync_error
 from adaptive_llm_gateway.memory._tree_diff import Side, diff_trees
 
@@ -53,7 +54,8 @@ def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry 
     dirty = sorted(
         path
         for path, (old, new) in files.items()
-        if not _matches(repo.path, path, old) and not _matches(repo.path, path, new)
+        if (not _matches(repo.path, path, old) and not _matches(repo.path, path, new))
+        or (new is not None and not _may_go(repo.path, path, files))
     )
     if dirty:
         shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
@@ -69,14 +71,15 @@ def carry_out(repo: MemoryRepo, move: Move, note: str) -> bool:
     Raises:
         SyncError: kind `dirty`; nothing was changed.
     """
-    if repo.head() != move.start:
-        return False
-    check_clean(repo, move.files)
-    journal = repo.git_dir / _JOURNAL
-    write_atomically(journal, json.dumps({"start": move.start, "target": move.target, "note": note}).encode())
-    reach("sync.journal_written")
-    _complete(repo, move, note)
-    return repo.head() == move.target
+    with repo.writing(), translated(repo.path):
+        if repo.head() != move.start:
+            return False
+        check_clean(repo, move.files)
+        journal = repo.git_dir / _JOURNAL
+        write_atomically(journal, json.dumps({"start": move.start, "target": move.target, "note": note}).encode())
+        reach("sync.journal_written")
+        _complete(repo, move, note)
+        return repo.head() == move.target
 
 
 def finish_interrupted(repo: MemoryRepo) -> bool:
@@ -109,7 +112,7 @@ def _complete(repo: MemoryRepo, move: Move, note: str) -> None:
         if new is None:
             target.unlink()
             _remove_empty(target.parent, repo.path)
-        else:
+        elif not target.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_file(repo, target, new)
             written.append(target)
@@ -153,12 +156,23 @@ def _matches(root: Path, path: str, entry: Entry | None) -> bool:
             return False  # never through a link out of the repo
         folder = folder.parent
     if entry is None:
-        return not os.path.lexists(target)
+        return not os.path.lexists(target) or (target.is_dir() and not target.is_symlink())
     if target.is_symlink() or not target.is_file():
         return False
     from adaptive_llm_gateway.memory._repo import MemoryRepo  # noqa: PLC0415 - it imports this module, too
 
     return MemoryRepo.blob_id(target.read_bytes()) == entry.blob
+
+
+def _may_go(root: Path, path: str, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> bool:
+    """Whether a folder that is where a file comes holds nothing but files that go."""
+    folder = root / path
+    if folder.is_symlink() or not folder.is_dir():
+        return True
+    inside = (
+        found.relative_to(root).as_posix() for found in folder.rglob("*") if found.is_symlink() or not found.is_dir()
+    )
+    return all(found in files and files[found][1] is None for found in inside)
 
 
 def _write_file(repo: MemoryRepo, target: Path, entry: Entry) -> None:
@@ -186,12 +200,17 @@ def _flush(files: list[Path]) -> None:
         os.sync()
         return
     for path in files:
-        with contextlib.suppress(OSError):
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        fsync(path)
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or folder to disk, as far as that goes here."""
+    with contextlib.suppress(OSError):  # gone meanwhile, or a folder on a system that cannot sync one
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

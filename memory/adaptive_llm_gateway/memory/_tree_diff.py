@@ -1,4 +1,4 @@
-"""What differs between two git trees, read in process: only folders that differ are opened."""
+"""Reading git trees in process: what is in one, and what differs between two (only folders that differ are opened)."""
 
 from __future__ import annotations
 
@@ -53,3 +53,22 @@ def _entry(found: pygit2.Object | None) -> Entry | None:
     if found is None or isinstance(found, pygit2.Tree):
         return None
     return Entry(int(found.filemode), str(found.id))
+
+
+def blob_at(tree: pygit2.Tree, path: str) -> str | None:
+    """The blob id of a regular file in a tree, or None."""
+    try:
+        found = tree[path]
+    except KeyError:
+        return None
+    return str(found.id) if isinstance(found, pygit2.Blob) and found.filemode in _FILES else None
+
+
+def list_files(tree: pygit2.Tree, prefix: str, files: dict[str, str]) -> None:
+    """Put every regular file of a tree into `files`: path to blob id."""
+    for entry in tree:
+        mode = entry.filemode
+        if mode == FileMode.TREE and isinstance(entry, pygit2.Tree):
+            list_files(entry, f"{prefix}{entry.name}/", files)
+        elif mode in _FILES:
+            files[f"{prefix}{entry.name}"] = str(entry.id)
