@@ -166,7 +166,7 @@ def measure(haystack: Haystack, embedder: Any, folder: Path) -> dict[str, list[t
     def by_plain(question: str, _: Any) -> list[str]:
         match = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", question))
         rows = fetch_all(plain, "SELECT rowid FROM plain WHERE plain MATCH ? ORDER BY rank LIMIT ?", (match, K))
-        return [haystack.units[row[0]].key for row in rows]
+        return [haystack.units[int(row[0])].key for row in rows]
 
     def by_search(question: str, vector: Any) -> list[str]:
         return [keys[hit.record.id] for hit in index.search(question, vector=vector, limit=K).hits]

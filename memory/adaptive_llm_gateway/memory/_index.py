@@ -34,7 +34,7 @@ from adaptive_llm_gateway.memory._index_rows import (
     tombstone_of,
 )
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
-from adaptive_llm_gateway.memory._index_search import SearchAnswer, search
+from adaptive_llm_gateway.memory._index_search import SearchAnswer, TermCounts, search
 from adaptive_llm_gateway.memory._index_write import put_pending, put_tombstone, put_vector, remove, upsert
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Filters, Record
@@ -81,6 +81,7 @@ class Index:
         self._pool_lock = threading.Lock()
         self._idle: list[apsw.Connection] = []
         self._closed = False
+        self._terms = TermCounts()
         self._cache: VectorCache | None = None
         self._cache_lock = threading.Lock()
         self._cache_known = False
@@ -260,7 +261,13 @@ class Index:
                 if (len(cache) if cache is not None else self._vector_count(connection)) == 0:
                     wanted = None
             return search(
-                connection, query, vector=wanted, cache=cache, filters=filters or Filters(), limit=max(1, limit)
+                connection,
+                query,
+                vector=wanted,
+                cache=cache,
+                terms=self._terms,
+                filters=filters or Filters(),
+                limit=max(1, limit),
             )
 
     def statistics(self) -> dict[str, Any]:

@@ -17,6 +17,9 @@ _APPLICATION_ID = 0x414C4749  # "ALGI"
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
 
+# The tokenizer as `_TABLES` names it.
+TOKENIZER = ("porter", "unicode61", "remove_diacritics", "2", "categories", "L* N* Co Mn Mc")
+
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE memories (

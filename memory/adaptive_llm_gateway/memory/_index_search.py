@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
-from adaptive_llm_gateway.memory._query import QueryPlan, plan_query
+from adaptive_llm_gateway.memory._index_schema import TOKENIZER
+from adaptive_llm_gateway.memory._query import QueryPlan, affordable, any_of, plan_query
 from adaptive_llm_gateway.memory._ranking import (
     DUPLICATE_COSINE,
     EXACT_BONUS,
@@ -26,7 +28,7 @@ from adaptive_llm_gateway.memory._ranking import (
     snippet,
     title_share,
 )
-from adaptive_llm_gateway.memory._sql import fetch_all, fetch_pairs, fetch_value, placeholders
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_pairs, fetch_value, placeholders, run
 from adaptive_llm_gateway.memory._values import Filters, Hit, SearchMode
 from adaptive_llm_gateway.memory._vectors import (
     EMPTY,
@@ -42,6 +44,9 @@ from adaptive_llm_gateway.memory._vectors import (
 _DAY = 86_400_000_000
 _MIN_CANDIDATES = 200
 _MAX_CANDIDATES = 2_000
+SCORED_ROWS = 1_500  # rows that the words of a query may make FTS5 score
+_MIN_COUNTED = 2_000  # chunks; below, every word can be afforded
+_MAX_COUNTED = 20_000  # words remembered
 _CROWD = 8  # copies of one text before the candidates count as crowded
 
 
@@ -59,12 +64,53 @@ class SearchAnswer:
     candidates: int
 
 
+class TermCounts:
+    """In how many chunks a word occurs, roughly: counted once, and again when the index has grown by a tenth.
+
+    Shared by the readers of one index.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._size = 0
+
+    def of(self, connection: apsw.Connection, words: Sequence[str]) -> list[int]:
+        """Counts of words quoted for FTS5, in their order; zeros while the index is small."""
+        size = fetch_value(connection, "SELECT max(id) FROM chunks") or 0
+        if size < _MIN_COUNTED:
+            return [0] * len(words)
+        counts = self._counts
+        if len(counts) > _MAX_COUNTED or not self._size <= size <= self._size * 1.1:
+            counts = self._counts = {}
+            self._size = size
+        for word in words:
+            if word not in counts:
+                counts[word] = self._count(connection, word)
+        return [counts[word] for word in words]
+
+    @staticmethod
+    def _count(connection: apsw.Connection, word: str) -> int:
+        run(connection, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab(main, words, row)")
+        tokenizer = connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
+        tokens = tokenizer(
+            word.encode("utf-8", "replace"),
+            apsw.FTS5_TOKENIZE_QUERY,
+            None,
+            include_offsets=False,
+            include_colocated=False,
+        )
+        # Without offsets the result is a list of strings; APSW types it as the union of all shapes.
+        counts = [fetch_value(connection, "SELECT doc FROM temp.terms WHERE term = ?", (token,)) for token in tokens]
+        return min((count or 0 for count in counts), default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Scope:
     """One search: where it looks, and what for."""
 
     connection: apsw.Connection
     cache: VectorCache | None
+    terms: TermCounts | None
     plan: QueryPlan
     vector: Floats | None
     where: str
@@ -73,8 +119,7 @@ class _Scope:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
+class _Head(NamedTuple):
     memory: int
     type: str
     title: str
@@ -99,16 +144,19 @@ def search(
     *,
     vector: Floats | None,
     cache: VectorCache | None,
+    terms: TermCounts | None,
     filters: Filters,
     limit: int,
 ) -> SearchAnswer:
-    """Answer a query; see `Index.search`. Without a `cache` vectors are read from the file."""
+    """Answer a query; see `Index.search`. Without a `cache` vectors are read from the file, without `terms` all words
+    are searched however common.
+    """
     plan = plan_query(query)
     where, values = conditions(filters)
     if plan.blank:
         return _recent(connection, where, values, limit)
     count = min(_MAX_CANDIDATES, max(_MIN_CANDIDATES, 8 * limit))
-    scope = _Scope(connection, cache, plan, vector, where, values, count, limit)
+    scope = _Scope(connection, cache, terms, plan, vector, where, values, count, limit)
     found, scored, cut = _rank(scope)
     copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
     if len(found) < limit and cut and copies:
@@ -116,6 +164,7 @@ def search(
         scope = _Scope(
             connection,
             cache,
+            terms,
             plan,
             vector,
             " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(copies))})"])),
@@ -158,7 +207,11 @@ def _lexical(scope: _Scope) -> tuple[list[tuple[int, int, float]], dict[int, flo
     """(chunk, memory, rank) found by words, and of these the chunks in which a literal occurs."""
     if not scope.plan.match:
         return [], {}
-    found = _by_words(scope, scope.plan.match)
+    match = scope.plan.match
+    if scope.terms is not None:
+        words = affordable(scope.plan.words, scope.terms.of(scope.connection, scope.plan.words), SCORED_ROWS)
+        match = any_of(scope.plan.phrases, words)
+    found = _by_words(scope, match)
     known = {row[0] for row in found}
     exact: dict[int, float] = {}
     for literal, phrase in scope.plan.literals:
@@ -257,20 +310,25 @@ def _matrix(blobs: list[bytes], dimensions: int) -> Codes:
 
 def _fold(scope: _Scope, ranked: list[Scored], exact: dict[int, float]) -> list[_Found]:
     """Add the mild signals, fold copies, and near-duplicates among the first."""
-    heads = _heads(scope, [item.memory for item in ranked])
     now = time.time_ns() // 1_000
     unique: dict[tuple[str, bytes], _Found] = {}
-    for item in ranked:
-        head = heads.get(item.memory)
-        if head is None:
-            continue
-        key = (head.type, head.fingerprint)
-        if (copy := unique.get(key)) is not None:
-            copy.duplicates.append(item.memory)
-            continue
-        fresh = RECENCY_BONUS * recency((now - head.updated) / _DAY)
-        score = item.score + fresh + TITLE_BONUS * title_share(head.title, scope.plan.terms)
-        unique[key] = _Found(head, item, score, item.chunk in exact, fresh, [])
+    # The mild signals do not lift what is far down, so most candidates need not be looked at.
+    part = max(40, 3 * scope.limit)
+    for start in range(0, len(ranked), part):
+        heads = _heads(scope, [item.memory for item in ranked[start : start + part]])
+        for item in ranked[start : start + part]:
+            head = heads.get(item.memory)
+            if head is None:
+                continue
+            key = (head.type, head.fingerprint)
+            if (copy := unique.get(key)) is not None:
+                copy.duplicates.append(item.memory)
+                continue
+            fresh = RECENCY_BONUS * recency((now - head.updated) / _DAY)
+            score = item.score + fresh + TITLE_BONUS * title_share(head.title, scope.plan.terms)
+            unique[key] = _Found(head, item, score, item.chunk in exact, fresh, [])
+        if len(unique) >= 2 * scope.limit:
+            break
     found = sorted(unique.values(), key=lambda entry: (-entry.score, -entry.head.updated))
     return _fold_near(scope, found[: 3 * scope.limit])
 
@@ -284,7 +342,8 @@ def _fold_near(scope: _Scope, found: list[_Found]) -> list[_Found]:
     single = [item for item, has in zip(single, known.tolist(), strict=True) if has]
     rows = codes.astype(np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    close: list[list[int]] = np.argwhere(np.triu(rows @ rows.T, 1) >= DUPLICATE_COSINE).tolist()
+    likeness = np.einsum("ik,jk->ij", rows, rows)
+    close: list[list[int]] = np.argwhere(np.triu(likeness, 1) >= DUPLICATE_COSINE).tolist()
     if not close:
         return found
     texts = fetch_pairs(

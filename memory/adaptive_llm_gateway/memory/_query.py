@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MAX_QUERY = 16_000  # characters read of a query
@@ -51,25 +52,52 @@ class QueryPlan:
     """What to look for.
 
     Attributes:
-        match: an FTS5 expression made of quoted strings and OR only; empty when nothing can be searched.
+        phrases, words: what FTS5 is asked for, as quoted strings: phrases of several tokens, and single ones.
         terms: the single words, lower-case, for titles and snippets.
         literals: identifiers and quoted phrases as (lower-case text, FTS5 phrase); found literally they are `exact`.
         quoted: of the literals' texts, those a user put in quotes.
         blank: the query is empty: the most recent are wanted.
     """
 
-    match: str
+    phrases: tuple[str, ...]
+    words: tuple[str, ...]
     terms: tuple[str, ...]
     literals: tuple[tuple[str, str], ...]
     quoted: frozenset[str]
     blank: bool
+
+    @property
+    def match(self) -> str:
+        """The whole as an FTS5 expression, of quoted strings and OR only; empty when nothing can be searched."""
+        return any_of(self.phrases, self.words)
+
+
+def any_of(*groups: Iterable[str]) -> str:
+    """The FTS5 expression for any of some quoted strings."""
+    return " OR ".join(dict.fromkeys(itertools.chain(*groups)))
+
+
+def affordable(words: Sequence[str], counts: Sequence[int], budget: int) -> list[str]:
+    """The rarest of the words, at least two, as long as not more than `budget` rows have to be scored for them.
+
+    Scoring costs FTS5 about 2 microseconds a row, and a word that is in every tenth row tells little.
+    """
+    ranked = sorted(zip(counts, range(len(words)), strict=True))
+    total = 0
+    kept: list[int] = []
+    for count, place in ranked:
+        total += count
+        if total > budget and len(kept) >= 2:
+            break
+        kept.append(place)
+    return [words[place] for place in sorted(kept)]
 
 
 def plan_query(query: str) -> QueryPlan:
     """Read a query. Never fails, and no user text reaches FTS5 but as quoted words."""
     text = normalise(query[:MAX_QUERY]).strip()
     if not text:
-        return QueryPlan("", (), (), frozenset(), blank=True)
+        return QueryPlan((), (), (), (), frozenset(), blank=True)
     quoted = [match[1].strip() for match in _QUOTED.finditer(text)]
     literals: dict[str, str] = {}
     for literal in quoted:
@@ -92,11 +120,9 @@ def plan_query(query: str) -> QueryPlan:
             grams += _bigrams(run) or [str(ord(run))]
         grams = list(dict.fromkeys(grams))
     terms = (content or ([] if grams else words))[:MAX_TERMS]
-    pieces = [phrase for phrase in literals.values() if " " in phrase]
-    pieces += [f'"{word}"' for word in terms]
-    pieces += [f'"{gram}"' for gram in grams[:MAX_TERMS]]
     return QueryPlan(
-        " OR ".join(dict.fromkeys(pieces)),
+        tuple(phrase for phrase in literals.values() if " " in phrase),
+        tuple(f'"{word}"' for word in (*terms, *grams[:MAX_TERMS])),
         tuple(terms) + tuple(run.lower() for run in _RUN.findall(text)[:_MAX_LITERALS]),
         tuple(literals.items())[:_MAX_LITERALS],
         by_user,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ SNIPPET = 300  # characters
 _DIGIT = re.compile(r"\d")
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """A memory's fused score and the chunk that earned it.
 
     Attributes:
@@ -65,43 +64,36 @@ def fuse(
     if not len(chunks):
         return []
     words = _standard(lexical)
-    if vector is None:
-        total = words.copy()
-        sides = (words, None)
-    else:
-        meaning = _standard(vector)
-        sides = (LEXICAL_WEIGHT * words, VECTOR_WEIGHT * meaning)
-        total = sides[0] + sides[1]
+    parts = (words, np.zeros_like(words))
+    if vector is not None:
+        parts = (LEXICAL_WEIGHT * words, VECTOR_WEIGHT * _standard(vector))
+    total = parts[0] + parts[1]
     if exact:
         total = total + np.array([exact.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
     order = np.argsort(-total, kind="stable")
-    ranked: dict[int, list[float]] = {}
-    place: dict[int, int] = {}
-    for index, memory in zip(order.tolist(), memories[order].tolist(), strict=True):
-        entry = ranked.get(memory)
-        if entry is None:
-            ranked[memory] = [float(total[index]), 0]
-            place[memory] = index
-        elif entry[1] < 3 and not np.isnan(lexical[index]):
-            entry[1] += 1
-    found_words = ~np.isnan(lexical)
-    found_meaning = None if vector is None else ~np.isnan(vector) & (vector >= MIN_COSINE)
-    scored: list[Scored] = []
-    for memory, (best, others) in ranked.items():
-        index = place[memory]
-        near = found_meaning is not None and bool(found_meaning[index])
-        scored.append(
-            Scored(
-                memory,
-                int(chunks[index]),
-                best + MORE_CHUNKS_BONUS * others,
-                float(sides[0][index]) if found_words[index] else None,
-                float(sides[1][index]) if sides[1] is not None and near else None,
-            )
+    _, first, owner = np.unique(memories[order], return_index=True, return_inverse=True)
+    best = order[first]  # each memory's best chunk
+    by_words = ~np.isnan(lexical)
+    others = np.bincount(owner, by_words[order], len(first)) - by_words[best]
+    score = total[best] + MORE_CHUNKS_BONUS * np.minimum(others, 3)
+    near = np.zeros(len(best), np.bool_) if vector is None else vector[best] >= MIN_COSINE  # false for NaN
+    found = by_words[best] | near
+    ranked = np.argsort(-score, kind="stable")
+    ranked = ranked[found[ranked]]
+    best = best[ranked]
+    return [
+        Scored(memory, chunk, value, lexical_part if by_word else None, vector_part if by_meaning else None)
+        for memory, chunk, value, lexical_part, vector_part, by_word, by_meaning in zip(
+            memories[best].tolist(),
+            chunks[best].tolist(),
+            score[ranked].tolist(),
+            parts[0][best].tolist(),
+            parts[1][best].tolist(),
+            by_words[best].tolist(),
+            near[ranked].tolist(),
+            strict=True,
         )
-    scored = [item for item in scored if item.lexical is not None or item.vector is not None]
-    scored.sort(key=lambda item: -item.score)
-    return scored
+    ]
 
 
 def _standard(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -152,6 +144,10 @@ def snippet(text: str, first_line: int, terms: Sequence[str]) -> tuple[str, tupl
         first_line: the 1-based line of the body with which it begins.
         terms: lower-case words.
     """
+    if len(text) <= SNIPPET:
+        whole = text.strip("\r\n")
+        before = text.count("\n", 0, len(text) - len(text.lstrip("\r\n")))
+        return whole, (first_line + before, first_line + before + whole.count("\n"))
     lines = text.split("\n")
     lower = [line.lower() for line in lines]
     values = [sum(term in line for term in terms) for line in lower]
