@@ -43,7 +43,7 @@ def test_eight_clients_with_250_writes_each_leave_2000_memories(server: Any) -> 
     assert in_files == wanted
     committed = server.git("ls-tree", "-r", "--name-only", "HEAD", "notes").split()
     assert len(committed) == len(wanted)
-    assert server.git("status", "--porcelain") == ""
+    server.wait_until(lambda: server.git("status", "--porcelain") == "", what="a clean git status")
     listed: set[str] = set()
     cursor: list[str] = []
     while True:
@@ -95,7 +95,7 @@ def test_a_hub_killed_at_any_step_loses_nothing_acknowledged(server: Any, point:
     assert done or not acknowledged, text
 
     assert status["uncommitted"] == 0
-    assert server.git("status", "--porcelain") == ""
+    server.wait_until(lambda: server.git("status", "--porcelain") == "", what="a clean git status")
     assert not list((server.repo / ".git" / "alg-scratch").iterdir())
     assert not [path for path in server.repo.rglob("*") if path.suffix in (".new", ".tmp", ".old", ".lock")]
     on_disk = {str(path.relative_to(server.repo)) for path in server.files()}

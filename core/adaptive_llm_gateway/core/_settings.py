@@ -137,12 +137,13 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in cast(dict[object, object], content)):
+    mapping = cast(dict[object, object], content) if isinstance(content, dict) else None
+    if mapping is None or not all(isinstance(key, str) for key in mapping):
         raise ConfigError(
-            f"{str(path)!r} must hold sections ({', '.join(Settings.model_fields)}), not {type(content).__name__}",
+            f"{str(path)!r} must hold sections ({', '.join(Settings.model_fields)}), with names as keys",
             path=str(path),
         )
-    return cast(dict[str, Any], content)
+    return cast(dict[str, Any], mapping)
 
 
 def _keys() -> dict[str, FieldInfo]:

@@ -27,6 +27,7 @@ from adaptive_llm_gateway.memory._values import Change, Record
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _RETRY_SECONDS = 5.0
+_INDEX_SECONDS = 0.3
 _MOST_PER_COMMIT = 500
 
 
@@ -294,9 +295,12 @@ class Writer:
         waiting: list[_Commit] = []
         ending = False
         while not ending:
+            # The git index follows when commits pause: bringing it up to date costs more than a commit.
+            pause = _RETRY_SECONDS if waiting else _INDEX_SECONDS if self._repo.index_pending else None
             try:
-                item = self._commits.get(timeout=_RETRY_SECONDS if waiting else None)
+                item = self._commits.get(timeout=pause)
             except queue.Empty:
+                self._refresh_git_index()
                 item = _Commit((), (), ())
             while item is not None:
                 waiting.append(item)
@@ -305,6 +309,7 @@ class Writer:
                 item = self._commits.get()
             ending = item is None
             waiting = self._commit(waiting)
+        self._refresh_git_index()
 
     def _commit(self, entries: list[_Commit]) -> list[_Commit]:
         """Commit; returns what has to be tried again."""
@@ -343,8 +348,6 @@ class Writer:
             _log.warning("the journal of the index could not be cleared: %s", error)
         reach("commit.recorded")
         self._on_committed()
-        if self._commits.empty():
-            self._refresh_git_index()
         return []
 
     def _refresh_git_index(self) -> None:
