@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptive_llm_gateway.core import AlgError, SecretScanner
-from adaptive_llm_gateway.memory._files import FileBatch
+from adaptive_llm_gateway.memory._files import FileBatch, read_file
+from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._index import Index, PendingChange
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
@@ -160,12 +161,11 @@ class Reconciler:
                     continue
                 record = replace(record, mtime_ns=(self._root / record.path).stat().st_mtime_ns)
             known = indexed.get(record.path)
+            # A complete new file was most likely written by a client whose hub died before it could say so.
             operation: Operation = "edit" if known is not None or item.adopted else "recover"
-            changes.append(
-                FileChange(
-                    Change(record.path, item.data, operation, record.id, record.title, self._editor, None), record
-                )
-            )
+            author = record.author if operation == "recover" else self._editor
+            change = Change(record.path, item.data, operation, record.id, record.title, author, None)
+            changes.append(FileChange(change, record))
         files.settle()
         files.forget()
         return changes
@@ -196,7 +196,9 @@ class Reconciler:
         for path, (_, _, version, identifier) in indexed.items():
             if committed.get(path) == version or path in waiting:
                 continue
-            data = (self._root / path).read_bytes()
+            data = read_file(self._root, path, limit=MAX_FILE)
+            if data is None:
+                continue  # gone since; the next look finds that
             record = self._index.get(identifier)
             entry = told.get((path, identifier))
             author = entry.author if entry else record.author if record else self._editor

@@ -7,7 +7,6 @@ A request is `{"do": NAME, "with": {...}}`; the answer is `{"result": ...}` or `
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import logging
 import socket
@@ -28,9 +27,9 @@ _log = logging.getLogger(__name__)
 HELLO = b'{"alg":1,"kind":"control"}\n'
 Step = Callable[[int, int], None]
 
-_OPERATIONS = frozenset(
-    "search list read history status write replace_text append_session delete restore pull push".split()
-)
+_READING = ("search", "list", "read", "history", "status")
+_WRITING = ("write", "replace_text", "append_session", "delete", "restore")
+_SYNCING = ("pull", "push")
 
 
 async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
@@ -64,10 +63,10 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return asdict(await asyncio.to_thread(store.reindex, **arguments))
     if name in ("import", "export"):
         return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
-    if name not in _OPERATIONS:
+    if name not in (*_READING, *_WRITING, *_SYNCING):
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
     operation: Callable[..., Any] = getattr(hub.operations, name)
-    if "author" in inspect.signature(operation).parameters and name not in ("search", "list"):
+    if name in _WRITING:
         from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
 
         arguments["author"] = Author(client="command-line")

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptive_llm_gateway.core import AlgError, Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.core import Home, ProcessLock, Settings, StorageError
 from adaptive_llm_gateway.server._operations import Operations
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
 _LOG_BYTES = 5 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 0.05  # for answers that are on their way out
 
 
 def distribution_version() -> str:
@@ -96,8 +97,7 @@ class Hub:
         self._numbers = iter(range(1, sys.maxsize))
         self._stop = asyncio.Event()
         self._idle_since = time.monotonic()
-        self._store: asyncio.Future[MemoryStore] | None = None
-        self.operations = Operations(commit_wait=settings.memory.commit_wait_ms / 1000)
+        self.operations = Operations(self._open_store, commit_wait=settings.memory.commit_wait_ms / 1000)
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -117,9 +117,7 @@ class Hub:
             from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
 
             self._mcp = build_server(self.operations, version=self.version)
-            self._store = loop.run_in_executor(None, self._open_store)
-            self._store.add_done_callback(_note_failure)
-            self.operations.opening(self._store)
+            self.operations.open()
             upkeep = asyncio.create_task(self._upkeep())
             await self._stop.wait()
             upkeep.cancel()
@@ -151,17 +149,14 @@ class Hub:
         with contextlib.suppress(OSError):
             if self.home.socket.stat().st_ino == self._socket_id:
                 self.home.socket.unlink()
+        await self.operations.close()
+        await asyncio.sleep(_LAST_WORDS_SECONDS)
         for connection in list(self._connections.values()):
             connection.writer.close()
         if self._serving:
             _, late = await asyncio.wait(self._serving, timeout=_DRAIN_SECONDS)
             for task in late:
                 task.cancel()
-        if self._store is not None:
-            with contextlib.suppress(AlgError):
-                store = await self._store
-                await asyncio.to_thread(store.close)
-        self.operations.close()
         _log.info("stopped")
 
     async def _upkeep(self) -> None:
@@ -219,8 +214,7 @@ class Hub:
 
     def status(self) -> dict[str, Any]:
         """The hub at a glance."""
-        store = self._store
-        failed = store.exception() if store is not None and store.done() else None
+        state, error = self.operations.store_state
         return {
             "running": True,
             "pid": os.getpid(),
@@ -231,8 +225,8 @@ class Hub:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "clients": sum(connection.kind == "mcp" for connection in self._connections.values()),
             "idle_minutes": self.settings.hub.idle_minutes,
-            "store": "failed" if failed else "open" if store is not None and store.done() else "opening",
-            "error": str(failed) if failed else None,
+            "store": state,
+            "error": str(error) if error else None,
         }
 
 
@@ -268,11 +262,6 @@ def _own_folder(folder: Path, *, inside_home: bool) -> None:
         raise StorageError(
             f"{str(folder)!r} is not this user's alone", hint="Remove it, or set a shorter path for the home."
         )
-
-
-def _note_failure(store: asyncio.Future[MemoryStore]) -> None:
-    if not store.cancelled() and (error := store.exception()) is not None:
-        _log.error("the store could not be opened: %s", error)
 
 
 def set_up_logging(home: Home, level: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -34,10 +37,13 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
         WriteResult,
     )
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Json = dict[str, Any]
 
 _READERS = 4
+_DRAIN_SECONDS = 5.0
+_REOPEN_SECONDS = 2.0
 _SAVE_SECONDS = 60.0
 _RELATIVE = re.compile(r"(\d{1,5})\s*(h|d|w|m|y)", re.IGNORECASE)
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
@@ -49,37 +55,78 @@ class Operations:
     """The operations over one store, which may still be opening.
 
     Args:
+        open_store: opens the store; called in a thread.
         commit_wait: seconds an answer waits for its commit.
     """
 
-    def __init__(self, *, commit_wait: float) -> None:
+    def __init__(self, open_store: Callable[[], MemoryStore], *, commit_wait: float) -> None:
+        self._open_store = open_store
         self._commit_wait = commit_wait
         self._store: asyncio.Future[MemoryStore] | None = None
+        self._opened = 0.0
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self._active = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
-    def opening(self, store: asyncio.Future[MemoryStore]) -> None:
-        """Name the future that brings the store."""
-        self._store = store
+    def open(self) -> None:
+        """Begin to open the store, in a thread."""
+        self._opened = time.monotonic()
+        self._store = asyncio.get_running_loop().run_in_executor(None, self._open_store)
+        self._store.add_done_callback(_note_failure)
 
-    def close(self) -> None:
-        """Let the reading threads go."""
+    @property
+    def store_state(self) -> tuple[Literal["opening", "open", "failed"], BaseException | None]:
+        """How the store stands, and why it could not be opened."""
+        if self._store is None or not self._store.done():
+            return "opening", None
+        error = self._store.exception()
+        return ("failed", error) if error else ("open", None)
+
+    async def close(self) -> None:
+        """Let calls end that have begun (for a moment), then close the store and the reading threads."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
+        if self._store is not None:
+            with contextlib.suppress(AlgError):
+                store = await self._store
+                await asyncio.to_thread(store.close)
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def store(self) -> MemoryStore:
-        """The store, once it is open.
+        """The store, once it is open. One that could not be opened is tried again, at most every few seconds.
 
         Raises:
             AlgError: why it could not be opened.
         """
-        if self._store is None:
-            raise Unavailable("the hub is still starting", hint="Try again in a moment.")
+        if self._store is None or (
+            self.store_state[0] == "failed" and time.monotonic() - self._opened > _REOPEN_SECONDS
+        ):
+            self.open()
+        assert self._store is not None  # noqa: S101 - `open` sets it
         return await asyncio.shield(self._store)
 
+    @contextlib.contextmanager
+    def _busy(self) -> Generator[None]:
+        self._active += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._quiet.set()
+
     async def _read(self, work: Callable[[MemoryStore], _T]) -> _T:
-        store = await self.store()
-        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(store))
+        with self._busy():
+            store = await self.store()
+            return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(store))
 
     async def _write(self, request: Request) -> Json:
+        with self._busy():
+            return await self._written(request)
+
+    async def _written(self, request: Request) -> Json:
         store = await self.store()
         ticket = store.submit(request)
         planned = await _outcome(ticket.saved, _SAVE_SECONDS)
@@ -322,6 +369,11 @@ class Operations:
             max_trust=_trust(max_trust) if max_trust else Trust.SECRET,
             fields=dict(fields or {}),
         )
+
+
+def _note_failure(store: asyncio.Future[MemoryStore]) -> None:
+    if not store.cancelled() and (error := store.exception()) is not None:
+        _log.error("the store could not be opened: %s", error)
 
 
 async def _outcome(future: Future[_T], timeout: float) -> _T | None:
