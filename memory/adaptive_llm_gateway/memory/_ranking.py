@@ -1,8 +1,8 @@
 """Fuse lexical and vector scores, fold near-duplicates, choose snippets. Pure.
 
-Scores are z-scored over the union of candidates, 0.8 vector and 0.2 BM25; a candidate that one side did not find has
-that side's minimum. Reciprocal rank fusion (k=60) was the worst rule measured here, below the best single retriever
-on two of three sets; this one is within 1 % of the best on all three (docs/benchmarks.md).
+Scores are z-scored over the union of candidates, 0.7 vector and 0.3 BM25; a candidate that one side did not find has
+that side's minimum. A memory stands where its best chunk stands. Reciprocal rank fusion (k=60) was the worst rule
+measured, below the best single retriever on two of three sets. `benchmarks/retrieval_check.py` measures what is here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._query import STOP_WORDS, words_of
 
-VECTOR_WEIGHT = 0.8
-LEXICAL_WEIGHT = 0.2
+VECTOR_WEIGHT = 0.7
+LEXICAL_WEIGHT = 0.3
 EXACT_BONUS = 2.0  # an identifier of the query occurs literally
 QUOTED_BONUS = 4.0  # what the user put in quotes occurs literally: above all that lacks it
 TITLE_BONUS = 0.3  # times the share of the query's words that the title has
 RECENCY_BONUS = 0.1  # times 2 ** (-age / RECENCY_HALF_LIFE_DAYS)
 RECENCY_HALF_LIFE_DAYS = 30.0
-MORE_CHUNKS_BONUS = 0.05  # times the other chunks found of the memory, at most three
 MIN_COSINE = 0.15  # below this a vector alone is no match
 DUPLICATE_COSINE = 0.97
 DUPLICATE_WORDS = 0.1  # near-duplicates differ in at most this share of their content words
@@ -71,11 +70,10 @@ def fuse(
     if exact:
         total = total + np.array([exact.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
     order = np.argsort(-total, kind="stable")
-    _, first, owner = np.unique(memories[order], return_index=True, return_inverse=True)
+    _, first = np.unique(memories[order], return_index=True)
     best = order[first]  # each memory's best chunk
+    score = total[best]
     by_words = ~np.isnan(lexical)
-    others = np.bincount(owner, by_words[order], len(first)) - by_words[best]
-    score = total[best] + MORE_CHUNKS_BONUS * np.minimum(others, 3)
     near = np.zeros(len(best), np.bool_) if vector is None else vector[best] >= MIN_COSINE  # false for NaN
     found = by_words[best] | near
     ranked = np.argsort(-score, kind="stable")
