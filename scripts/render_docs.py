@@ -1,0 +1,218 @@
+"""Write the parts of `docs/` that are made from the code, or with `--check` say which of them are out of date."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+WIDTH = 88
+_NOTE = "<!-- Made by scripts/render_docs.py from the code; do not edit. -->"
+
+
+# --- docs/command-line.md ------------------------------------------------------------------------------------------
+
+
+def command_line() -> str:
+    """The command line: every command's own help, and what holds for all of them."""
+    from adaptive_llm_gateway.server._cli_app import build_command  # noqa: PLC0415
+    from adaptive_llm_gateway.server._cli_output import EXIT_CODES  # noqa: PLC0415
+
+    parts = [
+        "# Command line",
+        _NOTE,
+        "`alg` and `adaptive-llm-gateway` are the same command; `memory ...` is `alg memory ...`.",
+        "What a command finds goes to stdout, what it has to say to stderr. With `--json` there is exactly one JSON\n"
+        "document on stdout, also when the command fails:",
+        '```json\n{"error": {"code": "not_found", "message": "...", "hint": "...", "details": {}}}\n```',
+        "`code` is stable, and so are the exit codes; the words are not.",
+        "| exit code | meaning |\n|---|---|\n" + "\n".join(f"| {code} | {text} |" for code, text in EXIT_CODES.items()),
+        "`--home DIR` may stand anywhere on the line. Colours are used on a terminal only, and never where `NO_COLOR`\n"
+        "is set; `alg memory edit` takes the editor from `VISUAL`, then `EDITOR`.",
+    ]
+    for path, text in _helps(build_command()):
+        parts += [f"{'#' * min(len(path), 3) or '#'}# `{' '.join(path)}`", f"```text\n{text}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _helps(command: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each command's path and its help, groups before what is in them; hidden ones are left out."""
+    pending: list[tuple[tuple[str, ...], Any, Any]] = [(("alg",), command, None)]
+    while pending:
+        path, current, parent = pending.pop(0)
+        context = current.context_class(
+            current, info_name=path[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
+        )
+        yield path, "\n".join(line.rstrip() for line in current.get_help(context).splitlines())
+        children: Mapping[str, Any] = getattr(current, "commands", {})
+        pending[:0] = [((*path, name), child, context) for name, child in children.items() if not child.hidden]
+
+
+# --- docs/tools.md -------------------------------------------------------------------------------------------------
+
+
+def tools() -> str:
+    """The MCP surface: what a client is told of the tools, the resource and the prompt."""
+    import asyncio  # noqa: PLC0415
+
+    from adaptive_llm_gateway.server._mcp import INSTRUCTIONS, build_server  # noqa: PLC0415
+
+    nothing: Any = None  # no tool is called, so there need be no operations
+    server = build_server(nothing, version="0")
+    listed = [tool.model_dump(by_alias=True) for tool in asyncio.run(server.list_tools())]
+    templates = [item.model_dump(by_alias=True) for item in asyncio.run(server.list_resource_templates())]
+    prompts = [item.model_dump(by_alias=True) for item in asyncio.run(server.list_prompts())]
+    parts = [
+        "# Tools",
+        _NOTE,
+        "What an MCP client sees. The name on the wire has underscores, because several clients and model APIs refuse\n"
+        "dots; the title has the dot, and a call by the dotted name (`memory.search`) is accepted too. An answer is\n"
+        "text that is complete by itself. A failure that the caller can mend is a tool error that says what to do.",
+        "Instructions that a client gets when it connects:",
+        f"```text\n{INSTRUCTIONS}\n```",
+        "| tool | writes | what it is for |\n|---|---|---|\n"
+        + "\n".join(
+            f"| [`{tool['name']}`](#{tool['name']}) | {_changes(tool['annotations'])} "
+            f"| {_cell(tool['description'].partition('. ')[0].rstrip('.'))} |"
+            for tool in listed
+        ),
+    ]
+    for tool in listed:
+        hints = ", ".join(f"`{name}` {str(value).lower()}" for name, value in _hints(tool["annotations"]).items())
+        parts += [f"## `{tool['name']}`", tool["description"], f"Title `{tool['title']}`; {hints}."]
+        parts.append(_arguments(tool["inputSchema"]))
+    parts.append("## Resources")
+    parts += [f"`{item['uriTemplate']}` ({item['mimeType']}): {item['description']}" for item in templates]
+    parts.append("## Prompts")
+    for prompt in prompts:
+        names = ", ".join(
+            f"`{item['name']}`" + ("" if item["required"] else " (optional)") for item in prompt["arguments"]
+        )
+        parts.append(f"`{prompt['name']}` ({prompt['title']}): {prompt['description']} Arguments: {names}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _hints(annotations: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: value for name, value in annotations.items() if name.endswith("Hint") and value is not None}
+
+
+def _changes(annotations: Mapping[str, Any]) -> str:
+    if annotations["readOnlyHint"]:
+        return "no"
+    return "takes away; can be undone" if annotations["destructiveHint"] else "yes"
+
+
+def _arguments(schema: Mapping[str, Any]) -> str:
+    rows: list[str] = []
+    for name, field in schema.get("properties", {}).items():
+        default = "required" if name in schema.get("required", ()) else _value(field.get("default"))
+        rows.append(f"| `{name}` | {_kind(field)} | {default} | {_cell(field.get('description', ''))} |")
+    if not rows:
+        return "No arguments."
+    return "| argument | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _kind(field: Mapping[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(f"`{choice}`" for choice in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_kind(field['items'])}"
+    names = {"string": "text", "integer": "whole number", "boolean": "true or false"}
+    return names.get(str(field.get("type")), str(field.get("type")))
+
+
+def _value(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+# --- docs/configuration.md -----------------------------------------------------------------------------------------
+
+
+def configuration() -> str:
+    """Every setting, with its variable, default and what is allowed."""
+    from adaptive_llm_gateway.core import Settings  # noqa: PLC0415
+
+    parts = [
+        "# Configuration",
+        _NOTE,
+        "Settings are read once, when the hub starts: after a change, `alg hub stop`; the next client starts it anew.\n"
+        "The file is `config.yaml` in the home, which is `~/.adaptive-llm-gateway` or what\n"
+        "`$ADAPTIVE_LLM_GATEWAY_HOME` names. `alg init` writes one in which every key is a comment; none is needed.",
+        "```yaml\nhub:\n  idle_minutes: 0\nsync:\n  remote: git@example.org:me/memory.git\n```",
+        "The environment overrules the file: `hub.idle_minutes` is `ALG_HUB__IDLE_MINUTES` there. The variables that\n"
+        "count are those of the process that starts the hub, which is as a rule a client program. A key that is not\n"
+        "known, or a value that is not allowed, is an error that names the key, where it was set and what is allowed;\n"
+        "the hub does not start with it, and `alg doctor` says so too.",
+    ]
+    for section, field in Settings.model_fields.items():
+        model: Any = field.annotation
+        parts += [f"## `{section}`", str(model.__doc__).strip()]
+        properties: Mapping[str, Any] = model.model_json_schema()["properties"]
+        rows: list[str] = []
+        for key, schema in properties.items():
+            variable = f"ALG_{section}__{key}".upper()
+            rows.append(
+                f"| `{key}` | `{variable}` | {_value(schema.get('default')) or 'none'} "
+                f"| {_allowed(schema)} | {_cell(schema['description'])} |"
+            )
+        parts.append("| key | variable | default | allowed | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows))
+    parts.append("## A remote\n\n" + _REMOTE)
+    return "\n\n".join(parts) + "\n"
+
+
+_REMOTE = """`sync.remote` is a path, or an ssh, https or git address without a password in it: git's own keys and
+credential helpers are used. `alg init --remote URL` sets it and pulls once. A push follows soon after a write;
+`memory pull` and `memory push` ask for one now. What has come in is merged before a push; nothing is ever forced."""
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    first = options[0]
+    if "enum" in first:
+        return ", ".join(f"`{choice}`" for choice in first["enum"])
+    if first.get("format") == "path":
+        return "path"
+    names = {"string": "text", "boolean": "`true`, `false`", "integer": "whole number", "number": "number"}
+    bounds = [f"{first[key]:,}" for key in ("minimum", "maximum") if key in first]
+    word = names[first["type"]]
+    return f"{word}, {bounds[0]}{' to ' + bounds[1] if len(bounds) == 2 else ' or more'}" if bounds else word
+
+
+DOCUMENTS: Mapping[str, Callable[[], str]] = {
+    "command-line.md": command_line,
+    "configuration.md": configuration,
+    "tools.md": tools,
+}
+
+
+def main() -> int:
+    """Write or check; the exit code is 1 when something is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 when something would change")
+    check: bool = parser.parse_args().check
+    stale: list[str] = []
+    for name, render in DOCUMENTS.items():
+        path = DOCS / name
+        text = render()
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if not check:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    for name in stale:
+        print(f"docs/{name} is out of date" if check else f"wrote docs/{name}", file=sys.stderr)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
