@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -597,6 +598,41 @@ def test_history_follows_a_rename(repo: MemoryRepo) -> None:
     ]
 
 
+def test_history_follows_several_renames_and_a_move_back(repo: MemoryRepo) -> None:
+    text = "a long enough text\n" * 20
+    names = ["notes/a.md", "notes/b.md", "facts/c.md", "notes/a.md"]
+    put(repo, names[0], text)
+    for old, new in pairwise(names):
+        repo.commit([change(old, None), change(new, text)])
+    assert [revision.path for revision in repo.history("notes/a.md")] == [
+        "notes/a.md",
+        "notes/a.md",
+        "notes/a.md",
+    ]
+    assert [revision.version is None for revision in repo.history("notes/a.md")] == [False, True, False]
+    assert [revision.path for revision in repo.history("facts/c.md", limit=3)] == [
+        "facts/c.md",
+        "facts/c.md",
+        "notes/b.md",
+    ]
+
+
+def test_history_shows_a_merge_that_decided_something(repo: MemoryRepo) -> None:
+    put(repo, "notes/a.md", "base")
+    git(repo.path, "switch", "-qc", "side")
+    put(repo, "notes/a.md", "side")
+    side = repo.head()
+    git(repo.path, "switch", "-q", "main")
+    put(repo, "notes/a.md", "main")
+    main = repo.head()
+    assert side is not None
+    assert main is not None
+    merge = repo.merge_commit([main, side], {"notes/a.md": b"both"}, "Merge\n")
+    assert repo.advance(main, merge, {"notes/a.md": None}, "test")
+    assert repo.history("notes/a.md")[0].version == MemoryRepo.blob_id(b"both")
+    assert len(repo.history("notes/a.md")) == 4
+
+
 def test_history_of_a_deleted_file_ends_with_its_deletion(repo: MemoryRepo) -> None:
     put(repo, "notes/a.md", "one")
     put(repo, "notes/a.md", None, operation="delete", reason="wrong")
@@ -781,10 +817,23 @@ def test_a_hooks_folder_elsewhere_is_told_and_not_touched(repo: MemoryRepo, tmp_
 # --- upkeep -------------------------------------------------------------------------------------------
 
 
-def test_maintenance_leaves_everything_readable(repo: MemoryRepo) -> None:
+def test_maintenance_packs_what_gathered_and_leaves_everything_readable(repo: MemoryRepo) -> None:
+    assert not repo.maintain()
+    blobs = "".join(f"blob\ndata <<E\n{number}\nE\n" for number in range(5000))
+    git(repo.path, "-c", "fastimport.unpackLimit=100000", "fast-import", "--quiet", stdin=blobs)
     put(repo, "notes/a.md", "a")
-    repo.maintain()
+    put(repo, "notes/b.md", "b")
+    assert repo.maintain()
+    assert (repo.git_dir / "objects/info/commit-graph").exists()
     assert repo.read_at("notes/a.md", "HEAD") == b"a"
+    assert len(repo.history("notes/a.md")) == 1
+    put(repo, "notes/a.md", "again")
+    assert len(repo.history("notes/a.md")) == 2
+    git(repo.path, "fsck", "--strict")
+
+
+def test_a_closed_repo_opens_itself_again_when_it_is_used(repo: MemoryRepo) -> None:
+    put(repo, "notes/a.md", "a")
     repo.close()
     assert repo.read_at("notes/a.md", "HEAD") == b"a"
 

@@ -258,7 +258,7 @@ def merge_files(base: bytes | None, ours: bytes, theirs: bytes) -> MergedFile | 
         return _merge_text(base, ours, theirs)
     if base is None and one.fields.get("id") != two.fields.get("id"):
         return None
-    newer, older = (one, two) if _rank(ours) >= _rank(theirs) else (two, one)
+    newer, older = (one, two) if _rank(ours, one) >= _rank(theirs, two) else (two, one)
     ancestor = _document(base) if base is not None else None
     fields = merge_fields(ancestor.fields if ancestor else {}, newer.fields, older.fields)
     body = merge_lines(ancestor.body if ancestor else "", older.body, newer.body)
@@ -357,9 +357,9 @@ def _linked(links: object, memory: object) -> list[Any]:
     return [*present, link]
 
 
-def _rank(data: bytes) -> tuple[datetime, bytes]:
-    """Files in order of `updated`; equal ones by their bytes."""
-    document = _document(data)
+def _rank(data: bytes, document: Document | None = None) -> tuple[datetime, bytes]:
+    """Files in order of `updated`; equal ones by their bytes. A document that was parsed before saves time."""
+    document = document or _document(data)
     return (_moment(document.fields.get("updated")) if document else _LONG_AGO, data)
 
 
