@@ -14,7 +14,7 @@ PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
 _GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, **_GROUP)
-hub_app = typer.Typer(help="Start, stop and look at the hub, the process that all clients share.", **_GROUP)
+hub_app = typer.Typer(help="Start, stop and look at the hub.", **_GROUP)
 secrets_app = typer.Typer(help="Look for credentials in files.", **_GROUP)
 
 
@@ -62,9 +62,10 @@ def init(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make the home with its configuration and memory repo, start the hub, print how to register it.
+    """Make the home, start the hub, print how to register it.
 
-    What is there already is left alone.
+    Makes the folder, `config.yaml` with every default as a comment, and the memory repo. What is there already is
+    left alone; with --remote the address is set in the configuration, and the file as it was is kept beside it.
     """
     from adaptive_llm_gateway.server import _cli_setup  # noqa: PLC0415
 
@@ -76,9 +77,9 @@ def init(
 
 @app.command()
 def doctor(context: typer.Context, json: JsonOption = False) -> None:
-    """Look at everything that has to be right, and say what to do; exit code 1 when something fails.
+    """Check everything that has to be right.
 
-    Starts nothing: the hub is asked if it runs.
+    Says what to do about what is not; exit code 1 when something fails. Starts nothing: the hub is asked if it runs.
     """
     from adaptive_llm_gateway.server import _cli_doctor  # noqa: PLC0415
 
@@ -96,7 +97,7 @@ def serve(
         bool, typer.Option("--standalone", help="Serve in this one process, without a hub: for containers and tests.")
     ] = False,
 ) -> None:
-    """Serve MCP on stdin and stdout: what a client program runs. Starts the hub if none runs."""
+    """Serve MCP on stdin and stdout. This is what a client program runs; it starts the hub if none runs."""
     from adaptive_llm_gateway.core import Home, load_settings  # noqa: PLC0415
 
     root = root_of(context)
@@ -176,7 +177,7 @@ def path(
     name: Annotated[PathName | None, typer.Argument(help="Print this one alone.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Print where things lie: home, configuration, memory repo, index, log, socket, and `alg` itself."""
+    """Print where things lie."""
     from adaptive_llm_gateway.server._cli_setup import paths  # noqa: PLC0415
     from adaptive_llm_gateway.server._registration import registration  # noqa: PLC0415
 
@@ -192,7 +193,7 @@ def path(
 
 @app.command()
 def register(context: typer.Context, json: JsonOption = False) -> None:
-    """Print the line that registers the hub, for each client program."""
+    """Print the line that registers the hub, for each client."""
     from adaptive_llm_gateway.server._registration import registration  # noqa: PLC0415
 
     lines = registration(root_of(context))
@@ -210,19 +211,20 @@ def secrets() -> None:
 @secrets_app.command("scan")
 def secrets_scan(
     context: typer.Context,
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files and folders.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Files and folders.")] = None,
     staged: Annotated[bool, typer.Option("--staged", help="Scan what is staged in the git repo around here.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Report each credential's path, line, kind and masked preview; exit code 5 when there is one.
+    """Report what looks like a credential.
 
+    Each with path, line, kind, a masked preview and its fingerprint; exit code 5 when there is one.
     False positives are allowed by fingerprint in `secrets-allowed.yaml`: the nearest one above a path counts, else
     that of the memory repo.
     """
     from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
 
     if staged == bool(paths):
-        raise typer.BadParameter("name files or folders, or give --staged, not both", param_hint="'PATH...'")
+        raise typer.BadParameter("name files or folders, or give --staged, not both", param_hint="'PATH'")
     if staged:
         raise typer.Exit(_cli_secrets.run_staged(as_json=json))
     from adaptive_llm_gateway.server._cli_setup import memory_repo  # noqa: PLC0415

@@ -237,11 +237,15 @@ def _index(seen: _Seen) -> Iterator[Check]:
 def _embedder(seen: _Seen) -> Iterator[Check]:
     if seen.store is not None:
         done, total = seen.store["vectors"]
-        facts = f"{seen.store['embedder']}, {done} of {total} passages have a vector"
-        if seen.store["search"] == "hybrid" or (seen.settings is not None and seen.settings.embedder.kind == "none"):
-            yield Check("embedder", "ok", facts)
+        state: str = seen.store["embedder"]
+        if state.startswith("unavailable"):
+            yield Check(
+                "embedder", "warn", f"search is lexical: {state}", "`alg hub logs` says more; it is tried again."
+            )
+        elif state in ("loading", "off"):
+            yield Check("embedder", "ok", f"{state}; search is lexical" + (" until then" if state == "loading" else ""))
         else:
-            yield Check("embedder", "warn", f"search is lexical: {facts}", "`alg hub logs` says why, if it stays so.")
+            yield Check("embedder", "ok", f"{state}, {done} of {total} passages have a vector")
         return
     if seen.settings is None:
         return

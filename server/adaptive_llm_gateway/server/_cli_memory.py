@@ -157,7 +157,7 @@ def history(
     limit: Annotated[int, typer.Option(metavar="N", help="At most this many, 1 to 1000.")] = 20,
     json: JsonOption = False,
 ) -> None:
-    """List the commits that touched a memory, newest first: when, who, what and why."""
+    """List a memory's commits: when, who, what and why. The newest comes first."""
     from adaptive_llm_gateway.server._cli_text import history_text  # noqa: PLC0415
 
     found = _call(context, "history", id=id, limit=limit)
@@ -168,7 +168,7 @@ def history(
 
 @memory_app.command()
 def status(context: typer.Context, json: JsonOption = False) -> None:
-    """Say how many memories there are, and how index, commits and sync stand."""
+    """Say how memories, index, commits and sync stand."""
     from adaptive_llm_gateway.server._render import status_text  # noqa: PLC0415
 
     found = _call(context, "status")
@@ -190,7 +190,7 @@ def _done(done: Json, *, as_json: bool) -> None:
 @memory_app.command()
 def write(
     context: typer.Context,
-    body: Annotated[str | None, typer.Argument(metavar="[BODY]", help="The text, or - for stdin.")] = None,
+    body: Annotated[str | None, typer.Argument(metavar="BODY", help="The text, or - for stdin.")] = None,
     file: Annotated[Path | None, typer.Option(metavar="F", help="Take the text from this file.")] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="One line that says what it is about.")] = None,
     type: Annotated[str | None, typer.Option(metavar="TYPE", help="Default: note.")] = None,
@@ -217,7 +217,7 @@ def write(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a memory; with --id update one, leaving alone what is not given."""
+    """Write a memory. With --id update one, leaving alone what is not given."""
     from adaptive_llm_gateway.server._cli_work import parse_fields, parse_links, read_body  # noqa: PLC0415
 
     done = _call(
@@ -242,7 +242,11 @@ def write(
 
 @memory_app.command()
 def edit(context: typer.Context, id: Identifier, reason: Reason = None, json: JsonOption = False) -> None:
-    """Open a memory in $VISUAL or $EDITOR and save what was changed, unless somebody else changed it meanwhile."""
+    """Open a memory in an editor and save the changes.
+
+    The editor is $VISUAL, else $EDITOR. When somebody else changed the memory meanwhile, or the text is refused,
+    nothing is saved and your copy is kept.
+    """
     from adaptive_llm_gateway.server._cli_work import edit_memory  # noqa: PLC0415
 
     done = edit_memory(context.find_root().obj, id, reason, as_json=json)
@@ -270,7 +274,7 @@ def restore(
     reason: Reason = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring back a deleted memory, or with --at an earlier version of one."""
+    """Bring back a deleted memory or an earlier version."""
     _done(_call(context, "restore", id=id, at=at, reason=reason), as_json=json)
 
 
@@ -290,8 +294,9 @@ def import_memories(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Import Markdown, an Obsidian vault, or what Claude Code, the official memory server or basic-memory keep.
+    """Import a folder, a vault or another tool's memories.
 
+    Markdown, an Obsidian vault, or what Claude Code, the official memory server or basic-memory keep.
     Importing again changes only what has changed at the source. Exit code 1 when something was refused.
     """
     from adaptive_llm_gateway.server._cli_work import call, progress  # noqa: PLC0415
@@ -350,11 +355,11 @@ def _without_text(report: Json) -> Json:
 def reindex(
     context: typer.Context,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Go on although files are gone without a commit that says so.")
+        bool, typer.Option("--accept-loss", help="Take files that vanished all at once for deletions.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build the index anew from the files, and say what was left out and why."""
+    """Build the index anew from the files. Says which files were left out and why."""
     report = _call(context, "reindex", accept_loss=accept_loss)
     text = f"{report['indexed']} memories indexed in {report['seconds']:.1f} s"
     emit(report, as_json=json, text=lambda _: text)
@@ -374,7 +379,7 @@ def pull(context: typer.Context, json: JsonOption = False) -> None:
 
 @memory_app.command()
 def push(context: typer.Context, json: JsonOption = False) -> None:
-    """Push to the remote; exit code 8 when it does not have everything afterwards."""
+    """Push to the remote. Exit code 8 when it does not have everything afterwards."""
     _sync(context, "push", as_json=json)
 
 
