@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adaptive_llm_gateway.core import Trust
-from adaptive_llm_gateway.memory._embed import EmbedderConfig
+from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record, Revision, SyncStatus
 
 
@@ -20,6 +20,7 @@ class StoreSettings:
     Attributes:
         repo, index: the memory repo's folder and the index file.
         commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
+        embedder: which one to make, or one that is made already; the store closes it.
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
     """
 
@@ -33,7 +34,7 @@ class StoreSettings:
     push_after_write: bool = True
     push_delay: float = 2.0
     sync_timeout: float = 60.0
-    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    embedder: EmbedderConfig | Embedder = field(default_factory=EmbedderConfig)
     hook_command: tuple[str, ...] = ()
 
 

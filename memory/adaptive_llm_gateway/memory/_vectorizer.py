@@ -25,10 +25,10 @@ class Vectorizer:
 
     Args:
         index: takes the vectors; `set_embedder` is called on it when the model is loaded.
-        config: which embedder.
+        config: which embedder, or one that is made already.
     """
 
-    def __init__(self, index: Index, config: EmbedderConfig) -> None:
+    def __init__(self, index: Index, config: EmbedderConfig | Embedder) -> None:
         self._index = index
         self._config = config
         self._embedder: Embedder | None = None
@@ -37,11 +37,12 @@ class Vectorizer:
         self._stopping = False
         self._busy_until = 0.0
         self._thread = threading.Thread(target=self._run, name="memory-vectors", daemon=True)
-        self.state = "off" if config.kind == "none" else "loading"
+        self._wanted = not isinstance(config, EmbedderConfig) or config.kind != "none"
+        self.state = "loading" if self._wanted else "off"
 
     def start(self) -> None:
         """Begin to load and to work."""
-        if self._config.kind != "none":
+        if self._wanted:
             self._thread.start()
 
     def stop(self) -> None:
@@ -81,7 +82,8 @@ class Vectorizer:
         while not self._stopping:
             try:
                 if self._embedder is None:
-                    embedder = create_embedder(self._config)
+                    made = self._config
+                    embedder = create_embedder(made) if isinstance(made, EmbedderConfig) else made
                     if embedder is None:
                         return
                     embedder.load()
