@@ -210,6 +210,17 @@ def test_reset_drops_what_files_can_give_again_and_nothing_else(index: Index) ->
     assert len(index.search("again").hits) == 1
 
 
+def test_tidying_changes_no_answer(index: Index) -> None:
+    for number in range(30):
+        index.apply([record(f"Title {number}", "the same body")])
+    index.apply([], [index.list().records[0].id])
+    before = index.search("title body", limit=50)
+
+    index.tidy()
+
+    assert index.search("title body", limit=50) == before
+
+
 def test_an_index_is_the_same_after_reopening(tmp_path: Path) -> None:
     kept = record(body="persistent text")
     with Index(tmp_path / "index.db") as index:

@@ -48,6 +48,8 @@ CREATE TABLE memories (
 CREATE INDEX memories_updated ON memories (updated);
 CREATE INDEX memories_type ON memories (type, updated);
 CREATE INDEX memories_project ON memories (project, updated);
+CREATE INDEX memories_client ON memories (client, updated);
+CREATE INDEX memories_trust ON memories (trust);
 CREATE TABLE bodies (memory INTEGER PRIMARY KEY REFERENCES memories ON DELETE CASCADE, body TEXT NOT NULL);
 CREATE TABLE memory_tags (
     tag TEXT NOT NULL COLLATE NOCASE, memory INTEGER NOT NULL, PRIMARY KEY (tag, memory)
