@@ -25,7 +25,9 @@ WAIT = 60.0
 class RawClient:
     """A client over stdio that speaks JSON-RPC by hand, so that tests see what is on the wire."""
 
-    def __init__(self, home: Path, *arguments: str, name: str = "test-client", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, name: str = "test-client", env: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self.process = subprocess.Popen(
             [ALG, "--home", str(home), "serve", *arguments],
@@ -213,9 +215,9 @@ class Tools:
     def settled(self) -> dict[str, Any]:
         """The status once nothing waits for its commit."""
         return wait_until(
-            lambda: (status := self.json("memory", "status"))["uncommitted"] == 0
-            and status["index"] == "ready"
-            and status,
+            lambda: (
+                (status := self.json("memory", "status"))["uncommitted"] == 0 and status["index"] == "ready" and status
+            ),
             what="all commits",
         )
 

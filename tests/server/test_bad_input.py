@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -35,7 +37,6 @@ def state(server: Any) -> tuple[str, list[str], int]:
         ({"title": "y" * 301}, ["title", "300"]),
         ({"title": "nul\x00byte"}, ["NUL"]),
         ({"title": "x", "body": "nul\x00byte"}, ["NUL"]),
-        ({"title": "x", "body": "half \ud800 a pair"}, ["surrogate"]),
         ({}, ["title", "body"]),
         ({"id": "../../../etc/passwd", "body": "x"}, ["not a memory id"]),
         ({"id": "notes/../../x.md", "body": "x"}, ["not a memory id"]),
@@ -54,6 +55,14 @@ def test_a_wrong_argument_is_named_and_nothing_changes(
         assert word in refusal, refusal
     assert "http" not in refusal
     assert state(server) == before
+
+
+def test_half_a_surrogate_pair_is_refused_and_the_caller_is_told(server: Any) -> None:
+    client = server.client()
+    params = {"name": "memory_write", "arguments": {"title": "x", "body": "half \ud800 a pair"}}
+    client.send_raw(json.dumps({"jsonrpc": "2.0", "id": "half", "method": "tools/call", "params": params}).encode())
+    assert "Unicode" in client.answer("half")["error"]["message"]
+    assert "0 memories" in client.call("memory_status")
 
 
 def test_a_body_of_50_megabytes_is_refused(server: Any) -> None:
@@ -123,7 +132,7 @@ def test_the_pre_commit_hook_refuses_a_secret_from_plain_git(server: Any) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("bomb.md", b"---\na: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n---\n", "alias"),
+        ("bomb.md", b"---\na: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n---\n", "anchors"),
         ("tags.md", b"---\ntitle: !!python/object/apply:os.system ['true']\n---\n", "tag"),
         ("latin.md", "---\ntitle: caf\u00e9\n---\n".encode("latin-1"), "UTF-8"),
         ("nul.md", b"---\ntitle: x\n---\na\x00b\n", "NUL"),
@@ -160,7 +169,7 @@ def test_a_link_out_of_the_repo_is_not_followed(server: Any, tmp_path: Path) -> 
     report = server.json("memory", "reindex")
     assert report["indexed"] == 1
     assert any("link" in item["problem"] for item in report["skipped"])
-    assert "plans" not in client.call("memory_search", query="secret plans private")
+    assert [hit["title"] for hit in server.json("memory", "search", "secret plans private")["hits"]] == []
     assert "link" in client.refused("memory_write", type="fact", title="Through the link")
     assert sorted(path.name for path in outside.iterdir()) == ["private.md"]
 
@@ -242,13 +251,11 @@ def test_a_full_disk_is_named_and_nothing_is_lost(server: Any, tmp_path: Path) -
         written = client.write("Fits", body="small\n")
         server.settled()
         filler = small / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 4096)
-                    file.flush()
-            except OSError:
+        handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while os.write(handle, b"x" * 4096):
                 pass
+        os.close(handle)
         refusal = client.refused("memory_write", title="Does not fit", body="y" * 200_000)
         assert "space" in refusal
         assert "small" in client.call("memory_read", id=written)

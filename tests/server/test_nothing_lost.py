@@ -39,7 +39,9 @@ def test_eight_clients_with_250_writes_each_leave_2000_memories(server: Any) -> 
 
     status = server.settled()
     assert status["memories"] == len(wanted)
-    in_files = {match[1] for path in server.files() if (match := re.search(r"^id: (\w+)$", path.read_text("utf-8"), re.M))}
+    in_files = {
+        match[1] for path in server.files() if (match := re.search(r"^id: (\w+)$", path.read_text("utf-8"), re.M))
+    }
     assert in_files == wanted
     committed = server.git("ls-tree", "-r", "--name-only", "HEAD", "notes").split()
     assert len(committed) == len(wanted)

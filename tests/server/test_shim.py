@@ -115,7 +115,11 @@ def test_the_shim_ends_when_its_parent_dies_with_the_pipe_still_open(server: Any
             "jsonrpc": "2.0",
             "id": 1,
             "method": "initialize",
-            "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+            "params": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {},
+                "clientInfo": {"name": "x", "version": "1"},
+            },
         }
         os.write(write_end, json.dumps(request).encode() + b"\n")
         assert b"serverInfo" in os.read(out_read, 65536)

@@ -139,8 +139,8 @@ class Planner:
         if request.if_version is not None:
             raise InvalidInput("`if_version` needs the `id` of the memory to update", hint="Give `id`, or leave both.")
         kind = request.type or "note"
-        body = _text(request.body or "", redact=request.redact, scanner=self._scanner)
-        title = _text(request.title or "", redact=request.redact, scanner=self._scanner) or title_from(body)
+        body = self._text(request.body or "", redact=request.redact)
+        title = self._text(request.title or "", redact=request.redact) or title_from(body)
         if not title:
             raise InvalidInput("a memory needs a title or a body", hint="Give `title`, `body` or both.")
         now = _now()
@@ -172,7 +172,7 @@ class Planner:
                 hint="Write a new memory of that type and link it to this one.",
             )
         given: dict[str, Any] = {
-            "title": _text(request.title, redact=request.redact, scanner=self._scanner) if request.title else None,
+            "title": self._text(request.title, redact=request.redact) if request.title else None,
             "project": request.project,
             "tags": request.tags,
             "trust": request.trust,
@@ -184,7 +184,7 @@ class Planner:
         front = self._types.update_from_call(current.document.fields, changes)
         document = current.document
         if request.body is not None:
-            document = document.with_body(_text(request.body, redact=request.redact, scanner=self._scanner))
+            document = document.with_body(self._text(request.body, redact=request.redact))
         document = document.with_fields({name: value for name, value in front.items() if value is not None})
         document = document.with_fields({}, removed=[name for name, value in front.items() if value is None])
         if document.render() == current.data:
@@ -210,8 +210,8 @@ class Planner:
         )
 
     def _import(self, request: ImportMemory) -> Planned:
-        body = _text(request.body, redact=request.redact, scanner=self._scanner)
-        title = _text(request.title, redact=request.redact, scanner=self._scanner)
+        body = self._text(request.body, redact=request.redact)
+        title = self._text(request.title, redact=request.redact)
         own = self._types.own_fields(request.type)
         front = self._types.from_call(
             type=request.type,
@@ -244,7 +244,7 @@ class Planner:
     def _append(self, request: AppendSession) -> Planned:
         if not request.text.strip():
             raise InvalidInput("`text` is empty", hint="Say what happened.")
-        text = _text(request.text, redact=request.redact, scanner=self._scanner)
+        text = self._text(request.text, redact=request.redact)
         now = _now()
         session = request.session_id or new_ulid()
         if not is_ulid(session):
@@ -267,7 +267,7 @@ class Planner:
         title = request.title or (began.title if began else default_title)
         front = self._types.from_call(
             type="session",
-            title=_text(title, redact=request.redact, scanner=self._scanner),
+            title=self._text(title, redact=request.redact),
             body=entry,
             id=part,
             created=now,
@@ -359,12 +359,7 @@ class Planner:
 
     def _put(self, document: Document, path: str, operation: Operation, author: Author, reason: str | None) -> Planned:
         """The change that makes the file at `path` be `document`, checked as a whole."""
-        if len(document.body.encode("utf-8", "surrogatepass")) > self._max_body:
-            raise TooLarge(
-                f"the body is larger than {self._max_body:,} bytes",
-                hint="Split it into several memories and link them; `memory.max_body_bytes` sets the limit.",
-                limit=self._max_body,
-            )
+        self._check_size(document.body)
         data = document.render()
         self._scanner.check(data.decode("utf-8"), where="this memory")
         version = MemoryRepo.blob_id(data)
@@ -391,6 +386,22 @@ class Planner:
     def _unchanged(self, current: _Current, operation: Operation) -> Planned:
         record = current.record
         return Planned(record.id, record.type, record.title, record.path, operation, current.version, ())
+
+    def _text(self, text: str, *, redact: bool) -> str:
+        """A text of a call that can be stored: of a bearable size, valid Unicode, and redacted where that is asked."""
+        self._check_size(text)
+        if "\x00" in text:
+            raise InvalidInput("the text contains a NUL character", hint="Remove it.")
+        return self._scanner.redact(text)[0] if redact else text
+
+    def _check_size(self, text: str) -> None:
+        # A character has at most four bytes, so that most texts need not be encoded to be measured.
+        if len(text) * 4 > self._max_body and len(text.encode("utf-8", "surrogatepass")) > self._max_body:
+            raise TooLarge(
+                f"the text is larger than {self._max_body:,} bytes",
+                hint="Split it into several memories and link them; `memory.max_body_bytes` sets the limit.",
+                limit=self._max_body,
+            )
 
     def _clean(self, reason: str | None) -> str | None:
         if reason is None or not reason.strip():
@@ -432,18 +443,6 @@ def title_from(body: str) -> str:
         if text:
             return text if len(text) <= 80 else text[:77].rsplit(" ", 1)[0] + "..."
     return ""
-
-
-def _text(text: str, *, redact: bool, scanner: SecretScanner) -> str:
-    if "\x00" in text:
-        raise InvalidInput("the text contains a NUL character", hint="Remove it.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"the text contains half of a surrogate pair at position {error.start}", hint="Send valid Unicode."
-        ) from None
-    return scanner.redact(text)[0] if redact else text
 
 
 def _one_line(text: str) -> str:

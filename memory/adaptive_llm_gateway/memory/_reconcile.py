@@ -74,14 +74,14 @@ class Reconciler:
             only: look at these paths alone.
             accept_loss: believe it when most files are gone.
         """
-        indexed = self._index.files()
         if only is None:
             self._skipped = {}
+            indexed = self._index.files()
             on_disk = scan(self._root, types, skip=self._skip)
         else:
             wanted = [path for path in only if is_memory_path(path, types)]
+            indexed = self._known(wanted)
             on_disk = self._stats(wanted)
-            indexed = {path: indexed[path] for path in wanted if path in indexed}
             for path in wanted:
                 self._skipped.pop(path, None)
         differences = compare(on_disk, indexed)
@@ -220,6 +220,14 @@ class Reconciler:
         ):
             entries = self._index.apply(pending=[pending_of(change) for change in changes])
             self._writer.to_commit(changes, [], entries)
+
+    def _known(self, paths: Iterable[str]) -> dict[str, tuple[int, int, str, str]]:
+        records = [self._index.by_path(path) for path in paths]
+        return {
+            record.path: (record.mtime_ns, record.size, record.version, record.id)
+            for record in records
+            if record is not None
+        }
 
     def _stats(self, paths: Iterable[str]) -> dict[str, Stat]:
         found: dict[str, Stat] = {}

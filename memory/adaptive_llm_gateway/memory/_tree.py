@@ -61,7 +61,10 @@ def scan(root: Path, types: TypeRegistry, *, skip: Callable[[Skipped], None]) ->
         folder = types.folder_of(kind)
         for entry, path in _walk(root / folder, folder, skip):
             if path.endswith(SUFFIX):
-                status = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # gone since the folder was listed
+                    continue
                 found[path] = Stat(status.st_mtime_ns, status.st_size)
     return found
 
@@ -111,8 +114,16 @@ def load(root: Path, path: str, types: TypeRegistry, scanner: SecretScanner, *, 
     data = read_file(root, path, limit=MAX_FILE)
     if data is None:
         return None
-    stat = (root / path).stat()
+    try:
+        stat = (root / path).stat()
+    except FileNotFoundError:
+        return None
     document = Document.parse(data, where=path, require_front_matter=False)
+    if not document.has_front_matter and data.removeprefix(b"\xef\xbb\xbf").startswith((b"---\n", b"---\r\n")):
+        raise InvalidFile(
+            f"{path!r} begins with `---`, but its front matter is not closed",
+            hint="Put a line `---` behind the front matter; a text may begin with `***` instead.",
+        )
     adopted = types.adopt(document, path=path, mtime_ns=stat.st_mtime_ns, author=author)
     final = adopted.render()
     scanner.check(final.decode("utf-8"), where=repr(path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from watchdog.events import FileSystemEvent
+    from watchdog.events import FileSystemEvent, FileSystemEventHandler
     from watchdog.observers.api import BaseObserver
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Watcher:
         self._mode = mode
         self._on_change = on_change
         self._observer: BaseObserver | None = None
+        self._handler: FileSystemEventHandler
         self._wake = threading.Condition()
         self._changed: set[str] = set()
         self._last = 0.0
@@ -75,16 +76,35 @@ class Watcher:
                 watcher.take(event)
 
         observer = PollingObserver(timeout=_POLL_SECONDS) if polling else Observer()
-        observer.schedule(Handler(), str(self._root), recursive=True)
+        self._handler = Handler()
+        # Not one recursive watch: git's own folder changes with every commit and is nobody's memory.
+        observer.schedule(self._handler, str(self._root), recursive=False)
+        for folder in self._root.iterdir():
+            if _is_watched(folder):
+                observer.schedule(self._handler, str(folder), recursive=True)
         observer.daemon = True
         observer.start()
         self._observer = observer
+
+    def _follow(self, folder: Path) -> None:
+        """Watch a folder that appeared at the top."""
+        if self._observer is None or not _is_watched(folder):
+            return
+        try:
+            self._observer.schedule(self._handler, str(folder), recursive=True)
+        except OSError as error:
+            _log.warning("%s cannot be watched: %s", folder.name, error)
 
     def take(self, event: FileSystemEvent) -> None:
         """Take in one event."""
         if event.event_type in ("opened", "closed_no_write"):
             return
-        paths = {self._relative(name) for name in (event.src_path, event.dest_path) if name}
+        names = [Path(os.fsdecode(name)) for name in (event.src_path, event.dest_path) if name]
+        if event.is_directory and event.event_type in ("created", "moved"):
+            for name in names:
+                if name.parent == self._root:
+                    self._follow(name)
+        paths = {self._relative(name) for name in names}
         # A folder that was moved in or out brings its files along without an event for each of them.
         if event.is_directory:
             paths = {"" for path in paths if path is not None and event.event_type != "modified"}
@@ -98,12 +118,12 @@ class Watcher:
             self._changed |= wanted
             self._wake.notify()
 
-    def _relative(self, name: bytes | str) -> str | None:
+    def _relative(self, name: Path) -> str | None:
         try:
-            path = Path(os.fsdecode(name)).relative_to(self._root).as_posix()
+            path = name.relative_to(self._root).as_posix()
         except ValueError:
             return None
-        return None if path == ".git" or path.startswith(".git/") else path
+        return None if path == "." or path.startswith(".git") else path
 
     def _deliver(self) -> None:
         while True:
@@ -130,3 +150,7 @@ class Watcher:
             self._observer.join(timeout=5)
         if self._thread.is_alive():
             self._thread.join(timeout=5)
+
+
+def _is_watched(folder: Path) -> bool:
+    return not folder.name.startswith(".") and folder.is_dir() and not folder.is_symlink()

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import mcp_types
 from mcp.server.mcpserver import MCPServer
 from mcp.shared._context_streams import create_context_streams
 from mcp.shared.message import SessionMessage
+
+
+def _unreadable(line: bytes) -> bytes:
+    """The answer to a line that is no message, addressed to its sender's request where that can be told."""
+    identifier: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        found: Any = json.loads(line)
+        identifier = cast(dict[str, Any], found).get("id") if isinstance(found, dict) else None
+    error = {"code": -32700, "message": "This line is not a JSON-RPC message in valid Unicode."}
+    if not isinstance(identifier, str | int):
+        identifier = None
+    return json.dumps({"jsonrpc": "2.0", "id": identifier, "error": error}).encode() + b"\n"
 
 
 async def serve_lines(server: MCPServer[Any], lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
@@ -24,11 +37,10 @@ async def serve_lines(server: MCPServer[Any], lines: AsyncIterator[bytes], write
         async with to_server:
             async for line in lines:
                 try:
-                    message: SessionMessage | Exception = SessionMessage(
-                        mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-                    )
-                except ValueError as error:
-                    message = error
+                    message = SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+                except ValueError:
+                    writer.write(_unreadable(line))
+                    continue
                 with contextlib.suppress(anyio.BrokenResourceError):
                     await to_server.send(message)
 
