@@ -52,8 +52,9 @@ def file_history(root: Path, path: str, *, limit: int) -> list[Revision]:
 
 def _one_name(root: Path, path: str, start: str, limit: int) -> list[tuple[Revision, bool]]:
     """Revisions under one name, each with whether the file was new in it."""
+    # Any other pathspec magic than `literal` would turn the changed-path filters off.
     output = run_git(
-        [*_LOG, "-c", "--no-renames", f"--max-count={max(1, limit)}", start, "--", f":(literal,top){path}"],
+        [*_LOG, "-c", "--no-renames", f"--max-count={max(1, limit)}", start, "--", f":(literal){path}"],
         cwd=root,
         reading=True,
         timeout=60.0,
