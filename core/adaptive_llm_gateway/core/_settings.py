@@ -52,7 +52,10 @@ class EmbedderSettings(_Section):
         "onnx", description="`onnx` is inside the package; `none` leaves search lexical."
     )
     model: str | None = Field(None, description="Model name, for `transformers` and `http`.")
-    url: str | None = Field(None, description="Base URL of an OpenAI-compatible endpoint, for `http`.")
+    url: str | None = Field(
+        None,
+        description="Base URL of an OpenAI-compatible endpoint, for `http`; on another machine it gets no memory above `internal`.",
+    )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key, for `http`.")
     dimensions: int | None = Field(None, ge=8, le=8192, description="Vector length, where the endpoint needs telling.")
     threads: int = Field(2, ge=1, le=64, description="Threads the model may use.")
@@ -61,9 +64,7 @@ class EmbedderSettings(_Section):
 class HubSettings(_Section):
     """The long-lived process."""
 
-    idle_minutes: float = Field(
-        30.0, ge=0, description="The hub stops after this long without a client; 0: it stays."
-    )
+    idle_minutes: float = Field(30.0, ge=0, description="The hub stops after this long without a client; 0: it stays.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the hub's log keeps.")
 
 

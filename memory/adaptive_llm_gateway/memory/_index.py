@@ -18,7 +18,7 @@ import apsw
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adaptive_llm_gateway.core import InvalidInput, StorageError
+from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust
 from adaptive_llm_gateway.memory import _index_schema as schema
 from adaptive_llm_gateway.memory._chunks import embedding_text
 from adaptive_llm_gateway.memory._index_rows import (
@@ -320,13 +320,18 @@ class Index:
         self._drop_cache()
         return True
 
-    def backlog(self, limit: int) -> list[tuple[int, str]]:
-        """Chunks without a vector, newest first: (chunk id, text to embed)."""
+    def backlog(self, limit: int, *, max_trust: Trust = Trust.SECRET) -> list[tuple[int, str]]:
+        """Chunks without a vector, newest first: (chunk id, text to embed).
+
+        Args:
+            max_trust: leaves out memories above this level.
+        """
+        above = "" if max_trust is Trust.SECRET else "AND memory IN (SELECT rowid FROM memories WHERE trust <= ?)"
         with self._read() as connection:
             chunks = fetch_all(
                 connection,
-                "SELECT id, memory, start, stop, heading FROM chunks WHERE embedded = 0 ORDER BY id DESC LIMIT ?",
-                (limit,),
+                f"SELECT id, memory, start, stop, heading FROM chunks WHERE embedded = 0 {above} ORDER BY id DESC LIMIT ?",
+                (max_trust.rank, limit) if above else (limit,),
             )
             heads: dict[int, tuple[Any, ...]] = {}
             found: list[tuple[int, str]] = []

@@ -9,7 +9,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.core import AlgError, Trust
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, create_embedder
 from adaptive_llm_gateway.memory._index import Index
 
@@ -22,6 +22,8 @@ _RETRY_SECONDS = 60.0
 
 class Vectorizer:
     """Turns text into vectors for one index.
+
+    An embedder on another machine never sees memories above `internal`; they are found by words.
 
     Args:
         index: takes the vectors; `set_embedder` is called on it when the model is loaded.
@@ -112,7 +114,7 @@ class Vectorizer:
                 if now < self._busy_until and now - yielded < _LONGEST_YIELD_SECONDS:
                     self._sleep(self._busy_until - now)
                     continue
-                batch = self._index.backlog(_BATCH)
+                batch = self._index.backlog(_BATCH, max_trust=Trust.SECRET if embedder.local else Trust.INTERNAL)
                 if not batch:
                     break
                 vectors = embedder.embed([text for _, text in batch])
