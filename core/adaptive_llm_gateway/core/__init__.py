@@ -9,17 +9,6 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers take the name as true; `typing` itself costs the shim 5 ms
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.core._secrets import (
-        Allowance,
-        Finding,
-        SecretScanner,
-        load_allowances,
-    )
-    from adaptive_llm_gateway.core._settings import (
-        Settings,
-        load_settings,
-    )
-
     from adaptive_llm_gateway.core._errors import (
         AlgError,
         ConfigError,
@@ -60,6 +49,16 @@ if TYPE_CHECKING:
         Home,
         home_root,
         socket_address,
+    )
+    from adaptive_llm_gateway.core._secrets import (
+        Allowance,
+        Finding,
+        SecretScanner,
+        load_allowances,
+    )
+    from adaptive_llm_gateway.core._settings import (
+        Settings,
+        load_settings,
     )
     from adaptive_llm_gateway.core._trust import (
         Trust,

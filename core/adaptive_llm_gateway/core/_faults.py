@@ -24,6 +24,15 @@ POINTS = (
     "commit.git_index_updated",
     "commit.recorded",
     "write.acknowledged",
+    "sync.fetched",
+    "sync.planned",
+    "sync.objects_written",
+    "sync.journal_written",
+    "sync.file_written",
+    "sync.tree_updated",
+    "sync.ref_moved",
+    "sync.index_updated",
+    "sync.pushed",
 )
 
 _wanted, _, _count = os.environ.get("ALG_FAULT", "").partition(":")

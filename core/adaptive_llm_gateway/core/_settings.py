@@ -6,7 +6,6 @@ Only `server` calls `load_settings`; everything below it is handed frozen values
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -54,7 +53,8 @@ class EmbedderSettings(_Section):
     model: str | None = Field(None, description="Model name, for `transformers` and `http`.")
     url: str | None = Field(
         None,
-        description="Base URL of an OpenAI-compatible endpoint, for `http`; on another machine it gets no memory above `internal`.",
+        description="Base URL of an OpenAI-compatible endpoint, for `http`; one on another machine gets no memory "
+        "above `internal`.",
     )
     api_key_env: str | None = Field(None, description="Environment variable that holds the key, for `http`.")
     dimensions: int | None = Field(None, ge=8, le=8192, description="Vector length, where the endpoint needs telling.")
@@ -92,11 +92,11 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment overrules the file, which arrives as init values."""
         return (env_settings, init_settings)
@@ -114,7 +114,7 @@ def load_settings(home: Home) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
-        raise ConfigError(_explain(error, content, home.config), hint=_hint(error)) from None
+        raise ConfigError(_explain(error, home.config), hint=_hint(error)) from None
     except ValueError as error:  # an environment value that should be JSON for a nested section
         raise ConfigError(f"the environment does not hold valid settings: {error}") from None
 
@@ -167,7 +167,7 @@ def _check_environment() -> None:
             )
 
 
-def _explain(error: ValidationError, content: Mapping[str, Any], path: Path) -> str:
+def _explain(error: ValidationError, path: Path) -> str:
     parts: list[str] = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"])

@@ -326,13 +326,11 @@ class Index:
         Args:
             max_trust: leaves out memories above this level.
         """
-        above = "" if max_trust is Trust.SECRET else "AND memory IN (SELECT rowid FROM memories WHERE trust <= ?)"
+        above = "" if max_trust is Trust.SECRET else " AND memory IN (SELECT rowid FROM memories WHERE trust <= ?)"
         with self._read() as connection:
-            chunks = fetch_all(
-                connection,
-                f"SELECT id, memory, start, stop, heading FROM chunks WHERE embedded = 0 {above} ORDER BY id DESC LIMIT ?",
-                (max_trust.rank, limit) if above else (limit,),
-            )
+            wanted = f"SELECT id, memory, start, stop, heading FROM chunks WHERE embedded = 0{above}"  # noqa: S608 - ours
+            values = (max_trust.rank, limit) if above else (limit,)
+            chunks = fetch_all(connection, f"{wanted} ORDER BY id DESC LIMIT ?", values)
             heads: dict[int, tuple[Any, ...]] = {}
             found: list[tuple[int, str]] = []
             for chunk, memory, start, stop, heading in chunks:

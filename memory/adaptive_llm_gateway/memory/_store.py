@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 ALLOWANCES = "secrets-allowed.yaml"
 TYPES_FOLDER = "types"
 _SAVE_SECONDS = 60.0
+_COMMITS_PER_UPKEEP = 500
 
 
 class MemoryStore:
@@ -69,6 +70,8 @@ class MemoryStore:
         self._notices: list[str] = []
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
+        self._commits = 0
+        self._upkeep: threading.Thread | None = None
         self._state = threading.Lock()
         self.repo = MemoryRepo.open(settings.repo)
         self._lock = ProcessLock(self.repo.git_dir / "alg-store.lock").acquire()
@@ -212,8 +215,18 @@ class MemoryStore:
 
     def _committed(self) -> None:
         self._syncing.committed()
+        self._commits += 1
+        if self._commits % _COMMITS_PER_UPKEEP == 0 and (self._upkeep is None or not self._upkeep.is_alive()):
+            self._upkeep = threading.Thread(target=self._maintain, name="memory-upkeep", daemon=True)
+            self._upkeep.start()
         for listener in self._listeners:
             listener()
+
+    def _maintain(self) -> None:
+        try:
+            self.repo.maintain()
+        except AlgError as error:
+            _log.warning("the memory repo could not be packed: %s", error)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
