@@ -72,7 +72,7 @@ def split(body: str) -> list[Chunk]:
             start,
             end,
             bisect_right(newlines, start - 1) + 1,
-            bisect_right(newlines, max(start, end - 2)) + 1,
+            bisect_right(newlines, max(start - 1, end - 2)) + 1,
             " > ".join(trail),
         )
         for start, end, trail in spans
