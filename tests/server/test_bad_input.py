@@ -268,6 +268,33 @@ def test_a_full_disk_is_named_and_nothing_is_lost(server: Any, tmp_path: Path) -
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root")
+def test_a_home_that_became_read_only_is_named_and_still_read(server: Any, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=False).returncode != 0:
+        pytest.skip("this machine does not let us mount a file system")
+    try:
+        server.home = disk / "home"
+        server.repo = server.home / "memory"
+        client = server.client()
+        written = client.write("Readable", body="in any case\n")
+        server.settled()
+        # A bind mount of itself turns read-only although files in it are open for writing.
+        for options in (["--bind", str(server.repo), str(server.repo)], ["-o", "remount,ro,bind", str(server.repo)]):
+            subprocess.run(["mount", *options], check=True)
+        refusal = client.refused("memory_write", title="Not now")
+        assert "not allowed" in refusal.lower() or "read-only" in refusal.lower()
+        assert "in any case" in client.call("memory_read", id=written)
+        assert written in client.call("memory_search", query="readable")
+        subprocess.run(["umount", "-l", str(server.repo)], check=True)
+        client.write("Writable again")
+        assert server.settled()["memories"] == 2
+        server.close()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def test_a_home_that_cannot_be_written_is_named(server: Any) -> None:
     server.home.parent.mkdir(exist_ok=True)
     server.home.write_text("a file where the home should be", encoding="utf-8")

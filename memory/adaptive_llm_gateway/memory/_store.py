@@ -225,8 +225,9 @@ class MemoryStore:
     def _maintain(self) -> None:
         try:
             self.repo.maintain()
+            self._index.tidy()
         except AlgError as error:
-            _log.warning("the memory repo could not be packed: %s", error)
+            _log.warning("upkeep failed: %s", error)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -430,6 +431,7 @@ class MemoryStore:
     def _rebuild(self) -> ReindexReport:
         self._reload()
         report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending())
+        self._index.tidy()
         self._vectorizer.wake()
         return report
 
