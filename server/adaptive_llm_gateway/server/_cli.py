@@ -108,7 +108,7 @@ def _typed(rest: list[str], root: str, *, as_json: bool) -> int:
 
     from adaptive_llm_gateway.server._cli_app import build_command  # noqa: PLC0415
 
-    command = build_command()
+    command = build_command(rest)
     try:
         with command.make_context("alg", list(rest), obj=root) as context:
             command.invoke(context)

@@ -9,6 +9,7 @@ import typer
 
 from adaptive_llm_gateway.server._cli_memory import JsonOption, memory_app
 from adaptive_llm_gateway.server._cli_output import emit, print_json
+from adaptive_llm_gateway.server._cli_values import convert_plain_values
 
 PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
 _GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
@@ -18,9 +19,11 @@ hub_app = typer.Typer(help="Start, stop and look at the hub.", **_GROUP)
 secrets_app = typer.Typer(help="Look for credentials in files.", **_GROUP)
 
 
-def build_command() -> Any:
-    """The command that carries everything out."""
-    return typer.main.get_command(app)
+def build_command(words: list[str] | None = None) -> Any:
+    """The command that carries everything out; `words` are the arguments it is going to get."""
+    command = typer.main.get_command(app)
+    convert_plain_values(command, words or [])
+    return command
 
 
 def root_of(context: typer.Context) -> str:
