@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, assert_never
 
 from adaptive_llm_gateway.core import (
+    InvalidFile,
     InvalidInput,
     NotFound,
     SecretScanner,
@@ -172,7 +174,7 @@ class Planner:
                 hint="Write a new memory of that type and link it to this one.",
             )
         given: dict[str, Any] = {
-            "title": self._text(request.title, redact=request.redact) if request.title else None,
+            "title": None if request.title is None else self._text(request.title, redact=request.redact),
             "project": request.project,
             "tags": request.tags,
             "trust": request.trust,
@@ -180,7 +182,12 @@ class Planner:
             "source": request.source,
             **request.fields,
         }
-        changes = {name: value for name, value in given.items() if value is not None or name in request.fields}
+        # An empty text clears a field, for callers that have no other way to say so.
+        changes = {
+            name: None if value == "" else value
+            for name, value in given.items()
+            if value is not None or name in request.fields
+        }
         front = self._types.update_from_call(current.document.fields, changes)
         document = current.document
         if request.body is not None:
@@ -196,7 +203,7 @@ class Planner:
     def _replace_text(self, request: ReplaceText) -> Planned:
         current = self._current(request.id, request.if_version)
         document = Document.parse(request.data, where=current.record.path)
-        if document.fields.get("id") != current.record.id:
+        if str(document.fields.get("id")).upper() != current.record.id:
             raise InvalidInput(
                 f"the text has the id {document.fields.get('id')!r}, not {current.record.id!r}",
                 hint="Leave the line `id:` as it was.",
@@ -239,7 +246,7 @@ class Planner:
                 current, self._put(document, current.record.path, "import", request.author, request.reason)
             )
         path = memory_path(self._types.folder_of(request.type), request.created, title, request.id)
-        return self._put(document, path, "import", request.author, request.reason)
+        return self._put(document, self._vacant(path), "import", request.author, request.reason)
 
     def _append(self, request: AppendSession) -> Planned:
         if not request.text.strip():
@@ -251,8 +258,8 @@ class Planner:
             raise InvalidInput(
                 f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
             )
-        part, current = self._session_part(session, begins=request.session_id is None)
         entry = f"## {stamp(now)} {_one_line(request.author.client)}\n\n{text.rstrip()}\n"
+        part, current = self._session_part(session, len(entry.encode()), begins=request.session_id is None)
         if current is not None:
             body = current.document.body
             joint = "" if body.endswith("\n\n") or not body else "\n" if body.endswith("\n") else "\n\n"
@@ -285,7 +292,7 @@ class Planner:
         path = f"{folder}/{slug(self._hub)}-{part[-8:].lower()}.md"
         return self._put(Document.new(front, entry), path, "append", request.author, request.reason)
 
-    def _session_part(self, session: str, *, begins: bool) -> tuple[str, _Current | None]:
+    def _session_part(self, session: str, size: int, *, begins: bool) -> tuple[str, _Current | None]:
         """The id of the file of this hub that takes the next entry, and the file if it is there."""
         if begins:
             return session, None
@@ -298,7 +305,7 @@ class Planner:
             record = self._index.get(part)
             if record is None:
                 return part, None
-            if record.size < _SESSION_FILE_BYTES:
+            if record.size + size <= min(_SESSION_FILE_BYTES, self._max_body):
                 return part, self._current(part, None)
             number += 1
             part = derived_ulid(f"{session}/{self._hub}/{number}", milliseconds=started)
@@ -322,7 +329,7 @@ class Planner:
                     f"memory {identifier} is not deleted", hint="Give `at` to go back to an earlier version."
                 )
             current = self._current(identifier, None)
-            document = Document.parse(self._read_version(record.path, request.at), where=record.path)
+            document = self._past(identifier, record.path, request.at)
             if document.render() == current.data:
                 return self._unchanged(current, "restore")
             document = document.with_fields({"updated": stamp(_now())})
@@ -332,11 +339,35 @@ class Planner:
         gone = self._deleted(identifier)
         if gone is None:
             raise NotFound(f"no memory {identifier!r}, deleted or not", hint="Check the id.")
-        data = self._read_version(gone.path, request.at or gone.version)
-        document = Document.parse(data, where=gone.path)
-        return self._put(document, gone.path, "restore", request.author, request.reason)
+        document = self._past(identifier, gone.path, request.at or gone.version)
+        planned = self._put(document, gone.path, "restore", request.author, request.reason)
+        if not os.path.lexists(self._root / gone.path):
+            return planned
+        record = planned.changes[0].record
+        assert record is not None  # noqa: S101 - it is being written
+        path = memory_path(self._types.folder_of(record.type), record.created, record.title, identifier)
+        return self._put(document, self._vacant(path), "restore", request.author, request.reason)
 
     # -- what they share ---------------------------------------------------------------------------------------
+
+    def _past(self, identifier: str, path: str, at: str) -> Document:
+        document = Document.parse(self._read_version(path, at), where=path)
+        known = document.fields.get("id")
+        if known is not None and str(known).upper() != identifier:
+            raise NotFound(
+                f"{at!r} is no version of memory {identifier}", hint="Its history lists its versions.", id=identifier
+            )
+        return document
+
+    def _vacant(self, path: str) -> str:
+        """`path`, where no file lies that is not known as a memory and would be lost."""
+        if os.path.lexists(self._root / path):
+            raise InvalidFile(
+                f"{path!r} is in the way: a file that is no valid memory",
+                hint="Repair it or move it away; the status says what is wrong with it.",
+                path=path,
+            )
+        return path
 
     def _current(self, text: str, if_version: str | None) -> _Current:
         record = self._index.get(full_id(text, self._index))

@@ -47,12 +47,12 @@ class Reconciler:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Files that are not in the index, and why."""
-        return tuple(self._skipped[path] for path in sorted(self._skipped))
+        return tuple(sorted(self._skipped.values(), key=lambda item: item.path))
 
     @property
     def held_back(self) -> tuple[str, ...]:
         """Memories whose files vanished all at once; they stay in the index and in git until somebody decides."""
-        return self._held_back
+        return tuple(path for path in self._held_back if self._is_gone(path))
 
     def recover(self, types: TypeRegistry, scanner: SecretScanner) -> None:
         """Take in what changed while nobody looked, and commit what a crash left uncommitted."""
@@ -84,19 +84,30 @@ class Reconciler:
             on_disk = self._stats(wanted)
             for path in wanted:
                 self._skipped.pop(path, None)
+            if len(on_disk) < len(wanted):  # what is gone may have stood in the way of a copy
+                on_disk |= self._stats(self._skipped)
+                self._skipped = {}
         differences = compare(on_disk, indexed)
-        gone = list(differences.gone)
-        if only is None and not accept_loss and len(gone) > max(_MASS_LOSS, len(indexed) // 2):
-            self._held_back = tuple(gone)
-            _log.warning("%d of %d memory files are gone at once; not taken for deletions", len(gone), len(indexed))
-            gone = []
-        elif only is None:
-            self._held_back = ()
         loaded = list(self._load(differences.changed, types, scanner))
         moved = {item.record.id for item in loaded}
+        gone = {path: indexed[path][3] for path in differences.gone}
+        for item in loaded:
+            known = self._index.get(item.record.id)
+            if known is not None and known.path != item.record.path:
+                gone[known.path] = known.id
+        for path in [path for path in gone if not self._is_gone(path)]:
+            del gone[path]
+            if path not in self._skipped:
+                self._skip(Skipped(path, "it is no longer in the folder of a memory type"))
+        lost = [path for path, identifier in gone.items() if identifier not in moved]
+        if not accept_loss and self._is_mass_loss(len(lost)):
+            self._held_back = tuple(lost)
+            _log.warning("%d memory files are gone at once; not taken for deletions", len(lost))
+            gone = {path: identifier for path, identifier in gone.items() if identifier in moved}
+        elif only is None:
+            self._held_back = ()
         changes: list[FileChange] = []
-        for path in gone:
-            identifier = indexed[path][3]
+        for path, identifier in gone.items():
             record = self._index.get(identifier)
             if record is None or record.path != path:
                 continue
@@ -116,9 +127,11 @@ class Reconciler:
         self._held_back = ()
         on_disk = scan(self._root, types, skip=self._skip)
         self.progress = (0, len(on_disk))
+        before = self._index.files()
         self._index.reset()
         known: dict[str, str] = {}
-        paths = list(on_disk)
+        # Of two files with one id the one that had it keeps it.
+        paths = sorted(on_disk, key=lambda path: path not in before)
         try:
             for start in range(0, len(paths), _BATCH):
                 batch = paths[start : start + _BATCH]
@@ -156,10 +169,10 @@ class Reconciler:
             if item.adopted:
                 try:
                     files.put(record.path, item.data)
-                except AlgError as error:
+                    record = replace(record, mtime_ns=(self._root / record.path).stat().st_mtime_ns)
+                except (AlgError, FileNotFoundError) as error:
                     self._skip(Skipped(record.path, str(error)))
                     continue
-                record = replace(record, mtime_ns=(self._root / record.path).stat().st_mtime_ns)
             known = indexed.get(record.path)
             # A complete new file was most likely written by a client whose hub died before it could say so.
             operation: Operation = "edit" if known is not None or item.adopted else "recover"
@@ -175,10 +188,13 @@ class Reconciler:
         if not changes:
             return
         committed = self._repo.tree_files()
+        left = {change.change.memory_id for change in changes if change.change.data is None}  # or moved
         news = [
             change
             for change in changes
-            if change.change.data is None or committed.get(change.change.path) != MemoryRepo.blob_id(change.change.data)
+            if change.change.data is None
+            or change.change.memory_id in left
+            or committed.get(change.change.path) != MemoryRepo.blob_id(change.change.data)
         ]
         fresh = {id(change) for change in news}
         self._index.apply(
@@ -197,8 +213,8 @@ class Reconciler:
             if committed.get(path) == version or path in waiting:
                 continue
             data = read_file(self._root, path, limit=MAX_FILE)
-            if data is None:
-                continue  # gone since; the next look finds that
+            if data is None or MemoryRepo.blob_id(data) != version:
+                continue  # gone or changed since, perhaps to something refused: the next look tells
             record = self._index.get(identifier)
             entry = told.get((path, identifier))
             author = entry.author if entry else record.author if record else self._editor
@@ -228,6 +244,18 @@ class Reconciler:
             for record in records
             if record is not None
         }
+
+    def _is_mass_loss(self, count: int) -> bool:
+        return count > _MASS_LOSS and count > self._index.statistics()["memories"] // 2
+
+    def _is_gone(self, path: str) -> bool:
+        try:
+            (self._root / path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # it may be there
+            return False
+        return False
 
     def _stats(self, paths: Iterable[str]) -> dict[str, Stat]:
         found: dict[str, Stat] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from adaptive_llm_gateway.core import (
     NotFound,
     ProcessLock,
     SecretScanner,
+    Unavailable,
     load_allowances,
     new_ulid,
 )
@@ -68,6 +70,7 @@ class MemoryStore:
         self._settings = settings
         self._editor = Author(client="editor", host=settings.host)
         self._notices: list[str] = []
+        self._allowance_notices: list[str] = []
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
         self._commits = 0
@@ -79,10 +82,10 @@ class MemoryStore:
             self._scratch = self.repo.git_dir / "alg-scratch"
             prepare_scratch(self._scratch)
             self._index, fresh = self._open_index()
+            self._hub = self._hub_name()
         except BaseException:
             self._lock.release()
             raise
-        self._hub = self._hub_name()
         self._types, notices = TypeRegistry.load(settings.repo / TYPES_FOLDER)
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
         self._scanner = SecretScanner(allowed=self._allowances())
@@ -149,19 +152,20 @@ class MemoryStore:
     def _hub_name(self) -> str:
         """A name for this home's session files that another machine with the same host name does not share."""
         file = self._settings.index.parent / "hub-name"
-        try:
-            return file.read_text(encoding="utf-8").strip() or self._settings.host
-        except FileNotFoundError:
-            name = f"{self._settings.host}-{new_ulid()[-6:].lower()}"
-            with storage_errors(f"write {str(file)!r}"):
+        with storage_errors(f"use {str(file)!r}"):
+            try:
+                return file.read_text(encoding="utf-8", errors="replace").strip() or self._settings.host
+            except FileNotFoundError:
+                name = f"{self._settings.host}-{new_ulid()[-6:].lower()}"
                 file.write_text(name + "\n", encoding="utf-8")
-            return name
+                return name
 
     def _allowances(self) -> tuple[Allowance, ...]:
+        self._allowance_notices = []
         try:
             return load_allowances(self._settings.repo / ALLOWANCES)
         except AlgError as error:
-            self._notices.append(str(error))
+            self._allowance_notices = [str(error)]
             return ()
 
     def _plan(self, request: Request) -> Planned:
@@ -320,6 +324,10 @@ class MemoryStore:
             )
         document = Document.parse(data, where=path)
         found = self._types.to_record(document, path=path, version=MemoryRepo.blob_id(data), mtime_ns=0, size=len(data))
+        if at is not None and found.id != identifier:
+            raise NotFound(
+                f"{at!r} is no version of memory {identifier}", hint="Its history lists its versions.", id=identifier
+            )
         if record is not None and found.version == record.version:
             found = replace(found, reason=record.reason)
         return Memory(found, data.decode("utf-8"), at, self._session_parts(found.type, identifier))
@@ -442,7 +450,8 @@ class MemoryStore:
     def _edited(self, paths: set[str]) -> None:
         """The watcher saw changes; look at them in the writer's thread."""
         if not self._closed:
-            self._writer.run(lambda: self._absorb(paths))
+            with contextlib.suppress(Unavailable):  # closing: the next start looks
+                self._writer.run(lambda: self._absorb(paths))
 
     def _absorb(self, paths: set[str]) -> None:
         if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES for path in paths):
@@ -461,13 +470,13 @@ class MemoryStore:
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything that was submitted is committed; whether that came in time."""
         self._writer.run(lambda: None).result(timeout)
-        return self._writer.wait_committed(timeout)
+        return self._writer.wait_committed(timeout) and self._writer.uncommitted == 0
 
     def status(self) -> StoreStatus:
         """The store at a glance; no network, a few milliseconds."""
         counts = self._index.statistics()
         progress = self._reconciler.progress
-        notices = [*self._notices, *self._type_notices]
+        notices = [*self._notices, *self._allowance_notices, *self._type_notices]
         if self._writer.commit_error is not None:
             notices.append(f"commits fail: {self._writer.commit_error}")
         if self._reconciler.held_back:
@@ -542,7 +551,7 @@ class MemoryStore:
             if done is not None and done.merged:
                 self._reload()
                 paths = {path for moved in done.merged for path in (moved.old_path, moved.new_path) if path}
-                self._reconciler.take_in(self._types, self._scanner, only=paths)
+                self._reconciler.take_in(self._types, self._scanner, only=paths, accept_loss=True)
                 self._vectorizer.wake()
             return done
 

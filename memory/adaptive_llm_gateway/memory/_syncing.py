@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
-from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.core import AlgError, Unavailable
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._values import SyncStatus
 
@@ -103,6 +103,8 @@ class Syncing:
     def _ask(self, operation: Literal["pull", "push"]) -> Future[SyncOutcome]:
         job = _Job(operation, Future())
         with self._wake:
+            if self._stopping:
+                raise Unavailable("the store is closing", hint="Try again in a moment.")
             self._jobs.append(job)
             self._wake.notify()
         return job.future

@@ -75,10 +75,12 @@ class Vectorizer:
         if embedder is None or not text.strip():
             return None
         try:
-            return embedder.embed_query(text)
+            vector = embedder.embed_query(text)
         except AlgError as error:
             self._failed(error)
             return None
+        self.state = embedder.id
+        return vector
 
     def _run(self) -> None:
         while not self._stopping:
@@ -128,6 +130,7 @@ class Vectorizer:
         if self.state != message:
             _log.warning("the embedder is %s", message)
         self.state = message
+        self._work = True  # what failed is tried again, also when nothing new is written
 
     def _sleep(self, seconds: float) -> None:
         with self._wake:

@@ -117,6 +117,7 @@ class Writer:
         self._idle = threading.Condition()
         self._commit_error: AlgError | None = None
         self._closed = False
+        self._door = threading.Lock()  # nothing may be queued behind the end
         self._threads = [
             threading.Thread(target=self._write_loop, name="memory-writer", daemon=True),
             threading.Thread(target=self._commit_loop, name="memory-committer", daemon=True),
@@ -129,24 +130,29 @@ class Writer:
 
     def submit(self, request: Request) -> Ticket:
         """Queue a request; its ticket carries the outcome."""
-        if self._closed:
-            raise Unavailable("the store is closing", hint="Try again in a moment.")
         ticket = Ticket()
-        self._queue.put(_Write(request, ticket))
+        self._enqueue(_Write(request, ticket))
         return ticket
 
     def run(self, task: Callable[[], _T]) -> Future[_T]:
         """Run `task` between two groups, in the writer's thread."""
         future: Future[_T] = Future()
-        self._queue.put(_Task(task, future))
+        self._enqueue(_Task(task, future))
         return future
+
+    def _enqueue(self, item: _Write | _Task[Any]) -> None:
+        with self._door:
+            if self._closed:
+                raise Unavailable("the store is closing", hint="Try again in a moment.")
+            self._queue.put(item)
 
     def close(self) -> None:
         """Finish what is queued, commit it, and stop."""
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
+        with self._door:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         if self._threads[0].is_alive():
             self._threads[0].join()
         self._commits.put(None)
@@ -250,10 +256,11 @@ class Writer:
 
     def _to_index(self, changes: Sequence[FileChange]) -> list[int]:
         last = {change.change.memory_id: change for change in changes}
+        written = {change.record.id: change.record for change in changes if change.record is not None}
         tombstones: list[Tombstone] = []
         for identifier, change in last.items():
-            record = self._index.get(identifier) if change.record is None else None
-            if record is not None:
+            record = written.get(identifier) or self._index.get(identifier)
+            if change.record is None and record is not None:
                 why = change.change
                 tombstones.append(
                     Tombstone(
