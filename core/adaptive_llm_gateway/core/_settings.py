@@ -144,7 +144,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"{str(path)!r} must hold sections ({', '.join(Settings.model_fields)}), with names as keys",
             path=str(path),
         )
-    return cast(dict[str, Any], mapping)
+    # A section whose keys are all commented out is an empty one.
+    return {str(key): value for key, value in mapping.items() if value is not None or key not in Settings.model_fields}
 
 
 def _keys() -> dict[str, FieldInfo]:

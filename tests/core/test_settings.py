@@ -1,0 +1,179 @@
+"""The configuration: file and environment, and errors that say where and what is allowed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from adaptive_llm_gateway.core import ConfigError, Home, Settings, load_settings
+
+
+@pytest.fixture
+def home(isolated: Path) -> Home:
+    isolated.mkdir()
+    return Home(isolated)
+
+
+def configured(home: Home, text: str | bytes) -> Settings:
+    home.config.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_settings(home)
+
+
+def refused(home: Home, text: str | bytes) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        configured(home, text)
+    return caught.value
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n", "{}", "\ufeff", "null\n"])
+def test_an_empty_file_leaves_everything_at_its_default(home: Home, text: str) -> None:
+    assert configured(home, text) == Settings()
+
+
+def test_a_missing_file_leaves_everything_at_its_default(home: Home) -> None:
+    assert load_settings(home) == Settings()
+
+
+def test_a_section_that_holds_only_comments_is_empty(home: Home) -> None:
+    assert configured(home, "memory:\n  # path: ~/notes\nhub:\n") == Settings()
+
+
+def test_the_environment_overrules_the_file_key_by_key(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALG_MEMORY__WATCH", "poll")
+    monkeypatch.setenv("ALG_HUB__IDLE_MINUTES", "")  # empty counts as not set
+    settings = configured(home, "memory: {watch: 'off', commit_wait_ms: 7}\nhub: {idle_minutes: 3}\n")
+    assert settings.memory.watch == "poll"
+    assert settings.memory.commit_wait_ms == 7
+    assert settings.hub.idle_minutes == 3
+
+
+def test_a_tilde_is_the_users_folder_in_file_and_environment(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = Path(os.environ["HOME"])
+    assert configured(home, "memory: {path: ~/notes}\n").memory.path == user / "notes"
+    monkeypatch.setenv("ALG_MEMORY__PATH", "~/others")
+    assert load_settings(home).memory.path == user / "others"
+
+
+def test_settings_do_not_change(home: Home) -> None:
+    settings = load_settings(home)
+    with pytest.raises(ValidationError):
+        settings.memory.watch = "poll"
+    with pytest.raises(ValidationError):
+        settings.memory = settings.memory
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("memory: {watch: maybe}", ["memory.watch", "'maybe'", "'events'", "'poll'", "'off'"]),
+        ("embedder: {kind: gpt}", ["embedder.kind", "'gpt'", "'onnx'", "'none'"]),
+        ("memory: {max_body_bytes: 10}", ["memory.max_body_bytes", "10", "1024"]),
+        ("memory: {max_body_bytes: lots}", ["memory.max_body_bytes", "'lots'"]),
+        ("hub: {idle_minutes: -1}", ["hub.idle_minutes", "-1"]),
+        ("hub: {idle_minutes: .nan}", ["hub.idle_minutes", "nan"]),
+        ("memory: 5", ["'memory'", "5"]),
+        ("memory: [a]", ["'memory'"]),
+        ("sync: {remote: [a, b]}", ["sync.remote"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_path_and_what_is_allowed(home: Home, text: str, words: list[str]) -> None:
+    error = refused(home, text)
+    assert str(home.config) in str(error)
+    for word in words:
+        assert word in f"{error} {error.hint}", f"{error} {error.hint}"
+
+
+def test_an_unknown_key_is_named_with_the_known_ones(home: Home) -> None:
+    error = refused(home, "memory: {wach: auto}")
+    assert "'memory.wach'" in str(error)
+    assert str(home.config) in str(error)
+    assert error.hint is not None
+    assert "memory.watch" in error.hint
+    assert "hub.idle_minutes" not in error.hint
+
+
+def test_an_unknown_section_is_named_with_the_known_ones(home: Home) -> None:
+    error = refused(home, "memmory: {watch: auto}")
+    assert "'memmory'" in str(error)
+    assert error.hint is not None
+    assert "memory" in error.hint
+    assert "sync" in error.hint
+
+
+def test_all_mistakes_are_told_at_once(home: Home) -> None:
+    text = str(refused(home, "memory: {watch: maybe}\nhub: {log_level: loud}\nnew: 1\n"))
+    assert "memory.watch" in text
+    assert "hub.log_level" in text
+    assert "'new'" in text
+
+
+def test_a_wrong_value_in_the_environment_is_named_by_its_variable(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALG_MEMORY__WATCH", "maybe")
+    with pytest.raises(ConfigError, match="ALG_MEMORY__WATCH") as caught:
+        load_settings(home)
+    assert "'maybe'" in str(caught.value)
+    assert "'events'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ALG_MEMORY__WACH", "ALG_MEMMORY__WATCH", "ALG_MEMORY__WATCH__NOW"])
+def test_an_unknown_variable_is_named_with_the_known_ones(
+    home: Home, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=name) as caught:
+        load_settings(home)
+    assert caught.value.hint is not None
+    assert "ALG_MEMORY__WATCH" in caught.value.hint
+
+
+def test_variables_of_others_are_left_alone(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALG_FAULT", "ALGORITHM__X", "MEMORY__WATCH", "ALG_"):
+        monkeypatch.setenv(name, "x")
+    assert load_settings(home) == Settings()
+
+
+@pytest.mark.parametrize("value", ["x", "5", '{"wach": "auto"}', "[", '{"watch": "maybe"}'])
+def test_a_whole_section_in_the_environment_is_checked_too(
+    home: Home, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("ALG_MEMORY", value)
+    with pytest.raises(ConfigError):
+        load_settings(home)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"memory: [\n", "line 2"),
+        (b"a: b: c\n", "line 1"),
+        (b"memory:\n\twatch: auto\n", "line 2"),
+        (b"- a\n- b\n", "sections"),
+        (b"text\n", "sections"),
+        (b"5: {}\n", "sections"),
+        (b"memory: !!python/object/apply:os.system ['true']\n", "line 1"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"memory: {path: 'a\x00b'}\n", "config.yaml"),
+        (b"a: " + b"[" * 1500, "config.yaml"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(home: Home, content: bytes, word: str) -> None:
+    error = refused(home, content)
+    assert str(home.config) in str(error)
+    assert word.lower() in str(error).lower()
+
+
+def test_a_folder_in_the_files_place_is_named(home: Home) -> None:
+    home.config.mkdir()
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_settings(home)
+
+
+def test_every_setting_is_described() -> None:
+    for section, field in Settings.model_fields.items():
+        model: Any = field.annotation
+        for key, info in model.model_fields.items():
+            assert info.description, f"{section}.{key}"
