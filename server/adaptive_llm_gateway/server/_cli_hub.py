@@ -15,7 +15,7 @@ from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, emi
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import Home
-    from adaptive_llm_gateway.server._control import HubClient
+    from adaptive_llm_gateway.server._hub_client import HubClient
 
 STOP_SECONDS = 60.0  # a hub flushes before it goes; what it flushes is on disk already
 _UNREACHABLE_SECONDS = 5.0
@@ -73,7 +73,7 @@ def open_hub(root: str, *, start: bool = True) -> Generator[HubClient]:
         HubRefused: there is none, or it answers a call with an error.
     """
     from adaptive_llm_gateway.server._connect import StartFailed  # noqa: PLC0415
-    from adaptive_llm_gateway.server._control import HubClient, HubError  # noqa: PLC0415
+    from adaptive_llm_gateway.server._hub_client import HubClient, HubError  # noqa: PLC0415
 
     try:
         with HubClient(root, start=start) as hub:

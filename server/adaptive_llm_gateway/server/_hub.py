@@ -283,6 +283,7 @@ def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> Non
         LockHeld: another hub serves this home.
         ReadOnly, StorageError: the home cannot be used.
     """
+    os.umask(0o077)  # what is remembered is for this user's eyes
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
