@@ -313,6 +313,33 @@ def test_the_pages_made_from_the_code_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_architecture_names_every_fault_point() -> None:
+    from adaptive_llm_gateway.core import POINTS
+
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`((?:write|commit|sync)\.\w+)`", page)) == set(POINTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_named_in_prose_exist_with_their_options(name: str) -> None:
+    reference = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    helps = dict(re.findall(r"^#+ `(alg[\w ]*)`\n+```text\n(.*?)^```", reference, re.MULTILINE | re.DOTALL))
+    for span in re.findall(r"`((?:alg|memory|\.venv/bin/alg) [^`]+)`", _prose(ROOT / name)):
+        words = span.replace(".venv/bin/", "").replace("\n", " ").split()
+        words = ["alg", *words] if words[0] == "memory" else words
+        command = "alg"
+        for word in words[1:]:
+            if f"{command} {word}" not in helps:
+                break
+            command += f" {word}"
+        nested = re.search(r"^Commands:", helps[command], re.MULTILINE)
+        rest = words[len(command.split()) :]
+        assert not (nested and rest and re.fullmatch(r"[a-z]+", rest[0])), f"{span}: no such command"
+        options = [word.split("=")[0] for word in rest if word.startswith("--")]
+        known = helps[command] + helps["alg"]
+        assert all(re.search(rf"{re.escape(option)}\b", known) for option in options), f"{span}: no such option"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_relative_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
