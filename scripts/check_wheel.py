@@ -28,7 +28,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="alg-wheel-") as name:
         folder = Path(name)
         _run(
-            [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", name, str(ROOT)]
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--quiet",
+                "--no-deps",
+                "--no-build-isolation",
+                "-w",
+                name,
+                str(ROOT),
+            ]
         )
         (wheel,) = folder.glob("*.whl")
         _check_content(wheel)

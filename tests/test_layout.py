@@ -97,7 +97,8 @@ def test_modules_are_private_and_the_component_says_what_it_may_import(component
     for path in portion(component).rglob("*.py"):
         assert path.name in public or path.name.startswith("_"), path
     doc = ast.get_docstring(ast.parse((portion(component) / "__init__.py").read_text(encoding="utf-8")))
-    assert doc is not None and re.search(r"[Ii]mport", doc)
+    assert doc is not None
+    assert re.search(r"[Ii]mport", doc)
 
 
 def test_the_shim_loads_the_standard_library_alone() -> None:
@@ -139,7 +140,8 @@ def test_the_tree_names_no_machine_path_and_no_registry_host() -> None:
 def test_the_lock_files_hold_versions_and_hashes_and_no_address() -> None:
     for name in ("requirements.txt", "requirements-dev.txt"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        assert "://" not in text and "--index" not in text and "--find-links" not in text
+        for address in ("://", "--index", "--find-links"):
+            assert address not in text
         for block in re.split(r"\n(?=\S)", text):
             if block.strip() and not block.startswith("#"):
                 assert re.match(r"[A-Za-z0-9._-]+==", block), block
