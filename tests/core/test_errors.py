@@ -17,9 +17,7 @@ from types import ModuleType
 
 import pytest
 
-import adaptive_llm_gateway.core as core
-import adaptive_llm_gateway.memory as memory
-import adaptive_llm_gateway.server as server
+from adaptive_llm_gateway import core, memory, server
 from adaptive_llm_gateway.core import POINTS, AlgError, SecretRefused, Trust, VersionConflict
 
 

@@ -161,9 +161,10 @@ def read_file(root: Path, path: str, *, limit: int) -> bytes | None:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise UnsafePath(f"{path!r} is a symbolic link", hint="Memories are regular files.", path=path) from error
         raise storage_error(error, f"read {path!r}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnsafePath(f"{path!r} is not a regular file", hint="Memories are regular files.", path=path)
     with os.fdopen(handle, "rb") as file, storage_errors(f"read {path!r}"):
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise UnsafePath(f"{path!r} is not a regular file", hint="Memories are regular files.", path=path)
         data = file.read(limit + 1)
     if len(data) > limit:
         raise StorageError(f"{path!r} is larger than {limit:,} bytes", path=path)
