@@ -67,6 +67,7 @@ def test_a_hub_killed_at_any_step_loses_nothing_acknowledged(server: Any, point:
     server.alg("hub", "stop")
 
     client = server.client("victim", env={"ALG_FAULT": point})
+    doomed = server.hub_pid()
     match operation:
         case "create":
             number = client.start_call("memory_write", title="Fresh", body="new text\n", reason="before the end")
@@ -76,6 +77,7 @@ def test_a_hub_killed_at_any_step_loses_nothing_acknowledged(server: Any, point:
             number = client.start_call("memory_delete", id=target, reason="before the end")
     result = client.answer(number)["result"]
     acknowledged = not result.get("isError")
+    server.wait_until(lambda: server.hub_pid() != doomed, what="the hub's death")
 
     # The shim carries on: its next call starts another hub, without the fault for as long as the point is not reached.
     survivor = server.client("survivor")

@@ -35,7 +35,14 @@ from adaptive_llm_gateway.memory._index_rows import (
 )
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
 from adaptive_llm_gateway.memory._index_search import SearchAnswer, TermCounts, search
-from adaptive_llm_gateway.memory._index_write import put_pending, put_tombstone, put_vector, remove, upsert
+from adaptive_llm_gateway.memory._index_write import (
+    drop_pending,
+    put_pending,
+    put_tombstone,
+    put_vector,
+    remove,
+    upsert,
+)
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import VectorCache, quantise, sign_bits
@@ -122,6 +129,7 @@ class Index:
         deletes: Sequence[str] = (),
         *,
         pending: Sequence[PendingChange] = (),
+        settled: Sequence[int] = (),
         tombstones: Sequence[Tombstone] = (),
     ) -> list[int]:
         """Put memories in and take ids out, all in one transaction; unknown ids are ignored.
@@ -133,6 +141,7 @@ class Index:
 
         Args:
             pending: entries for the journal of uncommitted changes.
+            settled: entries that leave the journal, by `seq`.
             tombstones: what is kept of deleted memories.
 
         Raises:
@@ -146,6 +155,7 @@ class Index:
                 gone += remove(connection, "id = ?", (id_,), vectors=vectors)
             for record in upserts:
                 gone += upsert(connection, record, vectors=vectors)
+            drop_pending(connection, settled)
             seqs = put_pending(connection, pending)
             for stone in tombstones:
                 put_tombstone(connection, stone)
@@ -407,7 +417,7 @@ class Index:
     def clear_pending(self, seqs: Sequence[int]) -> None:
         """Take entries out of the journal, by `seq`."""
         with self._write() as connection:
-            run_many(connection, "DELETE FROM pending WHERE seq = ?", [(seq,) for seq in seqs])
+            drop_pending(connection, seqs)
 
     def tombstone(self, id: str) -> Tombstone | None:
         """What is known of a deleted memory."""

@@ -22,7 +22,7 @@ from adaptive_llm_gateway.memory._index_rows import (
     record_values,
 )
 from adaptive_llm_gateway.memory._query import indexed_text
-from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_value, run
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Record
 
 
@@ -86,6 +86,11 @@ def put_pending(connection: apsw.Connection, changes: Sequence[PendingChange]) -
         )
         for row in changes
     ]
+
+
+def drop_pending(connection: apsw.Connection, seqs: Sequence[int]) -> None:
+    """Take entries out of the journal."""
+    run_many(connection, "DELETE FROM pending WHERE seq = ?", [(seq,) for seq in seqs])
 
 
 def put_tombstone(connection: apsw.Connection, stone: Tombstone) -> None:

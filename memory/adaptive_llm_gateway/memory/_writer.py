@@ -27,7 +27,7 @@ from adaptive_llm_gateway.memory._values import Change, Record
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _RETRY_SECONDS = 5.0
-_INDEX_SECONDS = 0.3
+_PAUSE_SECONDS = 0.3
 _MOST_PER_COMMIT = 500
 
 
@@ -114,6 +114,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Write | _Task[Any] | None] = queue.SimpleQueue()
         self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
         self._uncommitted = 0
+        self._settled: list[int] = []  # entries of the index's journal whose changes are committed
         self._idle = threading.Condition()
         self._commit_error: AlgError | None = None
         self._closed = False
@@ -275,12 +276,22 @@ class Writer:
                     )
                 )
         reach("write.index_begun")
-        return self._index.apply(
-            [change.record for change in last.values() if change.record is not None],
-            [identifier for identifier, change in last.items() if change.record is None],
-            pending=[pending_of(change.change) for change in changes],
-            tombstones=tombstones,
-        )
+        settled = self._take_settled()
+        try:
+            return self._index.apply(
+                [change.record for change in last.values() if change.record is not None],
+                [identifier for identifier, change in last.items() if change.record is None],
+                pending=[pending_of(change.change) for change in changes],
+                settled=settled,
+                tombstones=tombstones,
+            )
+        except BaseException:
+            self._settled.extend(settled)
+            raise
+
+    def _take_settled(self) -> list[int]:
+        settled, self._settled = self._settled, []
+        return settled
 
     def absorb(self, changes: Sequence[FileChange]) -> None:
         """Take what already lies on disk into the index and to the next commit (writer's thread only)."""
@@ -303,11 +314,12 @@ class Writer:
         ending = False
         while not ending:
             # The git index follows when commits pause: bringing it up to date costs more than a commit.
-            pause = _RETRY_SECONDS if waiting else _INDEX_SECONDS if self._repo.index_pending else None
+            behind = self._repo.index_pending or self._settled
+            pause = _RETRY_SECONDS if waiting else _PAUSE_SECONDS if behind else None
             try:
                 item = self._commits.get(timeout=pause)
             except queue.Empty:
-                self._refresh_git_index()
+                self._catch_up()
                 item = _Commit((), (), ())
             while item is not None:
                 waiting.append(item)
@@ -316,7 +328,7 @@ class Writer:
                 item = self._commits.get()
             ending = item is None
             waiting = self._commit(waiting)
-        self._refresh_git_index()
+        self._catch_up()
 
     def _commit(self, entries: list[_Commit]) -> list[_Commit]:
         """Commit; returns what has to be tried again."""
@@ -349,15 +361,23 @@ class Writer:
             self._commit_error = None
             self._uncommitted -= len(changes)
             self._idle.notify_all()
-        try:
-            self._index.clear_pending(journal)
-        except AlgError as error:  # the entries are taken for uncommitted once more at the next start: harmless
-            _log.warning("the journal of the index could not be cleared: %s", error)
-        reach("commit.recorded")
+        # The entries leave the journal with the next write, or when commits pause. Until then they are only stale: a
+        # start after a crash finds that their files are committed.
+        self._settled.extend(journal)
         self._on_committed()
         return []
 
-    def _refresh_git_index(self) -> None:
+    def _catch_up(self) -> None:
+        """What can wait until commits pause."""
+        settled = self._take_settled()
+        try:
+            self._index.clear_pending(settled)
+        except AlgError as error:
+            self._settled.extend(settled)
+            _log.warning("the journal of the index could not be cleared: %s", error)
+        else:
+            if settled:
+                reach("commit.recorded")
         try:
             self._repo.refresh_index()
         except AlgError as error:  # tried again after the next commit

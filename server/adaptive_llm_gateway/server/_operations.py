@@ -129,17 +129,14 @@ class Operations:
     async def _written(self, request: Request) -> Json:
         store = await self.store()
         ticket = store.submit(request)
-        planned = await _outcome(ticket.saved, _SAVE_SECONDS)
-        if planned is None:
+        # One wait for both moments: the commit, or the refusal that comes instead of the first of them.
+        await _settle(ticket.committed, self._commit_wait, failing=ticket.saved)
+        if not await _settle(ticket.saved, _SAVE_SECONDS):
             raise Unavailable(
                 f"the write is still queued after {_SAVE_SECONDS:.0f} s and may yet be carried out",
                 hint="Check with memory_search before you write it again.",
             )
-        try:
-            commit: str | AlgError | None = await _outcome(ticket.committed, self._commit_wait)
-        except AlgError as error:
-            commit = error
-        return write_json(store.result(planned, commit))
+        return write_json(store.result(ticket.saved.result(), store.commit_of(ticket, 0.0)))
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -329,9 +326,10 @@ class Operations:
 
     async def _sync(self, work: Callable[[MemoryStore], Future[SyncOutcome]]) -> Json:
         store = await self.store()
-        done = await _outcome(work(store), _SYNC_ANSWER_SECONDS)
-        if done is None:
+        future = work(store)
+        if not await _settle(future, _SYNC_ANSWER_SECONDS):
             return {"running": True, **sync_json(store.sync_status())}
+        done = future.result()
         return {
             "running": False,
             **sync_json(done.status),
@@ -376,20 +374,35 @@ def _note_failure(store: asyncio.Future[MemoryStore]) -> None:
         _log.error("the store could not be opened: %s", error)
 
 
-async def _outcome(future: Future[_T], timeout: float) -> _T | None:
-    """The future's result, or None when it takes longer than `timeout` seconds; it is never cancelled."""
+async def _settle(future: Future[Any], timeout: float, *, failing: Future[Any] | None = None) -> bool:
+    """Wait until the future is done, for at most `timeout` seconds; whether it is. It is never cancelled.
+
+    Args:
+        failing: another one, whose failure ends the wait too.
+    """
+    if future.done():
+        return True
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    waiter: asyncio.Future[None] = loop.create_future()
 
-    def wake(_: Future[_T]) -> None:
-        loop.call_soon_threadsafe(done.set)
+    def end() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
-    future.add_done_callback(wake)
+    def wake(settled: Future[Any]) -> None:
+        if settled is future or settled.exception() is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and whoever waited with it
+                loop.call_soon_threadsafe(end)
+
+    timer = loop.call_later(timeout, end)
     try:
-        await asyncio.wait_for(done.wait(), timeout)
-    except TimeoutError:
-        return None
-    return future.result()
+        future.add_done_callback(wake)
+        if failing is not None:
+            failing.add_done_callback(wake)
+        await waiter
+    finally:
+        timer.cancel()
+    return future.done()
 
 
 # -- arguments and answers as JSON ---------------------------------------------------------------------------------
