@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 .PHONY: run test check bench lock clients clean
 
 run: $(VENV)/.installed
-	@$(BIN)/alg init --yes
+	@$(BIN)/alg init --yes >/dev/null
 	@$(BIN)/python examples/two_agents.py
 	@$(BIN)/alg register
 

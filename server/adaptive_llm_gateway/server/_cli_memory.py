@@ -287,6 +287,9 @@ def import_memories(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder or file.")],
     kind: Annotated[ImportKind | None, typer.Option(help="What it is; default: told by its looks.")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The project of what has none.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The source's identity, where the folder's name is not unique.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let the source win over changes made here.")] = False,
     redact: Annotated[
@@ -312,6 +315,7 @@ def import_memories(
             dry_run=dry_run,
             overwrite=overwrite,
             redact=redact,
+            name=name,
         )
     emit(_without_text(report), as_json=json, text=lambda _: harmless(report["text"].rstrip()))
     if report["failed"]:
@@ -385,7 +389,7 @@ def push(context: typer.Context, json: JsonOption = False) -> None:
 
 def _sync(context: typer.Context, name: Literal["pull", "push"], *, as_json: bool) -> None:
     from adaptive_llm_gateway.server._cli_work import sync  # noqa: PLC0415
-    from adaptive_llm_gateway.server._render import sync_text  # noqa: PLC0415
+    from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
 
     done = sync(context.find_root().obj, name)
-    emit(done, as_json=as_json, text=lambda _: harmless(sync_text(done)))
+    emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done)))

@@ -128,7 +128,8 @@ def talk_about_init(done: Json) -> None:
 
         talk(f"remote  {done['sync']['remote']}: {sync_text(done['sync'])}")
     talk(f"hub     running, pid {done['hub']['pid']}")
-    talk("To register it with Claude Code and with Codex:")
+    if sys.stdout.isatty():  # what comes next
+        talk("To register it with Claude Code and with Codex:")
 
 
 def _check_folder(home: Home) -> None:

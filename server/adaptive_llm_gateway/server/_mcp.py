@@ -84,7 +84,7 @@ def build_server(operations: Operations, *, version: str) -> MCPServer[Any]:
             name=function.__name__,
             title=title,
             description=description,
-            annotations=ToolAnnotations(title=title, open_world_hint=False, **hints),
+            annotations=ToolAnnotations(title=title, **hints),
             meta=_ALWAYS,
             structured_output=False,
         )
@@ -229,10 +229,12 @@ class _Tools:
 
     def table(self) -> list[tuple[Callable[..., Awaitable[str]], str, dict[str, bool]]]:
         """Each tool with its title and hints."""
-        read = {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True}
-        write = {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": False}
-        again = {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": True}
-        remove = {"read_only_hint": False, "destructive_hint": True, "idempotent_hint": True}
+        local = {"open_world_hint": False}
+        read = {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True, **local}
+        write = {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": False, **local}
+        again = {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": True, **local}
+        remove = {"read_only_hint": False, "destructive_hint": True, "idempotent_hint": True, **local}
+        remote = {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": True, "open_world_hint": True}
         return [
             (self.memory_search, "memory.search", read),
             (self.memory_read, "memory.read", read),
@@ -244,8 +246,8 @@ class _Tools:
             (self.memory_restore, "memory.restore", again),
             (self.memory_history, "memory.history", read),
             (self.memory_status, "memory.status", read),
-            (self.memory_pull, "memory.pull", again),
-            (self.memory_push, "memory.push", again),
+            (self.memory_pull, "memory.pull", remote),
+            (self.memory_push, "memory.push", remote),
         ]
 
     async def memory_search(
