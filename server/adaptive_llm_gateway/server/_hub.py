@@ -32,7 +32,6 @@ MAX_LINE = 128 * 1024 * 1024  # a request this long is answered; a longer one en
 _READ_BYTES = 1 << 18
 _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
-_SWITCH_SECONDS = 0.0005
 _LOG_BYTES = 5 * 1024 * 1024
 _DRAIN_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 0.05  # for answers that are on their way out
@@ -294,8 +293,6 @@ def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> Non
             set_up_logging(home, settings.hub.log_level)
         except OSError as error:
             raise StorageError(f"cannot write the log {str(home.hub_log)!r}: {error.strerror}") from error
-        # Threads that wait for the disk come back at once, rather than after another thread's 5 ms.
-        sys.setswitchinterval(_SWITCH_SECONDS)
         _log.info("hub %s starts, pid %d", distribution_version(), os.getpid())
         asyncio.run(_run(home, settings, ready))
 
