@@ -1,0 +1,223 @@
+"""Vectors come in the background: search is by words first, hybrid later, and by words again when they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from adaptive_llm_gateway.memory import EmbedderConfig, EmbedderUnavailable, HashEmbedder, WriteMemory
+from adaptive_llm_gateway.memory import _vectorizer as vectorizer_module
+
+
+class Gated(HashEmbedder):
+    """An embedder that waits at its load and fails when told to."""
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        self.loaded = threading.Event()
+        self.works = True
+        self.closed = False
+        self.embedded: list[str] = []
+
+    def load(self) -> None:
+        assert self.loaded.wait(30)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not self.works:
+            raise EmbedderUnavailable("the model is on strike")
+        self.embedded += texts
+        return super().embed(texts)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def done(store: Any) -> bool:
+    vectors, chunks = store.status().vectors
+    return vectors == chunks > 0
+
+
+def test_search_is_by_words_until_the_model_is_there_then_hybrid(bench: Any) -> None:
+    embedder = Gated()
+    store = bench.open(embedder=embedder)
+    made = bench.write(store, "Walrus", body="They whistle.\n")
+    assert store.status().embedder == "loading"
+    answer = store.search("whistle")
+    assert (answer.mode, [hit.record.id for hit in answer.hits]) == ("lexical", [made.id])
+    assert store.status().search == "lexical"
+    embedder.loaded.set()
+    bench.poll(lambda: done(store), "the vectors")
+    answer = store.search("whistle")
+    assert answer.mode == "hybrid"
+    assert "vector" in answer.hits[0].matched
+    status = store.status()
+    assert (status.search, status.embedder) == ("hybrid", embedder.id)
+    assert store.search_notices() == ()
+    store.close()
+    assert embedder.closed
+
+
+def test_an_update_embeds_only_what_changed(bench: Any) -> None:
+    embedder = Gated()
+    embedder.loaded.set()
+    store = bench.open(embedder=embedder)
+    paragraphs = [f"# Part {number}\n\n" + f"words{number} " * 300 for number in range(5)]
+    made = bench.write(store, "Long", body="\n\n".join(paragraphs))
+    bench.poll(lambda: done(store), "the vectors")
+    before = len(embedder.embedded)
+    assert before > 2
+    bench.update(store, made.id, body="\n\n".join([*paragraphs[:-1], paragraphs[-1] + " changed"]))
+    bench.poll(lambda: done(store) and len(embedder.embedded) > before, "the new vector")
+    assert len(embedder.embedded) - before < before
+
+
+def test_another_embedder_embeds_everything_anew(bench: Any) -> None:
+    store = bench.open(embedder=HashEmbedder(seed=1))
+    store.write_many([WriteMemory(bench.me, title=f"n{number}", body="walrus\n") for number in range(20)])
+    bench.poll(lambda: done(store), "the vectors")
+    store.close()
+    same = Gated(seed=1)
+    same.loaded.set()
+    again = bench.open(embedder=same)
+    bench.poll(lambda: again.status().embedder == same.id, "the model")
+    assert done(again)
+    again.close()
+    assert same.embedded == []
+    other = Gated(seed=2)
+    third = bench.open(embedder=other)
+    assert third.search("walrus").mode == "lexical"
+    other.loaded.set()
+    bench.poll(lambda: third.status().embedder == other.id and done(third), "the new vectors")
+    assert len(other.embedded) == 20
+    assert third.search("walrus").mode == "hybrid"
+    assert bench.open("two").status().embedder == "off"
+
+
+def test_a_failed_batch_is_tried_again_though_nothing_new_is_written(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectorizer_module, "_RETRY_SECONDS", 0.05)  # a minute otherwise
+    embedder = Gated()
+    embedder.loaded.set()
+    embedder.works = False
+    store = bench.open(embedder=embedder)
+    made = bench.write(store, "Walrus", body="They whistle.\n")
+    bench.poll(lambda: "strike" in store.status().embedder, "the failure")
+    answer = store.search("whistle")
+    assert (answer.mode, [hit.record.id for hit in answer.hits]) == ("lexical", [made.id])
+    assert any("on strike" in notice for notice in store.search_notices())
+    embedder.works = True
+    bench.poll(lambda: done(store), "the second try")
+    bench.poll(lambda: store.status().embedder == embedder.id, "the state")
+    assert store.search("whistle").mode == "hybrid"
+    assert store.search_notices() == ()
+
+
+def test_a_query_that_could_not_be_embedded_leaves_no_false_notice_behind(bench: Any) -> None:
+    embedder = Gated()
+    embedder.loaded.set()
+    store = bench.open(embedder=embedder)
+    bench.write(store, "Walrus", body="They whistle.\n")
+    bench.poll(lambda: done(store), "the vectors")
+    embedder.works = False
+    assert store.search("whistle").mode == "lexical"
+    assert store.search_notices()
+    embedder.works = True
+    assert store.search("whistle again").mode == "hybrid"
+    assert store.search_notices() == ()
+
+
+def test_a_model_that_fails_in_an_unforeseen_way_does_not_end_the_store(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectorizer_module, "_RETRY_SECONDS", 0.05)
+
+    class Odd(Gated):
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            if not self.works:
+                return np.full((len(texts), 64), np.nan, np.float32)
+            return super().embed(texts)
+
+        def embed_query(self, text: str) -> NDArray[np.float32]:
+            return HashEmbedder().embed([text])[0]
+
+    embedder = Odd()
+    embedder.works = False
+    embedder.loaded.set()
+    store = bench.open(embedder=embedder)
+    made = bench.write(store, "Walrus", body="They whistle.\n")
+    bench.poll(lambda: "unavailable" in store.status().embedder, "the failure")
+    assert [hit.record.id for hit in store.search("whistle").hits] == [made.id]
+    embedder.works = True
+    bench.poll(lambda: done(store), "the second try")
+
+
+# --- an endpoint that is down --------------------------------------------------------------------------
+
+
+class Endpoint:
+    """An OpenAI-compatible endpoint on loopback that can be stopped and started on one port."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.server: ThreadingHTTPServer | None = None
+        self.start()
+
+    def start(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+                vectors = [list(hashlib.sha256(text.encode()).digest()[:8]) for text in texts]
+                rows = [{"index": number, "embedding": vector} for number, vector in enumerate(vectors)]
+                data = json.dumps({"data": rows}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Keep quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    server = Endpoint()
+    yield server
+    server.stop()
+
+
+def test_an_endpoint_that_is_down_leaves_search_by_words_and_is_used_when_it_is_up(
+    bench: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectorizer_module, "_RETRY_SECONDS", 0.05)
+    endpoint.stop()
+    config = EmbedderConfig(kind="http", url=f"http://127.0.0.1:{endpoint.port}/v1", model="m", timeout=5)
+    store = bench.open(embedder=config)
+    made = bench.write(store, "Walrus", body="They whistle.\n")
+    bench.poll(lambda: store.status().embedder.startswith("unavailable"), "the notice")
+    answer = store.search("whistle")
+    assert (answer.mode, [hit.record.id for hit in answer.hits]) == ("lexical", [made.id])
+    assert any("words alone" in notice for notice in store.search_notices())
+    endpoint.start()
+    bench.poll(lambda: done(store), "the vectors")
+    bench.poll(lambda: store.search("whistle").mode == "hybrid", "hybrid search")
+    assert store.search_notices() == ()
