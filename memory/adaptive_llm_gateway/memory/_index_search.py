@@ -43,6 +43,7 @@ from adaptive_llm_gateway.memory._vectors import (
 
 _DAY = 86_400_000_000
 _MIN_CANDIDATES = 200
+_MIN_LEXICAL_CANDIDATES = 80  # words alone rank them: nothing from further down rises to the top
 _MAX_CANDIDATES = 2_000
 SCORED_ROWS = 1_500  # rows that the words of a query may make FTS5 score
 _MIN_COUNTED = 2_000  # chunks; below, every word can be afforded
@@ -155,7 +156,8 @@ def search(
     where, values = conditions(filters)
     if plan.blank:
         return _recent(connection, where, values, limit)
-    count = min(_MAX_CANDIDATES, max(_MIN_CANDIDATES, 8 * limit))
+    fewest = _MIN_CANDIDATES if vector is not None else _MIN_LEXICAL_CANDIDATES
+    count = min(_MAX_CANDIDATES, max(fewest, 8 * limit))
     scope = _Scope(connection, cache, terms, plan, vector, where, values, count, limit)
     found, scored, cut = _rank(scope)
     copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
