@@ -43,7 +43,7 @@ IfVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Refuse u
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the way.")]
 
 
-def _call(context: typer.Context, name: str, **arguments: Any) -> Any:
+def _call(context: typer.Context, name: str, /, **arguments: Any) -> Any:
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
     return call(context.find_root().obj, name, **arguments)

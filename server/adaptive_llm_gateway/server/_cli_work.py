@@ -34,7 +34,7 @@ _EDITORS = ("vi", "nano")
 Step = Callable[[int, int], None]
 
 
-def call(root: str, name: str, *, on_progress: Step | None = None, **arguments: Any) -> Any:
+def call(root: str, name: str, /, *, on_progress: Step | None = None, **arguments: Any) -> Any:
     """Carry out an operation in the hub, which is started if need be.
 
     Raises:

@@ -28,7 +28,7 @@ class HubClient:
         self._file = self._socket.makefile("rb")
         self._socket.sendall(HELLO)
 
-    def call(self, name: str, *, on_progress: Callable[[int, int], None] | None = None, **arguments: Any) -> Any:
+    def call(self, name: str, /, *, on_progress: Callable[[int, int], None] | None = None, **arguments: Any) -> Any:
         """Carry out an operation in the hub and return its JSON.
 
         Raises:

@@ -46,6 +46,7 @@ _DRAIN_SECONDS = 5.0
 _REOPEN_SECONDS = 2.0
 _SAVE_SECONDS = 60.0
 _RELATIVE = re.compile(r"(\d{1,5})\s*(h|d|w|m|y)", re.IGNORECASE)
+_DAY = re.compile(r"\d{4}-?\d\d-?\d\d|\d{4}-?W\d\d-?\d")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
@@ -284,7 +285,11 @@ class Operations:
         self, id: str, text: str, *, author: Author, if_version: str | None = None, reason: str | None = None
     ) -> Json:
         """Replace a memory's whole file, as an editor saved it."""
-        return await self._write(ReplaceText(author, id, text.encode("utf-8"), if_version, reason))
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"the text is not valid Unicode at position {error.start}") from None
+        return await self._write(ReplaceText(author, id, data, if_version, reason))
 
     async def append_session(
         self,
@@ -430,7 +435,7 @@ def moment(text: str, name: str, *, end: bool = False) -> datetime:
             return start + timedelta(days=1) if end else start
         found = datetime.fromisoformat(stripped)
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-        return found + timedelta(days=1) if end and len(stripped) == 10 else found
+        return found + timedelta(days=1) if end and _DAY.fullmatch(stripped) else found
     except (ValueError, OverflowError):
         raise InvalidInput(
             f"{name!r} is {text!r}", hint="Give an ISO date or time such as 2026-11-01, or an age such as 7d or 12h."
