@@ -1,0 +1,84 @@
+"""A report as the tables of `docs/benchmarks.md`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_BEGIN = "<!-- benchmarks: begin; written by `benchmarks/run.py --write-docs` -->"
+_END = "<!-- benchmarks: end -->"
+_HEAD = "| what | n | min | median | p95 | max | target | against |\n|---|---|---|---|---|---|---|---|"
+
+
+def write_docs(page: Path, report: dict[str, Any]) -> None:
+    """Replace what stands between the page's marks.
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    text = page.read_text("utf-8")
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{page.name} has no marks")
+    page.write_text(f"{before}{_BEGIN}\n\n{tables(report)}\n{_END}{after}", "utf-8")
+
+
+def tables(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    machine = report["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    load = report["load_average"]
+    lines = [
+        f"Made on {report['date']} by `{report['command']}` at commit `{machine['commit']}`, with "
+        f"{report['memories']:,} memories in the home.",
+        "",
+        f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, "
+        f"homes on {machine['file_system']}.",
+        f"- Software: {machine['python']}, git {machine['git']}, {packages}.",
+        f"- Load average before and after (1, 5, 15 minutes): {_load(load['before'])} and {_load(load['after'])}.",
+        "",
+    ]
+    for part in report["scenarios"].values():
+        lines += [f"### {part['title']}", "", *_part(part), ""]
+    if report["peers"]:
+        lines += ["### Other memory servers", "", *_peers(report["peers"]), ""]
+    return "\n".join(lines)
+
+
+def _part(part: dict[str, Any]) -> list[str]:
+    if part["failed"]:
+        return [f"Failed: {part['failed']}"]
+    notes = [f"- {row['what']}: {row['note']}." for row in part["rows"] if row["note"]]
+    return [_HEAD, *map(_row, part["rows"]), *(["", *notes] if notes else [])]
+
+
+def _peers(peers: dict[str, Any]) -> list[str]:
+    rows = [row for peer in peers.values() for row in peer["rows"]]
+    lines = [_HEAD, *map(_row, rows), ""] if rows else []
+    for name, peer in peers.items():
+        if peer["failed"]:
+            reason = peer["failed"].replace("\n", " ")
+            lines.append(f"- {name}: not measured. {reason[:400]}")
+        else:
+            lines.append(f"- {name} {peer['version']}: {peer['note']}.")
+    return lines
+
+
+def _row(row: dict[str, Any]) -> str:
+    unit = row["unit"]
+    cells = [_number(row[name], unit) for name in ("min", "median", "p95", "max")]
+    target = "" if row["target"] is None else f"{_number(row['target'], unit)} {'✓' if row['met'] else '✗'}"
+    against = "" if row["ratio"] is None else f"{row['ratio']:g} × {row['against']}"
+    name = row["what"] if row["of"] == "ours" else f"_{row['what']}_"
+    return f"| {name}, {unit} | {row['n']} | {' | '.join(cells)} | {target} | {against} |"
+
+
+def _number(value: float, unit: str) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 or unit == "MB" else f"{value:.2f}"
+
+
+def _load(values: list[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in values)

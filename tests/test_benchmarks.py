@@ -1,0 +1,49 @@
+"""The benchmarks run; how fast is their own business, never a test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(RUN), *arguments], capture_output=True, text=True, check=False, timeout=170
+    )
+
+
+def test_help_names_every_scenario() -> None:
+    done = run("--help")
+    assert done.returncode == 0, done.stderr
+    for name in ("shim", "cold", "write", "clients", "search", "memory"):
+        assert name in done.stdout
+
+
+@pytest.mark.timeout(175)
+def test_a_quick_run_of_one_scenario_writes_its_numbers_as_json(tmp_path: Path) -> None:
+    done = run("--quick", "--only", "shim", "--json", str(tmp_path / "numbers.json"))
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text("utf-8"))
+    assert report["quick"] is True
+    assert report["command"] == "python benchmarks/run.py --only shim --quick"
+    part = report["scenarios"]["shim"]
+    assert part["failed"] is None
+    assert {row["of"] for row in part["rows"]} == {"ours", "floor"}
+    for row in part["rows"]:
+        assert row["min"] <= row["median"] <= row["max"]
+    assert str(Path.home()) not in json.dumps(report)
+    assert os.fspath(tmp_path) not in json.dumps(report)
+
+
+def test_the_documentation_is_written_from_whole_runs_only() -> None:
+    done = run("--quick", "--write-docs")
+    assert done.returncode == 2
+    assert "whole run" in done.stderr
