@@ -476,7 +476,6 @@ def test_an_update_of_a_memory_whose_file_is_gone_says_so(bench: Any) -> None:
         store.read(made.id)
 
 
-@pytest.mark.xfail(reason="edits are taken in while somebody merges by hand, markers and all", strict=True)
 def test_what_a_merge_by_hand_leaves_on_the_way_is_not_committed(bench: Any) -> None:
     store = bench.open()
     made = bench.write(store, "A", body="one\n")
@@ -496,7 +495,6 @@ def test_what_a_merge_by_hand_leaves_on_the_way_is_not_committed(bench: Any) -> 
     assert "<<<<<<<" not in bench.git(store.repo.path, "log", "-p")
 
 
-@pytest.mark.xfail(reason="a file that was broken by hand can be neither restored nor deleted", strict=True)
 def test_a_file_that_was_broken_by_hand_can_be_set_back(bench: Any) -> None:
     store = bench.open()
     made = bench.write(store, "A", body="one\n")

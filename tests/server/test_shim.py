@@ -149,3 +149,23 @@ def test_answers_and_requests_of_several_megabytes_pass(server: Any) -> None:
     body = "".join(f"Line {number} of a long text.\n" for number in range(60_000))
     written = client.write("Long", body=body)
     assert "Line 59999 of a long text." in client.call("memory_read", id=written)
+
+
+def test_a_call_whose_client_closes_its_end_at_once_is_answered_truly(server: Any) -> None:
+    server.client().close()
+    client = server.client("hasty")
+    number = client.start_call("memory_write", title="Said in haste")
+    assert client.process.stdin is not None
+    client.process.stdin.close()
+    result = client.answer(number)["result"]
+    assert "Wrote note 'Said in haste'" in server.text_of(result)
+    assert client.process.wait(timeout=60) == 0
+
+
+def test_a_shim_that_never_reached_a_hub_says_so_by_its_exit_code(server: Any) -> None:
+    server.home.parent.mkdir(exist_ok=True)
+    server.home.write_text("not a folder", encoding="utf-8")
+    client = server.raw_client()
+    assert "error" in client.request("initialize", {})
+    assert client.close() == 6
+    server.home.unlink()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, assert_never, cast
 
 from adaptive_llm_gateway.core import (
     InvalidFile,
@@ -81,8 +81,15 @@ class Planned:
 class _Current:
     record: Record
     data: bytes
-    document: Document
     version: str
+
+    @property
+    def document(self) -> Document:
+        """The file as it is; raises `InvalidFile` when somebody broke it."""
+        return Document.parse(self.data, where=self.record.path)
+
+
+_Redactable = WriteMemory | ImportMemory | AppendSession
 
 
 class Planner:
@@ -119,6 +126,10 @@ class Planner:
 
     def plan(self, request: Request) -> Planned:
         """The changes for `request`; raises what is wrong with it, before anything is touched."""
+        author = request.author
+        self._scanner.check(f"{author.client}\n{author.agent or ''}", where="the client's name")
+        if isinstance(request, _Redactable) and request.redact:
+            request = self._redacted(request)
         match request:
             case WriteMemory():
                 return self._create(request) if request.id is None else self._update(request)
@@ -141,8 +152,8 @@ class Planner:
         if request.if_version is not None:
             raise InvalidInput("`if_version` needs the `id` of the memory to update", hint="Give `id`, or leave both.")
         kind = request.type or "note"
-        body = self._text(request.body or "", redact=request.redact)
-        title = self._text(request.title or "", redact=request.redact) or title_from(body)
+        body = self._text(request.body or "")
+        title = self._text(request.title or "") or title_from(body)
         if not title:
             raise InvalidInput("a memory needs a title or a body", hint="Give `title`, `body` or both.")
         now = _now()
@@ -167,6 +178,7 @@ class Planner:
     def _update(self, request: WriteMemory) -> Planned:
         assert request.id is not None  # noqa: S101 - `plan` sends requests without an id to `_create`
         current = self._current(request.id, request.if_version)
+        document = current.document
         if request.type is not None and request.type != current.record.type:
             raise InvalidInput(
                 f"memory {current.record.id} is of type {current.record.type!r}; a type does not change to "
@@ -174,7 +186,7 @@ class Planner:
                 hint="Write a new memory of that type and link it to this one.",
             )
         given: dict[str, Any] = {
-            "title": None if request.title is None else self._text(request.title, redact=request.redact),
+            "title": None if request.title is None else self._text(request.title),
             "project": request.project,
             "tags": request.tags,
             "trust": request.trust,
@@ -188,10 +200,9 @@ class Planner:
             for name, value in given.items()
             if value is not None or name in request.fields
         }
-        front = self._types.update_from_call(current.document.fields, changes)
-        document = current.document
+        front = self._types.update_from_call(document.fields, changes)
         if request.body is not None:
-            document = document.with_body(self._text(request.body, redact=request.redact))
+            document = document.with_body(self._text(request.body))
         document = document.with_fields({name: value for name, value in front.items() if value is not None})
         document = document.with_fields({}, removed=[name for name, value in front.items() if value is None])
         if document.render() == current.data:
@@ -217,8 +228,8 @@ class Planner:
         )
 
     def _import(self, request: ImportMemory) -> Planned:
-        body = self._text(request.body, redact=request.redact)
-        title = self._text(request.title, redact=request.redact)
+        body = self._text(request.body)
+        title = self._text(request.title)
         own = self._types.own_fields(request.type)
         front = self._types.from_call(
             type=request.type,
@@ -251,7 +262,7 @@ class Planner:
     def _append(self, request: AppendSession) -> Planned:
         if not request.text.strip():
             raise InvalidInput("`text` is empty", hint="Say what happened.")
-        text = self._text(request.text, redact=request.redact)
+        text = self._text(request.text)
         now = _now()
         session = request.session_id or new_ulid()
         if not is_ulid(session):
@@ -259,11 +270,19 @@ class Planner:
                 f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
             )
         entry = f"## {stamp(now)} {_one_line(request.author.client)}\n\n{text.rstrip()}\n"
+        first = self._index.get(session) if request.session_id else None
+        if first is not None and first.type != "session":
+            raise InvalidInput(
+                f"{session!r} is a {first.type}, not a session", hint="Use the session_id from the first append."
+            )
+        if first is not None:  # any file of a session stands for it
+            session = str(first.fields.get("session_id") or session)
         part, current = self._session_part(session, len(entry.encode()), begins=request.session_id is None)
         if current is not None:
-            body = current.document.body
+            document = current.document
+            body = document.body
             joint = "" if body.endswith("\n\n") or not body else "\n" if body.endswith("\n") else "\n\n"
-            document = current.document.with_body(body + joint + entry).with_fields({"updated": stamp(now)})
+            document = document.with_body(body + joint + entry).with_fields({"updated": stamp(now)})
             return self._after_edit(
                 current, self._put(document, current.record.path, "append", request.author, request.reason)
             )
@@ -274,7 +293,7 @@ class Planner:
         title = request.title or (began.title if began else default_title)
         front = self._types.from_call(
             type="session",
-            title=self._text(title, redact=request.redact),
+            title=self._text(title),
             body=entry,
             id=part,
             created=now,
@@ -350,6 +369,25 @@ class Planner:
 
     # -- what they share ---------------------------------------------------------------------------------------
 
+    def _redacted(self, request: _Redactable) -> _Redactable:
+        """The request with a placeholder for each secret, wherever a text of the caller's goes."""
+        changes = {
+            name: self._without_secrets(value)
+            for name in ("title", "body", "text", "tags", "project", "source", "fields", "reason")
+            if (value := getattr(request, name, None)) is not None
+        }
+        return replace(request, **changes)
+
+    def _without_secrets(self, value: Any) -> Any:
+        if isinstance(value, str):
+            self._check_size(value)
+            return self._scanner.redact(value)[0]
+        if isinstance(value, Mapping):
+            return {key: self._without_secrets(item) for key, item in cast(Mapping[str, Any], value).items()}
+        if isinstance(value, list | tuple):
+            return [self._without_secrets(item) for item in cast(Sequence[Any], value)]
+        return value
+
     def _past(self, identifier: str, path: str, at: str) -> Document:
         document = Document.parse(self._read_version(path, at), where=path)
         known = document.fields.get("id")
@@ -386,7 +424,7 @@ class Planner:
                 id=record.id,
                 current_version=version,
             )
-        return _Current(record, data, Document.parse(data, where=record.path), version)
+        return _Current(record, data, version)
 
     def _put(self, document: Document, path: str, operation: Operation, author: Author, reason: str | None) -> Planned:
         """The change that makes the file at `path` be `document`, checked as a whole."""
@@ -404,11 +442,13 @@ class Planner:
         """Put an edit by hand that nobody recorded yet in front, so that it has a version of its own in history."""
         if current.version == current.record.version:
             return planned
-        self._scanner.check(current.data.decode("utf-8"), where=f"{current.record.path!r} as edited by hand")
+        path, size = current.record.path, len(current.data)
+        self._scanner.check(current.data.decode("utf-8", "replace"), where=f"{path!r} as edited by hand")
         author = Author(client="editor", host=self._host)
-        record = self._types.to_record(
-            current.document, path=current.record.path, version=current.version, mtime_ns=0, size=len(current.data)
-        )
+        try:
+            record = self._types.to_record(current.document, path=path, version=current.version, mtime_ns=0, size=size)
+        except (InvalidFile, TooLarge):  # broken, but what it says is kept all the same
+            record = replace(current.record, version=current.version, size=size)
         edit = FileChange(
             Change(record.path, current.data, "edit", record.id, record.title, author, "edited by hand"), record
         )
@@ -418,12 +458,12 @@ class Planner:
         record = current.record
         return Planned(record.id, record.type, record.title, record.path, operation, current.version, ())
 
-    def _text(self, text: str, *, redact: bool) -> str:
-        """A text of a call that can be stored: of a bearable size, valid Unicode, and redacted where that is asked."""
+    def _text(self, text: str) -> str:
+        """A text of a call that can be stored: of a bearable size, and without NUL."""
         self._check_size(text)
         if "\x00" in text:
             raise InvalidInput("the text contains a NUL character", hint="Remove it.")
-        return self._scanner.redact(text)[0] if redact else text
+        return text
 
     def _check_size(self, text: str) -> None:
         # A character has at most four bytes, so that most texts need not be encoded to be measured.

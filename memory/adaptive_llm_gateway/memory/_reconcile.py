@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from adaptive_llm_gateway.memory._writer import Writer, pending_of
 
 _log = logging.getLogger(__name__)
 _BATCH = 200
+_HELD_BACK = "held_back"
 _MASS_LOSS = 20  # more files than this, and more than half, gone at once: not believed without a word from a person
 
 
@@ -41,7 +43,7 @@ class Reconciler:
         self._writer = writer
         self._editor = editor
         self._skipped: dict[str, Skipped] = {}
-        self._held_back: tuple[str, ...] = ()
+        self._held_back: frozenset[str] = _paths(index.meta_get(_HELD_BACK))
         self.progress: tuple[int, int] | None = None
 
     @property
@@ -52,7 +54,7 @@ class Reconciler:
     @property
     def held_back(self) -> tuple[str, ...]:
         """Memories whose files vanished all at once; they stay in the index and in git until somebody decides."""
-        return tuple(path for path in self._held_back if self._is_gone(path))
+        return tuple(path for path in sorted(self._held_back) if self._is_gone(path))
 
     def recover(self, types: TypeRegistry, scanner: SecretScanner) -> None:
         """Take in what changed while nobody looked, and commit what a crash left uncommitted."""
@@ -99,13 +101,14 @@ class Reconciler:
             del gone[path]
             if path not in self._skipped:
                 self._skip(Skipped(path, "it is no longer in the folder of a memory type"))
+        if not accept_loss:
+            gone = {path: id_ for path, id_ in gone.items() if id_ in moved or path not in self._held_back}
         lost = [path for path, identifier in gone.items() if identifier not in moved]
         if not accept_loss and self._is_mass_loss(len(lost)):
-            self._held_back = tuple(lost)
-            _log.warning("%d memory files are gone at once; not taken for deletions", len(lost))
+            self._hold_back(lost)
             gone = {path: identifier for path, identifier in gone.items() if identifier in moved}
-        elif only is None:
-            self._held_back = ()
+        elif accept_loss and only is None:
+            self._hold_back([])
         changes: list[FileChange] = []
         for path, identifier in gone.items():
             record = self._index.get(identifier)
@@ -119,12 +122,16 @@ class Reconciler:
         return len(changes)
 
     def rebuild(
-        self, types: TypeRegistry, scanner: SecretScanner, journal: Sequence[PendingChange] = ()
+        self,
+        types: TypeRegistry,
+        scanner: SecretScanner,
+        journal: Sequence[PendingChange] = (),
+        *,
+        accept_loss: bool = False,
     ) -> ReindexReport:
         """Forget the index and read every file again."""
         began = time.monotonic()
         self._skipped = {}
-        self._held_back = ()
         on_disk = scan(self._root, types, skip=self._skip)
         self.progress = (0, len(on_disk))
         before = self._index.files()
@@ -142,7 +149,7 @@ class Reconciler:
                 self.progress = (start + len(batch), len(paths))
         finally:
             self.progress = None
-        self._commit_leftovers(types, journal)
+        self._commit_leftovers(types, journal, accept_loss=accept_loss)
         return ReindexReport(len(known), self.skipped, time.monotonic() - began)
 
     # -- within ------------------------------------------------------------------------------------------------
@@ -202,7 +209,9 @@ class Reconciler:
         )
         self._writer.absorb(news)
 
-    def _commit_leftovers(self, types: TypeRegistry, journal: Sequence[PendingChange]) -> None:
+    def _commit_leftovers(
+        self, types: TypeRegistry, journal: Sequence[PendingChange], *, accept_loss: bool = False
+    ) -> None:
         """Commit what is indexed but differs from HEAD, with the agent and reason that the journal kept."""
         told = {(entry.path, entry.memory_id): entry for entry in journal}
         committed = self._repo.tree_files()
@@ -221,21 +230,34 @@ class Reconciler:
             operation: Operation = entry.operation if entry else "recover"
             title = record.title if record else path
             changes.append(Change(path, data, operation, identifier, title, author, entry.reason if entry else None))
-        for path in committed:
-            if path not in indexed and path not in waiting and is_memory_path(path, types):
-                if (self._root / path).exists():
-                    continue  # it is there, but no memory: `skipped` says why
-                entry = next((item for key, item in told.items() if key[0] == path), None)
-                author = entry.author if entry else self._editor
-                title = entry.title if entry else path
-                identifier = entry.memory_id if entry else ""
-                changes.append(Change(path, None, "delete", identifier, title, author, entry.reason if entry else None))
+        memories = [path for path in committed if is_memory_path(path, types)]
+        # What is there but no memory stays: `skipped` says why it is none.
+        gone = [path for path in memories if path not in indexed and path not in waiting and self._is_gone(path)]
+        deleted = {entry.path: entry for entry in journal if entry.operation == "delete"}
+        unasked = [path for path in gone if path not in deleted]
+        if accept_loss:
+            self._hold_back([])
+        elif len(unasked) > _MASS_LOSS and len(unasked) > len(memories) // 2:
+            self._hold_back(unasked)
+        for path in gone:
+            if path in self._held_back:
+                continue
+            entry = deleted.get(path)
+            author = entry.author if entry else self._editor
+            title = entry.title if entry else path
+            identifier = entry.memory_id if entry else ""
+            changes.append(Change(path, None, "delete", identifier, title, author, entry.reason if entry else None))
         self._index.clear_pending([entry.seq for entry in journal])
-        if changes and len([change for change in changes if change.data is None]) <= max(
-            _MASS_LOSS, len(committed) // 2
-        ):
+        if changes:
             entries = self._index.apply(pending=[pending_of(change) for change in changes])
             self._writer.to_commit(changes, [], entries)
+
+    def _hold_back(self, paths: Sequence[str]) -> None:
+        """Remember, also for the next start, files whose disappearance is not taken for deletion."""
+        if paths:
+            _log.warning("%d memory files are gone at once; not taken for deletions", len(paths))
+        self._held_back = frozenset([*paths, *self.held_back]) if paths else frozenset()
+        self._index.meta_set(_HELD_BACK, json.dumps(sorted(self._held_back)) if paths else None)
 
     def _known(self, paths: Iterable[str]) -> dict[str, tuple[int, int, str, str]]:
         records = [self._index.by_path(path) for path in paths]
@@ -269,3 +291,8 @@ class Reconciler:
 
     def _skip(self, skipped: Skipped) -> None:
         self._skipped[skipped.path] = skipped
+
+
+def _paths(text: str | None) -> frozenset[str]:
+    found: list[str] = json.loads(text) if text else []
+    return frozenset(found)

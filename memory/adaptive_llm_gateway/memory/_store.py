@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from adaptive_llm_gateway.core import (
     AlgError,
@@ -52,6 +52,7 @@ ALLOWANCES = "secrets-allowed.yaml"
 TYPES_FOLDER = "types"
 _SAVE_SECONDS = 60.0
 _COMMITS_PER_UPKEEP = 500
+_LOOK_AGAIN_SECONDS = 2.0
 
 
 class MemoryStore:
@@ -71,6 +72,7 @@ class MemoryStore:
         self._editor = Author(client="editor", host=settings.host)
         self._notices: list[str] = []
         self._allowance_notices: list[str] = []
+        self._trouble: str | None = None
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
         self._commits = 0
@@ -86,6 +88,20 @@ class MemoryStore:
         except BaseException:
             self._lock.release()
             raise
+        try:
+            self._set_up(fresh)
+        except BaseException:
+            self._index.close()
+            self._lock.release()
+            raise
+        self._writer.start()
+        self._watcher.start()
+        self._vectorizer.start()
+        self._syncing.start()
+
+    def _set_up(self, fresh: bool) -> None:
+        """Put the parts together; nothing runs yet."""
+        settings = self._settings
         self._types, notices = TypeRegistry.load(settings.repo / TYPES_FOLDER)
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
         self._scanner = SecretScanner(allowed=self._allowances())
@@ -124,11 +140,7 @@ class MemoryStore:
         if settings.remote is not None:
             self._set_remote(settings.remote)
         # What was written before the last end and is not yet indexed or committed comes before any new write.
-        self._ready = self._writer.run(self._rebuild if fresh else self._recover)
-        self._writer.start()
-        self._watcher.start()
-        self._vectorizer.start()
-        self._syncing.start()
+        self._ready: Future[Any] = self._writer.run(self._rebuild if fresh else self._recover)
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -277,6 +289,9 @@ class MemoryStore:
         """The answer to a write."""
         failed = commit if isinstance(commit, AlgError) else None
         done = commit if isinstance(commit, str) else None
+        sync = self.sync_status()
+        if done is None and sync.state == "pushed":  # HEAD is, but this write is not in it yet
+            sync = replace(sync, state="pending")
         return WriteResult(
             planned.id,
             planned.type,
@@ -286,7 +301,7 @@ class MemoryStore:
             planned.version,
             Standing(
                 "committed" if done is not None else "saved",
-                self.sync_status(),
+                sync,
                 done or None,
                 str(failed) if failed else None,
             ),
@@ -432,13 +447,14 @@ class MemoryStore:
         def task() -> ReindexReport:
             if accept_loss:
                 self._reconciler.take_in(self._types, self._scanner, accept_loss=True)
-            return self._rebuild()
+            return self._rebuild(accept_loss=accept_loss)
 
-        return self._writer.run(task).result()
+        self._ready = self._writer.run(task)
+        return self._ready.result()
 
-    def _rebuild(self) -> ReindexReport:
+    def _rebuild(self, *, accept_loss: bool = False) -> ReindexReport:
         self._reload()
-        report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending())
+        report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending(), accept_loss=accept_loss)
         self._index.tidy()
         self._vectorizer.wake()
         return report
@@ -449,11 +465,26 @@ class MemoryStore:
 
     def _edited(self, paths: set[str]) -> None:
         """The watcher saw changes; look at them in the writer's thread."""
-        if not self._closed:
-            with contextlib.suppress(Unavailable):  # closing: the next start looks
-                self._writer.run(lambda: self._absorb(paths))
+        with contextlib.suppress(Unavailable):  # closing: the next start looks
+            self._writer.run(lambda: self._absorb(paths)).add_done_callback(self._absorbed)
+
+    def _absorbed(self, done: Future[None]) -> None:
+        error = done.exception()
+        self._trouble = f"edits by hand could not be taken in: {error}" if error else None
+        if error is not None:
+            _log.warning("%s", self._trouble)
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Look at everything after a while."""
+        timer = threading.Timer(_LOOK_AGAIN_SECONDS, self._edited, [{""}])
+        timer.daemon = True
+        timer.start()
 
     def _absorb(self, paths: set[str]) -> None:
+        if self.repo.operation() is not None:  # what lies there now may hold somebody's conflict markers
+            self._look_again()
+            return
         if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES for path in paths):
             self._reload()
             self._reconciler.take_in(self._types, self._scanner)
@@ -477,6 +508,8 @@ class MemoryStore:
         counts = self._index.statistics()
         progress = self._reconciler.progress
         notices = [*self._notices, *self._allowance_notices, *self._type_notices]
+        failed = self._failed_start()
+        notices += [notice for notice in (failed, self._trouble) if notice]
         if self._writer.commit_error is not None:
             notices.append(f"commits fail: {self._writer.commit_error}")
         if self._reconciler.held_back:
@@ -491,7 +524,7 @@ class MemoryStore:
         return StoreStatus(
             memories=counts["memories"],
             by_type=counts["types"],
-            index="ready" if progress is None and self._ready.done() else "building",
+            index="ready" if progress is None and self._ready.done() and failed is None else "building",
             search="hybrid" if self._vectorizer.ready and done else "lexical",
             vectors=(done, total),
             embedder=self._vectorizer.state,
@@ -503,6 +536,12 @@ class MemoryStore:
             notices=tuple(notices),
         )
 
+    def _failed_start(self) -> str | None:
+        error = self._ready.exception() if self._ready.done() else None
+        return (
+            f"the index could not be brought up to date: {error}; `alg memory reindex` tries again" if error else None
+        )
+
     def search_notices(self) -> tuple[str, ...]:
         """What a searcher must know: that the index is not complete, or why search is by words alone."""
         notices: list[str] = []
@@ -511,6 +550,9 @@ class MemoryStore:
             notices.append(f"the index is being built ({progress[0]} of {progress[1]} files): results are not complete")
         elif not self._ready.done():
             notices.append("changes since the last start are still being read: results may not be complete")
+        failed = self._failed_start()
+        if failed:
+            notices.append(failed)
         if self._vectorizer.state.startswith("unavailable"):
             notices.append(f"search is by words alone: the embedder is {self._vectorizer.state}")
         return tuple(notices)
@@ -543,6 +585,8 @@ class MemoryStore:
         """Edits by hand become commits before anything is merged or pushed."""
         self._writer.run(lambda: self._reconciler.take_in(self._types, self._scanner)).result(_SAVE_SECONDS)
         self._writer.wait_committed(_SAVE_SECONDS)
+        if self._writer.uncommitted:
+            raise self._writer.commit_error or Unavailable("commits are still waiting", hint="Try again in a moment.")
 
     def _merge_in_writer(self, merge: Callable[[], PullResult | None]) -> PullResult | None:
         def task() -> PullResult | None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from adaptive_llm_gateway.core import AlgError, Unavailable
@@ -143,7 +143,12 @@ class Syncing:
 
     def _pull(self) -> SyncOutcome:
         done = self._sync.pull()
-        return _outcome(done.status, 0, [done])
+        status = done.status
+        if status.state == "failed":  # an earlier push did; this pull did not
+            ahead, behind = status.ahead, status.behind
+            now = "diverged" if ahead and behind else "pending" if ahead else "behind" if behind else "pushed"
+            status = replace(status, state=now)
+        return _outcome(status, 0, [done])
 
     def _push(self) -> SyncOutcome:
         done = self._sync.push()

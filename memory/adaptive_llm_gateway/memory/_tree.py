@@ -126,6 +126,7 @@ def load(root: Path, path: str, types: TypeRegistry, scanner: SecretScanner, *, 
         )
     adopted = types.adopt(document, path=path, mtime_ns=stat.st_mtime_ns, author=author)
     final = adopted.render()
+    scanner.check(path, where="the file's name")
     scanner.check(final.decode("utf-8"), where=repr(path))
     record = types.to_record(
         adopted, path=path, version=MemoryRepo.blob_id(final), mtime_ns=stat.st_mtime_ns, size=len(final)

@@ -56,13 +56,20 @@ class Watcher:
             except OSError as error:
                 reason = error.strerror or str(error)
                 _log.warning("file events are not available (%s); polling instead", reason)
-                self._observe(polling=True)
-                self.state = f"polling (the system gives no more file events: {reason})"
+                self._poll(f"polling (the system gives no more file events: {reason})")
             else:
                 self.state = "events"
         else:
+            self._poll("polling")
+
+    def _poll(self, state: str) -> None:
+        try:
             self._observe(polling=True)
-            self.state = "polling"
+        except OSError as error:
+            self.state = f"off ({error.strerror or error}); edits by hand are found at the next start"
+            _log.warning("edits by hand are not noticed: %s", error)
+        else:
+            self.state = state
 
     def _observe(self, *, polling: bool) -> None:
         from watchdog.events import FileSystemEventHandler  # noqa: PLC0415 - not at import

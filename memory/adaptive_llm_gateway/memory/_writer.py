@@ -199,9 +199,9 @@ class Writer:
             return
         try:
             self._repo.check_ready()
-        except AlgError as error:
+        except Exception as error:  # noqa: BLE001 - every request of the group is told; the thread goes on
             for item in group:
-                item.ticket.saved.set_exception(error)
+                item.ticket.saved.set_exception(_named(error))
             return
         files = FileBatch(self._root, self._scratch)
         done: list[tuple[_Write, Planned, list[Callable[[], None]]]] = []
@@ -240,8 +240,8 @@ class Writer:
         )
         for item, planned, _ in done:
             item.ticket.saved.set_result(planned)
-            if not planned.changes:
-                item.ticket.committed.set_result(self._repo.head() or "")
+            if not planned.changes:  # it stands where what came before it stands
+                self._commits.put(_Commit((), (item.ticket,), ()))
         reach("write.acknowledged")
         self._on_saved()
 
@@ -334,12 +334,13 @@ class Writer:
         """Commit; returns what has to be tried again."""
         changes = [change for entry in entries for change in entry.changes]
         journal = tuple(seq for entry in entries for seq in entry.journal)
-        if not changes:
+        if not changes and not any(entry.tickets for entry in entries):
             return []
         commit: str | None = None
         try:
             for segment in segments(changes):
                 commit = self._repo.commit(segment, update_index=False) or commit
+            head = commit or self._repo.head() or ""
         except Exception as error:  # noqa: BLE001 - the writes are safe on disk; the status says what failed
             named = _named(error)
             if str(named) != str(self._commit_error or ""):
@@ -351,8 +352,7 @@ class Writer:
                 for ticket in entry.tickets:
                     if not ticket.committed.done():
                         ticket.committed.set_exception(named)
-            return [_Commit(tuple(changes), (), journal)]
-        head = commit or self._repo.head() or ""
+            return [_Commit(tuple(changes), (), journal)] if changes else []
         for entry in entries:
             for ticket in entry.tickets:
                 if not ticket.committed.done():
@@ -372,7 +372,7 @@ class Writer:
         settled = self._take_settled()
         try:
             self._index.clear_pending(settled)
-        except AlgError as error:
+        except Exception as error:  # noqa: BLE001 - tried again later; the thread goes on
             self._settled.extend(settled)
             _log.warning("the journal of the index could not be cleared: %s", error)
         else:
@@ -380,7 +380,7 @@ class Writer:
                 reach("commit.recorded")
         try:
             self._repo.refresh_index()
-        except AlgError as error:  # tried again after the next commit
+        except Exception as error:  # noqa: BLE001 - tried again after the next commit
             _log.warning("the git index could not be brought up to date: %s", error)
 
 

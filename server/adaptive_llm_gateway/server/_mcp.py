@@ -113,33 +113,44 @@ def build_server(operations: Operations, *, version: str) -> MCPServer[Any]:
     return server
 
 
+_OVER = ("done", "cancelled", "superseded", "rejected")
+_SHOWN = 10
+
+
 async def _project_context(operations: Operations, project: str, question: str) -> str:
-    sections: list[tuple[str, Json]] = [
-        ("Preferences", {"type": "preference", "limit": 10}),
-        ("Decisions", {"type": "decision", "limit": 10}),
-        ("Open tasks", {"type": "task", "limit": 10}),
-        ("About the question" if question else "Recent", {"limit": 10}),
+    sections: list[tuple[str, str | None]] = [
+        ("Preferences", "preference"),
+        ("Decisions", "decision"),
+        ("Open tasks", "task"),
+        ("About the question" if question else "Recent", None),
     ]
     parts: list[str] = []
     seen: set[str] = set()
-    for heading, arguments in sections:
-        about = question if "type" not in arguments else ""
-        answer = await operations.search(about, project=project, **arguments)
-        lines: list[str] = []
-        for hit in answer["hits"]:
-            if hit["id"] in seen or hit["fields"].get("status") in ("done", "cancelled", "superseded", "rejected"):
-                continue
-            seen.add(hit["id"])
-            snippet = " ".join(hit["snippet"].split())
-            lines.append(f"- [{hit['type']}] {hit['title']} ({hit['updated'][:10]}, id {hit['id']}): {snippet}")
-        if lines:
-            parts.append(f"## {heading}\n" + "\n".join(lines))
+    for heading, kind in sections:
+        about = "" if kind else question
+        try:
+            answer = await operations.search(about, project=project, type=kind, limit=100)
+        except AlgError as error:
+            return error_text(str(error), error.hint)
+        fitting = [hit for hit in answer["hits"] if hit["id"] not in seen and hit["fields"].get("status") not in _OVER][
+            :_SHOWN
+        ]
+        seen.update(hit["id"] for hit in fitting)
+        if fitting:
+            parts.append(f"## {heading}\n" + "\n".join(_context_line(hit) for hit in fitting))
     if not parts:
-        return f"There are no memories of the project {project!r} yet. Keep what matters as you work (memory_write)."
+        return (
+            f"Nothing current is remembered of the project {project!r}. Keep what matters as you work (memory_write)."
+        )
     return (
         f"What is remembered of the project {project!r}. Use it as background; read whole memories with memory_read.\n"
         + fence("\n\n".join(parts))
     )
+
+
+def _context_line(hit: Json) -> str:
+    snippet = " ".join(hit["snippet"].split())
+    return f"- [{hit['type']}] {hit['title']} ({hit['updated'][:10]}, id {hit['id']}): {snippet}"
 
 
 def author_of(context: Ctx) -> Author:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable
+from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable
 from adaptive_llm_gateway.memory import (
     AppendSession,
     Author,
@@ -89,9 +89,11 @@ class Operations:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
         if self._store is not None:
-            with contextlib.suppress(AlgError):
+            try:
                 store = await self._store
                 await asyncio.to_thread(store.close)
+            except Exception as error:  # noqa: BLE001 - it never opened, or cannot be closed: the hub ends all the same
+                _log.warning("the store was not closed: %s", error)
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def store(self) -> MemoryStore:

@@ -53,14 +53,15 @@ def _hit(number: int, hit: Json) -> str:
 
 def read_text(memory: Json) -> str:
     """One memory whole."""
-    lines = [f"[{memory['type']}] {memory['title']}", f"id {memory['id']}; version {memory['version']}"]
+    lines = [f"{memory['type']}, id {memory['id']}; version {memory['version']}"]
     if memory["at"]:
         lines.append(f"as of {memory['at']}; not the current version unless they agree")
-    if memory["reason"]:
-        lines.append(f"last written because: {memory['reason']}")
     if memory["parts"]:
         lines.append(f"other files of this session (memory_read each): {', '.join(memory['parts'])}")
-    return "\n".join([*lines, f"path {memory['path']}", fence(memory["text"].rstrip("\n"))])
+    text = memory["text"].rstrip("\n")
+    if memory["reason"]:
+        text = f"(last written because: {memory['reason']})\n{text}"
+    return "\n".join([*lines, f"path {memory['path']}", fence(text)])
 
 
 def write_text(done: Json) -> str:
@@ -137,14 +138,17 @@ def history_text(history: Json) -> str:
     lines = [f"{len(history['revisions'])} revisions of {history['id']} ({history['path']}), newest first."]
     if history["deleted"]:
         lines.append("It is deleted; memory_restore with the id brings it back.")
+    revisions: list[str] = []
     for revision in history["revisions"]:
         reasons = "; ".join(revision["reasons"])
-        lines.append(
+        revisions.append(
             f"- {revision['time']} {revision['author']}: {revision['subject']}"
             + (f" (because: {reasons})" if reasons else "")
             + f"; commit {revision['commit'][:12]}"
             + (f"; version {revision['version']}" if revision["version"] else "; removed")
         )
+    if revisions:
+        lines.append(fence("\n".join(revisions)))
     lines.append("An old version: memory_read(id, at=version or commit).")
     return "\n".join(lines)
 

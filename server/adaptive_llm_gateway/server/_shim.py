@@ -28,9 +28,10 @@ _READ_BYTES = 1 << 16
 _RESTARTS = 5  # in _RESTART_WINDOW seconds; then the hub is taken for broken and every request is told so
 _RESTART_WINDOW = 30.0
 _PARENT_CHECK_SECONDS = 2.0
+_LAST_ANSWERS_SECONDS = 30.0  # after stdin ended; a closed stdout ends the wait at once
 _INTERRUPTED = (
-    "The hub stopped while this call was running, and another was started. Nothing acknowledged is lost, but this "
-    "call may or may not have been carried out: check (memory_search or memory_read), then try again."
+    "The hub stopped while this call was running; the next call finds another one. Nothing acknowledged is lost, but "
+    "this call may or may not have been carried out: check (memory_search or memory_read), then try again."
 )
 
 
@@ -49,6 +50,7 @@ class Shim:
         self._root = root
         self._source = source
         self._sink = sink
+        self._alone = on_orphaned is None  # otherwise others in this process wait for their children
         self._orphaned = on_orphaned or (lambda: os._exit(0))
         self._out = threading.Lock()
         self._sending = threading.Lock()
@@ -59,9 +61,10 @@ class Shim:
         self._initialized: bytes | None = None
         self._restarts: list[float] = []
         self._closing = False
+        self._reached = True
 
     def run(self) -> int:
-        """Relay until stdin ends; 0, or 6 when no hub could be reached for a first time."""
+        """Relay until stdin ends; 0, or 6 when no hub was ever reached."""
         threading.Thread(target=self._watch_parent, daemon=True).start()
         buffer = bytearray()
         while True:
@@ -82,7 +85,7 @@ class Shim:
         if buffer.strip():
             self._from_client(bytes(buffer) + b"\n")
         self._close()
-        return 0
+        return 0 if self._reached else 6
 
     def _from_client(self, line: bytes) -> None:
         message = _parse(line)
@@ -93,11 +96,14 @@ class Shim:
                     self._initialize = line
                 elif method == "notifications/initialized":
                     self._initialized = line
+                elif method == "notifications/cancelled":  # it will not be answered
+                    self._pending.pop(_key((_mapping(message.get("params")) or {}).get("requestId")), None)
                 if method is not None and message.get("id") is not None:
                     self._pending[_key(message["id"])] = (line, message)
             try:
                 hub = self._hub or self._open()
             except (StartFailed, OSError) as error:
+                self._reached = bool(self._restarts)
                 self._refuse_pending(str(error))
                 return
         try:
@@ -115,6 +121,7 @@ class Shim:
             raise StartFailed(f"the hub stopped {_RESTARTS} times within {_RESTART_WINDOW:.0f} s; see `alg hub logs`")
         hub = connect(self._root)
         self._restarts.append(now)
+        self._reached = True
         hub.sendall(HELLO)
         handshake = _parse(self._initialize) if self._initialize else None
         if handshake is not None and _key(handshake.get("id")) not in self._pending:
@@ -158,7 +165,7 @@ class Shim:
         With nothing in flight the next hub is opened by the client's next line, so that a hub that was stopped on
         purpose stays stopped until somebody needs it.
         """
-        if self._closing or self._hub is not hub:
+        if self._hub is not hub:
             return
         self._hub = None
         with contextlib.suppress(OSError):
@@ -170,7 +177,9 @@ class Shim:
                 self._to_client(_interrupted(message))
             else:
                 again.append(line)
-        if not again:
+        if self._closing:
+            self._refuse_pending("the hub stopped")
+        if not again or self._closing:
             return
         try:
             following = self._open()
@@ -199,25 +208,24 @@ class Shim:
                 self._orphaned()
 
     def _close(self) -> None:
-        """Stdin ended: let the hub finish what it was asked, pass its answers on, then go."""
-        with self._state:
-            hub = self._hub
-        if hub is not None and self._pending:
-            with contextlib.suppress(OSError):
-                hub.shutdown(socket.SHUT_WR)
-            deadline = time.monotonic() + 2.0
-            while self._pending and time.monotonic() < deadline:
-                time.sleep(0.005)
+        """Stdin ended: pass on the answers to what was asked, then go."""
         with self._state:
             self._closing = True
-            if hub is not None:
-                with contextlib.suppress(OSError):
-                    hub.close()
+            hub = self._hub
+        deadline = time.monotonic() + _LAST_ANSWERS_SECONDS
+        while self._pending and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if hub is not None:
+            with contextlib.suppress(OSError):
+                hub.close()
 
     def _watch_parent(self) -> None:
         parent = os.getppid()
         while parent > 1:
             time.sleep(_PARENT_CHECK_SECONDS)
+            if self._alone:  # a hub that we started and that ended is our child to bury
+                with contextlib.suppress(OSError):
+                    os.waitpid(-1, os.WNOHANG)
             if os.getppid() != parent:
                 self._orphaned()
                 return
