@@ -189,3 +189,27 @@ def test_only_a_session_can_be_appended_to_and_any_file_of_it_stands_for_it(tmp_
         begun = store.write(AppendSession(ME, "first"))
         store.write(AppendSession(ME, "second", session_id=begun.id))
         assert store.read(begun.id).record.body.count("\n## ") == 1
+
+
+def test_the_reason_of_a_write_outlives_the_index_and_the_way_to_another_machine(tmp_path: Path) -> None:
+    remote = bare(tmp_path)
+    codex = Author(client="codex")
+    with temporary_store(tmp_path / "one", remote=str(remote)) as store:
+        made = store.write(WriteMemory(codex, title="A", reason="asked by: the user"))
+        gone = store.write(WriteMemory(codex, title="B"))
+        store.reindex()
+        record = store.record(made.id)
+        assert record is not None
+        assert record.reason == "asked by: the user"
+        store.push().result(60)
+        with temporary_store(tmp_path / "two", remote=str(remote)) as other:
+            other.pull().result(60)
+            there = other.record(made.id)
+            assert there is not None
+            assert there.reason == "asked by: the user"
+            store.write(DeleteMemory(codex, gone.id, reason="it was wrong"))
+            store.push().result(60)
+            other.pull().result(60)
+            (stone,) = other.deleted()
+            assert stone.author.client == "codex"
+            assert stone.reason == "it was wrong"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from adaptive_llm_gateway.memory._values import Author, Change, Operation
 
@@ -133,3 +133,14 @@ def agents_and_reasons(message: str, path: str) -> tuple[tuple[str, ...], tuple[
             elif found and key == "Reason":
                 reasons[value] = None
     return tuple(agents), tuple(reasons)
+
+
+_LINE = re.compile(r"- (?P<operation>[a-z]+) (?P<path>.+?\.md) by (?P<agent>.+?)(?:: (?P<reason>.*))?")
+
+
+def told_by(message: str) -> Iterator[tuple[str, str, str, str | None]]:
+    """What a message's own lines say: operation, path, agent and reason of each file."""
+    for line in message.splitlines():
+        found = _LINE.fullmatch(line)
+        if found:
+            yield found["operation"], found["path"], found["agent"], found["reason"]

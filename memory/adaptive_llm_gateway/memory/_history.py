@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adaptive_llm_gateway.core import InvalidInput
-from adaptive_llm_gateway.memory._commit_message import agents_and_reasons
+from adaptive_llm_gateway.memory._commit_message import agents_and_reasons, told_by
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._values import Revision
 
@@ -21,10 +21,29 @@ _NO_BLOB = "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What the newest commit that names a file says of it."""
+
+    operation: str
+    agent: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Touched:
     version: str | None
     before: str | None
     path: str
+
+
+def last_told(root: Path, *, commits: int) -> dict[str, Told]:
+    """For each path that the newest `commits` commits name, what the newest of them says: one pass over messages."""
+    output = run_git(["log", f"--max-count={commits}", "--format=%B%x00"], cwd=root, reading=True, timeout=60.0)
+    told: dict[str, Told] = {}
+    for message in output.text.split("\0"):
+        for operation, path, agent, reason in told_by(message):
+            told.setdefault(path, Told(operation, agent, reason))
+    return told
 
 
 def file_history(root: Path, path: str, *, limit: int) -> list[Revision]:

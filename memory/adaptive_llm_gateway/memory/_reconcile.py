@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from adaptive_llm_gateway.core import AlgError, SecretScanner
 from adaptive_llm_gateway.memory._files import FileBatch, read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
+from adaptive_llm_gateway.memory._history import Told
 from adaptive_llm_gateway.memory._index import Index, PendingChange
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
@@ -69,12 +71,14 @@ class Reconciler:
         *,
         only: Iterable[str] | None = None,
         accept_loss: bool = False,
+        told: Mapping[str, Told] = MappingProxyType({}),
     ) -> int:
         """Compare tree and index and take the differences in; returns how many files that were.
 
         Args:
             only: look at these paths alone.
             accept_loss: believe it when most files are gone.
+            told: what commits that are not ours say of the files.
         """
         if only is None:
             self._skipped = {}
@@ -115,9 +119,12 @@ class Reconciler:
             if record is None or record.path != path:
                 continue
             stays = identifier in moved
-            change = Change(path, None, "edit" if stays else "delete", identifier, record.title, self._editor, None)
+            said = told.get(path)
+            author = Author(said.agent) if said is not None and said.operation == "delete" else self._editor
+            reason = said.reason if said is not None else None
+            change = Change(path, None, "edit" if stays else "delete", identifier, record.title, author, reason)
             changes.append(FileChange(change, None))
-        changes += self._settle_adopted(loaded, indexed)
+        changes += self._settle_adopted(loaded, indexed, told)
         self._absorb(changes)
         return len(changes)
 
@@ -135,6 +142,7 @@ class Reconciler:
         on_disk = scan(self._root, types, skip=self._skip)
         self.progress = (0, len(on_disk))
         before = self._index.files()
+        told = self._repo.last_told()
         self._index.reset()
         known: dict[str, str] = {}
         # Of two files with one id the one that had it keeps it.
@@ -144,7 +152,7 @@ class Reconciler:
                 batch = paths[start : start + _BATCH]
                 loaded = list(self._load(batch, types, scanner, known=known))
                 known.update({item.record.id: item.record.path for item in loaded})
-                settled = self._settle_adopted(loaded, {})
+                settled = self._settle_adopted(loaded, {}, told)
                 self._index.apply([change.record for change in settled if change.record is not None])
                 self.progress = (start + len(batch), len(paths))
         finally:
@@ -166,7 +174,7 @@ class Reconciler:
         return load_all(self._root, paths, types, scanner, author=self._editor, taken=taken, skip=self._skip)
 
     def _settle_adopted(
-        self, loaded: Sequence[Loaded], indexed: dict[str, tuple[int, int, str, str]]
+        self, loaded: Sequence[Loaded], indexed: dict[str, tuple[int, int, str, str]], told: Mapping[str, Told]
     ) -> list[FileChange]:
         """Write adopted files back, and turn what was loaded into changes; same content is only noted in the index."""
         files = FileBatch(self._root, self._scratch)
@@ -180,6 +188,8 @@ class Reconciler:
                 except (AlgError, FileNotFoundError) as error:
                     self._skip(Skipped(record.path, str(error)))
                     continue
+            said = told.get(record.path)
+            record = replace(record, reason=said.reason if said is not None else None)
             known = indexed.get(record.path)
             # A complete new file was most likely written by a client whose hub died before it could say so.
             operation: Operation = "edit" if known is not None or item.adopted else "recover"

@@ -35,6 +35,7 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._commit_message import author_identity, commit_message, fallback_identity
 from adaptive_llm_gateway.memory._git import GitFailed, GitMissing, run_git
 from adaptive_llm_gateway.memory._git_index import GitIndex
+from adaptive_llm_gateway.memory._history import Told, file_history, last_deleted, last_told
 from adaptive_llm_gateway.memory._merge import Content, Entry
 from adaptive_llm_gateway.memory._repo_checks import (
     FORMAT_PATH,
@@ -641,15 +642,15 @@ class MemoryRepo:
         Raises:
             UnsafePath: not a path within the repo.
         """
-        from adaptive_llm_gateway.memory._history import file_history  # noqa: PLC0415 - keeps the parsing apart
-
         check_path(path)
         return [] if self.head() is None else file_history(self.path, path, limit=limit)
 
+    def last_told(self, *, commits: int = 20_000) -> dict[str, Told]:
+        """Who wrote each file last, and why, as far as the newest `commits` commits say."""
+        return {} if self.head() is None else last_told(self.path, commits=commits)
+
     def find_deleted(self, id_tail: str) -> tuple[str, str] | None:
         """Path and last version of the most recently deleted file named `…-<id_tail>.md` (any case), or None."""
-        from adaptive_llm_gateway.memory._history import last_deleted  # noqa: PLC0415
-
         head = self.head()
         if head is None:
             return None

@@ -52,6 +52,7 @@ ALLOWANCES = "secrets-allowed.yaml"
 TYPES_FOLDER = "types"
 _SAVE_SECONDS = 60.0
 _COMMITS_PER_UPKEEP = 500
+_COMMITS_TOLD = 2_000  # of a pull; older ones told their reasons when they came
 _LOOK_AGAIN_SECONDS = 2.0
 
 
@@ -595,7 +596,8 @@ class MemoryStore:
             if done is not None and done.merged:
                 self._reload()
                 paths = {path for moved in done.merged for path in (moved.old_path, moved.new_path) if path}
-                self._reconciler.take_in(self._types, self._scanner, only=paths, accept_loss=True)
+                told = self.repo.last_told(commits=_COMMITS_TOLD)
+                self._reconciler.take_in(self._types, self._scanner, only=paths, accept_loss=True, told=told)
                 self._vectorizer.wake()
             return done
 
