@@ -57,8 +57,16 @@ def test_eight_clients_with_250_writes_each_leave_2000_memories(server: Any) -> 
     assert listed == wanted
 
 
-@pytest.mark.parametrize("operation", ["create", "update", "delete"])
-@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("write.", "commit."))])
+STEPS = [
+    (point, operation)
+    for point in POINTS
+    for operation in ("create", "update", "delete")
+    if point.startswith(("write.", "commit."))
+    and not (operation == "delete" and point.startswith("write.temp_"))  # a delete writes no file
+]
+
+
+@pytest.mark.parametrize(("point", "operation"), STEPS)
 def test_a_hub_killed_at_any_step_loses_nothing_acknowledged(server: Any, point: str, operation: str) -> None:
     before = server.client("before")
     kept = [before.write(f"Kept {number}", body="kept\n") for number in range(3)]
