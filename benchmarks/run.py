@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     names: list[str] = options.only or list(_scenarios.SCENARIOS)
     measured: dict[str, Row] = {}
-    with tempfile.TemporaryDirectory(prefix="alg-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="alg-bench-", ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder), QUICK if options.quick else Size(), options.cache)
         report: dict[str, Any] = {
             "command": _command(options),
