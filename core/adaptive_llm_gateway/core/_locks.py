@@ -77,6 +77,7 @@ class ProcessLock:
     def release(self) -> None:
         """Give the lock back; harmless when it is not held."""
         if self._fd is not None:
+            _unlock(self._fd)  # a program that is just being started may share the descriptor until its exec
             os.close(self._fd)
             self._fd = None
 
@@ -117,6 +118,9 @@ if sys.platform == "win32":
         os.lseek(fd, 0, os.SEEK_SET)
         return True
 
+    def _unlock(fd: int) -> None:
+        pass  # closing does it; descriptors are not shared there
+
 else:
     import fcntl
 
@@ -128,3 +132,6 @@ else:
                 return False
             raise
         return True
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
