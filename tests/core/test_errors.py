@@ -17,15 +17,15 @@ from types import ModuleType
 
 import pytest
 
-from adaptive_llm_gateway import core, memory, server
 from adaptive_llm_gateway.core import POINTS, AlgError, SecretRefused, Trust, VersionConflict
 
 
 def modules() -> list[ModuleType]:
     """Every module of ours, so that every error class is known."""
+    packages = [importlib.import_module(f"adaptive_llm_gateway.{name}") for name in ("core", "memory", "server")]
     return [
         importlib.import_module(f"{package.__name__}.{found.name}")
-        for package in (core, memory, server)
+        for package in packages
         for found in pkgutil.iter_modules(package.__path__)
         if found.name != "__main__"
     ]
