@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from adaptive_llm_gateway.core import POINTS, AlgError, SecretRefused, Trust, VersionConflict
+from adaptive_llm_gateway.core import POINTS, AlgError, SecretRefused, Trust, VersionConflict, reach
 
 
 def modules() -> list[ModuleType]:
@@ -120,4 +120,4 @@ def test_a_fault_point_kills_the_process_the_asked_time_it_is_reached() -> None:
 
 def test_without_being_asked_a_fault_point_does_nothing() -> None:
     for point in POINTS:
-        core.reach(point)
+        reach(point)
