@@ -9,7 +9,7 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,6 @@ from adaptive_llm_gateway.memory._index_rows import (
     tombstone_of,
 )
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
-from adaptive_llm_gateway.memory._index_search import SearchAnswer, TermCounts, search
 from adaptive_llm_gateway.memory._index_write import (
     drop_pending,
     put_pending,
@@ -43,9 +42,11 @@ from adaptive_llm_gateway.memory._index_write import (
     remove,
     upsert,
 )
+from adaptive_llm_gateway.memory._search import SearchAnswer, search
+from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Filters, Record
-from adaptive_llm_gateway.memory._vectors import VectorCache, quantise, sign_bits
+from adaptive_llm_gateway.memory._vectors import Floats, VectorCache, quantise, sign_bits
 
 __all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
 
@@ -258,36 +259,41 @@ class Index:
         self,
         query: str,
         *,
-        vector: ArrayLike | None = None,
+        vector: ArrayLike | Callable[[], ArrayLike | None] | None = None,
         filters: Filters | None = None,
         limit: int = 10,
     ) -> SearchAnswer:
         """The memories that answer a query, best first; for an empty query the most recent.
 
         Args:
-            vector: the query's embedding (d,), of the model given to `set_embedder`; without it, or while no
-                vectors are stored, search is by words.
+            vector: the query's embedding (d,), of the model given to `set_embedder`, or what gives it once the
+                search by words is done; without it, or while no vectors are stored, search is by words.
             limit: at most this many hits.
 
         Raises:
             InvalidInput: the vector has the wrong shape.
         """
-        wanted = None if vector is None or not self._dimensions else self._unit(vector)
+        wanted: Callable[[], Floats | None] | None = None
+        if vector is not None and self._dimensions:
+            if callable(vector):
+                given = vector
+
+                def unit() -> Floats | None:
+                    made = given()
+                    return None if made is None else self._unit(made)
+
+                wanted = unit
+            else:
+                known = self._unit(vector)
+                wanted = lambda: known  # noqa: E731
         with self._read() as connection:
             cache = None
             if wanted is not None:
                 cache = self._loaded()
                 if (len(cache) if cache is not None else self._vector_count(connection)) == 0:
                     wanted = None
-            return search(
-                connection,
-                query,
-                vector=wanted,
-                cache=cache,
-                terms=self._terms,
-                filters=filters or Filters(),
-                limit=max(1, limit),
-            )
+            source = SqliteSource(connection, filters=filters or Filters(), cache=cache, terms=self._terms)
+            return search(source, query, vector=wanted, limit=max(1, limit))
 
     def statistics(self) -> dict[str, Any]:
         """Counts: `memories`, `types` (each type's), `chunks`, `vectors`, `pending`, `tombstones`, `bytes`."""

@@ -52,9 +52,9 @@ class QueryPlan:
     """What to look for.
 
     Attributes:
-        phrases, words: what FTS5 is asked for, as quoted strings: phrases of several tokens, and single ones.
+        phrases, words: what to look for: phrases, their words apart by spaces, and single words.
         terms: the single words, lower-case, for titles and snippets.
-        literals: identifiers and quoted phrases as (lower-case text, FTS5 phrase); found literally they are `exact`.
+        literals: identifiers and quoted phrases as (lower-case text, phrase); found literally they are `exact`.
         quoted: of the literals' texts, those a user put in quotes.
         blank: the query is empty: the most recent are wanted.
     """
@@ -66,15 +66,10 @@ class QueryPlan:
     quoted: frozenset[str]
     blank: bool
 
-    @property
-    def match(self) -> str:
-        """The whole as an FTS5 expression, of quoted strings and OR only; empty when nothing can be searched."""
-        return any_of(self.phrases, self.words)
-
 
 def any_of(*groups: Iterable[str]) -> str:
-    """The FTS5 expression for any of some quoted strings."""
-    return " OR ".join(dict.fromkeys(itertools.chain(*groups)))
+    """The FTS5 expression for any of some phrases and words; they hold no quotes, so nothing in them is syntax."""
+    return " OR ".join(f'"{part}"' for part in dict.fromkeys(itertools.chain(*groups)))
 
 
 def affordable(words: Sequence[str], counts: Sequence[int], budget: int) -> list[str]:
@@ -122,7 +117,7 @@ def plan_query(query: str) -> QueryPlan:
     terms = (content or ([] if grams else words))[:MAX_TERMS]
     return QueryPlan(
         tuple(phrase for phrase in literals.values() if " " in phrase),
-        tuple(f'"{word}"' for word in (*terms, *grams[:MAX_TERMS])),
+        (*terms, *grams[:MAX_TERMS]),
         tuple(terms) + tuple(run.lower() for run in _RUN.findall(text)[:_MAX_LITERALS]),
         tuple(literals.items())[:_MAX_LITERALS],
         by_user,
@@ -153,6 +148,13 @@ def words_of(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(normalise(text))]
 
 
+def phrase_of(text: str) -> str:
+    """A word or phrase as the index has its tokens, apart by spaces; empty when it has none, or mixes scripts with and
+    without spaces.
+    """
+    return _phrase(normalise(text))
+
+
 def _bigrams(run: str) -> list[str]:
     # Decimal code points: FTS5 would split some of these scripts at their vowel signs, and the stemmer leaves
     # what ends in a digit alone.
@@ -163,6 +165,5 @@ def _bigrams(run: str) -> list[str]:
 def _phrase(text: str) -> str:
     if _RUN.search(text):
         grams = [gram for run in _RUN.findall(text) for gram in (_bigrams(run) or [str(ord(run))])]
-        return f'"{" ".join(grams)}"' if grams and not _WORD.search(_RUN.sub(" ", text)) else ""
-    words = _WORD.findall(text)
-    return f'"{" ".join(word[:_MAX_WORD] for word in words[:40])}"' if words else ""
+        return " ".join(grams) if grams and not _WORD.search(_RUN.sub(" ", text)) else ""
+    return " ".join(word[:_MAX_WORD] for word in _WORD.findall(text)[:40])

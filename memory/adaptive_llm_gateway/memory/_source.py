@@ -1,0 +1,94 @@
+"""What a search asks of an index: candidates by words and by vectors, and what is known of them.
+
+A `Source` is one state of one index seen through one search's filters; each kind of index has one. Memories and chunks
+go by their row ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_llm_gateway.memory._values import Record
+from adaptive_llm_gateway.memory._vectors import Candidates, Codes, Floats, Integers
+
+
+class WordMatches(NamedTuple):
+    """Chunks found by words, best first: parallel arrays of chunk ids, their memories, and BM25 (higher is better)."""
+
+    chunks: Integers
+    memories: Integers
+    scores: Floats
+
+
+class Head(NamedTuple):
+    """What ranking needs of a memory; `updated` in microseconds since 1970."""
+
+    memory: int
+    type: str
+    title: str
+    updated: int
+    fingerprint: bytes
+    chunk_count: int
+
+
+class Span(NamedTuple):
+    """Where a chunk lies in its memory's body: characters, and the 1-based line with which it begins."""
+
+    start: int
+    stop: int
+    first_line: int
+
+
+class Source(Protocol):
+    """One state of an index, seen through one search's filters. Filters are applied before any cut."""
+
+    def by_words(self, phrases: Sequence[str], words: Sequence[str], count: int) -> WordMatches:
+        """The `count` best chunks with any of the phrases and words, as `QueryPlan` has them.
+
+        Words that occur almost everywhere may be left out to bound the work; phrases are not.
+        """
+        ...
+
+    def containing(self, literal: str, chunks: Sequence[int]) -> set[int]:
+        """Of these chunks, the ones whose text, or their memory's title, has the lower-case literal in any case."""
+        ...
+
+    def nearest(self, vector: Floats, count: int) -> Candidates:
+        """The `count` chunks nearest to the unit vector (d,)."""
+        ...
+
+    def codes(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
+        """For each chunk whether it has a vector, and the int8 codes (known, d) of those that do."""
+        ...
+
+    def heads(self, memories: Sequence[int]) -> dict[int, Head]:
+        """What ranking needs of these memories."""
+        ...
+
+    def bodies(self, memories: Sequence[int]) -> dict[int, str]:
+        """Whole bodies."""
+        ...
+
+    def spans(self, chunks: Sequence[int]) -> dict[int, Span]:
+        """Where the chunks lie."""
+        ...
+
+    def records(self, memories: Sequence[int]) -> dict[int, Record]:
+        """Whole memories."""
+        ...
+
+    def ids(self, memories: Sequence[int]) -> dict[int, str]:
+        """The ids of memories."""
+        ...
+
+    def recent(self, count: int) -> list[int]:
+        """The memories updated last, the latest first."""
+        ...
+
+    def without(self, fingerprints: Sequence[bytes]) -> Source:
+        """The same, less the memories of these fingerprints."""
+        ...
