@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import apsw
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
-from adaptive_llm_gateway.memory._query import words_of
+from adaptive_llm_gateway.memory._query import any_of, phrase_of, words_of
 from adaptive_llm_gateway.memory._sql import fetch_all
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
 
@@ -173,33 +174,70 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
     """
     parts: list[str] = []
     values: list[Any] = []
+
+    def add(part: str, *given: Any) -> None:
+        parts.append(part)
+        values.extend(given)
+
     if filters.types:
-        parts.append(f"m.type IN ({', '.join('?' * len(filters.types))})")
-        values += filters.types
+        add(_among("m.type", filters.types), *filters.types)
     for tag in filters.tags:
-        parts.append("m.rowid IN (SELECT memory FROM memory_tags WHERE tag = ?)")
-        values.append(tag)
+        add(_TAGGED, tag)
     if filters.project is not None:
-        parts.append("m.project = ?")
-        values.append(filters.project)
+        projects = _several(filters.project)
+        add(_among("m.project", projects), *projects)
     if filters.author is not None:
-        parts.append("m.client = ?")
-        values.append(filters.author)
+        authors = _several(filters.author)
+        add(_by(authors), *authors, *authors)
+    if filters.ids:
+        add(_among("m.id", filters.ids), *filters.ids)
     if filters.since is not None:
-        parts.append("m.updated >= ?")
-        values.append(microseconds(filters.since))
+        add("m.updated >= ?", microseconds(filters.since))
     if filters.until is not None:
-        parts.append("m.updated < ?")
-        values.append(microseconds(filters.until))
+        add("m.updated < ?", microseconds(filters.until))
     if filters.max_trust is not Trust.SECRET:
-        parts.append("m.trust <= ?")
-        values.append(filters.max_trust.rank)
+        add("m.trust <= ?", filters.max_trust.rank)
     for name, value in filters.fields.items():
         if '"' in name or "\\" in name or "\0" in name:
             raise InvalidInput(f"no field can be named {name!r}", hint="Name a field of the memory's type.")
-        parts.append("m.fields -> ? = ?")
-        values += [f'$."{name}"', dump(value)]
+        add("m.fields -> ? = ?", f'$."{name}"', dump(value))
+    without = filters.without
+    if without.types:
+        add(f"NOT {_among('m.type', without.types)}", *without.types)
+    for tag in without.tags:
+        add(f"NOT {_TAGGED}", tag)
+    if without.projects:
+        add(f"{_among('m.project', without.projects)} IS NOT TRUE", *without.projects)
+    if without.authors:
+        add(f"{_by(without.authors)} IS NOT TRUE", *without.authors, *without.authors)
+    if without.ids:
+        add(f"NOT {_among('m.id', without.ids)}", *without.ids)
+    if phrases := [phrase for word in without.words if (phrase := phrase_of(word))]:
+        # The column filter keeps type, author and tags out of it; phrases hold no quotes, so nothing in them is syntax.
+        add(
+            "m.rowid NOT IN (SELECT x.memory FROM words y CROSS JOIN chunks x ON x.id = y.rowid WHERE words MATCH ?)",
+            f"{{title body grams}} : ({any_of(phrases)})",
+        )
+    for more in filters.also:
+        where, given = conditions(more)
+        if where:
+            add(where, *given)
     return " AND ".join(parts), values
+
+
+_TAGGED = "m.rowid IN (SELECT memory FROM memory_tags WHERE tag = ?)"
+
+
+def _among(column: str, names: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join('?' * len(names))})"
+
+
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _by(authors: Sequence[str]) -> str:
+    return f"({_among('m.client', authors)} OR {_among('m.author ->> 1 COLLATE NOCASE', authors)})"
 
 
 def fetch_records(connection: apsw.Connection, rows: list[int]) -> dict[int, Record]:

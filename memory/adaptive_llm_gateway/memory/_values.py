@@ -63,26 +63,51 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What a search or list leaves out: a memory goes when any one of these holds for it.
+
+    Attributes:
+        types, projects, authors, ids: it is of this type or project, by this author (client or agent), or has this id.
+        tags: it has this tag.
+        words: this word or phrase occurs in its title or body, in any inflection that search takes for the same.
+    """
+
+    types: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    authors: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
     """What a search or list is narrowed to; every field narrows further, empty ones do not.
 
     Attributes:
         types: any of these types.
         tags: all of these tags.
+        project: of this one, or any of several; whatever the case, as for tags and authors.
+        author: the name of the client, or of the agent within it; or any of several.
+        ids: any of these ids.
         since, until: `updated` within [since, until), timezone-aware.
         max_trust: nothing above this level.
-        author: the client's name.
         fields: type-specific fields by equality (`{"status": "open"}`).
+        without: what is left out.
+        also: these must let a memory through as well.
     """
 
     types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    project: str | None = None
-    author: str | None = None
+    project: str | tuple[str, ...] | None = None
+    author: str | tuple[str, ...] | None = None
+    ids: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     max_trust: Trust = Trust.SECRET
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    without: Exclusions = field(default_factory=Exclusions)
+    also: tuple[Filters, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
