@@ -127,8 +127,8 @@ def test_a_chunk_begins_with_the_sentence_before_it() -> None:
     assert body[second.start : first.end].startswith("Sentence number")
 
 
-@pytest.mark.parametrize(("project", "about"), [(None, "(codex)"), ("atlas", "(codex, atlas)")])
-def test_what_is_embedded_says_when_what_who_and_where(project: str | None, about: str) -> None:
-    text = embedding_text("Body.", day="2026-01-02", type="note", title="Title", author="codex", project=project)
+@pytest.mark.parametrize(("project", "about"), [(None, "codex"), ("atlas", "codex, atlas")])
+def test_what_is_embedded_says_when_who_where_and_what(project: str | None, about: str) -> None:
+    text = embedding_text("Body.", day="2026-01-02", title="Title", author="codex", project=project, heading="Part")
 
-    assert text == f"[2026-01-02] [note] Title {about}\nBody."
+    assert text == f"[2026-01-02] {about}: Title\nPart\nBody."

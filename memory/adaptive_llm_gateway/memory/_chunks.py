@@ -83,21 +83,21 @@ def embedding_text(
     text: str,
     *,
     day: str,
-    type: str,
     title: str,
     author: str,
     project: str | None = None,
     heading: str = "",
 ) -> str:
-    """What is embedded for a chunk: its text under a line that says when, what, who and where.
+    """What is embedded for a chunk: its text under a few words that say when, who and what.
 
-    Date and author in the text raise recall by 5 to 10 points (docs/benchmarks.md).
+    Date and author raise recall, anything more in front of the text lowers it (docs/benchmarks.md).
     """
     about = f"{author}, {project}" if project else author
-    head = f"[{day}] [{type}] {title} ({about})"
+    parts = [title] if title else []
     if heading and heading != title and heading not in text:
-        return f"{head}\n{heading}\n{text}"
-    return f"{head}\n{text}"
+        parts.append(heading)
+    parts.append(text)
+    return f"[{day}] {about}: " + "\n".join(parts)
 
 
 def _last_line(body: str) -> int:

@@ -353,15 +353,14 @@ class Index:
                 if memory not in heads:
                     heads[memory] = fetch_all(
                         connection,
-                        "SELECT b.body, m.created, m.type, m.title, m.author, m.project FROM memories m "
+                        "SELECT b.body, m.created, m.title, m.author, m.project FROM memories m "
                         "JOIN bodies b ON b.memory = m.rowid WHERE m.rowid = ?",
                         (memory,),
                     )[0]
-                body, created, type_, title, author, project = heads[memory]
+                body, created, title, author, project = heads[memory]
                 text = embedding_text(
                     body[start:stop],
                     day=moment_of(created).date().isoformat(),
-                    type=type_,
                     title=title,
                     author=load_author(author).client,
                     project=project,
