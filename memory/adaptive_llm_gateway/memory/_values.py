@@ -111,6 +111,14 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A stretch of time, [since, until), timezone-aware; `None` leaves that side open. A moment has both the same."""
+
+    since: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One search result.
 
