@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
@@ -53,16 +53,17 @@ class PostgresServer:
         self.folder = folder
         self._data = folder / "data"
         # PostgreSQL does not run as root, so root's tests run it as somebody who may do nothing else.
-        self._user: dict[str, Any] = {}
+        self._owner: int | None = None
         if os.name != "nt" and os.geteuid() == 0:
             import pwd
 
-            nobody = pwd.getpwnam("nobody")
-            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._owner = pwd.getpwnam("nobody").pw_uid
+            os.chown(folder, self._owner, -1)
             if not self._runs(programs):  # it lies where that somebody may not look
-                shutil.copytree(programs.parent, folder / "programs")
-                programs = folder / "programs" / programs.name
+                package = programs.parents[1]
+                for part in package.parent.glob(f"{package.name}*"):  # the wheel's libraries lie beside the package
+                    shutil.copytree(part, folder / "copy" / part.name)
+                programs = folder / "copy" / programs.relative_to(package.parent)
         self._programs = programs
         self._run("initdb", "-D", self._data, "-U", "alg", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
@@ -82,18 +83,17 @@ class PostgresServer:
 
     def _runs(self, programs: Path) -> bool:
         """Whether the user that runs the server may run these."""
-        command = [str(programs / "postgres"), "--version"]
         try:
-            done: subprocess.CompletedProcess[bytes] = subprocess.run(
-                command, capture_output=True, check=False, **self._user
+            done = subprocess.run(
+                [programs / "postgres", "--version"], capture_output=True, check=False, user=self._owner
             )
         except PermissionError:
             return False
         return done.returncode == 0
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            [str(self._programs / program), *map(str, arguments)],
+        done = subprocess.run(
+            [self._programs / program, *arguments],
             cwd=self.folder,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": str(self.folder)},
             stdin=subprocess.DEVNULL,
@@ -101,7 +101,8 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             timeout=120,
             check=False,
-            **self._user,
+            user=self._owner,
+            extra_groups=None if self._owner is None else [],
         )
         log = self.folder / "log"
         said = log.read_text(encoding="utf-8", errors="replace")[-2_000:] if log.exists() else ""
