@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 
@@ -10,7 +9,6 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._chunks import Chunk, split
 from adaptive_llm_gateway.memory._index_rows import (
     INSERT_MEMORY,
     UPDATE_MEMORY,
@@ -18,10 +16,9 @@ from adaptive_llm_gateway.memory._index_rows import (
     Tombstone,
     dump_author,
     microseconds,
-    moment_of,
     record_values,
 )
-from adaptive_llm_gateway.memory._query import indexed_text
+from adaptive_llm_gateway.memory._passages import Passages
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Record
 
@@ -35,8 +32,8 @@ def upsert(connection: apsw.Connection, record: Record, *, vectors: bool) -> lis
         ids of chunks that are gone.
     """
     gone = remove(connection, "path = ? AND id <> ?", (record.path, record.id), vectors=vectors)
-    chunks = split(record.body)
-    values = record_values(record, len(chunks))
+    passages = Passages(record)
+    values = record_values(record, len(passages.all))
     row = fetch_one(connection, "SELECT rowid, tags FROM memories WHERE id = ?", (record.id,))
     kept: dict[bytes, list[int]] = {}
     if row is None:
@@ -55,7 +52,7 @@ def upsert(connection: apsw.Connection, record: Record, *, vectors: bool) -> lis
     run(connection, "DELETE FROM tombstones WHERE id = ?", (record.id,))
     for tag in record.tags:
         run(connection, "INSERT OR IGNORE INTO memory_tags VALUES (?, ?)", (tag, memory))
-    _put_chunks(connection, memory, record, chunks, kept)
+    _put_chunks(connection, memory, passages, kept)
     stale = [chunk for same in kept.values() for chunk in same]
     _drop_chunks(connection, stale, vectors=vectors)
     return gone + stale
@@ -125,25 +122,12 @@ def put_vector(connection: apsw.Connection, chunk: int, code: NDArray[np.int8], 
     return row[0]
 
 
-def _put_chunks(
-    connection: apsw.Connection, memory: int, record: Record, chunks: list[Chunk], kept: dict[bytes, list[int]]
-) -> None:
+def _put_chunks(connection: apsw.Connection, memory: int, passages: Passages, kept: dict[bytes, list[int]]) -> None:
     """Write the chunks; those found in `kept` (digest to ids) are taken out of it and only moved."""
-    title, title_grams = indexed_text(record.title)
-    about = " ".join(
-        filter(None, [record.type, record.project, record.author.client, record.author.agent, *record.tags])
-    )
-    meta, meta_grams = indexed_text(about)
-    day = moment_of(microseconds(record.created)).date().isoformat()
-    head = hashlib.blake2b(digest_size=12)
-    head.update(f"{day}\0{about}\0{record.title}\0".encode("utf-8", "surrogatepass"))
-    for ordinal, chunk in enumerate(chunks):
-        text = record.body[chunk.start : chunk.end]
-        digest = head.copy()
-        digest.update(f"{chunk.heading}\0{text}".encode("utf-8", "surrogatepass"))
-        mark = digest.digest()
+    for ordinal, passage in enumerate(passages.all):
+        chunk = passage.chunk
         place = (ordinal, chunk.start, chunk.end, chunk.first_line, chunk.last_line)
-        if same := kept.get(mark):
+        if same := kept.get(passage.digest):
             run(
                 connection,
                 "UPDATE chunks SET ordinal = ?, start = ?, stop = ?, first_line = ?, last_line = ? WHERE id = ?",
@@ -154,17 +138,12 @@ def _put_chunks(
             connection,
             "INSERT INTO chunks (memory, ordinal, start, stop, first_line, last_line, heading, digest) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (memory, *place, chunk.heading, mark),
+            (memory, *place, chunk.heading, passage.digest),
         )
-        if chunk.heading and chunk.heading not in text:
-            text = f"{chunk.heading}\n{text}"
-        words, grams = indexed_text(text)
-        if title_grams or meta_grams:
-            grams = f"{title_grams} {meta_grams} {grams}"
         run(
             connection,
             "INSERT INTO words (rowid, title, body, meta, grams) VALUES (?, ?, ?, ?, ?)",
-            (connection.last_insert_rowid(), title, words, meta, grams),
+            (connection.last_insert_rowid(), *passages.columns(passage)),
         )
 
 
