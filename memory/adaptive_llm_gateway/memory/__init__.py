@@ -9,6 +9,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory._asking import (
+        Answer,
+        Plan,
+        SearchRequest,
+    )
     from adaptive_llm_gateway.memory._embed import (
         Embedder,
         EmbedderConfig,
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._index import (
         CorruptIndex,
         Page,
-        SearchAnswer,
         Tombstone,
     )
     from adaptive_llm_gateway.memory._requests import (
@@ -64,6 +68,8 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._values import (
         Author,
         Change,
+        Exclusions,
+        Facets,
         Filters,
         Hit,
         Link,
@@ -72,9 +78,15 @@ if TYPE_CHECKING:
         Revision,
         SearchMode,
         SyncStatus,
+        TimeRange,
     )
 
 _MODULES = {
+    "_asking": (
+        "Answer",
+        "Plan",
+        "SearchRequest",
+    ),
     "_embed": (
         "Embedder",
         "EmbedderConfig",
@@ -85,7 +97,6 @@ _MODULES = {
     "_index": (
         "CorruptIndex",
         "Page",
-        "SearchAnswer",
         "Tombstone",
     ),
     "_requests": (
@@ -122,6 +133,8 @@ _MODULES = {
     "_values": (
         "Author",
         "Change",
+        "Exclusions",
+        "Facets",
         "Filters",
         "Hit",
         "Link",
@@ -130,12 +143,14 @@ _MODULES = {
         "Revision",
         "SearchMode",
         "SyncStatus",
+        "TimeRange",
     ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "IMPORT_KINDS",
+    "Answer",
     "AppendSession",
     "Author",
     "Change",
@@ -144,8 +159,10 @@ __all__ = [
     "Embedder",
     "EmbedderConfig",
     "EmbedderUnavailable",
+    "Exclusions",
     "ExportFormat",
     "ExportReport",
+    "Facets",
     "Filters",
     "HashEmbedder",
     "History",
@@ -158,20 +175,22 @@ __all__ = [
     "MemoryStore",
     "Operation",
     "Page",
+    "Plan",
     "Record",
     "ReindexReport",
     "ReplaceText",
     "Request",
     "RestoreMemory",
     "Revision",
-    "SearchAnswer",
     "SearchMode",
+    "SearchRequest",
     "Skipped",
     "Standing",
     "StoreSettings",
     "StoreStatus",
     "SyncOutcome",
     "SyncStatus",
+    "TimeRange",
     "Tombstone",
     "TypeRegistry",
     "WriteMemory",

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust
 from adaptive_llm_gateway.memory import _index_schema as schema
 from adaptive_llm_gateway.memory._chunks import embedding_text
+from adaptive_llm_gateway.memory._index_facts import copy_database, count_facets, memory_vector
 from adaptive_llm_gateway.memory._index_rows import (
     RECORD_COLUMNS,
     PendingChange,
@@ -45,7 +46,7 @@ from adaptive_llm_gateway.memory._index_write import (
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
 from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
-from adaptive_llm_gateway.memory._values import Filters, Record
+from adaptive_llm_gateway.memory._values import Facets, Filters, Record
 from adaptive_llm_gateway.memory._vectors import Floats, VectorCache, quantise, sign_bits
 
 __all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
@@ -294,6 +295,26 @@ class Index:
                     wanted = None
             source = SqliteSource(connection, filters=filters or Filters(), cache=cache, terms=self._terms)
             return search(source, query, vector=wanted, limit=max(1, limit))
+
+    def facets(self, filters: Filters | None = None) -> Facets:
+        """Counts of the memories that the filters let through."""
+        with self._read() as connection:
+            return count_facets(connection, filters or Filters())
+
+    def memory_vector(self, id: str) -> Floats | None:
+        """The mean of the unit vectors of a memory's passages, (d,); None while it has none."""
+        with self._read() as connection:
+            return memory_vector(connection, id)
+
+    def word_counts(self, words: Sequence[str]) -> tuple[list[int], int]:
+        """(in how many chunks each word occurs, roughly; all chunks); zeros while the index is small."""
+        with self._read() as connection:
+            return self._terms.of(connection, words), fetch_value(connection, "SELECT max(id) FROM chunks") or 0
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the index, in one state, into a new file."""
+        with self._read() as connection:
+            copy_database(connection, path)
 
     def statistics(self) -> dict[str, Any]:
         """Counts: `memories`, `types` (each type's), `chunks`, `vectors`, `pending`, `tombstones`, `bytes`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal
 
 from adaptive_llm_gateway.core import (
@@ -22,9 +23,11 @@ from adaptive_llm_gateway.core import (
     load_allowances,
     new_ulid,
 )
+from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
-from adaptive_llm_gateway.memory._index import CorruptIndex, Index, Page, SearchAnswer, Tombstone
+from adaptive_llm_gateway.memory._index import CorruptIndex, Index, Page, Tombstone
+from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
 from adaptive_llm_gateway.memory._reconcile import Reconciler
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -109,6 +112,16 @@ class MemoryStore:
         self._overlay = Overlay(self._index)
         self._planner = self._make_planner()
         self._vectorizer = Vectorizer(self._index, settings.embedder)
+        self._past = Past(
+            index=self._index, repo=self.repo, folder=settings.index.parent / "past", embed=self._vectorizer.fill
+        )
+        self._asking = Asking(
+            index=self._index,
+            repo=self.repo,
+            vector=self._vectorizer.query_vector,
+            ready=lambda: self._vectorizer.ready,
+            past=self._past,
+        )
         self._writer = Writer(
             root=settings.repo,
             scratch=self._scratch,
@@ -214,6 +227,7 @@ class MemoryStore:
         self._vectorizer.stop()
         self._syncing.stop()
         self._writer.close()
+        self._past.close()
         self._index.close()
         self.repo.close()
         self._lock.release()
@@ -354,14 +368,25 @@ class MemoryStore:
         page = self._index.list(Filters(types=("session",), fields={"session_id": identifier}), limit=100)
         return tuple(record.id for record in page.records if record.id != identifier)
 
-    def search(self, query: str, *, filters: Filters | None = None, limit: int = 10) -> SearchAnswer:
-        """The memories that answer a query, best first; the most recent ones for an empty query.
+    def ask(self, request: SearchRequest, *, now: datetime | None = None, zone: tzinfo = UTC) -> Answer:
+        """The memories that answer a request, best first; the most recent ones for a blank query.
 
-        The answer's `mode` says whether vectors took part.
+        Args:
+            now: timezone-aware, what `last week` is seen from; default: now.
+            zone: where the days that a query speaks of begin.
+
+        Raises:
+            InvalidInput: the cursor is none, or of another search; `as_of` is neither a commit nor a time.
+            NotFound: no memory `similar_to`, no such commit, or none as old as that.
+            TooLarge, DiskFull, Unavailable: the past cannot be searched.
         """
-        return self._index.search(
-            query, vector=self._vectorizer.query_vector(query), filters=filters or Filters(), limit=limit
+        return self._asking.ask(
+            request, types=self._types, scanner=self._scanner, now=now or datetime.now(UTC), zone=zone
         )
+
+    def search(self, query: str, *, filters: Filters | None = None, limit: int = 10) -> Answer:
+        """The memories that answer a query, best first; see `ask`."""
+        return self.ask(SearchRequest(query, filters or Filters(), limit))
 
     def list(
         self,

@@ -139,6 +139,25 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Facets:
+    """Counts of the memories that filters let through, whatever their words.
+
+    Attributes:
+        total: all of them.
+        types, projects, tags, authors: (value, memories), the most frequent first, at most 20 each; a memory counts
+            once for each of its tags, and names that differ in case only count as one.
+        months: (`2026-11`, memories) by the month (UTC) of the last change, the latest first, at most 20.
+    """
+
+    total: int
+    types: tuple[tuple[str, int], ...]
+    projects: tuple[tuple[str, int], ...]
+    tags: tuple[tuple[str, int], ...]
+    authors: tuple[tuple[str, int], ...]
+    months: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """One commit that touched a memory."""
 

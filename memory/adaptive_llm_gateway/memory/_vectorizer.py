@@ -82,6 +82,24 @@ class Vectorizer:
         self.state = embedder.id
         return vector
 
+    def fill(self, index: Index, limit: int) -> int:
+        """Give up to `limit` chunks of another index of this model their vectors; returns how many have none then."""
+        embedder = self._embedder
+        if embedder is not None:
+            try:
+                for start in range(0, limit, _BATCH):
+                    batch = index.backlog(
+                        min(_BATCH, limit - start), max_trust=Trust.SECRET if embedder.local else Trust.INTERNAL
+                    )
+                    if not batch:
+                        break
+                    vectors = embedder.embed([text for _, text in batch])
+                    index.store_vectors([(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)])
+            except AlgError as error:
+                self._failed(error)
+        done, total = index.vector_progress()
+        return total - done
+
     def _run(self) -> None:
         while not self._stopping:
             try:

@@ -1,0 +1,225 @@
+"""The index as it was at a commit: a copy of the present one, brought back by what differs between the two.
+
+A copy takes what is the same from the index (words and vectors) and reads the rest from git. The last few are kept, for
+the next question about the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+
+import pygit2
+
+from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, SecretScanner, TooLarge, Unavailable
+from adaptive_llm_gateway.memory._files import prepare_scratch, storage_errors
+from adaptive_llm_gateway.memory._frontmatter import Document
+from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._time_words import read_time
+from adaptive_llm_gateway.memory._tree import is_memory_path
+from adaptive_llm_gateway.memory._types import TypeRegistry
+from adaptive_llm_gateway.memory._values import Author, Record
+
+MAX_DIFFERENCES = 20_000  # memories that may have come, gone or changed since; about 1 ms each
+MAX_EMBEDDED = 256  # passages that get a vector while somebody waits; the others are found by words
+_KEPT = 2
+_BATCH = 500
+_WAIT_SECONDS = 60.0
+_EDITOR = Author("editor")
+
+Embed = Callable[[Index, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class PastIndex:
+    """An index of the past.
+
+    Attributes:
+        commit: what it shows.
+        time: when that commit was made.
+        notices: what is not in it, or only in part.
+    """
+
+    index: Index
+    commit: str
+    time: datetime
+    notices: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    past: PastIndex
+    path: Path
+    key: tuple[str, str | None, int]
+
+
+class Past:
+    """Opens the index as it was. One at a time: who comes second waits.
+
+    Args:
+        folder: for the copies; emptied of what a killed process left.
+        embed: gives up to so many passages of an index their vectors, and returns how many have none then.
+    """
+
+    def __init__(self, *, index: Index, repo: MemoryRepo, folder: Path, embed: Embed) -> None:
+        self._index = index
+        self._repo = repo
+        self._folder = folder
+        self._embed = embed
+        self._lock = threading.Lock()
+        self._kept: list[_Kept] = []
+        self._numbers = itertools.count(1)
+        self._closed = False
+        if folder.exists():  # with what a killed process left
+            prepare_scratch(folder)
+
+    @contextlib.contextmanager
+    def at(
+        self, commit: str, types: TypeRegistry, scanner: SecretScanner, *, max_differences: int = MAX_DIFFERENCES
+    ) -> Generator[PastIndex]:
+        """The index as of a commit (see `find_commit`); not to be used after the block.
+
+        Raises:
+            TooLarge: more memories differ from today's than can be read while somebody waits.
+            DiskFull: there is no room for a copy.
+            Unavailable: another search of the past takes too long.
+        """
+        if not self._lock.acquire(timeout=_WAIT_SECONDS):
+            raise Unavailable("another search of the past is still being prepared", hint="Try again in a moment.")
+        try:
+            if self._closed:
+                raise Unavailable("the memories are being closed", hint="Try again in a moment.")
+            yield self._open(commit, types, scanner, max_differences).past
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Remove the copies."""
+        with self._lock:
+            self._closed = True
+            for kept in self._kept:
+                self._remove(kept)
+            self._kept.clear()
+
+    def _open(self, commit: str, types: TypeRegistry, scanner: SecretScanner, most: int) -> _Kept:
+        key = (commit, self._index.meta_get("embedder"), id(types))
+        for kept in self._kept:
+            if kept.key == key:
+                self._kept.remove(kept)
+                self._kept.append(kept)
+                return kept
+        while len(self._kept) >= _KEPT:
+            self._remove(self._kept.pop(0))
+        if not self._folder.exists():
+            prepare_scratch(self._folder)
+        path = self._folder / f"{commit[:12]}-{next(self._numbers)}.db"
+        try:
+            self._copy(path)
+            index = Index(path)
+            try:
+                past = self._bring_back(index, commit, types, scanner, most)
+            except BaseException:
+                index.close()
+                raise
+        except BaseException:
+            _unlink(path)
+            raise
+        self._kept.append(_Kept(past, path, key))
+        return self._kept[-1]
+
+    def _copy(self, path: Path) -> None:
+        needed = 2 * self._index.statistics()["bytes"]  # the copy, and what its changes write ahead
+        with storage_errors(f"look at the disk of {str(self._folder)!r}"):
+            free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise DiskFull(
+                f"no space for a copy of the index in {str(self._folder)!r}: {needed >> 20} of {free >> 20} MB",
+                hint="Free some space, or read single memories as they were with memory_read(id, at=...).",
+                path=str(self._folder),
+            )
+        self._index.copy_to(path)
+
+    def _bring_back(
+        self, index: Index, commit: str, types: TypeRegistry, scanner: SecretScanner, most: int
+    ) -> PastIndex:
+        then = {path: blob for path, blob in self._repo.tree_files(commit).items() if is_memory_path(path, types)}
+        now = index.files()
+        changed = [path for path, blob in then.items() if path not in now or now[path][2] != blob]
+        gone = [row[3] for path, row in now.items() if path not in then]
+        if len(changed) + len(gone) > most:
+            raise TooLarge(
+                f"{len(changed) + len(gone)} memories came, went or changed since {commit[:12]}; at most {most} can be "
+                "brought back for a search",
+                hint="Search a later time, or read single memories as they were with memory_read(id, at=...).",
+                limit=most,
+            )
+        records: list[Record] = []
+        left_out = 0
+        index.apply((), gone)  # first: what was moved since comes back under the same id
+        for path in changed:
+            try:
+                records.append(self._record(path, then[path], types, scanner))
+            except AlgError:  # broken then, or with a secret in it
+                left_out += 1
+                index.apply((), [now[path][3]] if path in now else ())
+            if len(records) == _BATCH:
+                index.apply(records)
+                records = []
+        index.apply(records)
+        missing = self._embed(index, MAX_EMBEDDED)
+        notices: list[str] = []
+        if left_out:
+            notices.append(f"{left_out} files of that time are left out: they are no memories or hold a secret")
+        if missing and index.vector_progress()[0]:
+            notices.append(f"{missing} passages of that time have no vectors: they are found by words alone")
+        found = self._repo.resolve(commit)
+        moment = datetime.fromtimestamp(found.commit_time if isinstance(found, pygit2.Commit) else 0, UTC)
+        return PastIndex(index, commit, moment, tuple(notices))
+
+    def _record(self, path: str, blob: str, types: TypeRegistry, scanner: SecretScanner) -> Record:
+        data = self._repo.read_blob(blob)
+        scanner.check(data.decode("utf-8", "replace"), where=repr(path))
+        document = Document.parse(data, where=path, require_front_matter=False)
+        document = types.adopt(document, path=path, mtime_ns=time.time_ns(), author=_EDITOR)
+        return types.to_record(document, path=path, version=blob, mtime_ns=0, size=len(data))
+
+    def _remove(self, kept: _Kept) -> None:
+        kept.past.index.close()
+        _unlink(kept.path)
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def find_commit(repo: MemoryRepo, at: str, now: datetime, zone: tzinfo) -> str:
+    """The commit that a text names: a commit, a step back (`HEAD~2`), a branch or tag, or a time, whose end counts.
+
+    Raises:
+        NotFound: no such commit, or none as old as that.
+        InvalidInput: none of these, or the version of a single memory.
+    """
+    moment = read_time(at, now, zone)
+    if moment is not None:
+        # A day ends where the next begins.
+        end = moment.since if moment.until == moment.since else moment.until and moment.until - timedelta(seconds=1)
+        at_text = (end or now).astimezone(UTC).isoformat()
+    else:
+        at_text = at
+    found = repo.resolve(at_text)
+    if not isinstance(found, pygit2.Commit):
+        raise InvalidInput(
+            f"{at!r} is the version of one memory, not a commit",
+            hint="Give a commit, a time such as 2026-11-20 or 7d, or HEAD~2.",
+        )
+    return str(found.id)
