@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._syncing import (
         SyncOutcome,
     )
+    from adaptive_llm_gateway.memory._time_words import (
+        read_time,
+    )
     from adaptive_llm_gateway.memory._transfer import (
         ExportFormat,
         export_memories,
@@ -118,6 +121,7 @@ _MODULES = {
     ),
     "_store": ("MemoryStore",),
     "_syncing": ("SyncOutcome",),
+    "_time_words": ("read_time",),
     "_transfer": (
         "ExportFormat",
         "export_memories",
@@ -198,6 +202,7 @@ __all__ = [
     "create_embedder",
     "export_memories",
     "import_memories",
+    "read_time",
 ]
 
 

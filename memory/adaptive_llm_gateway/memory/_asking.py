@@ -48,6 +48,7 @@ class SearchRequest:
         similar_to: id of a memory; those like it are wanted, without itself.
         as_of: a commit or a time: search the memories as they were then.
         facets: count as well.
+        explain: find out all that `Plan` has.
         given: what tells this request from another, where `filters` differs from call to call (a relative time).
     """
 
@@ -58,6 +59,7 @@ class SearchRequest:
     similar_to: str | None = None
     as_of: str | None = None
     facets: bool = False
+    explain: bool = False
     given: str | None = None
 
     @property
@@ -76,7 +78,8 @@ class Plan:
         filters: all that a memory had to fulfil, arguments and operators.
         preferred: the time that was preferred.
         literals: what counts as exact where it occurs as it is.
-        left_out: words that were not searched by themselves: stop words.
+        stop_words: of the words, those that every text has; they were not searched by themselves.
+        common: those that were not searched because too many memories here have them; only told when asked for.
         similar_to: the memory whose like were wanted, and the words that tell it from others.
     """
 
@@ -85,7 +88,8 @@ class Plan:
     filters: Filters
     preferred: TimeRange | None
     literals: tuple[str, ...]
-    left_out: tuple[str, ...]
+    stop_words: tuple[str, ...]
+    common: tuple[str, ...] = ()
     similar_to: tuple[str, tuple[str, ...]] | None = None
 
 
@@ -184,7 +188,7 @@ class Asking:
                 page.hits,
                 page.mode,
                 page.candidates,
-                _plan(reading, terms),
+                _plan(reading, terms, index.too_common if request.explain else None),
                 following,
                 index.facets(terms.filters) if request.facets else None,
                 cursor.commit,
@@ -252,7 +256,7 @@ class Asking:
             day = record.created.astimezone(UTC).date().isoformat()
             range_ = bounded(event.relation, TimeRange(record.created, record.created))
             how = "was read as" if event.binding else "is preferred, taken as"
-            notices.append(f"{event.relation} {event.text!r} {how} {day}: {record.title!r}, id {record.id}")
+            notices.append(f"{event.relation} {event.text!r} {how} {day}, the date of memory {record.id}")
             if event.binding:
                 limits.append(Filters(since=range_.since, until=range_.until))
             else:
@@ -321,15 +325,18 @@ def _has(text: str, words: Sequence[str]) -> bool:
     return all(any(other.startswith(word.rstrip("s")) for other in present) for word in words)
 
 
-def _plan(reading: Reading, terms: _Terms) -> Plan:
+def _plan(reading: Reading, terms: _Terms, too_common: Callable[[Sequence[str]], list[str]] | None) -> Plan:
     plan = plan_query(terms.text)
     searched = set(plan.words)
     return Plan(
-        reading.text,
-        reading.operators,
-        terms.filters,
-        terms.preferred,
-        tuple(literal for literal, _ in plan.literals),
-        tuple(dict.fromkeys(word for word in words_of(reading.text) if word in STOP_WORDS and word not in searched)),
-        terms.telling,
+        words=reading.text,
+        operators=reading.operators,
+        filters=terms.filters,
+        preferred=terms.preferred,
+        literals=tuple(literal for literal, _ in plan.literals),
+        stop_words=tuple(
+            dict.fromkeys(word for word in words_of(reading.text) if word in STOP_WORDS and word not in searched)
+        ),
+        common=tuple(too_common(plan.words)) if too_common else (),
+        similar_to=terms.telling,
     )

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust
 from adaptive_llm_gateway.memory import _index_schema as schema
 from adaptive_llm_gateway.memory._chunks import embedding_text
+from adaptive_llm_gateway.memory._held_vectors import HeldVectors, Slice
 from adaptive_llm_gateway.memory._index_facts import copy_database, count_facets, memory_vector
 from adaptive_llm_gateway.memory._index_rows import (
     RECORD_COLUMNS,
@@ -39,15 +40,16 @@ from adaptive_llm_gateway.memory._index_write import (
     drop_pending,
     put_pending,
     put_tombstone,
-    put_vector,
+    put_vectors,
     remove,
     upsert,
 )
+from adaptive_llm_gateway.memory._query import affordable
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
-from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts
+from adaptive_llm_gateway.memory._source_sqlite import SCORED_ROWS, SqliteSource, TermCounts
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Facets, Filters, Record
-from adaptive_llm_gateway.memory._vectors import Floats, VectorCache, quantise, sign_bits
+from adaptive_llm_gateway.memory._vectors import Floats, quantise
 
 __all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
 
@@ -57,7 +59,7 @@ _ORDERS: dict[Order, tuple[str, str, str]] = {
     "created": ("m.created", "<", "DESC"),
     "title": ("m.title COLLATE NOCASE", ">", "ASC"),
 }
-_CACHE_BYTES = 64 << 20
+_CODE_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Index:
 
     Args:
         path: the SQLite file; its folder must exist.
-        vector_cache_bytes: vectors are held in memory while they take no more than this (about 0.45 KB a chunk of
-            384 dimensions); beyond it they are read from the file through sqlite-vec.
+        vector_cache_bytes: the sign bits of all vectors are held in memory; their int8 codes too while they take no
+            more than this (a byte a dimension and chunk), beyond it those of candidates are read from the file.
 
     Raises:
         FormatTooNew: written by a newer version; the file is not touched.
@@ -83,17 +85,14 @@ class Index:
         StorageError: it cannot be opened, read or written.
     """
 
-    def __init__(self, path: Path, *, vector_cache_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, path: Path, *, vector_cache_bytes: int = _CODE_BYTES) -> None:
         self.path = path
-        self._cache_bytes = vector_cache_bytes
         self._write_lock = threading.RLock()
         self._pool_lock = threading.Lock()
         self._idle: list[apsw.Connection] = []
         self._closed = False
         self._terms = TermCounts()
-        self._cache: VectorCache | None = None
-        self._cache_lock = threading.Lock()
-        self._cache_known = False
+        self._held = HeldVectors(self._read_vectors, code_bytes=vector_cache_bytes)
         existing = schema.check_header(path)
         with translated(path):
             self._writer = schema.connect(path)
@@ -110,6 +109,7 @@ class Index:
 
     def close(self) -> None:
         """Close all connections; harmless when closed."""
+        self._held.close()
         with self._write_lock, self._pool_lock:
             self._closed = True
             for connection in self._idle:
@@ -161,16 +161,14 @@ class Index:
             seqs = put_pending(connection, pending)
             for stone in tombstones:
                 put_tombstone(connection, stone)
-        self._forget(gone)
+            self._held.remove(gone)
         return seqs
 
     def reset(self) -> None:
         """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
         with self._write() as connection:
             schema.clear_derived(connection)
-            if self._dimensions:
-                schema.create_bits(connection, self._dimensions)
-            self._drop_cache()
+            self._held.restart()
 
     def tidy(self) -> None:
         """Merge what single writes left in pieces, for when there is time (idle, after a rebuild): words are then
@@ -290,8 +288,9 @@ class Index:
         with self._read() as connection:
             cache = None
             if wanted is not None:
-                cache = self._loaded()
-                if (len(cache) if cache is not None else self._vector_count(connection)) == 0:
+                self._start_holding(connection)
+                cache = self._held.ready()
+                if cache is None or not len(cache):
                     wanted = None
             source = SqliteSource(connection, filters=filters or Filters(), cache=cache, terms=self._terms)
             return search(source, query, vector=wanted, limit=max(1, limit))
@@ -311,6 +310,12 @@ class Index:
         with self._read() as connection:
             return self._terms.of(connection, words), fetch_value(connection, "SELECT max(id) FROM chunks") or 0
 
+    def too_common(self, words: Sequence[str]) -> list[str]:
+        """Of a query's words those that are not searched because they are in too many chunks."""
+        with self._read() as connection:
+            kept = affordable(words, self._terms.of(connection, words), SCORED_ROWS) if words else []
+        return [word for word in words if word not in kept]
+
     def copy_to(self, path: Path) -> None:
         """Copy the index, in one state, into a new file."""
         with self._read() as connection:
@@ -326,13 +331,12 @@ class Index:
             }
             pages = fetch_value(connection, "PRAGMA page_count")
             size = fetch_value(connection, "PRAGMA page_size")
-        cache = self._cache
         return {
             "memories": sum(types.values()),
             "types": types,
             **counts,
             "bytes": pages * size,
-            "cache_bytes": cache.nbytes if cache is not None else 0,
+            "cache_bytes": self._held.nbytes,
         }
 
     # --- Vectors --------------------------------------------------------------------------------------
@@ -347,14 +351,13 @@ class Index:
                 return False
             run(connection, "DELETE FROM vectors")
             run(connection, "UPDATE chunks SET embedded = 0 WHERE embedded = 1")
-            schema.create_bits(connection, dimensions)
             run_many(
                 connection,
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 [("embedder", id), ("dimensions", str(dimensions))],
             )
-        self._dimensions = dimensions
-        self._drop_cache()
+            self._held.restart()
+            self._dimensions = dimensions
         return True
 
     def backlog(self, limit: int, *, max_trust: Trust = Trust.SECRET) -> list[tuple[int, str]]:
@@ -407,20 +410,11 @@ class Index:
         if not np.isfinite(matrix).all():
             raise InvalidInput("a vector holds values that are not finite")
         codes = quantise(matrix)
-        bits = sign_bits(codes)
-        kept: list[int] = []
-        memories: list[int] = []
         with self._write() as connection:
-            for place, (chunk, _) in enumerate(vectors):
-                memory = put_vector(connection, chunk, codes[place], bits[place])
-                if memory is not None:
-                    kept.append(place)
-                    memories.append(memory)
-            with self._cache_lock:
-                if self._cache is not None:
-                    self._cache.add([vectors[place][0] for place in kept], memories, codes[kept])
-                    if self._cache.nbytes > self._cache_bytes:
-                        self._cache = None
+            places = {chunk: place for place, (chunk, _) in enumerate(vectors)}
+            kept = put_vectors(connection, {chunk: codes[place].tobytes() for chunk, place in places.items()})
+            self._start_holding(connection)
+            self._held.add(list(kept), list(kept.values()), codes[[places[chunk] for chunk in kept]])
         return len(kept)
 
     def vector_progress(self) -> tuple[int, int]:
@@ -527,42 +521,22 @@ class Index:
             )
         return array / max(float(np.linalg.norm(array)), 1e-12)
 
-    @staticmethod
-    def _vector_count(connection: apsw.Connection) -> int:
-        return fetch_value(connection, "SELECT EXISTS (SELECT 1 FROM vectors)")
+    def _start_holding(self, connection: apsw.Connection) -> None:
+        """Begin to read the vectors into memory, where that has not begun."""
+        # The ends are found at once, while counting the rows would read the whole table.
+        first, last = fetch_all(
+            connection, "SELECT (SELECT min(chunk) FROM vectors), (SELECT max(chunk) FROM vectors)"
+        )[0]
+        self._held.start(self._dimensions, last - first + 1 if last else 0)
 
-    def _loaded(self) -> VectorCache | None:
-        """The vectors in memory, loaded on first use; `None` when they are too many."""
-        with self._cache_lock:
-            if self._cache_known:
-                return self._cache
-        # The write lock keeps vectors from being stored between the read and the moment the cache is set.
-        with self._write_lock, self._cache_lock:
-            if self._cache_known:
-                return self._cache
-            count = fetch_value(self._writer, "SELECT count(*) FROM vectors")
-            cache = None
-            if count * (self._dimensions * 9 // 8 + 17) <= self._cache_bytes:
-                cache = VectorCache(self._dimensions)
-                rows = fetch_all(self._writer, "SELECT chunk, memory, vector FROM vectors ORDER BY chunk")
-                if rows:
-                    codes = np.frombuffer(b"".join(row[2] for row in rows), np.int8)
-                    cache.add(
-                        [row[0] for row in rows],
-                        [row[1] for row in rows],
-                        codes.reshape(len(rows), self._dimensions),
-                    )
-            self._cache, self._cache_known = cache, True
-            return cache
-
-    def _forget(self, chunks: list[int]) -> None:
-        with self._cache_lock:
-            if self._cache is not None:
-                self._cache.remove(chunks)
-
-    def _drop_cache(self) -> None:
-        with self._cache_lock:
-            self._cache, self._cache_known = None, False
+    def _read_vectors(self, after: int, count: int, take: Callable[[Slice], None]) -> None:
+        """See `HeldVectors`. The write lock keeps vectors from being stored or dropped before they are taken in."""
+        with self._write_lock, translated(self.path):
+            if self._closed:
+                raise StorageError(f"the index {str(self.path)!r} is closed")
+            statement = "SELECT chunk, memory, vector FROM vectors WHERE chunk > ? ORDER BY chunk LIMIT ?"
+            rows: Any = fetch_all(self._writer, statement, (after, count))
+            take(rows)
 
 
 def _encode_cursor(order: Order, value: str | int, row: int) -> str:

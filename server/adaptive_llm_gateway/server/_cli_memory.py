@@ -80,7 +80,9 @@ def _filters(
 @memory_app.command()
 def search(
     context: typer.Context,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in words; empty: the latest.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="What to look for: words, a question, operators; empty: the latest.")
+    ] = "",
     limit: Annotated[int, typer.Option(metavar="N", help="At most this many, 1 to 100.")] = 10,
     type: Types = None,
     tag: Tags = None,
@@ -90,13 +92,30 @@ def search(
     author: AuthorName = None,
     max_trust: MaxTrust = None,
     field: FieldFilters = None,
+    similar_to: Annotated[
+        str | None, typer.Option(metavar="ID", help="Memories like this one, which is left out.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="As the memories were: a commit, HEAD~2, 2026-11-01, 7d.")
+    ] = None,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on where an earlier search ended.")] = None,
+    facets: Annotated[
+        bool, typer.Option("--facets", help="Count all that match the filters, by type, project, tag, author, month.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how it was read, and every signal's share.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find memories by words and by meaning, best first."""
+    """Find memories by words and by meaning, best first.
+
+    Operators in QUERY: type: tag: project: author: id: status: since: until: before: after:, "a phrase", -word.
+    A QUERY that begins with a dash goes behind `--`.
+    """
     from adaptive_llm_gateway.server._cli_text import search_text, talk_about_search  # noqa: PLC0415
 
     narrowed = _filters(type, tag, project, since, until, author, max_trust, field)
-    found = _call(context, "search", query=query, limit=limit, **narrowed)
+    asked = {"similar_to": similar_to, "as_of": as_of, "cursor": cursor, "facets": facets, "explain": explain}
+    given = {name: value for name, value in asked.items() if value}
+    found = _call(context, "search", query=query, limit=limit, **narrowed, **given)
     emit(found, as_json=json, text=lambda paint: search_text(found, paint))
     if not json:
         talk_about_search(found)

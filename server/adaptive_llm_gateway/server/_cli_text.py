@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, talk
-from adaptive_llm_gateway.server._render import standing_text
+from adaptive_llm_gateway.server._render import facet_lines, plan_lines, standing_text, why
 
 _DONE = {
     "write": "wrote",
@@ -38,28 +38,51 @@ def _line(record: Json, when: str, width: int, paint: Paint) -> str:
 
 
 def search_text(found: Json, paint: Paint) -> str:
-    """Each hit with the passage that matched."""
+    """Each hit with the passage that matched; counts and the explanation below them, where they were asked for."""
     hits: list[Json] = found["hits"]
     width = max((len(hit["type"]) for hit in hits), default=0)
     lines: list[str] = []
     for hit in hits:
         lines.append(_line(hit, hit["updated"], width, paint))
-        why = f"score {hit['score']:.2f} ({', '.join(hit['matched'])}), by {hit['author']['client']}"
+        told = f"score {hit['score']:.2f} ({why(hit)}), by {hit['author']['client']}"
         if hit["reason"]:
-            why += f", because: {hit['reason']}"
-        lines.append(f"    {paint(harmless(why), 'dim')}")
+            told += f", because: {hit['reason']}"
+        lines.append(f"    {paint(harmless(told), 'dim')}")
         lines += [f"    {harmless(line)}" for line in hit["snippet"].splitlines() if line.strip()]
         if hit["duplicates"]:
             lines.append(f"    {paint('same as ' + ', '.join(hit['duplicates']), 'dim')}")
+    if found["facets"]:
+        lines += ["", *(harmless(line) for line in facet_lines(found["facets"]))]
+    if found["plan"]:
+        lines += ["", *(harmless(line) for line in plan_lines(found["plan"]))]
+        if hits:
+            lines += ["", *_signal_table(hits)]
     return "\n".join(lines)
 
 
+def _signal_table(hits: list[Json]) -> list[str]:
+    """A row for each hit, a column for each signal that any of them has."""
+    names = list(dict.fromkeys(name for hit in hits for name in hit["signals"]))
+    rows = [["hit", "score", *names, "id"]]
+    for number, hit in enumerate(hits, 1):
+        values = [f"{hit['signals'][name]:.3f}" if name in hit["signals"] else "-" for name in names]
+        rows.append([str(number), f"{hit['score']:.3f}", *values, hit["id"]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
 def talk_about_search(found: Json) -> None:
-    """On stderr: how many, by which search, and what limits it."""
+    """On stderr: how many, by which search, how it was read, what limits it, and how to go on."""
     count = len(found["hits"])
-    talk(f"{count or 'no'} {'memory' if count == 1 else 'memories'} ({found['mode']} search)")
+    past = found["as_of"]
+    when = f", as of {past['time']}, commit {past['commit'][:12]}" if past else ""
+    talk(f"{count or 'no'} {'memory' if count == 1 else 'memories'} ({found['mode']} search{when})")
+    if found["read_as"]:
+        talk(f"read as: {harmless('; '.join(found['read_as']))}")
     for notice in found["notices"]:
         talk(f"note: {harmless(notice)}")
+    if found["next_cursor"]:
+        talk(f"hint: the next ones: --cursor {harmless(found['next_cursor'])}")
 
 
 def list_text(page: Json, paint: Paint) -> str:

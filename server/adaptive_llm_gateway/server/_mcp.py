@@ -263,7 +263,13 @@ class _Tools:
 
     async def memory_search(
         self,
-        query: Annotated[str, Field(description="Words, a question, or an exact identifier; empty: most recent")] = "",
+        query: Annotated[
+            str,
+            Field(
+                description='Words, a question, "a phrase" or an exact identifier; empty: most recent. '
+                "Operators: type:x tag:x project:x author:x since:7d before:2026-01 -word"
+            ),
+        ] = "",
         limit: Annotated[int, Field(description="Most hits, 1-100; default 10")] = 10,
         type: Annotated[str | None, Field(description="Only this type, e.g. decision; several with commas")] = None,
         tags: Annotated[list[str] | None, Field(description="Only with all these tags")] = None,
@@ -271,12 +277,29 @@ class _Tools:
         since: Annotated[str | None, Field(description="Updated since: ISO date or time, or an age: 7d, 12h")] = None,
         until: Annotated[str | None, Field(description="Updated until: same forms; a date includes its day")] = None,
         author: Annotated[str | None, Field(description="Only written by this client, e.g. claude-code")] = None,
+        as_of: Annotated[str | None, Field(description="As it was at this time or commit")] = None,
+        similar_to: Annotated[str | None, Field(description="Id of a memory; finds those like it")] = None,
+        cursor: Annotated[str | None, Field(description="Of the answer before: its next page")] = None,
+        facets: Annotated[bool, Field(description="Also counts by type, project, tag, author, month")] = False,
+        explain: Annotated[bool, Field(description="Also how it was read and scored")] = False,
     ) -> str:
         """Search the shared memory by meaning and by words. Each hit has id, type, title, date, author, version,
         snippet and why it matched. Default limit 10. Read whole memories with memory_read."""
         return await _answer(
             self._operations.search(
-                query, limit=limit, type=type, tags=tags, project=project, since=since, until=until, author=author
+                query,
+                limit=limit,
+                type=type,
+                tags=tags,
+                project=project,
+                since=since,
+                until=until,
+                author=author,
+                as_of=as_of,
+                similar_to=similar_to,
+                cursor=cursor,
+                facets=facets,
+                explain=explain,
             ),
             search_text,
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable
@@ -22,13 +23,17 @@ from adaptive_llm_gateway.memory import (
     Link,
     ReplaceText,
     RestoreMemory,
+    TimeRange,
     WriteMemory,
 )
 
 if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
     from adaptive_llm_gateway.memory import (
+        Answer,
+        Facets,
         Hit,
         MemoryStore,
+        Plan,
         Record,
         Request,
         Revision,
@@ -45,9 +50,7 @@ _READERS = 4
 _DRAIN_SECONDS = 5.0
 _REOPEN_SECONDS = 2.0
 _SAVE_SECONDS = 60.0
-_RELATIVE = re.compile(r"(\d{1,5})\s*(h|d|w|m|y)", re.IGNORECASE)
 _DAY = re.compile(r"\d{4}-?\d\d-?\d\d|\d{4}-?W\d\d-?\d")
-_HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
 
@@ -66,6 +69,8 @@ class Operations:
         self._store: asyncio.Future[MemoryStore] | None = None
         self._opened = 0.0
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        # Searches of the past take long at times, and come one after the other: they must not hold the readers up.
+        self._past = ThreadPoolExecutor(1, thread_name_prefix="past")
         self._active = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -94,7 +99,8 @@ class Operations:
                 await asyncio.to_thread(store.close)
             except Exception as error:  # noqa: BLE001 - it never opened, or cannot be closed: the hub ends all the same
                 _log.warning("the store was not closed: %s", error)
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._past):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def store(self) -> MemoryStore:
         """The store, once it is open. One that could not be opened is tried again, at most every few seconds.
@@ -120,10 +126,10 @@ class Operations:
             if not self._active:
                 self._quiet.set()
 
-    async def _read(self, work: Callable[[MemoryStore], _T]) -> _T:
+    async def _read(self, work: Callable[[MemoryStore], _T], threads: ThreadPoolExecutor | None = None) -> _T:
         with self._busy():
             store = await self.store()
-            return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(store))
+            return await asyncio.get_running_loop().run_in_executor(threads or self._readers, lambda: work(store))
 
     async def _write(self, request: Request) -> Json:
         with self._busy():
@@ -156,16 +162,41 @@ class Operations:
         author: str | None = None,
         max_trust: str | None = None,
         fields: Mapping[str, Any] | None = None,
+        cursor: str | None = None,
+        similar_to: str | None = None,
+        as_of: str | None = None,
+        facets: bool = False,
+        explain: bool = False,
     ) -> Json:
         """Hits for a query, best first; the most recent memories for an empty one."""
+        from adaptive_llm_gateway.memory import SearchRequest  # noqa: PLC0415 - brings the index along
+
         filters = await self._filters(type, tags, project, since, until, author, max_trust, fields)
-        count = _limit(limit)
-        answer = await self._read(lambda store: store.search(query, filters=filters, limit=count))
+        request = SearchRequest(
+            query=query,
+            filters=filters,
+            limit=_limit(limit),
+            cursor=cursor or None,
+            similar_to=similar_to or None,
+            as_of=as_of or None,
+            facets=facets,
+            explain=explain,
+            # A relative time is another one with each call.
+            given=json.dumps([type, tags, project, since, until, author, max_trust, fields], default=list),
+        )
+        work: Callable[[MemoryStore], Answer] = lambda store: store.ask(request, zone=LOCAL)  # noqa: E731
+        answer = await self._read(work, self._past if request.as_of else self._readers)
         return {
             "query": query,
             "mode": answer.mode,
             "hits": [hit_json(hit) for hit in answer.hits],
-            "notices": (await self.store()).search_notices(),
+            "read_as": read_as(answer.plan),
+            "next_cursor": answer.next_cursor,
+            "as_of": {"commit": answer.commit, "time": iso(answer.time)} if answer.commit else None,
+            "similar_to": answer.plan.similar_to[0] if answer.plan.similar_to else None,
+            "facets": facets_json(answer.facets) if answer.facets else None,
+            "plan": plan_json(answer) if explain else None,
+            "notices": [*(await self.store()).search_notices(), *answer.notices],
         }
 
     async def list(
@@ -369,8 +400,8 @@ class Operations:
             tags=_tags(tags) if tags else (),
             project=project or None,
             author=author or None,
-            since=moment(since, "since") if since else None,
-            until=moment(until, "until", end=True) if until else None,
+            since=moment(since, "since", zone=LOCAL) if since else None,
+            until=moment(until, "until", end=True, zone=LOCAL) if until else None,
             max_trust=_trust(max_trust) if max_trust else Trust.SECRET,
             fields=dict(fields or {}),
         )
@@ -415,28 +446,46 @@ async def _settle(future: Future[Any], timeout: float, *, failing: Future[Any] |
 # -- arguments and answers as JSON ---------------------------------------------------------------------------------
 
 
-def moment(text: str, name: str, *, end: bool = False) -> datetime:
-    """A time from ISO 8601 (`2026-11-01`, `2026-11-01T10:00Z`) or from an age (`12h`, `7d`, `2w`, `3m`, `1y`).
+class _LocalZone(tzinfo):
+    """The zone of this machine, with its changes of clocks."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        return None if dt is None else dt.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, dt: datetime | None) -> timedelta | None:  # noqa: ARG002 - tzinfo's signature
+        return None
+
+    def tzname(self, dt: datetime | None) -> str | None:
+        return None if dt is None else dt.replace(tzinfo=None).astimezone().tzname()
+
+    def fromutc(self, dt: datetime) -> datetime:
+        return dt.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
+
+
+LOCAL = _LocalZone()
+
+
+def moment(text: str, name: str, *, end: bool = False, zone: tzinfo = UTC) -> datetime:
+    """A time from ISO 8601 (`2026-11-01`, `2026-11-01T10:00Z`), an age (`12h`, `7d`, `2w`, `3m`, `1y`) or words
+    (`yesterday`, `last month`).
 
     Args:
         name: the argument's name, for the error.
-        end: a date alone means its end rather than its beginning.
+        end: a day or a longer time means its end rather than its beginning.
+        zone: where days begin, and what a time without a zone is in.
 
     Raises:
-        InvalidInput: neither.
+        InvalidInput: none of them.
     """
+    from adaptive_llm_gateway.memory import read_time  # noqa: PLC0415 - not needed before the first filter
+
     stripped = text.strip()
-    age = _RELATIVE.fullmatch(stripped)
     now = datetime.now(UTC)
     try:
-        if age:
-            return now - timedelta(hours=int(age[1]) * _HOURS[age[2].lower()])
-        if stripped.lower() in ("today", "yesterday"):
-            start = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            start -= timedelta(days=stripped.lower() == "yesterday")
-            return start + timedelta(days=1) if end else start
+        if (range_ := read_time(stripped, now, zone)) is not None and range_.since is not None:
+            return ((range_.until or now) if end else range_.since).astimezone(UTC)
         found = datetime.fromisoformat(stripped)
-        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        found = found.replace(tzinfo=found.tzinfo or zone).astimezone(UTC)
         return found + timedelta(days=1) if end and _DAY.fullmatch(stripped) else found
     except (ValueError, OverflowError):
         raise InvalidInput(
@@ -503,9 +552,83 @@ def hit_json(hit: Hit) -> Json:
         **record_json(hit.record),
         "score": round(hit.score, 4),
         "matched": list(hit.matched),
+        "signals": {name: round(value, 4) for name, value in getattr(hit, "signals", {}).items()},
         "snippet": hit.snippet,
         "lines": list(hit.lines),
         "duplicates": list(hit.duplicates),
+    }
+
+
+def read_as(plan: Plan) -> list[str]:
+    """What a query's operators and its sentence's time were taken for, in a few words each."""
+    told = filter_words(replace(plan.filters, also=()))
+    if plan.preferred is not None:
+        told.append(f"{_range(plan.preferred)} preferred")
+    return told
+
+
+def filter_words(filters: Filters) -> list[str]:
+    """What filters demand, in a few words each."""
+    told: list[str] = []
+
+    def add(name: str, values: Sequence[str] | str | None, joint: str = " or ") -> None:
+        if values:
+            told.append(f"{name} {values if isinstance(values, str) else joint.join(values)}")
+
+    add("type", filters.types)
+    add("tag", filters.tags, " and ")
+    add("project", filters.project)
+    add("author", filters.author)
+    add("id", filters.ids)
+    if filters.since or filters.until:
+        told.append(_range(TimeRange(filters.since, filters.until)))
+    if filters.max_trust is not Trust.SECRET:
+        told.append(f"trust {filters.max_trust} at most")
+    told += [f"{name} {value}" for name, value in filters.fields.items()]
+    without = filters.without
+    add("not type", without.types)
+    add("not tag", without.tags)
+    add("not project", without.projects)
+    add("not author", without.authors)
+    add("not id", without.ids)
+    add("without", [repr(word) for word in without.words])
+    for more in filters.also:
+        told += filter_words(more)
+    return told
+
+
+def _range(range_: TimeRange) -> str:
+    since, until = iso(range_.since), iso(range_.until)
+    return " ".join([*(["since", since] if since else []), *(["before", until] if until else [])])
+
+
+def plan_json(answer: Answer) -> Json:
+    """All of how a search was read."""
+    plan = answer.plan
+    preferred = plan.preferred
+    return {
+        "words": plan.words,
+        "operators": list(plan.operators),
+        "filters": filter_words(plan.filters),
+        "preferred": {"since": iso(preferred.since), "until": iso(preferred.until)} if preferred else None,
+        "literals": list(plan.literals),
+        "stop_words": list(plan.stop_words),
+        "common_words": list(plan.common),
+        "telling_words": list(plan.similar_to[1]) if plan.similar_to else [],
+        "mode": answer.mode,
+        "candidates": answer.candidates,
+    }
+
+
+def facets_json(facets: Facets) -> Json:
+    """Counts, each kind's in the order of `Facets`."""
+    return {
+        "total": facets.total,
+        "type": dict(facets.types),
+        "project": dict(facets.projects),
+        "tag": dict(facets.tags),
+        "author": dict(facets.authors),
+        "month": dict(facets.months),
     }
 
 

@@ -20,17 +20,68 @@ def fence(text: str) -> str:
 def search_text(answer: Json) -> str:
     """The hits of a search."""
     hits: list[Json] = answer["hits"]
-    what = f"for {answer['query']!r}" if answer["query"].strip() else "(the most recent)"
+    if answer.get("similar_to"):
+        what = f"like {answer['similar_to']}"
+    elif answer["query"].strip():
+        what = f"for {answer['query']!r}"
+    else:
+        what = "(the most recent)"
+    past = answer.get("as_of")
+    if past:
+        what += f", as of {past['time']} (commit {past['commit'][:12]})"
+    read = f"memory_read(id, at={past['commit'][:12]!r})" if past else "memory_read(id)"
     if not hits:
         lines = [f"No memories {what} ({answer['mode']} search)."]
     else:
         plural = "memory" if len(hits) == 1 else "memories"
-        lines = [f"{len(hits)} {plural} {what} ({answer['mode']} search). Whole text: memory_read(id)."]
-        lines.append(fence("\n\n".join(_hit(number, hit) for number, hit in enumerate(hits, 1))))
+        lines = [f"{len(hits)} {plural} {what} ({answer['mode']} search). Whole text: {read}."]
+    if answer.get("read_as"):
+        lines.append(f"Read as: {'; '.join(answer['read_as'])}.")
+    if answer.get("plan"):
+        lines += plan_lines(answer["plan"])
+    if hits:
+        explained = bool(answer.get("plan"))
+        lines.append(fence("\n\n".join(_hit(number, hit, explained) for number, hit in enumerate(hits, 1))))
+    if answer.get("facets"):
+        lines += ["Counts of all memories that match the filters:", fence("\n".join(facet_lines(answer["facets"])))]
+    if answer.get("next_cursor"):
+        lines.append(f"More: the same call with cursor={answer['next_cursor']}")
     return "\n".join([*lines, *_notices(answer.get("notices", []))])
 
 
-def _hit(number: int, hit: Json) -> str:
+def plan_lines(plan: Json) -> list[str]:
+    """How a search was read, a line for each thing that there is to say."""
+    preferred: Json | None = plan["preferred"]
+    facts: list[tuple[str, str]] = [
+        ("words", plan["words"]),
+        ("filters", "; ".join(plan["filters"])),
+        ("preferred time", f"{preferred['since'] or '...'} to {preferred['until'] or '...'}" if preferred else ""),
+        ("exact", ", ".join(plan["literals"])),
+        ("telling words", ", ".join(plan["telling_words"])),
+        ("left out as stop words", ", ".join(plan["stop_words"])),
+        ("left out as too common", ", ".join(plan["common_words"])),
+        ("mode", f"{plan['mode']}, {plan['candidates']} memories scored"),
+    ]
+    return [f"{name}: {value}" for name, value in facts if value]
+
+
+def facet_lines(facets: Json) -> list[str]:
+    """Counts, a line for each kind."""
+    kinds = [(name, counts) for name, counts in facets.items() if name != "total" and counts]
+    return [
+        f"total {facets['total']}",
+        *(f"{name}: {', '.join(f'{value} {count}' for value, count in counts.items())}" for name, counts in kinds),
+    ]
+
+
+def why(hit: Json, *, most: int = 3) -> str:
+    """What brought a hit, the strongest first: `vector 1.20, lexical 0.40`."""
+    signals: dict[str, float] = hit.get("signals") or {}
+    strongest = sorted((item for item in signals.items() if item[1]), key=lambda item: -abs(item[1]))
+    return ", ".join(f"{name} {value:.2f}" for name, value in strongest[:most]) or ", ".join(hit["matched"])
+
+
+def _hit(number: int, hit: Json, explained: bool) -> str:
     head = f"{number}. [{hit['type']}] {hit['title']}"
     facts = [f"id {hit['id']}", f"updated {hit['updated']}", f"by {_author(hit['author'])}"]
     if hit["project"]:
@@ -41,7 +92,7 @@ def _hit(number: int, hit: Json) -> str:
         facts.append(f"trust {hit['trust']}")
     facts += [f"{name} {value}" for name, value in hit["fields"].items() if name in ("status", "due", "priority")]
     facts.append(f"version {hit['version']}")
-    facts.append(f"score {hit['score']:.2f} ({', '.join(hit['matched'])})")
+    facts.append(f"score {hit['score']:.2f} ({why(hit, most=20 if explained else 3)})")
     lines = [head, "   " + "; ".join(facts)]
     if hit["reason"]:
         lines.append(f"   written because: {hit['reason']}")
