@@ -237,7 +237,8 @@ def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _by(authors: Sequence[str]) -> str:
-    return f"({_among('m.client', authors)} OR {_among('m.author ->> 1 COLLATE NOCASE', authors)})"
+    agents = ", ".join(["lower(?)"] * len(authors))
+    return f"({_among('m.client', authors)} OR lower(m.author ->> 1) IN ({agents}))"
 
 
 def fetch_records(connection: apsw.Connection, rows: list[int]) -> dict[int, Record]:
