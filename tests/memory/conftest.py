@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import subprocess
 import threading
 import time
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from adaptive_llm_gateway.memory import Author, MemoryStore, WriteMemory, WriteResult
+from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory.testing import temporary_store
 
 WAIT = 30.0
@@ -115,3 +118,21 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     """Stores, and what looks into them."""
     with contextlib.ExitStack() as stack:
         yield Bench(tmp_path / "bench", stack)
+
+
+@pytest.fixture
+def open_postgres(postgres: Any) -> Callable[[], MemoryIndex]:
+    """Opens one and the same index in PostgreSQL each time."""
+    from adaptive_llm_gateway.memory._index_postgres import PostgresIndex
+    from adaptive_llm_gateway.memory._postgres import PostgresConfig
+
+    config = PostgresConfig(postgres.url(), f"test_{secrets.token_hex(6)}")
+    return lambda: PostgresIndex(config)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], MemoryIndex]:
+    """Opens one and the same index each time, of every kind there is."""
+    if request.param == "sqlite":
+        return lambda: Index(tmp_path / "index.db")
+    return request.getfixturevalue("open_postgres")

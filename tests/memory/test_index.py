@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust, new_ulid
-from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
+from adaptive_llm_gateway.memory._index import PendingChange, Tombstone
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -35,12 +36,12 @@ def record(title: str = "A title", body: str = "A body.\n", *, minutes: int = 0,
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    with Index(tmp_path / "index.db") as opened:
+def index(open_index: Callable[[], MemoryIndex]) -> Iterator[MemoryIndex]:
+    with closing(open_index()) as opened:
         yield opened
 
 
-def test_a_record_comes_back_as_it_was(index: Index) -> None:
+def test_a_record_comes_back_as_it_was(index: MemoryIndex) -> None:
     whole = record(
         body="Zeile\r\nünïcode \U0001f600\n",
         created=datetime(2025, 5, 1, 8, 30, 0, 123_456, tzinfo=timezone(timedelta(hours=2))),
@@ -61,7 +62,7 @@ def test_a_record_comes_back_as_it_was(index: Index) -> None:
     assert index.get(new_ulid()) is None
 
 
-def test_a_time_without_a_zone_is_refused_and_changes_nothing(index: Index) -> None:
+def test_a_time_without_a_zone_is_refused_and_changes_nothing(index: MemoryIndex) -> None:
     good = record()
 
     with pytest.raises(InvalidInput, match="time zone"):
@@ -70,7 +71,7 @@ def test_a_time_without_a_zone_is_refused_and_changes_nothing(index: Index) -> N
     assert index.get(good.id) is None
 
 
-def test_an_update_replaces_text_tags_and_words(index: Index) -> None:
+def test_an_update_replaces_text_tags_and_words(index: MemoryIndex) -> None:
     first = record(body="about porcupines", tags=("old",))
     index.apply([first])
     second = replace(first, body="about hedgehogs", tags=("new",), version="b" * 40)
@@ -84,7 +85,7 @@ def test_an_update_replaces_text_tags_and_words(index: Index) -> None:
     assert index.list(Filters(tags=("new",))).total == 1
 
 
-def test_a_deleted_memory_is_found_no_more(index: Index) -> None:
+def test_a_deleted_memory_is_found_no_more(index: MemoryIndex) -> None:
     one, two = record(body="alpha"), record(body="alpha beta")
     index.apply([one, two])
 
@@ -95,7 +96,7 @@ def test_a_deleted_memory_is_found_no_more(index: Index) -> None:
     assert index.statistics()["chunks"] == 1
 
 
-def test_whoever_held_the_path_gives_way(index: Index) -> None:
+def test_whoever_held_the_path_gives_way(index: MemoryIndex) -> None:
     old = record()
     new = record(path=old.path)
 
@@ -106,7 +107,7 @@ def test_whoever_held_the_path_gives_way(index: Index) -> None:
     assert index.by_path(old.path) == new
 
 
-def test_two_memories_may_trade_places(index: Index) -> None:
+def test_two_memories_may_trade_places(index: MemoryIndex) -> None:
     one, two = record("one"), record("two")
     index.apply([one, two])
 
@@ -116,7 +117,7 @@ def test_two_memories_may_trade_places(index: Index) -> None:
     assert index.by_path("notes/moved.md") == replace(one, path="notes/moved.md")
 
 
-def test_ids_resolve_by_prefix_and_tail_in_any_case(index: Index) -> None:
+def test_ids_resolve_by_prefix_and_tail_in_any_case(index: MemoryIndex) -> None:
     one, two = record(), record()
     index.apply([one, two])
 
@@ -127,7 +128,7 @@ def test_ids_resolve_by_prefix_and_tail_in_any_case(index: Index) -> None:
     assert index.resolve("%") == []
 
 
-def test_files_tell_what_a_restart_compares(index: Index) -> None:
+def test_files_tell_what_a_restart_compares(index: MemoryIndex) -> None:
     one = record()
     index.apply([one])
 
@@ -135,7 +136,7 @@ def test_files_tell_what_a_restart_compares(index: Index) -> None:
 
 
 @pytest.mark.parametrize("order", ["updated", "created", "title"])
-def test_pages_show_each_memory_once(index: Index, order: str) -> None:
+def test_pages_show_each_memory_once(index: MemoryIndex, order: str) -> None:
     made = [record(f"Title {n % 7}", minutes=n % 5) for n in range(23)]
     index.apply(made)
     seen: list[str] = []
@@ -155,12 +156,12 @@ def test_pages_show_each_memory_once(index: Index, order: str) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "WzEsMiwzXQ", "é", "bnVsbA"])
-def test_a_wrong_cursor_is_named(index: Index, cursor: str) -> None:
+def test_a_wrong_cursor_is_named(index: MemoryIndex, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
         index.list(cursor=cursor)
 
 
-def test_the_journal_keeps_changes_in_order_until_cleared(index: Index) -> None:
+def test_the_journal_keeps_changes_in_order_until_cleared(index: MemoryIndex) -> None:
     author = Author("codex", "reviewer")
     change = PendingChange("notes/a.md", new_ulid(), "write", "A", author, "because")
     later = PendingChange("notes/b.md", new_ulid(), "delete", "B", author)
@@ -173,7 +174,7 @@ def test_the_journal_keeps_changes_in_order_until_cleared(index: Index) -> None:
     assert [row.path for row in index.pending()] == ["notes/b.md"]
 
 
-def test_a_tombstone_stays_until_the_memory_is_back(index: Index) -> None:
+def test_a_tombstone_stays_until_the_memory_is_back(index: MemoryIndex) -> None:
     gone = record("Gone")
     index.apply([gone])
     stone = Tombstone(gone.id, gone.path, gone.version, gone.type, gone.title, START, Author("codex"), "obsolete")
@@ -186,14 +187,14 @@ def test_a_tombstone_stays_until_the_memory_is_back(index: Index) -> None:
     assert index.tombstone(gone.id) is None
 
 
-def test_state_is_kept_by_key(index: Index) -> None:
+def test_state_is_kept_by_key(index: MemoryIndex) -> None:
     index.meta_set("head", "abc")
     assert index.meta_get("head") == "abc"
     index.meta_set("head", None)
     assert index.meta_get("head") is None
 
 
-def test_reset_drops_what_files_can_give_again_and_nothing_else(index: Index) -> None:
+def test_reset_drops_what_files_can_give_again_and_nothing_else(index: MemoryIndex) -> None:
     index.set_embedder("model", 8)
     index.apply([record()], pending=[PendingChange("notes/a.md", new_ulid(), "write", "A", Author("codex"))])
     index.store_vectors([(index.backlog(1)[0][0], np.ones(8, np.float32))])
@@ -210,7 +211,7 @@ def test_reset_drops_what_files_can_give_again_and_nothing_else(index: Index) ->
     assert len(index.search("again").hits) == 1
 
 
-def test_tidying_changes_no_answer(index: Index) -> None:
+def test_tidying_changes_no_answer(index: MemoryIndex) -> None:
     for number in range(30):
         index.apply([record(f"Title {number}", "the same body")])
     index.apply([], [index.list().records[0].id])
@@ -221,18 +222,18 @@ def test_tidying_changes_no_answer(index: Index) -> None:
     assert index.search("title body", limit=50) == before
 
 
-def test_an_index_is_the_same_after_reopening(tmp_path: Path) -> None:
+def test_an_index_is_the_same_after_reopening(open_index: Callable[[], MemoryIndex]) -> None:
     kept = record(body="persistent text")
-    with Index(tmp_path / "index.db") as index:
+    with closing(open_index()) as index:
         index.apply([kept])
 
-    with Index(tmp_path / "index.db") as index:
+    with closing(open_index()) as index:
         assert index.get(kept.id) == kept
         assert [hit.record.id for hit in index.search("persistent").hits] == [kept.id]
 
 
-def test_a_closed_index_says_so(tmp_path: Path) -> None:
-    index = Index(tmp_path / "index.db")
+def test_a_closed_index_says_so(open_index: Callable[[], MemoryIndex]) -> None:
+    index = open_index()
     index.close()
     index.close()
 
@@ -242,15 +243,15 @@ def test_a_closed_index_says_so(tmp_path: Path) -> None:
         index.apply([record()])
 
 
-def test_the_backlog_gives_each_chunk_until_it_has_a_vector(index: Index) -> None:
+def test_the_backlog_gives_each_chunk_until_it_has_a_vector(index: MemoryIndex) -> None:
     index.set_embedder("model", 8)
     index.apply([record("One", "first text", project="atlas"), record("Two", "second text")])
 
     backlog = index.backlog(10)
 
     assert {text for _, text in backlog} == {
-        "[2026-01-01] [note] One (codex, atlas)\nfirst text",
-        "[2026-01-01] [note] Two (codex)\nsecond text",
+        "[2026-01-01] codex, atlas: One\nfirst text",
+        "[2026-01-01] codex: Two\nsecond text",
     }
     assert index.vector_progress() == (0, 2)
     assert index.store_vectors([(backlog[0][0], np.ones(8, np.float32)), (99_999, np.ones(8, np.float32))]) == 1
@@ -258,7 +259,7 @@ def test_the_backlog_gives_each_chunk_until_it_has_a_vector(index: Index) -> Non
     assert index.vector_progress() == (1, 2)
 
 
-def test_an_update_embeds_only_the_chunks_that_changed(index: Index) -> None:
+def test_an_update_embeds_only_the_chunks_that_changed(index: MemoryIndex) -> None:
     index.set_embedder("model", 8)
     sections = [f"## Part {n}\n\n" + f"Sentence {n} of this part. " * 30 + "\n\n" for n in range(6)]
     long = record(body="".join(sections))
@@ -272,7 +273,7 @@ def test_an_update_embeds_only_the_chunks_that_changed(index: Index) -> None:
     assert len(index.search("fresh words", vector=np.ones(8)).hits) == 1
 
 
-def test_another_model_drops_the_vectors_of_the_last_one(index: Index) -> None:
+def test_another_model_drops_the_vectors_of_the_last_one(index: MemoryIndex) -> None:
     index.apply([record()])
     assert index.set_embedder("first", 8)
     index.store_vectors([(index.backlog(1)[0][0], np.ones(8, np.float32))])
@@ -287,7 +288,7 @@ def test_another_model_drops_the_vectors_of_the_last_one(index: Index) -> None:
 @pytest.mark.parametrize(
     "vector", [np.ones(7, np.float32), np.full(8, np.nan, np.float32), np.ones((2, 8), np.float32)]
 )
-def test_vectors_that_do_not_fit_are_refused(index: Index, vector: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
+def test_vectors_that_do_not_fit_are_refused(index: MemoryIndex, vector: np.ndarray) -> None:  # pyright: ignore[reportMissingTypeArgument, reportUnknownParameterType]
     index.set_embedder("model", 8)
     index.apply([record()])
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import InvalidInput, Trust, new_ulid
 from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._values import Author, Filters, Record
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -23,20 +25,25 @@ def record(body: str = "A body.", title: str = "", **changes: object) -> Record:
     return replace(_BASE, id=id_, path=f"notes/{id_}.md", title=title, body=body, **changes)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.fixture(params=[1 << 20, 0], ids=["vectors in memory", "vectors in the file"])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
-    with Index(tmp_path / "index.db", vector_cache_bytes=request.param) as opened:
-        yield opened
+@pytest.fixture(params=["vectors in memory", "vectors in the file", "postgres"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryIndex]:
+    if request.param == "postgres":
+        with closing(request.getfixturevalue("open_postgres")()) as opened:
+            yield opened
+    else:
+        held = 1 << 20 if request.param == "vectors in memory" else 0
+        with Index(tmp_path / "index.db", vector_cache_bytes=held) as opened:
+            yield opened
 
 
-def embed(index: Index, vectors: dict[str, list[float]]) -> None:
+def embed(index: MemoryIndex, vectors: dict[str, list[float]]) -> None:
     """Give each chunk the vector of the first key that its text contains."""
     for chunk, text in index.backlog(10_000):
         key = next(name for name in vectors if name in text)
         index.store_vectors([(chunk, np.array(vectors[key], np.float32))])
 
 
-def ids(index: Index, query: str, **options: object) -> list[str]:
+def ids(index: MemoryIndex, query: str, **options: object) -> list[str]:
     return [hit.record.id for hit in index.search(query, **options).hits]  # pyright: ignore[reportArgumentType]
 
 
@@ -62,14 +69,14 @@ def ids(index: Index, query: str, **options: object) -> list[str]:
         ("running the migrations nightly", "migration run"),
     ],
 )
-def test_text_of_many_kinds_is_found(index: Index, text: str, query: str) -> None:
+def test_text_of_many_kinds_is_found(index: MemoryIndex, text: str, query: str) -> None:
     wanted = record(text)
     index.apply([wanted, record("nothing of interest in this one"), record("and other words entirely")])
 
     assert ids(index, query)[:1] == [wanted.id]
 
 
-def test_an_identifier_beats_its_scattered_parts_and_says_exact(index: Index) -> None:
+def test_an_identifier_beats_its_scattered_parts_and_says_exact(index: MemoryIndex) -> None:
     right = record("we shipped v2.4.7-hotfix on a friday after a long discussion of the many other things there were")
     wrong = [record(f"v2 and 4 and 7 and hotfix {n} hotfix") for n in range(5)]
     index.apply([*wrong, right])
@@ -80,14 +87,14 @@ def test_an_identifier_beats_its_scattered_parts_and_says_exact(index: Index) ->
     assert hit.matched[0] == "exact"
 
 
-def test_a_quoted_phrase_beats_its_scattered_words(index: Index) -> None:
+def test_a_quoted_phrase_beats_its_scattered_words(index: MemoryIndex) -> None:
     right = record("some text in which the blue green deploy is mentioned once among so many other words of no use")
     index.apply([record("green deploy blue deploy green blue"), right])
 
     assert ids(index, '"blue green deploy"')[0] == right.id
 
 
-def test_a_word_in_the_title_counts_more(index: Index) -> None:
+def test_a_word_in_the_title_counts_more(index: MemoryIndex) -> None:
     body = "words of another kind"
     titled, mentioned = record(body, "Retention policy"), record(f"{body} retention", "Meeting")
     index.apply([mentioned, titled])
@@ -95,7 +102,7 @@ def test_a_word_in_the_title_counts_more(index: Index) -> None:
     assert ids(index, "retention")[0] == titled.id
 
 
-def test_meaning_finds_what_words_do_not(index: Index) -> None:
+def test_meaning_finds_what_words_do_not(index: MemoryIndex) -> None:
     index.set_embedder("model", 8)
     near, far = record("the feline sat there"), record("the stock market fell")
     index.apply([near, far])
@@ -107,7 +114,7 @@ def test_meaning_finds_what_words_do_not(index: Index) -> None:
     assert [(hit.record.id, hit.matched) for hit in answer.hits] == [(near.id, ("vector",))]
 
 
-def test_without_vectors_the_answer_says_lexical(index: Index) -> None:
+def test_without_vectors_the_answer_says_lexical(index: MemoryIndex) -> None:
     index.apply([record("some cat")])
     assert index.search("cat", vector=[1.0, 0.0]).mode == "lexical"
     index.set_embedder("model", 8)
@@ -133,7 +140,7 @@ def test_without_vectors_the_answer_says_lexical(index: Index) -> None:
         (Filters(project="none such"), set[str]()),
     ],
 )
-def test_each_filter_narrows_search_and_list(index: Index, filters: Filters, expected: set[str]) -> None:
+def test_each_filter_narrows_search_and_list(index: MemoryIndex, filters: Filters, expected: set[str]) -> None:
     index.set_embedder("model", 8)
     hours = [START + timedelta(hours=n) for n in range(4)]
     index.apply(
@@ -162,7 +169,7 @@ def test_each_filter_narrows_search_and_list(index: Index, filters: Filters, exp
     assert page.total == len(expected)
 
 
-def test_filters_come_before_the_cut_to_the_nearest(index: Index) -> None:
+def test_filters_come_before_the_cut_to_the_nearest(index: MemoryIndex) -> None:
     index.set_embedder("model", 8)
     crowd = [record(f"crowd number {n} word{n}") for n in range(600)]
     lone = record("the lonely one", type="task")
@@ -172,12 +179,12 @@ def test_filters_come_before_the_cut_to_the_nearest(index: Index) -> None:
     assert ids(index, "zzz", vector=[1, 1, 1, 1, 0, 0, 0, 0], filters=Filters(types=("task",))) == [lone.id]
 
 
-def test_a_field_name_with_a_quote_is_refused(index: Index) -> None:
+def test_a_field_name_with_a_quote_is_refused(index: MemoryIndex) -> None:
     with pytest.raises(InvalidInput, match="field"):
         index.search("x", filters=Filters(fields={'a"b': 1}))
 
 
-def test_an_empty_query_gives_the_most_recent(index: Index) -> None:
+def test_an_empty_query_gives_the_most_recent(index: MemoryIndex) -> None:
     made = [record(f"text {n}", updated=START + timedelta(minutes=n)) for n in range(5)]
     index.apply(made)
 
@@ -187,7 +194,7 @@ def test_an_empty_query_gives_the_most_recent(index: Index) -> None:
     assert {hit.matched for hit in answer.hits} == {("recent",)}
 
 
-def test_the_newer_of_equals_comes_first(index: Index) -> None:
+def test_the_newer_of_equals_comes_first(index: MemoryIndex) -> None:
     now = datetime.now(UTC)
     old = record("the retry limit of the client number one", updated=now - timedelta(days=300))
     new = record("the retry limit of the client number two", updated=now)
@@ -200,7 +207,7 @@ def test_the_newer_of_equals_comes_first(index: Index) -> None:
     assert "recent" not in hits[1].matched
 
 
-def test_a_hit_points_at_the_lines_that_matched(index: Index) -> None:
+def test_a_hit_points_at_the_lines_that_matched(index: MemoryIndex) -> None:
     lines = [f"Paragraph {n} speaks of ordinary matters at some length, as they do.\n" for n in range(80)]
     lines[63] = "Here the xylophone is mentioned.\n"
     index.apply([record("\n".join(lines))])
@@ -213,13 +220,13 @@ def test_a_hit_points_at_the_lines_that_matched(index: Index) -> None:
     assert len(hit.snippet) <= 302
 
 
-def test_a_long_memory_is_one_hit(index: Index) -> None:
+def test_a_long_memory_is_one_hit(index: MemoryIndex) -> None:
     index.apply([record("The same topic comes again. " * 400), record("one topic elsewhere")])
 
     assert len(index.search("topic").hits) == 2
 
 
-def test_copies_are_folded_and_named(index: Index) -> None:
+def test_copies_are_folded_and_named(index: MemoryIndex) -> None:
     copies = [
         record("The deploy is blue green."),
         record("the deploy is  blue green"),
@@ -235,7 +242,7 @@ def test_copies_are_folded_and_named(index: Index) -> None:
     assert {folded.record.id, *folded.duplicates} == {entry.id for entry in copies}
 
 
-def test_near_copies_are_folded_by_vector_only_when_the_words_agree(index: Index) -> None:
+def test_near_copies_are_folded_by_vector_only_when_the_words_agree(index: MemoryIndex) -> None:
     index.set_embedder("model", 8)
     text = "the weekly backup of the main database runs on sunday night at the usual hour in the northern data center"
     near = [record(f"{text} today"), record(f"{text}")]
@@ -248,8 +255,8 @@ def test_near_copies_are_folded_by_vector_only_when_the_words_agree(index: Index
     assert sorted(len(hit.duplicates) for hit in hits) == [0, 1]
 
 
-def test_ten_thousand_copies_do_not_hide_what_else_there_is(tmp_path: Path) -> None:
-    with Index(tmp_path / "index.db") as index:
+def test_ten_thousand_copies_do_not_hide_what_else_there_is(open_index: Callable[[], MemoryIndex]) -> None:
+    with closing(open_index()) as index:
         index.set_embedder("model", 8)
         index.apply([record("the same old deploy story") for _ in range(10_000)])
         other = record("the deploy of the year, told once and at greater length than the others are, with more words")
@@ -270,7 +277,7 @@ def test_ten_thousand_copies_do_not_hide_what_else_there_is(tmp_path: Path) -> N
         " ".join
     )
 )
-def test_hostile_queries_find_or_find_nothing_but_never_fail(index: Index, query: str) -> None:
+def test_hostile_queries_find_or_find_nothing_but_never_fail(index: MemoryIndex, query: str) -> None:
     if not index.list().total:
         index.set_embedder("model", 8)
         index.apply([record("near a b and not body 日本 x")])
@@ -280,13 +287,13 @@ def test_hostile_queries_find_or_find_nothing_but_never_fail(index: Index, query
     index.search(query, vector=[1, 0, 0, 0, 0, 0, 0, 0])
 
 
-def test_a_query_of_a_hundred_kilobytes_is_answered(index: Index) -> None:
+def test_a_query_of_a_hundred_kilobytes_is_answered(index: MemoryIndex) -> None:
     index.apply([record("the needle")])
 
     assert len(index.search("needle " + "hay-42/straw " * 8_000).hits) == 1
 
 
-def test_lone_surrogates_and_nul_are_indexed_without_harm(index: Index) -> None:
+def test_lone_surrogates_and_nul_are_indexed_without_harm(index: MemoryIndex) -> None:
     wanted = record("before\0after words")
     index.apply([wanted])
 

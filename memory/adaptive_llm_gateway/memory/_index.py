@@ -5,14 +5,11 @@ One process writes (the hub). Writes are serialised here; readers run beside the
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import apsw
 import numpy as np
@@ -44,6 +41,7 @@ from adaptive_llm_gateway.memory._index_write import (
     remove,
     upsert,
 )
+from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
 from adaptive_llm_gateway.memory._query import affordable
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
 from adaptive_llm_gateway.memory._source_sqlite import SCORED_ROWS, SqliteSource, TermCounts
@@ -53,22 +51,12 @@ from adaptive_llm_gateway.memory._vectors import Floats, quantise
 
 __all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
 
-Order = Literal["updated", "created", "title"]
 _ORDERS: dict[Order, tuple[str, str, str]] = {
     "updated": ("m.updated", "<", "DESC"),
     "created": ("m.created", "<", "DESC"),
     "title": ("m.title COLLATE NOCASE", ">", "ASC"),
 }
 _CODE_BYTES = 128 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Part of a list. `next_cursor` is `None` at the end; `total` counts all that the filters let through."""
-
-    records: tuple[Record, ...]
-    next_cursor: str | None
-    total: int
 
 
 class Index:
@@ -236,7 +224,7 @@ class Index:
             )
             parts, bounds = ([where] if where else []), list(values)
             if cursor is not None:
-                last, row = _decode_cursor(cursor, order)
+                last, row = decode_cursor(cursor, order)
                 parts.append(f"({column}, m.rowid) {comparison} (?, ?)")
                 bounds += [last, row]
             rows = fetch_all(
@@ -251,7 +239,7 @@ class Index:
         if len(rows) > limit and records:
             last = records[-1]
             value = last.title if order == "title" else microseconds(getattr(last, order))
-            following = _encode_cursor(order, value, rows[limit - 1][0])
+            following = encode_cursor(order, value, rows[limit - 1][0])
         return Page(records, following, total)
 
     def search(
@@ -537,20 +525,3 @@ class Index:
             statement = "SELECT chunk, memory, vector FROM vectors WHERE chunk > ? ORDER BY chunk LIMIT ?"
             rows: Any = fetch_all(self._writer, statement, (after, count))
             take(rows)
-
-
-def _encode_cursor(order: Order, value: str | int, row: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([order, value, row]).encode()).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str, order: Order) -> tuple[str | int, int]:
-    try:
-        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        kind, value, row = parts
-        if kind == order and isinstance(row, int) and isinstance(value, str if order == "title" else int):
-            return value, row
-    except (ValueError, TypeError):
-        pass
-    raise InvalidInput(
-        f"{cursor!r} is not a cursor of a list by {order!r}", hint="Start without a cursor, or keep the order."
-    )

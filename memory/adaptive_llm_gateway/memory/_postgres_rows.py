@@ -1,0 +1,134 @@
+"""Filters as PostgreSQL's SQL, and text in a form that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adaptive_llm_gateway.core import InvalidInput, Trust
+from adaptive_llm_gateway.memory._index_rows import RECORD_COLUMNS, dump, microseconds, record_of
+from adaptive_llm_gateway.memory._query import phrase_of
+from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all
+from adaptive_llm_gateway.memory._tokens import packed, tokens_of
+from adaptive_llm_gateway.memory._values import Filters, Record
+
+# PostgreSQL's text has no NUL. One character stands in for it, so that places in a text stay what they are; it is a
+# noncharacter, which nobody may interchange.
+_NUL, _STAND_IN = "\0", "\U0010fffe"
+
+
+def stored(text: str | None) -> Any:
+    """Text as PostgreSQL keeps it."""
+    return text.replace(_NUL, _STAND_IN) if text is not None and _NUL in text else text
+
+
+def restored(value: Any) -> Any:
+    """What `stored` was given; other values as they are."""
+    return value.replace(_STAND_IN, _NUL) if isinstance(value, str) and _STAND_IN in value else value
+
+
+def restored_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row with its text restored."""
+    return tuple(map(restored, row))
+
+
+def folded(text: str) -> str:
+    """A name for comparing whatever the case of its ASCII letters, as `lower` does on the server."""
+    return "".join(char.lower() if char.isascii() else char for char in stored(text))
+
+
+def conditions(filters: Filters) -> tuple[str, list[Any]]:
+    """A WHERE expression over `memories m` and its values; empty when nothing narrows.
+
+    Raises:
+        InvalidInput: a time without zone, or a field name with a quote or backslash.
+    """
+    parts: list[str] = []
+    values: list[Any] = []
+
+    def add(part: str, *given: Any) -> None:
+        parts.append(part)
+        values.extend(given)
+
+    if filters.types:
+        add(_TYPED, _texts(filters.types))
+    for tag in filters.tags:
+        add(_TAGGED, folded(tag))
+    if filters.project is not None:
+        add(_OF_PROJECT, _folded(_several(filters.project)))
+    if filters.author is not None:
+        authors = _folded(_several(filters.author))
+        add(_BY, authors, authors)
+    if filters.ids:
+        add(_WITH_ID, _texts(filters.ids))
+    if filters.since is not None:
+        add("m.updated >= %s", microseconds(filters.since))
+    if filters.until is not None:
+        add("m.updated < %s", microseconds(filters.until))
+    if filters.max_trust is not Trust.SECRET:
+        add("m.trust <= %s", filters.max_trust.rank)
+    for name, value in filters.fields.items():
+        if '"' in name or "\\" in name or "\0" in name:
+            raise InvalidInput(f"no field can be named {name!r}", hint="Name a field of the memory's type.")
+        add("(m.fields::json -> %s::text)::text = %s", name, dump(value))
+    without = filters.without
+    if without.types:
+        add(f"NOT {_TYPED}", _texts(without.types))
+    for tag in without.tags:
+        add(f"NOT {_TAGGED}", folded(tag))
+    if without.projects:
+        add(f"{_OF_PROJECT} IS NOT TRUE", _folded(without.projects))
+    if without.authors:
+        authors = _folded(without.authors)
+        add(f"{_BY} IS NOT TRUE", authors, authors)
+    if without.ids:
+        add(f"NOT {_WITH_ID}", _texts(without.ids))
+    for word in without.words:
+        if tokens := tokens_of(phrase_of(word)):
+            # A phrase is a part of the stream; what lies behind `said_end` is type, author and tags.
+            add(
+                "m.row NOT IN (SELECT x.memory FROM words x WHERE x.terms @> %s::int[] "
+                "AND position(%s::bytea in substring(x.stream from 1 for 4 * x.said_end)) > 0)",
+                list(dict.fromkeys(tokens)),
+                packed(tokens),
+            )
+    for more in filters.also:
+        where, given = conditions(more)
+        if where:
+            add(where, *given)
+    return " AND ".join(parts), values
+
+
+_TYPED = "m.type = ANY(%s)"
+_TAGGED = "m.row IN (SELECT t.memory FROM memory_tags t WHERE t.folded = %s)"
+_OF_PROJECT = "(lower(m.project) = ANY(%s))"
+_WITH_ID = "m.id = ANY(%s)"
+_BY = '(lower(m.client) = ANY(%s) OR lower((m.author::json ->> 1) COLLATE "C") = ANY(%s))'
+
+
+def _texts(names: Sequence[str]) -> list[str]:
+    return [stored(name) for name in names]
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [folded(name) for name in names]
+
+
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def fetch_records(connection: Link, rows: Sequence[int]) -> dict[int, Record]:
+    """Whole memories by row id; those that are gone are left out."""
+    found = fetch_all(
+        connection,
+        f"SELECT m.row, {RECORD_COLUMNS} FROM memories m JOIN bodies b ON b.memory = m.row "  # noqa: S608 - our own
+        "WHERE m.row = ANY(%s)",
+        (list(rows),),
+    )
+    return {row[0]: record_from(row[1:]) for row in found}
+
+
+def record_from(row: tuple[Any, ...]) -> Record:
+    """The memory of a row of `RECORD_COLUMNS`."""
+    return record_of(restored_row(row))
