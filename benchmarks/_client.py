@@ -74,7 +74,11 @@ class Client:
         except BaseException:
             self.close()
             raise
-        self._write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+        self.notify("notifications/initialized")
+
+    def notify(self, method: str) -> None:
+        """Tell, without an answer."""
+        self._write(json.dumps({"jsonrpc": "2.0", "method": method}).encode() + b"\n")
 
     def request(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request, and its result.

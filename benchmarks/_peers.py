@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from typing import Any
 
 from _bench import Bench
 from _client import INITIALIZE, Client, Failed
+from _install import environment, run, version
 from _measure import Row, load_average, milliseconds, row, say, tree_memory_of
 
-_INSTALL_SECONDS = 900
 _INDEX_SECONDS = 3_600
 _SETTLE_SECONDS = 600.0
 _WARM_UP = 5
@@ -50,7 +49,7 @@ class Server:
 
 def markdown_vault_mcp(bench: Bench, folder: Path) -> Server:
     """markdown-vault-mcp from PyPI over the same Markdown files, its index built beforehand."""
-    python = _environment(folder, bench, "markdown-vault-mcp", oldest=(3, 11))
+    python = environment(folder, ["markdown-vault-mcp"], env=bench.env)
     vault = _vault(bench, folder)
     env = {
         **bench.env,
@@ -59,11 +58,11 @@ def markdown_vault_mcp(bench: Bench, folder: Path) -> Server:
         "MARKDOWN_VAULT_MCP_READ_ONLY": "false",
     }
     program = str(python.with_name("markdown-vault-mcp"))
-    _run([program, "index", "--index-path", str(folder / "index.db")], env=env, seconds=_INDEX_SECONDS)
+    run([program, "index", "--index-path", str(folder / "index.db")], env=env, seconds=_INDEX_SECONDS)
     return Server(
         command=[program, "serve"],
         env=env,
-        version=_version(python, "markdown-vault-mcp"),
+        version=version(python, "markdown-vault-mcp"),
         note="keyword search, no vectors, no git, no fsync",
         write_tool="write",
         write_arguments=lambda number, memory: {
@@ -79,17 +78,17 @@ def markdown_vault_mcp(bench: Bench, folder: Path) -> Server:
 def basic_memory(bench: Bench, folder: Path) -> Server:
     """basic-memory from PyPI over a part of the same Markdown files, its text index built beforehand."""
     # It asks for a certifi that not every package index has; any recent one does.
-    python = _environment(folder, bench, "basic-memory", oldest=(3, 12), override="certifi>=2025\n")
+    python = environment(folder, ["basic-memory"], env=bench.env, oldest=(3, 12), override="certifi>=2025\n")
     vault = _vault(bench, folder, most=_BASIC_MEMORIES)
     user = folder / "user"
     user.mkdir()
     env = {**bench.env, "HOME": str(user), "BASIC_MEMORY_HOME": str(vault), "HF_HUB_OFFLINE": "1"}
     program = str(python.with_name("basic-memory"))
-    _run([program, "reindex", "--search"], env=env, seconds=_INDEX_SECONDS)
+    run([program, "reindex", "--search"], env=env, seconds=_INDEX_SECONDS)
     return Server(
         command=[program, "mcp"],
         env=env,
-        version=_version(python, "basic-memory"),
+        version=version(python, "basic-memory"),
         note=f"text search, no vectors, no git; over {min(_BASIC_MEMORIES, bench.size.memories):,} of the memories, "
         "because it takes in only a few files a second",
         write_tool="write_note",
@@ -110,7 +109,7 @@ def official_memory(bench: Bench, folder: Path) -> Server:
         raise Failed("npm and node are not installed")
     package = "@modelcontextprotocol/server-memory"
     folder.mkdir(parents=True)
-    _run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), package], env=dict(os.environ))
+    run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), package], env=dict(os.environ))
     lines = [
         json.dumps({"type": "entity", "name": path.stem, "entityType": path.parts[-4], "observations": [text]})
         for path, text in _texts(bench)
@@ -239,50 +238,3 @@ def _vault(bench: Bench, folder: Path, *, most: int | None = None) -> Path:
 def _texts(bench: Bench) -> list[tuple[Path, str]]:
     files = sorted((bench.prepared() / "home" / "memory").glob("*/*/*/*.md"))
     return [(path, path.read_text("utf-8").split("\n---\n", 1)[1]) for path in files]
-
-
-def _environment(folder: Path, bench: Bench, package: str, *, oldest: tuple[int, int], override: str = "") -> Path:
-    """A virtual environment with a package in it; its interpreter.
-
-    Args:
-        oldest: the oldest Python that the package runs on.
-        override: requirements that take the place of what the package asks for.
-    """
-    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if uv is None:
-        raise Failed("uv is not installed (it is among the development requirements)")
-    folder.mkdir(parents=True)
-    _run([_interpreter(oldest), "-m", "venv", "--without-pip", str(folder / "venv")], env=bench.env)
-    python = folder / "venv" / "bin" / "python"
-    command = [uv, "pip", "install", "--quiet", "--python", str(python), package]
-    if override:
-        (folder / "override.txt").write_text(override, "utf-8")
-        command += ["--override", str(folder / "override.txt")]
-    _run(command, env=dict(os.environ))
-    return python
-
-
-def _interpreter(oldest: tuple[int, int]) -> str:
-    if sys.version_info[:2] >= oldest:
-        return sys.executable
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = [shutil.which(f"python3.{minor}") for minor in range(16, oldest[1] - 1, -1)]
-    found += [str(path) for minor in range(16, oldest[1] - 1, -1) for path in pyenv.glob(f"3.{minor}.*/bin/python")]
-    for candidate in filter(None, found):
-        with contextlib.suppress(OSError):  # a pyenv shim stands for an interpreter that may not be there
-            if subprocess.run([candidate, "--version"], capture_output=True, check=False).returncode == 0:
-                return candidate
-    raise Failed(f"it needs Python {oldest[0]}.{oldest[1]}, which was not found")
-
-
-def _version(python: Path, package: str) -> str:
-    code = f"from importlib import metadata; print(metadata.version({package!r}))"
-    return _run([str(python), "-c", code], env=dict(os.environ)).strip()
-
-
-def _run(command: Sequence[str], *, env: Mapping[str, str], seconds: float = _INSTALL_SECONDS) -> str:
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds, check=False)
-    if done.returncode:
-        said = "\n".join(filter(None, (done.stdout.strip()[-400:], done.stderr.strip()[-800:])))
-        raise Failed(f"{Path(command[0]).name} {command[1]} ended with exit code {done.returncode}: {said}")
-    return done.stdout
