@@ -22,6 +22,7 @@ from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, SecretSc
 from adaptive_llm_gateway.memory._files import prepare_scratch, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._time_words import read_time
 from adaptive_llm_gateway.memory._tree import is_memory_path
@@ -34,6 +35,8 @@ _KEPT = 2
 _BATCH = 500
 _WAIT_SECONDS = 60.0
 _EDITOR = Author("editor")
+_LONGEST_NAME = 250
+_FORMS = "Give a commit, a time such as 2026-11-20 or 7d, or HEAD~2."
 
 Embed = Callable[[Index, int], int]
 
@@ -69,7 +72,7 @@ class Past:
         embed: gives up to so many passages of an index their vectors, and returns how many have none then.
     """
 
-    def __init__(self, *, index: Index, repo: MemoryRepo, folder: Path, embed: Embed) -> None:
+    def __init__(self, *, index: MemoryIndex, repo: MemoryRepo, folder: Path, embed: Embed) -> None:
         self._index = index
         self._repo = repo
         self._folder = folder
@@ -209,6 +212,8 @@ def find_commit(repo: MemoryRepo, at: str, now: datetime, zone: tzinfo) -> str:
         NotFound: no such commit, or none as old as that.
         InvalidInput: none of these, or the version of a single memory.
     """
+    if len(at) > _LONGEST_NAME:
+        raise InvalidInput(f"{at[:60]!r}... is too long for a commit or a time", hint=_FORMS)
     moment = read_time(at, now, zone)
     if moment is not None:
         # A day ends where the next begins.
@@ -220,6 +225,6 @@ def find_commit(repo: MemoryRepo, at: str, now: datetime, zone: tzinfo) -> str:
     if not isinstance(found, pygit2.Commit):
         raise InvalidInput(
             f"{at!r} is the version of one memory, not a commit",
-            hint="Give a commit, a time such as 2026-11-20 or 7d, or HEAD~2.",
+            hint=_FORMS,
         )
     return str(found.id)
