@@ -246,5 +246,6 @@ def test_the_vector_cache_finds_replaces_and_forgets() -> None:
     cache.remove(list(range(1, 4_000)))
     assert len(cache) == 5_001
     assert cache.nearest(rows[5_000], 1).chunks.tolist() == [5_001]
-    known, _ = cache.cosines(np.array([18, 5_001, 99_999]), rows[0])
+    known, codes = cache.rows(np.array([18, 5_001, 99_999]))
     assert known.tolist() == [False, True, False]
+    assert codes.tolist() == quantise(rows[5_000:5_001]).tolist()

@@ -149,13 +149,14 @@ class Index:
             seqs = put_pending(connection, pending)
             for stone in tombstones:
                 put_tombstone(connection, stone)
-            self._held.remove(gone)
+        self._held.remove(gone)
         return seqs
 
     def reset(self) -> None:
         """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
-        with self._write() as connection:
-            schema.clear_derived(connection)
+        with self._write_lock:
+            with self._write() as connection:
+                schema.clear_derived(connection)
             self._held.restart()
 
     def tidy(self) -> None:
@@ -333,20 +334,23 @@ class Index:
         """Name the model whose vectors are kept. Another one drops all vectors; True when that happened."""
         if dimensions < 1:
             raise InvalidInput(f"an embedder cannot have {dimensions!r} dimensions")
-        with self._write() as connection:
-            known = fetch_pairs(connection, "SELECT key, value FROM meta WHERE key IN ('embedder', 'dimensions')")
-            if known.get("embedder") == id and known.get("dimensions") == str(dimensions):
-                return False
-            run(connection, "DELETE FROM vectors")
-            run(connection, "UPDATE chunks SET embedded = 0 WHERE embedded = 1")
-            run_many(
-                connection,
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                [("embedder", id), ("dimensions", str(dimensions))],
-            )
-            self._held.restart()
-            self._dimensions = dimensions
-        return True
+        with self._write_lock:
+            with self._write() as connection:
+                known = fetch_pairs(connection, "SELECT key, value FROM meta WHERE key IN ('embedder', 'dimensions')")
+                same = known.get("embedder") == id and known.get("dimensions") == str(dimensions)
+                if not same:
+                    run(connection, "DELETE FROM vectors")
+                    run(connection, "UPDATE chunks SET embedded = 0 WHERE embedded = 1")
+                    run_many(
+                        connection,
+                        "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                        [("embedder", id), ("dimensions", str(dimensions))],
+                    )
+            if not same:
+                self._held.restart()
+                self._dimensions = dimensions
+            self._start_holding(self._writer)
+        return not same
 
     def backlog(self, limit: int, *, max_trust: Trust = Trust.SECRET) -> list[tuple[int, str]]:
         """Chunks without a vector, newest first: (chunk id, text to embed).
@@ -398,10 +402,10 @@ class Index:
         if not np.isfinite(matrix).all():
             raise InvalidInput("a vector holds values that are not finite")
         codes = quantise(matrix)
-        with self._write() as connection:
-            places = {chunk: place for place, (chunk, _) in enumerate(vectors)}
-            kept = put_vectors(connection, {chunk: codes[place].tobytes() for chunk, place in places.items()})
-            self._start_holding(connection)
+        places = {chunk: place for place, (chunk, _) in enumerate(vectors)}
+        with self._write_lock:
+            with self._write() as connection:
+                kept = put_vectors(connection, {chunk: codes[place].tobytes() for chunk, place in places.items()})
             self._held.add(list(kept), list(kept.values()), codes[[places[chunk] for chunk in kept]])
         return len(kept)
 
@@ -511,11 +515,11 @@ class Index:
 
     def _start_holding(self, connection: apsw.Connection) -> None:
         """Begin to read the vectors into memory, where that has not begun."""
+        if self._held.begun:
+            return
         # The ends are found at once, while counting the rows would read the whole table.
-        first, last = fetch_all(
-            connection, "SELECT (SELECT min(chunk) FROM vectors), (SELECT max(chunk) FROM vectors)"
-        )[0]
-        self._held.start(self._dimensions, last - first + 1 if last else 0)
+        ends = fetch_one(connection, "SELECT (SELECT min(chunk) FROM vectors), (SELECT max(chunk) FROM vectors)")
+        self._held.start(self._dimensions, ends[1] - ends[0] + 1 if ends and ends[1] else 0)
 
     def _read_vectors(self, after: int, count: int, take: Callable[[Slice], None]) -> None:
         """See `HeldVectors`. The write lock keeps vectors from being stored or dropped before they are taken in."""

@@ -7,12 +7,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import apsw
-import sqlite_vec  # pyright: ignore[reportMissingTypeStubs]
 
 from adaptive_llm_gateway.core import DiskFull, FormatTooNew, ReadOnly, StorageError, Unavailable
 from adaptive_llm_gateway.memory._sql import fetch_all, run
 
-FORMAT = 1
+FORMAT = 2
 _APPLICATION_ID = 0x414C4749  # "ALGI"
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
@@ -49,6 +48,8 @@ CREATE INDEX memories_updated ON memories (updated);
 CREATE INDEX memories_type ON memories (type, updated);
 CREATE INDEX memories_project ON memories (project, updated);
 CREATE INDEX memories_client ON memories (client, updated);
+-- Few memories name an agent within their client.
+CREATE INDEX memories_agent ON memories (lower(author ->> 1)) WHERE lower(author ->> 1) IS NOT NULL;
 CREATE INDEX memories_trust ON memories (trust);
 CREATE TABLE bodies (memory INTEGER PRIMARY KEY REFERENCES memories ON DELETE CASCADE, body TEXT NOT NULL);
 CREATE TABLE memory_tags (
@@ -213,14 +214,11 @@ def check_header(path: Path) -> bool:
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
-    """A connection with sqlite-vec loaded. Errors are SQLite's own; use `translated`."""
+    """A connection, set up. Errors are SQLite's own; use `translated`."""
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(str(path), flags=flags, statementcachesize=200)
     try:
         connection.set_busy_timeout(5_000)
-        connection.enable_load_extension(True)
-        connection.load_extension(sqlite_vec.loadable_path())
-        connection.enable_load_extension(False)
         run(connection, "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000")
         if not read_only:
             run(connection, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
@@ -265,9 +263,3 @@ def clear_derived(connection: apsw.Connection) -> None:
     for table in _DERIVED:
         run(connection, f"DELETE FROM {table}")  # noqa: S608 - our own names
     run(connection, "INSERT INTO words (words) VALUES ('delete-all')")
-
-
-def create_bits(connection: apsw.Connection, dimensions: int) -> None:
-    """(Re)create the candidate table of sign bits; inside the caller's transaction."""
-    run(connection, "DROP TABLE IF EXISTS bits")
-    run(connection, f"CREATE VIRTUAL TABLE bits USING vec0(bits bit[{-(-dimensions // 8) * 8}])")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import apsw
-import numpy as np
-from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._index_rows import (
     INSERT_MEMORY,
@@ -19,7 +17,7 @@ from adaptive_llm_gateway.memory._index_rows import (
     record_values,
 )
 from adaptive_llm_gateway.memory._passages import Passages
-from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_value, run, run_many
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Record
 
 
@@ -108,18 +106,25 @@ def put_tombstone(connection: apsw.Connection, stone: Tombstone) -> None:
     )
 
 
-def put_vector(connection: apsw.Connection, chunk: int, code: NDArray[np.int8], bits: NDArray[np.uint8]) -> int | None:
-    """Keep a chunk's vector; returns its memory's row id, `None` when the chunk is gone."""
-    row = fetch_one(connection, "SELECT memory, embedded FROM chunks WHERE id = ?", (chunk,))
-    if row is None:
-        return None
-    run(connection, "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (chunk, row[0], code.tobytes()))
-    if row[1]:
-        run(connection, "DELETE FROM bits WHERE rowid = ?", (chunk,))  # vec0 knows no REPLACE
-    else:
-        run(connection, "UPDATE chunks SET embedded = 1 WHERE id = ?", (chunk,))
-    run(connection, "INSERT INTO bits (rowid, bits) VALUES (?, vec_bit(?))", (chunk, bits.tobytes()))
-    return row[0]
+def put_vectors(connection: apsw.Connection, codes: Mapping[int, bytes]) -> dict[int, int]:
+    """Keep vectors by chunk id; returns the memory's row id of each chunk that is still there, in order of chunks."""
+    wanted = json.dumps(list(codes))
+    found = fetch_pairs(
+        connection,
+        "SELECT c.id, c.memory FROM json_each(?) j CROSS JOIN chunks c ON c.id = j.value ORDER BY c.id",
+        (wanted,),
+    )
+    run_many(
+        connection,
+        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)",
+        [(chunk, memory, codes[chunk]) for chunk, memory in found.items()],
+    )
+    run(
+        connection,
+        "UPDATE chunks SET embedded = 1 WHERE id IN (SELECT value FROM json_each(?)) AND embedded = 0",
+        (wanted,),
+    )
+    return found
 
 
 def _put_chunks(connection: apsw.Connection, memory: int, passages: Passages, kept: dict[bytes, list[int]]) -> None:
@@ -153,8 +158,6 @@ def _drop_chunks(connection: apsw.Connection, chunks: list[int], *, vectors: boo
         run(connection, "DELETE FROM chunks WHERE id = ?", (chunk,))
         if vectors:
             run(connection, "DELETE FROM vectors WHERE chunk = ?", (chunk,))
-            if connection.changes():
-                run(connection, "DELETE FROM bits WHERE rowid = ?", (chunk,))
 
 
 def _untag(connection: apsw.Connection, memory: int, tags: str) -> None:

@@ -23,8 +23,6 @@ from adaptive_llm_gateway.memory._vectors import (
     Floats,
     Integers,
     VectorCache,
-    cosine,
-    sign_bits,
 )
 
 SCORED_ROWS = 1_500  # rows that the words of a query may make FTS5 score
@@ -76,7 +74,7 @@ class SqliteSource:
     """See `Source`. Lives within one read transaction.
 
     Args:
-        cache: the vectors in memory; without it they are read from the file.
+        cache: the vectors in memory; without it none is near, and codes are read from the file.
         terms: how common words are; without it every word is searched.
     """
 
@@ -136,32 +134,18 @@ class SqliteSource:
 
     def nearest(self, vector: Floats, count: int) -> Candidates:
         """See `Source`."""
-        if self._cache is not None:
-            return self._cache.nearest(vector, count, self._allowed())
-        within, packed = "", sign_bits(vector).tobytes()
-        if self._where:
-            within = (
-                "AND rowid IN (SELECT v.chunk FROM vectors v CROSS JOIN memories m ON m.rowid = v.memory "  # noqa: S608
-                f"WHERE {self._where})"
-            )
-        rows = fetch_all(
-            self._connection,
-            "SELECT v.chunk, v.memory, v.vector FROM vectors v WHERE v.chunk IN ("  # noqa: S608 - ours
-            f"SELECT rowid FROM bits WHERE bits MATCH vec_bit(?) AND k = ? {within})",
-            (packed, count, *self._values),
-        )
-        if not rows:
+        if self._cache is None:
             return EMPTY
-        scores = cosine(_matrix([row[2] for row in rows]), vector)
-        best = np.argsort(-scores, kind="stable")
-        chunks = np.array([row[0] for row in rows], np.int64)
-        memories = np.array([row[1] for row in rows], np.int64)
-        return Candidates(chunks[best], memories[best], scores[best])
+        return self._cache.nearest(vector, count, self._allowed(), fetch=self._stored)
 
     def codes(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
         """See `Source`."""
-        if self._cache is not None:
+        if self._cache is not None and self._cache.holds_codes:
             return self._cache.rows(chunks)
+        return self._stored(chunks)
+
+    def _stored(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
+        """`codes` from the file."""
         wanted = chunks.tolist()
         stored = dict(self._about("v.chunk, v.vector", "vectors v ON v.chunk = j.value", wanted))
         known = np.array([chunk in stored for chunk in wanted], np.bool_)
