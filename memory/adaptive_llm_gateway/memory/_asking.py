@@ -16,7 +16,7 @@ import numpy as np
 
 from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner
 from adaptive_llm_gateway.memory._cursor import MAX_DEPTH, Cursor, decode, digest_of, marks
-from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._models import BUILT_IN
 from adaptive_llm_gateway.memory._past import Past, find_commit
 from adaptive_llm_gateway.memory._plans import full_id
@@ -150,7 +150,7 @@ class Asking:
     """
 
     def __init__(
-        self, *, index: Index, repo: MemoryRepo, vector: QueryVector, ready: Callable[[], bool], past: Past
+        self, *, index: MemoryIndex, repo: MemoryRepo, vector: QueryVector, ready: Callable[[], bool], past: Past
     ) -> None:
         self._index = index
         self._repo = repo
@@ -212,7 +212,7 @@ class Asking:
     @contextlib.contextmanager
     def _opened(
         self, commit: str | None, types: TypeRegistry, scanner: SecretScanner
-    ) -> Generator[tuple[Index, datetime | None, tuple[str, ...]]]:
+    ) -> Generator[tuple[MemoryIndex, datetime | None, tuple[str, ...]]]:
         if commit is None:
             yield self._index, None, ()
         else:
@@ -220,7 +220,7 @@ class Asking:
                 yield past.index, past.time, past.notices
 
     def _page(
-        self, index: Index, request: SearchRequest, terms: _Terms, cursor: Cursor
+        self, index: MemoryIndex, request: SearchRequest, terms: _Terms, cursor: Cursor
     ) -> tuple[SearchAnswer, str | None]:
         """The hits that come next, and the cursor of the page after them."""
         shown = set(cursor.shown)
@@ -240,7 +240,7 @@ class Asking:
 
     # -- what a request refers to ------------------------------------------------------------------------------
 
-    def _terms(self, index: Index, request: SearchRequest, reading: Reading, notices: list[str]) -> _Terms:
+    def _terms(self, index: MemoryIndex, request: SearchRequest, reading: Reading, notices: list[str]) -> _Terms:
         filters = reading.filters
         if reading.id_parts:
             ids = itertools.chain.from_iterable(index.resolve(part) or [part] for part in reading.id_parts)
@@ -267,7 +267,7 @@ class Asking:
             return _Terms(text, lambda: self._vector(text), combined, preferred)
         return self._similar(index, request.similar_to, reading.text, combined, preferred)
 
-    def _similar(self, index: Index, id: str, text: str, filters: Filters, preferred: TimeRange | None) -> _Terms:
+    def _similar(self, index: MemoryIndex, id: str, text: str, filters: Filters, preferred: TimeRange | None) -> _Terms:
         record = index.get(full_id(id, index))
         if record is None:
             raise NotFound(f"no memory with the id {id!r}", hint="Find it with memory_search.", id=id)
@@ -306,7 +306,7 @@ def telling_words(record: Record, counts: Callable[[Sequence[str]], tuple[list[i
     return tuple(sorted(content, key=lambda word: -weights[word])[:TELLING_WORDS])
 
 
-def _remembered(index: Index, event: Event, filters: Filters, vector: QueryVector) -> Record | None:
+def _remembered(index: MemoryIndex, event: Event, filters: Filters, vector: QueryVector) -> Record | None:
     """The memory of an event: the best hit whose title has its words, else, where it must be found, whose body has."""
     words = [word for word in words_of(event.text) if word not in STOP_WORDS]
     if not words:

@@ -27,7 +27,7 @@ from adaptive_llm_gateway.memory._index_rows import (
     tombstone_of,
 )
 from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
-from adaptive_llm_gateway.memory._postgres import Database, PostgresConfig
+from adaptive_llm_gateway.memory._postgres import Database
 from adaptive_llm_gateway.memory._postgres_rows import (
     conditions,
     folded,
@@ -44,6 +44,7 @@ from adaptive_llm_gateway.memory._postgres_write import (
     write,
 )
 from adaptive_llm_gateway.memory._query import affordable
+from adaptive_llm_gateway.memory._requests import PostgresConfig
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
 from adaptive_llm_gateway.memory._source_postgres import (
     MIN_COUNTED,
@@ -86,6 +87,15 @@ class PostgresIndex:
         except BaseException:
             self._database.close()
             raise
+
+    @classmethod
+    def set_aside(cls, config: PostgresConfig) -> str:
+        """Give a damaged index's schema another name, out of the way of a new one; returns that name."""
+        database = Database(config)
+        try:
+            return schema.set_aside(database)
+        finally:
+            database.close()
 
     def close(self) -> None:
         """Close all connections; harmless when closed."""

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg
@@ -24,6 +23,7 @@ from adaptive_llm_gateway.core import (
     Unavailable,
 )
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex
+from adaptive_llm_gateway.memory._requests import PostgresConfig
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run
 
 _T = TypeVar("_T")
@@ -37,20 +37,6 @@ _SETTINGS = (
     "SET plan_cache_mode = force_custom_plan; SET jit = off; SET client_min_messages = warning"
 )
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-
-
-@dataclass(frozen=True, slots=True)
-class PostgresConfig:
-    """Where a PostgreSQL index lies.
-
-    Attributes:
-        url: a libpq URL or `key=value` string. It may hold a password, so it is shown nowhere.
-        schema: the schema that is this index's own: lower-case letters, digits and `_`, at most 63. `None` lets the
-            store derive one from the hub's name.
-    """
-
-    url: str = field(repr=False)
-    schema: str | None = None
 
 
 def schema_for(hub: str) -> str:
@@ -367,15 +353,6 @@ def _described(url: str, schema: str) -> tuple[tuple[str, ...], str]:
     host = str(parts.get("host") or parts.get("hostaddr") or "localhost")
     port = f":{parts['port']}" if parts.get("port") else ""
     return secrets, f"the index in schema {schema!r} of PostgreSQL at {host}{port}/{parts.get('dbname') or ''}"
-
-
-def has_password(url: str) -> bool:
-    """Whether a URL holds a secret; also when libpq does not understand it."""
-    try:
-        secrets, _ = _described(url, "")
-    except ConfigError:
-        return re.search(r"://[^/@]*:[^/@]+@|password\s*=", url, re.IGNORECASE) is not None
-    return bool(secrets)
 
 
 def _is_lost(error: psycopg.Error) -> bool:

@@ -14,7 +14,8 @@ from adaptive_llm_gateway.core import AlgError, SecretScanner
 from adaptive_llm_gateway.memory._files import FileBatch, read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._history import Told
-from adaptive_llm_gateway.memory._index import Index, PendingChange
+from adaptive_llm_gateway.memory._index_rows import PendingChange
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
 from adaptive_llm_gateway.memory._tree import Loaded, Stat, compare, is_memory_path, load_all, scan
@@ -36,7 +37,7 @@ class Reconciler:
     """
 
     def __init__(
-        self, *, root: Path, scratch: Path, index: Index, repo: MemoryRepo, writer: Writer, editor: Author
+        self, *, root: Path, scratch: Path, index: MemoryIndex, repo: MemoryRepo, writer: Writer, editor: Author
     ) -> None:
         self._root = root
         self._scratch = scratch

@@ -14,11 +14,26 @@ from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation,
 
 
 @dataclass(frozen=True, slots=True)
+class PostgresConfig:
+    """Where an index in PostgreSQL lies.
+
+    Attributes:
+        url: a libpq URL or `key=value` string. It may hold a password, so it is shown nowhere.
+        schema: the schema that is this index's own, created when there is none: lower-case letters, digits and `_`, at
+            most 63. `None` has the store derive one from the hub's name.
+    """
+
+    url: str = field(repr=False)
+    schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """Everything the store is told; nothing below reads configuration.
 
     Attributes:
-        repo, index: the memory repo's folder and the index file.
+        repo, index: the memory repo's folder and the index file; what else belongs to this home lies beside the latter.
+        postgres: keep the index there rather than in a file.
         commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
         embedder: which one to make, or one that is made already; the store closes it.
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
@@ -36,6 +51,7 @@ class StoreSettings:
     sync_timeout: float = 60.0
     embedder: EmbedderConfig | Embedder = field(default_factory=EmbedderConfig)
     hook_command: tuple[str, ...] = ()
+    postgres: PostgresConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -26,7 +25,9 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
-from adaptive_llm_gateway.memory._index import CorruptIndex, Index, Page, Tombstone
+from adaptive_llm_gateway.memory._index_rows import Tombstone
+from adaptive_llm_gateway.memory._opening import open_index
+from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
 from adaptive_llm_gateway.memory._reconcile import Reconciler
@@ -87,8 +88,9 @@ class MemoryStore:
         try:
             self._scratch = self.repo.git_dir / "alg-scratch"
             prepare_scratch(self._scratch)
-            self._index, fresh = self._open_index()
             self._hub = self._hub_name()
+            self._index, fresh, notices = open_index(settings, self._hub)
+            self._notices += notices
         except BaseException:
             self._lock.release()
             raise
@@ -158,27 +160,11 @@ class MemoryStore:
 
     # -- opening -----------------------------------------------------------------------------------------------
 
-    def _open_index(self) -> tuple[Index, bool]:
-        path = self._settings.index
-        with storage_errors(f"create {str(path.parent)!r}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        existed = path.exists()
-        try:
-            return Index(path), not existed
-        except CorruptIndex as error:
-            aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-            with storage_errors("set the damaged index aside"):
-                path.replace(aside)
-                for suffix in ("-wal", "-shm"):
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
-            self._notices.append(f"The index was damaged ({error}); it is being rebuilt, the old one is {aside.name}.")
-            _log.warning("%s", self._notices[-1])
-            return Index(path), True
-
     def _hub_name(self) -> str:
         """A name for this home's session files that another machine with the same host name does not share."""
         file = self._settings.index.parent / "hub-name"
         with storage_errors(f"use {str(file)!r}"):
+            file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 return file.read_text(encoding="utf-8", errors="replace").strip() or self._settings.host
             except FileNotFoundError:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.core import AlgError, Trust
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, create_embedder
-from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 
 _log = logging.getLogger(__name__)
 _BATCH = 16  # chunks; a query waits for at most one batch
@@ -30,7 +30,7 @@ class Vectorizer:
         config: which embedder, or one that is made already.
     """
 
-    def __init__(self, index: Index, config: EmbedderConfig | Embedder) -> None:
+    def __init__(self, index: MemoryIndex, config: EmbedderConfig | Embedder) -> None:
         self._index = index
         self._config = config
         self._embedder: Embedder | None = None
@@ -82,7 +82,7 @@ class Vectorizer:
         self.state = embedder.id
         return vector
 
-    def fill(self, index: Index, limit: int) -> int:
+    def fill(self, index: MemoryIndex, limit: int) -> int:
         """Give up to `limit` chunks of another index of this model their vectors; returns how many have none then."""
         embedder = self._embedder
         if embedder is not None:

@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar
 
 from adaptive_llm_gateway.core import AlgError, StorageError, Unavailable, reach
 from adaptive_llm_gateway.memory._files import FileBatch, storage_error
-from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
+from adaptive_llm_gateway.memory._index_rows import PendingChange, Tombstone
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, Request
@@ -61,7 +62,7 @@ class _Commit:
 class Overlay:
     """The index as it will be once the group that is being written is in it."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: MemoryIndex) -> None:
         self._index = index
         self._group: dict[str, Record | None] = {}
 
@@ -96,7 +97,7 @@ class Writer:
         *,
         root: Path,
         scratch: Path,
-        index: Index,
+        index: MemoryIndex,
         repo: MemoryRepo,
         overlay: Overlay,
         plan: Callable[[Request], Planned],

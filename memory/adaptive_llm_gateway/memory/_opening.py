@@ -1,0 +1,68 @@
+"""Open the index that the settings name; a damaged one is set aside, since the files can give it again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.memory._files import storage_errors
+from adaptive_llm_gateway.memory._index import CorruptIndex, Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._requests import PostgresConfig, StoreSettings
+
+_log = logging.getLogger(__name__)
+
+
+def open_index(settings: StoreSettings, hub: str) -> tuple[MemoryIndex, bool, list[str]]:
+    """(the index, whether it is new and has to be filled, what to tell the user).
+
+    Args:
+        hub: the hub's name, after which its schema in PostgreSQL is called.
+
+    Raises:
+        ConfigError: PostgreSQL is wanted, and its settings or the installation do not fit.
+        FormatTooNew, StorageError, Unavailable: it cannot be opened.
+    """
+    if settings.postgres is not None:
+        return _open_postgres(settings.postgres, hub)
+    path = settings.index
+    with storage_errors(f"create {str(path.parent)!r}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    existed = path.exists()
+    try:
+        return Index(path), not existed, []
+    except CorruptIndex as error:
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+        with storage_errors("set the damaged index aside"):
+            path.replace(aside)
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return Index(path), True, [_rebuilt(error, aside.name)]
+
+
+def _open_postgres(config: PostgresConfig, hub: str) -> tuple[MemoryIndex, bool, list[str]]:
+    try:
+        # An extra, and half a second to import.
+        from adaptive_llm_gateway.memory._index_postgres import PostgresIndex  # noqa: PLC0415
+        from adaptive_llm_gateway.memory._postgres import schema_for  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"the index is to be in PostgreSQL, but its driver cannot be loaded: {error}",
+            hint="Install it with `pip install 'adaptive-llm-gateway[postgres]'`.",
+        ) from None
+    if config.schema is None:
+        config = replace(config, schema=schema_for(hub))
+    try:
+        index = PostgresIndex(config)
+        return index, index.created, []
+    except CorruptIndex as error:
+        aside = PostgresIndex.set_aside(config)
+        return PostgresIndex(config), True, [_rebuilt(error, aside)]
+
+
+def _rebuilt(error: CorruptIndex, aside: str) -> str:
+    notice = f"The index was damaged ({error}); it is being rebuilt, the old one is {aside}."
+    _log.warning("%s", notice)
+    return notice
