@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pygit2
 
-from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, SecretScanner, TooLarge, Unavailable
+from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, NotFound, SecretScanner, TooLarge, Unavailable
 from adaptive_llm_gateway.memory._files import prepare_scratch, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._index import Index
@@ -221,7 +221,14 @@ def find_commit(repo: MemoryRepo, at: str, now: datetime, zone: tzinfo) -> str:
         at_text = (end or now).astimezone(UTC).isoformat()
     else:
         at_text = at
-    found = repo.resolve(at_text)
+    try:
+        found = repo.resolve(at_text)
+    except NotFound as error:
+        raise NotFound(
+            f"{error}: there is nothing to search as of {at!r}",
+            hint="`git log` in the memory repo lists its commits; the first one is as far back as a search goes.",
+            at=at,
+        ) from error
     if not isinstance(found, pygit2.Commit):
         raise InvalidInput(
             f"{at!r} is the version of one memory, not a commit",
