@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run test check bench lock clients clean
+.PHONY: run test check bench retrieval lock clients clean
 
 run: $(VENV)/.installed
 	@$(BIN)/alg init --yes >/dev/null
@@ -23,6 +23,9 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+retrieval: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/retrieval/run.py $(DATA) $(ARGS)
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --quiet --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 --output-file requirements.txt

@@ -140,7 +140,7 @@ def machine(folder: Path) -> dict[str, Any]:
             name: metadata.version(name)
             for name in ("adaptive-llm-gateway", "mcp", "apsw", "onnxruntime", "pygit2", "sqlite-vec")
         },
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -163,7 +163,7 @@ def _file_system(folder: Path) -> str:
     return kind
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of this checkout, with `+` when product code differs from it."""
     root = Path(__file__).parent.parent
 
