@@ -148,6 +148,36 @@ def test_many_threads_get_the_vectors_that_one_gets(embedder: OnnxEmbedder) -> N
         np.testing.assert_array_equal(np.stack(queries), wanted[start::6])  # pyright: ignore[reportUnknownArgumentType]
 
 
+def test_no_further_text_is_begun_while_a_query_is_computed(
+    embedder: OnnxEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder.load()
+    monkeypatch.setattr(_embed_onnx, "_LONGEST_YIELD_SECONDS", 30.0)
+    begun, go_on, order = threading.Event(), threading.Event(), list[str]()
+
+    def compute(session: object, tokenizer: object, text: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        if text == "the question":
+            begun.set()
+            assert go_on.wait(30)
+        order.append(text)
+        return np.zeros(384, np.float32)
+
+    monkeypatch.setattr(_embed_onnx, "_compute", compute)
+    asking = threading.Thread(target=embedder.embed_query, args=("the question",))
+    embedding = threading.Thread(target=embedder.embed, args=(["one", "two", "three"],))
+    asking.start()
+    assert begun.wait(30)
+    embedding.start()
+    embedding.join(0.2)
+    assert order == []
+    go_on.set()
+    asking.join(30)
+    embedding.join(30)
+
+    assert order[0] == "the question"
+    assert sorted(order[1:]) == ["one", "three", "two"]
+
+
 def test_threads_that_load_at_once_load_one_model() -> None:
     fresh = OnnxEmbedder()
     gate = threading.Barrier(4)

@@ -14,7 +14,7 @@ from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, create_
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 
 _log = logging.getLogger(__name__)
-_BATCH = 16  # chunks; a query waits for at most one batch
+_BATCH = 32  # chunks; a write waits for at most one batch
 _YIELD_SECONDS = 0.05  # writes come first: while they arrive, vectors wait this long ...
 _LONGEST_YIELD_SECONDS = 1.0  # ... but not longer than this
 _RETRY_SECONDS = 60.0
