@@ -166,13 +166,30 @@ def configuration() -> str:
                 f"| {_allowed(schema)} | {_cell(schema['description'])} |"
             )
         parts.append("| key | variable | default | allowed | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows))
-    parts.append("## A remote\n\n" + _REMOTE)
+    parts += ["## A remote", _REMOTE, "## An index in PostgreSQL", _POSTGRES]
     return "\n\n".join(parts) + "\n"
 
 
 _REMOTE = """`sync.remote` is a path, or an ssh, https or git address without a password in it: git's own keys and
 credential helpers are used. `alg init --remote URL` sets it and pulls once. A push follows soon after a write;
 `memory pull` and `memory push` ask for one now. What has come in is merged before a push; nothing is ever forced."""
+
+
+_POSTGRES = """A hub keeps its index in a file, which serves a person well. A team's hubs may keep theirs in
+a PostgreSQL server (14 or newer) with pgvector (0.8 or newer):
+
+```yaml
+index:
+  kind: postgres
+  url: postgresql://hub@db.example.org:5432/memories
+```
+
+Install `adaptive-llm-gateway[postgres]`. The user of the URL needs `CREATE` on the database, and an administrator runs
+`CREATE EXTENSION vector` in it once. Several hubs may share a database: each has a schema of its own there, and no
+other hub writes to it. A password stands in `~/.pgpass`, or in the URL where that is in the environment
+(`ALG_INDEX__URL`); a file with a password in the URL is refused. Hold a session a connection: a pooler that hands out
+transactions does not do. The memories themselves stay files in git; the index is built from them when there is none,
+and `alg memory reindex` builds it anew. `alg doctor` says whether the server answers."""
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

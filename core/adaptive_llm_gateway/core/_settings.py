@@ -6,10 +6,11 @@ Only `server` calls `load_settings`; everything below it is handed frozen values
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -41,6 +42,22 @@ class MemorySettings(_Section):
     )
     commit_wait_ms: int = Field(
         250, ge=0, le=10_000, description="How long a write waits for its commit before it answers `saved`."
+    )
+
+
+class IndexSettings(_Section):
+    """Where the index is kept: in a file of the home, or in PostgreSQL with pgvector."""
+
+    kind: Literal["sqlite", "postgres"] = Field(
+        "sqlite", description="`postgres` needs the extra `adaptive-llm-gateway[postgres]` and a server with pgvector."
+    )
+    url: SecretStr | None = Field(
+        None,
+        description="For `postgres`: `postgresql://user@host:5432/database`. A password may stand in it in the "
+        "environment only; `~/.pgpass` is the other place.",
+    )
+    schema_name: str | None = Field(
+        None, description="For `postgres`: the schema that is this hub's own; default: one called after the hub."
     )
 
 
@@ -85,6 +102,7 @@ class Settings(BaseSettings):
     )
 
     memory: MemorySettings = MemorySettings()  # pyright: ignore[reportCallIssue]
+    index: IndexSettings = IndexSettings()  # pyright: ignore[reportCallIssue]
     embedder: EmbedderSettings = EmbedderSettings()  # pyright: ignore[reportCallIssue]
     hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
     sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
@@ -110,6 +128,7 @@ def load_settings(home: Home) -> Settings:
             was set and what is allowed.
     """
     content = _read(home.config)
+    _check_password(content, home.config)
     _check_environment()
     try:
         return Settings(**content)
@@ -146,6 +165,21 @@ def _read(path: Path) -> dict[str, Any]:
         )
     # A section whose keys are all commented out is an empty one.
     return {str(key): value for key, value in mapping.items() if value is not None or key not in Settings.model_fields}
+
+
+_PASSWORD = re.compile(r"://[^/?#]*:[^/?#@]+@|\b(ssl)?password\s*=", re.IGNORECASE)
+
+
+def _check_password(content: dict[str, Any], path: Path) -> None:
+    """A secret stands in no file: files are copied, shown and kept in backups."""
+    section = content.get("index")
+    url = cast(dict[str, object], section).get("url") if isinstance(section, dict) else None
+    if isinstance(url, str) and _PASSWORD.search(url):
+        raise ConfigError(
+            f"'index.url' in {str(path)!r} holds a password",
+            hint="Take it out there, and set ALG_INDEX__URL to the whole URL or put the password into ~/.pgpass.",
+            key="index.url",
+        )
 
 
 def _keys() -> dict[str, FieldInfo]:

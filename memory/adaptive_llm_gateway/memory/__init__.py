@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Page,
         Tombstone,
     )
+    from adaptive_llm_gateway.memory._opening import look_at_postgres
     from adaptive_llm_gateway.memory._requests import (
         AppendSession,
         DeleteMemory,
@@ -103,6 +104,7 @@ _MODULES = {
         "Page",
         "Tombstone",
     ),
+    "_opening": ("look_at_postgres",),
     "_requests": (
         "AppendSession",
         "DeleteMemory",
@@ -205,6 +207,7 @@ __all__ = [
     "create_embedder",
     "export_memories",
     "import_memories",
+    "look_at_postgres",
     "read_time",
 ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Generator
 from dataclasses import replace
 
 from adaptive_llm_gateway.core import ConfigError
@@ -42,16 +44,23 @@ def open_index(settings: StoreSettings, hub: str) -> tuple[MemoryIndex, bool, li
         return Index(path), True, [_rebuilt(error, aside.name)]
 
 
+def look_at_postgres(config: PostgresConfig) -> str:
+    """What answers at the URL, in a line; changes nothing.
+
+    Raises:
+        ConfigError: the URL or the installation does not fit, the server lets nobody in or lacks pgvector.
+        Unavailable: no server answers.
+    """
+    with _driver():
+        from adaptive_llm_gateway.memory._postgres_schema import look  # noqa: PLC0415 - an extra
+    return look(config)
+
+
 def _open_postgres(config: PostgresConfig, hub: str) -> tuple[MemoryIndex, bool, list[str]]:
-    try:
+    with _driver():
         # An extra, and half a second to import.
         from adaptive_llm_gateway.memory._index_postgres import PostgresIndex  # noqa: PLC0415
         from adaptive_llm_gateway.memory._postgres import schema_for  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(
-            f"the index is to be in PostgreSQL, but its driver cannot be loaded: {error}",
-            hint="Install it with `pip install 'adaptive-llm-gateway[postgres]'`.",
-        ) from None
     if config.schema is None:
         config = replace(config, schema=schema_for(hub))
     try:
@@ -60,6 +69,17 @@ def _open_postgres(config: PostgresConfig, hub: str) -> tuple[MemoryIndex, bool,
     except CorruptIndex as error:
         aside = PostgresIndex.set_aside(config)
         return PostgresIndex(config), True, [_rebuilt(error, aside)]
+
+
+@contextlib.contextmanager
+def _driver() -> Generator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"the index is to be in PostgreSQL, but its driver cannot be loaded: {error}",
+            hint="Install it with `pip install 'adaptive-llm-gateway[postgres]'`.",
+        ) from None
 
 
 def _rebuilt(error: CorruptIndex, aside: str) -> str:

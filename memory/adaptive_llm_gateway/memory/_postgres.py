@@ -69,7 +69,8 @@ class Database:
             )
         self.schema = config.schema
         self._url = config.url
-        self._secrets, self.name = _described(config.url, config.schema)
+        self._secrets, self.place = _described(config.url)
+        self.name = f"the index in schema {self.schema!r} of PostgreSQL at {self.place}"
         self._pool = threading.Lock()
         self._idle: list[Link] = []
         self._write_lock = threading.RLock()
@@ -267,7 +268,7 @@ class Database:
         )
         raise LockHeld(
             f"another hub writes to {self.name}: {who}",
-            hint="Each hub needs a schema of its own: set `index.schema`, or stop the other one.",
+            hint="Each hub needs a schema of its own: set `index.schema_name`, or stop the other one.",
             owner=who,
         )
 
@@ -336,8 +337,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def _described(url: str, schema: str) -> tuple[tuple[str, ...], str]:
-    """(the secrets of a URL, how its index is named in messages).
+def _described(url: str) -> tuple[tuple[str, ...], str]:
+    """(the secrets of a URL, the place that it names).
 
     Raises:
         ConfigError: not a URL that libpq understands; the message does not repeat it.
@@ -352,7 +353,7 @@ def _described(url: str, schema: str) -> tuple[tuple[str, ...], str]:
     secrets = tuple(str(parts[key]) for key in ("password", "sslpassword") if parts.get(key))
     host = str(parts.get("host") or parts.get("hostaddr") or "localhost")
     port = f":{parts['port']}" if parts.get("port") else ""
-    return secrets, f"the index in schema {schema!r} of PostgreSQL at {host}{port}/{parts.get('dbname') or ''}"
+    return secrets, f"{host}{port}/{parts.get('dbname') or ''}"
 
 
 def _is_lost(error: psycopg.Error) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from psycopg import errors, sql
 
 from adaptive_llm_gateway.core import ConfigError, FormatTooNew
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex
 from adaptive_llm_gateway.memory._postgres import Database
+from adaptive_llm_gateway.memory._requests import PostgresConfig
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run
 
 FORMAT = 1
@@ -127,6 +129,27 @@ def prepare(database: Database) -> bool:
     return database.write(lambda connection: _prepare(connection, database))
 
 
+def look(config: PostgresConfig) -> str:
+    """What answers, in a line; changes nothing. Raises as `prepare` does."""
+    database = Database(replace(config, schema=config.schema or "alg"))
+    try:
+        return database.read(lambda connection: _looked(connection, database))
+    finally:
+        database.close()
+
+
+def _looked(connection: Link, database: Database) -> str:
+    version, extension = fetch_all(
+        connection,
+        "SELECT current_setting('server_version'), (SELECT coalesce(installed_version, default_version) "
+        "FROM pg_available_extensions WHERE name = 'vector')",
+    )[0]
+    if extension is None:
+        raise _no_vector(database)
+    _check_version(extension, database)
+    return f"PostgreSQL {version.split()[0]} with pgvector {extension} at {database.place}"
+
+
 def set_aside(database: Database) -> str:
     """Give the schema another name, so that a new one can be made; returns that name."""
     aside = f"{database.schema[:40]}_damaged_{int(time.time())}"
@@ -180,7 +203,7 @@ def _prepare(connection: Link, database: Database) -> bool:
     if "meta" not in known or fetch_value(connection, "SELECT obj_description('meta'::regclass)") != _MARK:
         raise ConfigError(
             f"{database.name} is none: the schema holds other tables",
-            hint="Name another schema in `index.schema`; it is created when there is none.",
+            hint="Name another schema in `index.schema_name`; it is created when there is none.",
         )
     _check_format(connection, database)
     missing = set(TABLES) - known
@@ -197,7 +220,7 @@ def _check_format(connection: Link, database: Database) -> None:
     if number > FORMAT:
         raise FormatTooNew(
             f"{database.name} has format {number}, this version knows {FORMAT}",
-            hint="Update adaptive-llm-gateway, or name another schema in `index.schema`.",
+            hint="Update adaptive-llm-gateway, or name another schema in `index.schema_name`.",
             format=number,
             known=FORMAT,
         )
@@ -210,10 +233,7 @@ def _check_vector(connection: Link, database: Database) -> None:
     version = fetch_value(connection, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
     if version is None:
         if not fetch_value(connection, "SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
-            raise ConfigError(
-                f"{database.name}: its server has no pgvector",
-                hint="Install it on the server; packages are called `postgresql-17-pgvector` or the like.",
-            )
+            raise _no_vector(database)
         try:
             with connection.transaction():
                 run(connection, "CREATE EXTENSION vector WITH SCHEMA public")
@@ -223,12 +243,23 @@ def _check_vector(connection: Link, database: Database) -> None:
                 hint="Have an administrator run `CREATE EXTENSION vector` in it.",
             ) from None
         version = fetch_value(connection, "SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-    numbers = tuple(int(part) for part in str(version).split(".")[:2] if part.isdigit())
+    _check_version(version, database)
+
+
+def _check_version(version: str, database: Database) -> None:
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < _OLDEST_VECTOR:
         raise ConfigError(
             f"{database.name}: pgvector is {version}, and {'.'.join(map(str, _OLDEST_VECTOR))} or newer is needed",
             hint="Update it on the server, then run `ALTER EXTENSION vector UPDATE` in the database.",
         )
+
+
+def _no_vector(database: Database) -> ConfigError:
+    return ConfigError(
+        f"{database.name}: its server has no pgvector",
+        hint="Install it on the server; packages are called `postgresql-17-pgvector` or the like.",
+    )
 
 
 def _damaged(database: Database, why: str) -> CorruptIndex:

@@ -217,7 +217,12 @@ def _store(seen: _Seen) -> Iterator[Check]:
 
 
 def _index(seen: _Seen) -> Iterator[Check]:
+    postgres = seen.settings is not None and seen.settings.index.kind == "postgres"
+    if seen.settings is not None and postgres:
+        yield _database(seen.settings)
     if seen.store is None:
+        if postgres:
+            return
         there = seen.home.index.exists()
         yield Check("index", "ok", "there" if there else "not there; it is built from the files when the hub starts")
         return
@@ -232,6 +237,17 @@ def _index(seen: _Seen) -> Iterator[Check]:
             f"{len(skipped)} files are left out: {first}{more}",
             "Correct them; nothing else is needed.",
         )
+
+
+def _database(settings: Settings) -> Check:
+    from adaptive_llm_gateway.memory import look_at_postgres  # noqa: PLC0415 - only where it is wanted
+    from adaptive_llm_gateway.server._hub import postgres_config  # noqa: PLC0415
+
+    try:
+        config = postgres_config(settings)
+        return Check("index", "ok", look_at_postgres(config) if config else "in a file")
+    except AlgError as error:
+        return Check("index", "fail", str(error), error.hint)
 
 
 def _embedder(seen: _Seen) -> Iterator[Check]:

@@ -18,13 +18,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptive_llm_gateway.core import Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
 from adaptive_llm_gateway.server._operations import Operations
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from adaptive_llm_gateway.memory import MemoryStore, StoreSettings
+    from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, StoreSettings
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +66,29 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
             dimensions=embedder.dimensions,
             threads=embedder.threads,
         ),
+        postgres=postgres_config(settings),
         hook_command=(sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "secrets", "scan", "--staged"),
     )
+
+
+def postgres_config(settings: Settings) -> PostgresConfig | None:
+    """Where the index lies in PostgreSQL; None when it lies in a file.
+
+    Raises:
+        ConfigError: it is to be in PostgreSQL, and no URL is set.
+    """
+    from adaptive_llm_gateway.memory import PostgresConfig  # noqa: PLC0415 - after the hub listens
+
+    index = settings.index
+    if index.kind != "postgres":
+        return None
+    if index.url is None:
+        raise ConfigError(
+            "'index.kind' is 'postgres', but 'index.url' is not set",
+            hint="Set it to `postgresql://user@host:5432/database`.",
+            key="index.url",
+        )
+    return PostgresConfig(index.url.get_secret_value(), index.schema_name)
 
 
 @dataclass(slots=True)
