@@ -145,16 +145,25 @@ class Asking:
 
     Args:
         vector: gives a text's vector (d,), or None.
+        begin: begins with a text's vector; what it returns waits for it.
         ready: whether it can be asked at all.
         past: opens the index as it was.
     """
 
     def __init__(
-        self, *, index: MemoryIndex, repo: MemoryRepo, vector: QueryVector, ready: Callable[[], bool], past: Past
+        self,
+        *,
+        index: MemoryIndex,
+        repo: MemoryRepo,
+        vector: QueryVector,
+        begin: Callable[[str], Callable[[], Floats | None]],
+        ready: Callable[[], bool],
+        past: Past,
     ) -> None:
         self._index = index
         self._repo = repo
         self._vector = vector
+        self._begin = begin
         self._ready = ready
         self._past = past
         self._values = operator_values()
@@ -264,7 +273,7 @@ class Asking:
         combined = replace(filters, also=(request.filters, *limits))
         if request.similar_to is None:
             text = reading.text
-            return _Terms(text, lambda: self._vector(text), combined, preferred)
+            return _Terms(text, self._begin(text), combined, preferred)
         return self._similar(index, request.similar_to, reading.text, combined, preferred)
 
     def _similar(self, index: MemoryIndex, id: str, text: str, filters: Filters, preferred: TimeRange | None) -> _Terms:

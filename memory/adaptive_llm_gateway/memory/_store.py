@@ -121,6 +121,7 @@ class MemoryStore:
             index=self._index,
             repo=self.repo,
             vector=self._vectorizer.query_vector,
+            begin=self._vectorizer.begin_query,
             ready=lambda: self._vectorizer.ready,
             past=self._past,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ _BATCH = 32  # chunks; a write waits for at most one batch
 _YIELD_SECONDS = 0.05  # writes come first: while they arrive, vectors wait this long ...
 _LONGEST_YIELD_SECONDS = 1.0  # ... but not longer than this
 _RETRY_SECONDS = 60.0
+_QUERIES_AT_ONCE = 4
 
 
 class Vectorizer:
@@ -38,6 +41,7 @@ class Vectorizer:
         self._work = True
         self._stopping = False
         self._busy_until = 0.0
+        self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="memory-query")
         self._thread = threading.Thread(target=self._run, name="memory-vectors", daemon=True)
         self._wanted = not isinstance(config, EmbedderConfig) or config.kind != "none"
         self.state = "loading" if self._wanted else "off"
@@ -54,6 +58,7 @@ class Vectorizer:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(timeout=30)
+        self._queries.shutdown()
         if self._embedder is not None:
             self._embedder.close()
 
@@ -81,6 +86,15 @@ class Vectorizer:
             return None
         self.state = embedder.id
         return vector
+
+    def begin_query(self, text: str) -> Callable[[], NDArray[np.float32] | None]:
+        """Begin with the vector of a query, so that the search by words runs meanwhile; the result waits for it."""
+        if self._embedder is None or not text.strip():
+            return lambda: None
+        try:
+            return self._queries.submit(self.query_vector, text).result
+        except RuntimeError:  # stopping
+            return lambda: None
 
     def fill(self, index: MemoryIndex, limit: int) -> int:
         """Give up to `limit` chunks of another index of this model their vectors; returns how many have none then."""
