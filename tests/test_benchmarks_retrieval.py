@@ -49,7 +49,9 @@ def data(tmp_path: Path) -> Path:
                     {"speaker": "Ben", "dia_id": "D1:2", "text": "Look!", "blip_caption": "a red kite over a lake"},
                 ],
                 "session_2_date_time": "10:05 am on 9 June, 2023",
-                "session_2": [{"speaker": "Ada", "dia_id": "D2:1", "text": f"The lupins died in the frost of {number}."}],
+                "session_2": [
+                    {"speaker": "Ada", "dia_id": "D2:1", "text": f"The lupins died in the frost of {number}."}
+                ],
                 "session_3_date_time": "10:05 am on 10 June, 2023",
             },
             "qa": [
@@ -254,6 +256,17 @@ def test_vectors_are_computed_once_and_read_afterwards(tmp_path: Path) -> None:
     second.close()
     assert second.computed == 1
     assert sorted(model.seen) == ["ab", "abc", "abcd"]
+
+
+def test_details_tell_where_each_piece_of_evidence_stands(data: Path, datasets: ModuleType) -> None:
+    outcome = importlib.import_module("_ways").outcome
+    details = importlib.import_module("_summary").details
+    haystack = next(datasets.beam(data))
+    update = haystack.questions[0]
+    found = [unit.key for unit in haystack.units[1:]]
+    (told,) = details("beam", {"way": [outcome(update, found, 1.0)]})
+    assert (told["set"], told["group"], told["question"]) == ("beam", "knowledge update", "Which Flask?")
+    assert set(told["ranks"]["way"]) == {None, 2}
 
 
 def test_the_ablation_turns_each_signal_off_alone() -> None:

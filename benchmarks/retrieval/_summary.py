@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from _measure import commit, load_average
@@ -56,6 +56,23 @@ def counts(haystacks: Sequence[Haystack]) -> dict[str, Any]:
         "groups": dict(sorted(Counter(question.group for question in questions).items())),
         "apart": sorted({question.group for question in questions if question.apart}),
     }
+
+
+def details(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> Iterator[dict[str, Any]]:
+    """Each question with the ranks of its evidence by every way, to see where one fails.
+
+    Args:
+        outcomes: by way, each in the order of the questions.
+    """
+    for rows in zip(*outcomes.values(), strict=True):
+        question = rows[0].question
+        yield {
+            "set": name,
+            "group": question.group,
+            "part": question.part,
+            "question": question.text,
+            "ranks": {way: row.ranks for way, row in zip(outcomes, rows, strict=True)},
+        }
 
 
 def times(samples: Sequence[float]) -> dict[str, float]:

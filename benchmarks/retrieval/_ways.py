@@ -34,19 +34,23 @@ class Outcome:
     Attributes:
         measures: against the evidence.
         published: against the evidence before corrections; None where there is no such.
+        ranks: where each piece of evidence stands, None where it was not found.
         ms: milliseconds, without the embedding of the question where it came from the cache.
     """
 
     question: Question
     measures: dict[str, float]
     published: dict[str, float] | None
+    ranks: tuple[int | None, ...]
     ms: float
 
 
 def outcome(question: Question, found: Sequence[str], ms: float) -> Outcome:
     """Measure one answer."""
     published = measure(found, question.published) if question.published else None
-    return Outcome(question, measure(found, question.evidence), published, ms)
+    places = {key: rank for rank, key in reversed(list(enumerate(found, 1)))}
+    ranks = tuple(places.get(key) for key in sorted(question.evidence))
+    return Outcome(question, measure(found, question.evidence), published, ranks, ms)
 
 
 def ablations() -> dict[str, _ranking.Weights]:
@@ -126,7 +130,7 @@ def _plain(units: Sequence[Unit]) -> Ask:
     def ask(question: Question, _: Floats | None) -> list[str]:
         match = " OR ".join(f'"{word}"' for word in _WORD.findall(question.text))
         rows = fetch_all(database, "SELECT rowid FROM plain WHERE plain MATCH ? ORDER BY rank LIMIT ?", (match, DEPTH))
-        return [units[row[0]].key for row in rows]
+        return [units[int(row[0])].key for row in rows]
 
     return ask
 

@@ -25,7 +25,7 @@ from _cache import CachedModel
 from _datasets import DATASETS, Dataset
 from _measure import machine, say
 from _report import as_text, write_docs
-from _summary import counts, made, summary
+from _summary import counts, details, made, summary
 from _units import Haystack
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -56,9 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         model = None if options.lexical else CachedModel(_embedder(), options.cache)
         for dataset in chosen:
             if dataset.name not in report["sets"]:
-                report["sets"][dataset.name] = _measure_set(
-                    dataset, loaded[dataset.name], model, folder, ablate=options.ablation
-                )
+                report["sets"][dataset.name] = _measure_set(dataset, loaded[dataset.name], model, folder, options)
                 _write(options, report)
         if model:
             say(f"{model.computed:,} texts were embedded, the others came from the cache")
@@ -78,15 +76,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure_set(
-    dataset: Dataset, haystacks: Sequence[Haystack], model: CachedModel | None, folder: Path, *, ablate: bool
+    dataset: Dataset,
+    haystacks: Sequence[Haystack],
+    model: CachedModel | None,
+    folder: Path,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     start = time.monotonic()
     about = made(model.id if model else None)
     outcomes: dict[str, list[_ways.Outcome]] = {}
     for place, haystack in enumerate(haystacks):
-        for way, rows in _ways.ask_all(haystack, model, folder, ablate=ablate).items():
+        for way, rows in _ways.ask_all(haystack, model, folder, ablate=options.ablation).items():
             outcomes.setdefault(way, []).extend(rows)
         say(f"{dataset.name}: {place + 1} of {len(haystacks)}, {time.monotonic() - start:.0f} s")
+    if options.details:
+        with options.details.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in details(dataset.name, outcomes))
     return {
         **about,
         "title": dataset.title,
@@ -140,6 +145,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="two haystacks, five questions: to try out, not to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--details", type=Path, metavar="FILE", help="add a line of JSON a question, with all ranks")
     parser.add_argument("--resume", action="store_true", help="keep what the file of --json has, measure the rest")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep vectors and installed servers there")
     parser.add_argument("--write-docs", action="store_true", help="write the tables of docs/benchmarks.md")
