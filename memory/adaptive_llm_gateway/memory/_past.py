@@ -29,7 +29,7 @@ from adaptive_llm_gateway.memory._tree import is_memory_path
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Record
 
-MAX_DIFFERENCES = 20_000  # memories that may have come, gone or changed since; about 1 ms each
+MAX_DIFFERENCES = 10_000  # memories that may have come, gone or changed since; 2 to 3 ms each
 MAX_EMBEDDED = 256  # passages that get a vector while somebody waits; the others are found by words
 _KEPT = 2
 _BATCH = 500
@@ -61,7 +61,27 @@ class PastIndex:
 class _Kept:
     past: PastIndex
     path: Path
-    key: tuple[str, str | None, int]
+    key: tuple[str, str | None, TypeRegistry]
+
+
+@dataclass(frozen=True, slots=True)
+class _Differences:
+    """What has to be read from git, and which ids have to go, to make an index one of `files` (path to blob)."""
+
+    files: dict[str, str]
+    known: dict[str, tuple[int, int, str, str]]
+
+    @property
+    def changed(self) -> list[str]:
+        known = self.known
+        return [path for path, blob in self.files.items() if path not in known or known[path][2] != blob]
+
+    @property
+    def gone(self) -> list[str]:
+        return [row[3] for path, row in self.known.items() if path not in self.files]
+
+    def __len__(self) -> int:
+        return len(self.changed) + len(self.gone)
 
 
 class Past:
@@ -113,22 +133,31 @@ class Past:
             self._kept.clear()
 
     def _open(self, commit: str, types: TypeRegistry, scanner: SecretScanner, most: int) -> _Kept:
-        key = (commit, self._index.meta_get("embedder"), id(types))
+        key = (commit, self._index.meta_get("embedder"), types)
         for kept in self._kept:
             if kept.key == key:
                 self._kept.remove(kept)
                 self._kept.append(kept)
                 return kept
-        while len(self._kept) >= _KEPT:
-            self._remove(self._kept.pop(0))
+        files = {path: blob for path, blob in self._repo.tree_files(commit).items() if is_memory_path(path, types)}
+        # A copy that is there may be nearer to that time than the present is.
+        bases = [self._index, *(kept.past.index for kept in self._kept if kept.key[1:] == key[1:])]
+        distances = [len(_Differences(files, base.files())) for base in bases]
+        if min(distances) > most:
+            raise TooLarge(
+                f"{min(distances)} memories came, went or changed since {commit[:12]}; at most {most} can be brought "
+                "back for a search",
+                hint="Search a later time, or read single memories as they were with memory_read(id, at=...).",
+                limit=most,
+            )
         if not self._folder.exists():
             prepare_scratch(self._folder)
         path = self._folder / f"{commit[:12]}-{next(self._numbers)}.db"
         try:
-            self._copy(path)
+            self._copy(bases[distances.index(min(distances))], path)
             index = Index(path)
             try:
-                past = self._bring_back(index, commit, types, scanner, most)
+                past = self._bring_back(index, commit, files, types, scanner)
             except BaseException:
                 index.close()
                 raise
@@ -136,10 +165,12 @@ class Past:
             _unlink(path)
             raise
         self._kept.append(_Kept(past, path, key))
+        while len(self._kept) > _KEPT:
+            self._remove(self._kept.pop(0))
         return self._kept[-1]
 
-    def _copy(self, path: Path) -> None:
-        needed = 2 * self._index.statistics()["bytes"]  # the copy, and what its changes write ahead
+    def _copy(self, base: MemoryIndex, path: Path) -> None:
+        needed = 2 * base.statistics()["bytes"]  # the copy, and what its changes write ahead
         with storage_errors(f"look at the disk of {str(self._folder)!r}"):
             free = shutil.disk_usage(self._folder).free
         if free < needed:
@@ -148,31 +179,21 @@ class Past:
                 hint="Free some space, or read single memories as they were with memory_read(id, at=...).",
                 path=str(self._folder),
             )
-        self._index.copy_to(path)
+        base.copy_to(path)
 
     def _bring_back(
-        self, index: Index, commit: str, types: TypeRegistry, scanner: SecretScanner, most: int
+        self, index: Index, commit: str, files: dict[str, str], types: TypeRegistry, scanner: SecretScanner
     ) -> PastIndex:
-        then = {path: blob for path, blob in self._repo.tree_files(commit).items() if is_memory_path(path, types)}
-        now = index.files()
-        changed = [path for path, blob in then.items() if path not in now or now[path][2] != blob]
-        gone = [row[3] for path, row in now.items() if path not in then]
-        if len(changed) + len(gone) > most:
-            raise TooLarge(
-                f"{len(changed) + len(gone)} memories came, went or changed since {commit[:12]}; at most {most} can be "
-                "brought back for a search",
-                hint="Search a later time, or read single memories as they were with memory_read(id, at=...).",
-                limit=most,
-            )
+        differences = _Differences(files, index.files())
         records: list[Record] = []
         left_out = 0
-        index.apply((), gone)  # first: what was moved since comes back under the same id
-        for path in changed:
+        index.apply((), differences.gone)  # first: what was moved since comes back under the same id
+        for path in differences.changed:
             try:
-                records.append(self._record(path, then[path], types, scanner))
+                records.append(self._record(path, files[path], types, scanner))
             except AlgError:  # broken then, or with a secret in it
                 left_out += 1
-                index.apply((), [now[path][3]] if path in now else ())
+                index.apply((), [row[3] for row in [differences.known.get(path)] if row])
             if len(records) == _BATCH:
                 index.apply(records)
                 records = []
