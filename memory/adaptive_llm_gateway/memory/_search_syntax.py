@@ -31,6 +31,7 @@ _OPERATOR = re.compile(rf'(-?)([A-Za-z]{{2,10}}):(?:{_IN_QUOTES}{_TAIL}|([^\s"�
 _NOT_PHRASE = re.compile(rf"-{_IN_QUOTES}{_TAIL}")
 _NOT_WORD = re.compile(rf"-([^\W\d_][\w'’-]*){_TAIL}")
 _PHRASE = re.compile(_IN_QUOTES)
+_SPECIAL = re.compile(r'[:"“”„«]|(?<!\S)-')
 _COMMAS = re.compile(r"[,;]+(?=\s|$)|")
 _QUOTES = '"“”„«'
 _RUN = re.compile(r'\s+|[^\s"“”„«]+')
@@ -122,6 +123,8 @@ class _Reader:
         kept: list[str] = []
         programs = not _PROGRAMS.isdisjoint(words_of(text))
         at = 0
+        if not _SPECIAL.search(text):
+            kept, at = [text], len(text)
         begins = True  # a word begins here
         while at < len(text):
             end = self._operator(text, at) or self._negation(text, at, programs) if begins else None

@@ -207,7 +207,14 @@ _BOUND = re.compile(r"(since|after|before|until|till)\s+(?:about\s+)?", re.IGNOR
 _PAIR = re.compile(r"(?:(between)|from)\s+", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s+and\s+", re.IGNORECASE)
 _TO = re.compile(r"\s+(?:to|until|till|through)\s+", re.IGNORECASE)
-_STARTS = re.compile(r"(?<![\w./:@#-])(?=[A-Za-z0-9])")
+# A quick look before all the patterns: most words begin no time.
+_FIRST = "|".join(
+    [*_MONTH, *_WEEKDAY, *(name.split()[0] for name in _NUMBER), "the", "day", "last", "past", "previous", "this",
+     "current", "today", "tonight", "yesterday", r"q[1-4]"]
+)  # fmt: skip
+_BEFORE = "in|on|during|of|from|over|within|since|after|before|until|till|between"
+_ATOM_START = re.compile(rf"\d|(?:{_FIRST})\b", re.IGNORECASE)
+_STARTS = re.compile(rf"(?<![\w./:@#-])(?=\d|(?:{_FIRST}|{_BEFORE})\b)", re.IGNORECASE)
 
 
 def bounded(relation: str, range: TimeRange) -> TimeRange:
@@ -284,6 +291,8 @@ def _mention(text: str, start: int, clock: _Clock) -> tuple[int, TimeRange] | No
 
 
 def _atom(text: str, start: int, clock: _Clock, *, bare: bool) -> tuple[int, TimeRange] | None:
+    if not _ATOM_START.match(text, start):
+        return None
     for pattern, read, stands_alone in _ATOMS:
         if bare and not stands_alone:
             continue
