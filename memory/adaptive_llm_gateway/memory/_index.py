@@ -35,6 +35,7 @@ from adaptive_llm_gateway.memory._index_rows import (
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
 from adaptive_llm_gateway.memory._index_write import (
     drop_pending,
+    put_aside,
     put_pending,
     put_tombstone,
     put_vectors,
@@ -92,6 +93,8 @@ class Index:
             except BaseException:
                 self._writer.close()
                 raise
+            # Of a rebuild that was interrupted.
+            self._put_aside = bool(fetch_value(self._writer, "SELECT EXISTS (SELECT 1 FROM kept_vectors)"))
         dimensions = self.meta_get("dimensions")
         self._dimensions = int(dimensions) if dimensions else 0
 
@@ -140,23 +143,33 @@ class Index:
         """
         gone: list[int] = []
         vectors = self._dimensions > 0
-        with self._write() as connection:
-            for id_ in deletes:
-                gone += remove(connection, "id = ?", (id_,), vectors=vectors)
-            for record in upserts:
-                gone += upsert(connection, record, vectors=vectors)
-            drop_pending(connection, settled)
-            seqs = put_pending(connection, pending)
-            for stone in tombstones:
-                put_tombstone(connection, stone)
-        self._held.remove(gone)
+        reused: dict[int, tuple[int, bytes]] | None = {} if self._put_aside else None
+        with self._write_lock:
+            with self._write() as connection:
+                for id_ in deletes:
+                    gone += remove(connection, "id = ?", (id_,), vectors=vectors)
+                for record in upserts:
+                    gone += upsert(connection, record, vectors=vectors, reused=reused)
+                drop_pending(connection, settled)
+                seqs = put_pending(connection, pending)
+                for stone in tombstones:
+                    put_tombstone(connection, stone)
+            if reused:
+                codes = np.frombuffer(b"".join(code for _, code in reused.values()), np.int8).reshape(len(reused), -1)
+                self._held.add(list(reused), [memory for memory, _ in reused.values()], codes)
+            self._held.remove(gone)
         return seqs
 
     def reset(self) -> None:
-        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
+        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay.
+
+        Chunks that come again as they were get their vectors back without the model, until `tidy`.
+        """
         with self._write_lock:
             with self._write() as connection:
+                put_aside(connection)
                 schema.clear_derived(connection)
+            self._put_aside = True
             self._held.restart()
 
     def tidy(self) -> None:
@@ -165,6 +178,8 @@ class Index:
         """
         with self._write() as connection:
             run(connection, "INSERT INTO words (words) VALUES ('optimize')")
+            run(connection, "DELETE FROM kept_vectors")
+        self._put_aside = False
         with self._write_lock, translated(self.path):
             run(self._writer, "PRAGMA optimize")
 
@@ -316,14 +331,17 @@ class Index:
             types = fetch_pairs(connection, "SELECT type, count(*) FROM memories GROUP BY type ORDER BY type")
             counts = {
                 table: fetch_value(connection, f"SELECT count(*) FROM {table}")  # noqa: S608
-                for table in ("chunks", "vectors", "pending", "tombstones")
+                for table in ("chunks", "pending", "tombstones")
             }
+            # Not by counting the vectors: that reads them all.
+            missing = fetch_value(connection, "SELECT count(*) FROM chunks WHERE embedded = 0")
             pages = fetch_value(connection, "PRAGMA page_count")
             size = fetch_value(connection, "PRAGMA page_size")
         return {
             "memories": sum(types.values()),
             "types": types,
             **counts,
+            "vectors": counts["chunks"] - missing,
             "bytes": pages * size,
             "cache_bytes": self._held.nbytes,
         }
@@ -340,6 +358,7 @@ class Index:
                 same = known.get("embedder") == id and known.get("dimensions") == str(dimensions)
                 if not same:
                     run(connection, "DELETE FROM vectors")
+                    run(connection, "DELETE FROM kept_vectors")
                     run(connection, "UPDATE chunks SET embedded = 0 WHERE embedded = 1")
                     run_many(
                         connection,
@@ -348,7 +367,7 @@ class Index:
                     )
             if not same:
                 self._held.restart()
-                self._dimensions = dimensions
+                self._dimensions, self._put_aside = dimensions, False
             self._start_holding(self._writer)
         return not same
 
@@ -385,11 +404,19 @@ class Index:
                 found.append((chunk, text))
         return found
 
-    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]]) -> int:
+    @property
+    def reading_vectors(self) -> tuple[int, int] | None:
+        """(read, about how many there are) while the vectors are being read into memory, and search is by words."""
+        return self._held.progress
+
+    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]], *, embedder: str | None = None) -> int:
         """Keep vectors by chunk id; those of chunks that are gone meanwhile are ignored. Returns how many were kept.
 
+        Args:
+            embedder: the model that made them.
+
         Raises:
-            InvalidInput: a vector is not of the embedder's dimensions, or not finite.
+            InvalidInput: a vector is not of the embedder's dimensions, or not finite, or of another model.
         """
         if not vectors:
             return 0
@@ -405,6 +432,9 @@ class Index:
         places = {chunk: place for place, (chunk, _) in enumerate(vectors)}
         with self._write_lock:
             with self._write() as connection:
+                known = fetch_value(connection, "SELECT value FROM meta WHERE key = 'embedder'")
+                if embedder not in (None, known):
+                    raise InvalidInput(f"vectors of another model, {embedder!r}; the index holds those of {known!r}")
                 kept = put_vectors(connection, {chunk: codes[place].tobytes() for chunk, place in places.items()})
             self._held.add(list(kept), list(kept.values()), codes[[places[chunk] for chunk in kept]])
         return len(kept)

@@ -381,11 +381,11 @@ class PostgresIndex:
 
         return self._database.read(work)
 
-    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]]) -> int:
+    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]], *, embedder: str | None = None) -> int:
         """See `MemoryIndex`.
 
         Raises:
-            InvalidInput: a vector is not of the embedder's dimensions, or not finite.
+            InvalidInput: a vector is not of the embedder's dimensions, or not finite, or of another model.
         """
         if not vectors:
             return 0
@@ -398,7 +398,16 @@ class PostgresIndex:
         if not np.isfinite(matrix).all():
             raise InvalidInput("a vector holds values that are not finite")
         chunks = [chunk for chunk, _ in vectors]
-        return self._database.write(lambda connection: put_vectors(connection, chunks, matrix))
+
+        def work(connection: Link) -> int:
+            known = dict(fetch_all(connection, "SELECT key, value FROM meta WHERE key = 'embedder' FOR SHARE"))
+            if embedder is not None and known.get("embedder") != embedder:
+                raise InvalidInput(
+                    f"vectors of another model, {embedder!r}; the index holds those of {known.get('embedder')!r}"
+                )
+            return put_vectors(connection, chunks, matrix)
+
+        return self._database.write(work)
 
     def vector_progress(self) -> tuple[int, int]:
         """See `MemoryIndex`."""

@@ -11,7 +11,7 @@ import apsw
 from adaptive_llm_gateway.core import DiskFull, FormatTooNew, ReadOnly, StorageError, Unavailable
 from adaptive_llm_gateway.memory._sql import fetch_all, run
 
-FORMAT = 2
+FORMAT = 3
 _APPLICATION_ID = 0x414C4749  # "ALGI"
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
@@ -76,6 +76,8 @@ CREATE VIRTUAL TABLE words USING fts5(
 -- Weights of title, body, meta (type, project, author, tags) and grams.
 INSERT INTO words (words, rank) VALUES ('rank', 'bm25(2.0, 1.0, 0.7, 1.0)');
 CREATE TABLE vectors (chunk INTEGER PRIMARY KEY, memory INTEGER NOT NULL, vector BLOB NOT NULL);
+-- While everything is read anew: the vectors that there were, by the digest of their chunks.
+CREATE TABLE kept_vectors (digest BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE pending (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     path TEXT NOT NULL,
@@ -245,7 +247,7 @@ def probe(connection: apsw.Connection, path: Path) -> None:
         CorruptIndex: something is missing or damaged.
     """
     try:
-        for table in (*_DERIVED, "meta", "pending", "tombstones"):
+        for table in (*_DERIVED, "meta", "pending", "tombstones", "kept_vectors"):
             fetch_all(connection, f"SELECT * FROM {table} LIMIT 1")  # noqa: S608 - our own names
         for table in _LARGE:
             fetch_all(connection, f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1")  # noqa: S608

@@ -21,10 +21,17 @@ from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, 
 from adaptive_llm_gateway.memory._values import Record
 
 
-def upsert(connection: apsw.Connection, record: Record, *, vectors: bool) -> list[int]:
+def upsert(
+    connection: apsw.Connection, record: Record, *, vectors: bool, reused: dict[int, tuple[int, bytes]] | None = None
+) -> list[int]:
     """Put one memory in, in the place of the one with its id and of another at its path.
 
     Chunks whose text and head stayed keep their row, words and vector.
+
+    Args:
+        vectors: there may be some.
+        reused: with it, new chunks get the vector that `put_aside` kept for their like, and are entered here: chunk
+            to (memory, code).
 
     Returns:
         ids of chunks that are gone.
@@ -50,7 +57,7 @@ def upsert(connection: apsw.Connection, record: Record, *, vectors: bool) -> lis
     run(connection, "DELETE FROM tombstones WHERE id = ?", (record.id,))
     for tag in record.tags:
         run(connection, "INSERT OR IGNORE INTO memory_tags VALUES (?, ?)", (tag, memory))
-    _put_chunks(connection, memory, passages, kept)
+    _put_chunks(connection, memory, passages, kept, reused)
     stale = [chunk for same in kept.values() for chunk in same]
     _drop_chunks(connection, stale, vectors=vectors)
     return gone + stale
@@ -127,7 +134,22 @@ def put_vectors(connection: apsw.Connection, codes: Mapping[int, bytes]) -> dict
     return found
 
 
-def _put_chunks(connection: apsw.Connection, memory: int, passages: Passages, kept: dict[bytes, list[int]]) -> None:
+def put_aside(connection: apsw.Connection) -> None:
+    """Keep the vectors by their chunks' digests, for when the same chunks come again."""
+    run(
+        connection,
+        "INSERT OR IGNORE INTO kept_vectors SELECT c.digest, v.vector FROM vectors v "
+        "CROSS JOIN chunks c ON c.id = v.chunk ORDER BY c.digest",
+    )
+
+
+def _put_chunks(
+    connection: apsw.Connection,
+    memory: int,
+    passages: Passages,
+    kept: dict[bytes, list[int]],
+    reused: dict[int, tuple[int, bytes]] | None,
+) -> None:
     """Write the chunks; those found in `kept` (digest to ids) are taken out of it and only moved."""
     for ordinal, passage in enumerate(passages.all):
         chunk = passage.chunk
@@ -145,11 +167,19 @@ def _put_chunks(connection: apsw.Connection, memory: int, passages: Passages, ke
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (memory, *place, chunk.heading, passage.digest),
         )
+        row = connection.last_insert_rowid()
         run(
             connection,
             "INSERT INTO words (rowid, title, body, meta, grams) VALUES (?, ?, ?, ?, ?)",
-            (connection.last_insert_rowid(), *passages.columns(passage)),
+            (row, *passages.columns(passage)),
         )
+        if reused is None:
+            continue
+        code = fetch_value(connection, "SELECT vector FROM kept_vectors WHERE digest = ?", (passage.digest,))
+        if code is not None:
+            run(connection, "INSERT INTO vectors VALUES (?, ?, ?)", (row, memory, code))
+            run(connection, "UPDATE chunks SET embedded = 1 WHERE id = ?", (row,))
+            reused[row] = memory, code
 
 
 def _drop_chunks(connection: apsw.Connection, chunks: list[int], *, vectors: bool) -> None:

@@ -115,8 +115,8 @@ class MemoryIndex(Protocol):
         """Chunks without a vector, newest first: (chunk id, text to embed)."""
         ...
 
-    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]]) -> int:
-        """Keep vectors by chunk id; returns how many were kept."""
+    def store_vectors(self, vectors: Sequence[tuple[int, NDArray[np.float32]]], *, embedder: str | None = None) -> int:
+        """Keep vectors, of the model `embedder`, by chunk id; returns how many were kept."""
         ...
 
     def vector_progress(self) -> tuple[int, int]:

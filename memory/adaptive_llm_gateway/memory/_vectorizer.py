@@ -152,7 +152,9 @@ class Vectorizer:
                 if not batch:
                     break
                 vectors = embedder.embed([text for _, text in batch])
-                self._index.store_vectors([(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)])
+                self._index.store_vectors(
+                    [(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)], embedder=embedder.id
+                )
                 yielded = time.monotonic()
             if self.state != embedder.id:
                 self.state = embedder.id
