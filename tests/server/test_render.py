@@ -76,7 +76,8 @@ def test_a_hit_names_its_three_strongest_signals_and_all_of_them_where_that_was_
     assert "score 0.50 (vector 0.90, length -0.20, words 0.10)" in search_text(answer)
     plan = {
         "words": "walrus", "filters": ["type note"], "preferred": {"since": "2026-11-01T00:00:00Z", "until": None},
-        "literals": [], "telling_words": [], "stop_words": ["the"], "common_words": [], "mode": "hybrid", "candidates": 7,
+        "literals": [], "telling_words": [], "stop_words": ["the"], "common_words": [],
+        "mode": "hybrid", "candidates": 7,
     }  # fmt: skip
     told = search_text({**answer, "plan": plan})
     assert "title 0.06" in told
