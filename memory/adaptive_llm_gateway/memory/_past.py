@@ -31,7 +31,9 @@ from adaptive_llm_gateway.memory._values import Author, Record
 
 MAX_DIFFERENCES = 10_000  # memories that may have come, gone or changed since; 2 to 3 ms each
 MAX_EMBEDDED = 256  # passages that get a vector while somebody waits; the others are found by words
+MAX_BYTES = 4 << 30  # of an index that is copied
 _KEPT = 2
+_VECTOR_BYTES = 16 << 20  # of a copy's vectors that are held in memory
 _BATCH = 500
 _WAIT_SECONDS = 60.0
 _EDITOR = Author("editor")
@@ -111,7 +113,8 @@ class Past:
         """The index as of a commit (see `find_commit`); not to be used after the block.
 
         Raises:
-            TooLarge: more memories differ from today's than can be read while somebody waits.
+            TooLarge: more memories differ from today's than can be read while somebody waits, or the index is too large
+                to be copied.
             DiskFull: there is no room for a copy.
             Unavailable: another search of the past takes too long.
         """
@@ -155,7 +158,7 @@ class Past:
         path = self._folder / f"{commit[:12]}-{next(self._numbers)}.db"
         try:
             self._copy(bases[distances.index(min(distances))], path)
-            index = Index(path)
+            index = Index(path, vector_cache_bytes=_VECTOR_BYTES)
             try:
                 past = self._bring_back(index, commit, files, types, scanner)
             except BaseException:
@@ -170,7 +173,14 @@ class Past:
         return self._kept[-1]
 
     def _copy(self, base: MemoryIndex, path: Path) -> None:
-        needed = 2 * base.statistics()["bytes"]  # the copy, and what its changes write ahead
+        size = base.statistics()["bytes"]
+        if size > MAX_BYTES:
+            raise TooLarge(
+                f"an index of {size >> 20} MB is not copied to search the past; at most {MAX_BYTES >> 20} MB are",
+                hint="Read single memories as they were with memory_read(id, at=...).",
+                limit=MAX_BYTES,
+            )
+        needed = 2 * size  # the copy, and what its changes write ahead
         with storage_errors(f"look at the disk of {str(self._folder)!r}"):
             free = shutil.disk_usage(self._folder).free
         if free < needed:
