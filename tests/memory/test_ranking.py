@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptive_llm_gateway.memory._bm25 import Facts, WordScores
 from adaptive_llm_gateway.memory._query import MAX_TERMS, any_of, indexed_text, plan_query
-from adaptive_llm_gateway.memory._ranking import SNIPPET, fuse, recency, same_but_for_wording, snippet, title_share
+from adaptive_llm_gateway.memory._ranking import (
+    SNIPPET,
+    Scored,
+    Weights,
+    fuse,
+    recency,
+    same_but_for_wording,
+    snippet,
+    title_share,
+)
 from adaptive_llm_gateway.memory._sql import fetch_all, run
 from adaptive_llm_gateway.memory._vectors import VectorCache, cosine, quantise
 
@@ -119,55 +129,72 @@ def test_a_blank_query_asks_for_the_most_recent() -> None:
     assert plan_query("???").words == plan_query("???").phrases == ()
 
 
-def test_what_both_sides_find_comes_first() -> None:
-    ranked = fuse(
-        np.array([1, 2, 3]),
-        np.array([10, 20, 30]),
-        np.array([5.0, 4.0, NAN], np.float32),
-        np.array([0.2, 0.8, 0.7], np.float32),
-    )
+def ranked(
+    memories: list[int],
+    words: list[float],
+    cosines: list[float] | None = None,
+    *,
+    siblings: int = 1,
+    exact: dict[int, float] | None = None,
+    **weights: float,
+) -> list[Scored]:
+    """Chunks 1, 2, ... of these memories, fused; the scores by words are those of the passages alone."""
+    size = len(memories)
+    zeros = np.zeros(size, np.int64)
+    lengths = np.full(size, 10, np.float32)
+    about = Facts(np.array(memories, np.int64), zeros + siblings, lengths, zeros, lengths, zeros, zeros)
+    own = np.array(words, np.float32)
+    scores = WordScores(own, np.zeros(size, np.float32), np.zeros(size, np.float32))
+    vector = None if cosines is None else np.array(cosines, np.float32)
+    return fuse(np.arange(1, size + 1), about, scores, vector, {"exact": exact} if exact else {}, Weights(**weights))
 
-    assert [item.memory for item in ranked] == [20, 30, 10]
-    assert ranked[1].lexical is None
+
+def test_what_both_sides_find_comes_first() -> None:
+    found = ranked([10, 20, 30], [5.0, 4.0, 0.0], [0.2, 0.8, 0.7])
+
+    assert [item.memory for item in found] == [20, 30, 10]
+    assert [item.by_words for item in found] == [True, False, True]
 
 
 def test_a_memory_is_ranked_by_its_best_chunk() -> None:
-    ranked = fuse(np.array([1, 2, 3]), np.array([7, 7, 8]), np.array([1.0, 9.0, 5.0], np.float32), None)
-
-    assert [(item.memory, item.chunk) for item in ranked] == [(7, 2), (8, 3)]
+    assert [(item.memory, item.chunk) for item in ranked([7, 7, 8], [1.0, 9.0, 5.0])] == [(7, 2), (8, 3)]
 
 
 def test_vectors_far_away_alone_are_no_match() -> None:
-    ranked = fuse(np.array([1, 2]), np.array([1, 2]), np.full(2, NAN, np.float32), np.array([0.05, 0.5], np.float32))
-
-    assert [item.memory for item in ranked] == [2]
+    assert [item.memory for item in ranked([1, 2], [0.0, 0.0], [0.05, 0.5])] == [2]
 
 
 def test_a_literal_match_outweighs() -> None:
-    lexical = np.array([5.0, 4.9, 1.0], np.float32)
-
-    ranked = fuse(np.array([1, 2, 3]), np.array([1, 2, 3]), lexical, None, {2: 2.0})
-
-    assert ranked[0].memory == 2
+    assert ranked([1, 2, 3], [5.0, 4.9, 1.0], exact={2: 1.0})[0].memory == 2
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(1, 20), st.floats(-1, 1) | st.just(NAN), st.floats(-1, 1) | st.just(NAN)), max_size=40
-    )
-)
-def test_fusion_always_gives_finite_scores_in_order(rows: list[tuple[int, float, float]]) -> None:
-    ranked = fuse(
-        np.arange(len(rows)),
-        np.array([row[0] for row in rows], np.int64),
-        np.array([row[1] for row in rows], np.float32),
-        np.array([row[2] for row in rows], np.float32),
-    )
+def test_what_has_no_vector_yet_is_taken_for_an_ordinary_candidate() -> None:
+    found = ranked([1, 2, 3], [5.0, 5.0, 5.0], [0.6, NAN, 0.2])
 
-    scores = [item.score for item in ranked]
+    assert [item.memory for item in found] == [1, 2, 3]
+
+
+def test_the_best_of_many_passages_is_worth_less_than_the_same_alone() -> None:
+    alone, many = ranked([1], [1.0], [0.5]), ranked([1], [1.0], [0.5], siblings=9)
+
+    assert many[0].score < alone[0].score
+    assert ranked([1], [1.0], [0.5], siblings=9, length=0.0)[0].score == alone[0].score
+
+
+_SCORES = st.tuples(st.integers(1, 20), st.floats(0, 50, width=32), st.floats(-1, 1, width=32) | st.just(NAN))
+
+
+@given(st.lists(_SCORES, max_size=40))
+def test_fusion_gives_finite_scores_in_order_that_signals_add_up_to(
+    rows: list[tuple[int, float, float]],
+) -> None:
+    found = ranked([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+    scores = [item.score for item in found]
     assert np.isfinite(scores).all()
     assert scores == sorted(scores, reverse=True)
-    assert len({item.memory for item in ranked}) == len(ranked)
+    assert len({item.memory for item in found}) == len(found)
+    assert scores == pytest.approx([sum(item.signals.values()) for item in found], abs=1e-5)
 
 
 def test_age_counts_little_and_the_future_as_now() -> None:

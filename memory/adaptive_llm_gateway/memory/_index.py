@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust
 from adaptive_llm_gateway.memory import _index_schema as schema
+from adaptive_llm_gateway.memory._chunk_rows import read_blocks, read_table
+from adaptive_llm_gateway.memory._chunk_table import Block, ChunkTable
 from adaptive_llm_gateway.memory._chunks import embedding_text
 from adaptive_llm_gateway.memory._held_vectors import HeldVectors, Slice
 from adaptive_llm_gateway.memory._index_facts import copy_database, count_facets, memory_vector
@@ -43,11 +45,11 @@ from adaptive_llm_gateway.memory._index_write import (
     upsert,
 )
 from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
-from adaptive_llm_gateway.memory._query import affordable
+from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
-from adaptive_llm_gateway.memory._source_sqlite import SCORED_ROWS, SqliteSource, TermCounts
+from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
-from adaptive_llm_gateway.memory._values import Facets, Filters, Record
+from adaptive_llm_gateway.memory._values import Facets, Filters, Record, TimeRange
 from adaptive_llm_gateway.memory._vectors import Floats, quantise
 
 __all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
@@ -81,6 +83,7 @@ class Index:
         self._idle: list[apsw.Connection] = []
         self._closed = False
         self._terms = TermCounts()
+        self._table: ChunkTable | None = None
         self._held = HeldVectors(self._read_vectors, code_bytes=vector_cache_bytes)
         existing = schema.check_header(path)
         with translated(path):
@@ -145,6 +148,7 @@ class Index:
         vectors = self._dimensions > 0
         reused: dict[int, tuple[int, bytes]] | None = {} if self._put_aside else None
         with self._write_lock:
+            blocks: list[Block] = []
             with self._write() as connection:
                 for id_ in deletes:
                     gone += remove(connection, "id = ?", (id_,), vectors=vectors)
@@ -154,6 +158,10 @@ class Index:
                 seqs = put_pending(connection, pending)
                 for stone in tombstones:
                     put_tombstone(connection, stone)
+                if self._table is not None and upserts:
+                    blocks = read_blocks(connection, [record.id for record in upserts])
+            if self._table is not None:
+                self._table.put(blocks, gone)
             if reused:
                 codes = np.frombuffer(b"".join(code for _, code in reused.values()), np.int8).reshape(len(reused), -1)
                 self._held.add(list(reused), [memory for memory, _ in reused.values()], codes)
@@ -161,15 +169,11 @@ class Index:
         return seqs
 
     def reset(self) -> None:
-        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay.
-
-        Chunks that come again as they were get their vectors back without the model, until `tidy`.
-        """
+        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
         with self._write_lock:
             with self._write() as connection:
-                put_aside(connection)
                 schema.clear_derived(connection)
-            self._put_aside = True
+            self._table = None
             self._held.restart()
 
     def tidy(self) -> None:
@@ -265,6 +269,8 @@ class Index:
         vector: ArrayLike | Callable[[], ArrayLike | None] | None = None,
         filters: Filters | None = None,
         limit: int = 10,
+        preferred: TimeRange | None = None,
+        weights: Weights = WEIGHTS,
     ) -> SearchAnswer:
         """The memories that answer a query, best first; for an empty query the most recent.
 
@@ -272,6 +278,8 @@ class Index:
             vector: the query's embedding (d,), of the model given to `set_embedder`, or what gives it once the
                 search by words is done; without it, or while no vectors are stored, search is by words.
             limit: at most this many hits.
+            preferred: memories of this time are preferred, others are not left out.
+            weights: of the signals, for measuring them.
 
         Raises:
             InvalidInput: the vector has the wrong shape.
@@ -296,8 +304,10 @@ class Index:
                 cache = self._held.ready()
                 if cache is None or not len(cache):
                     wanted = None
-            source = SqliteSource(connection, filters=filters or Filters(), cache=cache, terms=self._terms)
-            return search(source, query, vector=wanted, limit=max(1, limit))
+            source = SqliteSource(
+                connection, filters=filters or Filters(), table=self._chunk_table(), cache=cache, terms=self._terms
+            )
+            return search(source, query, vector=wanted, limit=max(1, limit), preferred=preferred, weights=weights)
 
     def facets(self, filters: Filters | None = None) -> Facets:
         """Counts of the memories that the filters let through."""
@@ -317,7 +327,7 @@ class Index:
     def too_common(self, words: Sequence[str]) -> list[str]:
         """Of a query's words those that are not searched because they are in too many chunks."""
         with self._read() as connection:
-            kept = affordable(words, self._terms.of(connection, words), SCORED_ROWS) if words else []
+            kept = self._terms.affordable(connection, words)
         return [word for word in words if word not in kept]
 
     def copy_to(self, path: Path) -> None:
@@ -542,6 +552,15 @@ class Index:
                 f"a query vector of shape {array.shape!r} does not fit the embedder's {self._dimensions} dimensions"
             )
         return array / max(float(np.linalg.norm(array)), 1e-12)
+
+    def _chunk_table(self) -> ChunkTable:
+        """Where the chunks belong; read from the file once."""
+        if (table := self._table) is not None:
+            return table
+        with self._write_lock:
+            if self._table is None:
+                self._table = read_table(self._writer)
+            return self._table
 
     def _start_holding(self, connection: apsw.Connection) -> None:
         """Begin to read the vectors into memory, where that has not begun."""

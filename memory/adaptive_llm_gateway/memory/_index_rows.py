@@ -107,6 +107,16 @@ def fingerprint(record: Record) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
+def thread_of(record: Record) -> int | None:
+    """Names the memories that belong together, as a number: the files of a session, or what has one source."""
+    session = record.fields.get("session_id")
+    key = session if isinstance(session, str) and session else record.id if record.type == "session" else record.source
+    if not key:
+        return None
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True) or 1
+
+
 def record_values(record: Record, chunk_count: int) -> tuple[Any, ...]:
     """The values of a row of `memories`, in the order of `INSERT_MEMORY`."""
     return (
@@ -130,15 +140,16 @@ def record_values(record: Record, chunk_count: int) -> tuple[Any, ...]:
         dump(record.fields),
         fingerprint(record),
         chunk_count,
+        thread_of(record),
     )
 
 
 _COLUMNS = (
     "id, path, version, mtime_ns, size, type, title, created, updated, client, author, project, tags, trust, "
-    "links, source, reason, fields, fingerprint, chunk_count"
+    "links, source, reason, fields, fingerprint, chunk_count, thread"
 )
-INSERT_MEMORY = f"INSERT INTO memories ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"  # noqa: S608 - our own names
-UPDATE_MEMORY = f"UPDATE memories SET ({_COLUMNS}) = ({', '.join('?' * 20)}) WHERE rowid = ?"  # noqa: S608 - our own names
+INSERT_MEMORY = f"INSERT INTO memories ({_COLUMNS}) VALUES ({', '.join('?' * 21)})"  # noqa: S608 - our own names
+UPDATE_MEMORY = f"UPDATE memories SET ({_COLUMNS}) = ({', '.join('?' * 21)}) WHERE rowid = ?"  # noqa: S608 - our own names
 
 
 def record_of(row: tuple[Any, ...]) -> Record:

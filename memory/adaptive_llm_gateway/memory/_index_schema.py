@@ -42,7 +42,8 @@ CREATE TABLE memories (
     reason TEXT,
     fields TEXT NOT NULL,
     fingerprint BLOB NOT NULL,
-    chunk_count INTEGER NOT NULL
+    chunk_count INTEGER NOT NULL,
+    thread INTEGER
 );
 CREATE INDEX memories_updated ON memories (updated);
 CREATE INDEX memories_type ON memories (type, updated);

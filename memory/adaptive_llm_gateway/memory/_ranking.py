@@ -1,27 +1,24 @@
-"""Fuse lexical and vector scores, fold near-duplicates, choose snippets. Pure.
+"""Fuse what words and vectors say of passages, fold near-duplicates, choose snippets. Pure.
 
-Scores are z-scored over the union of candidates, 0.7 vector and 0.3 BM25; a candidate that one side did not find has
-that side's minimum. A memory stands where its best chunk stands. Reciprocal rank fusion (k=60) was the worst rule
-measured, below the best single retriever on two of three sets. `benchmarks/retrieval_check.py` measures what is here.
+A passage's score is a weighted sum (`Weights`): the cosine as it is, each BM25 as a share of the best one's. A memory
+stands where its best passage stands. Reciprocal rank fusion (k=60) was the worst rule measured, below the best single
+retriever on two of three sets; docs/benchmarks.md has what each signal brings.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._bm25 import Facts, WordScores
 from adaptive_llm_gateway.memory._query import STOP_WORDS, words_of
+from adaptive_llm_gateway.memory._vectors import Integers
 
-VECTOR_WEIGHT = 0.7
-LEXICAL_WEIGHT = 0.3
-EXACT_BONUS = 2.0  # an identifier of the query occurs literally
-QUOTED_BONUS = 4.0  # what the user put in quotes occurs literally: above all that lacks it
-TITLE_BONUS = 0.3  # times the share of the query's words that the title has
-RECENCY_BONUS = 0.1  # times 2 ** (-age / RECENCY_HALF_LIFE_DAYS)
 RECENCY_HALF_LIFE_DAYS = 30.0
 MIN_COSINE = 0.15  # below this a vector alone is no match
 DUPLICATE_COSINE = 0.97
@@ -31,79 +28,120 @@ SNIPPET = 300  # characters
 _DIGIT = re.compile(r"\d")
 
 
-class Scored(NamedTuple):
-    """A memory's fused score and the chunk that earned it.
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What each signal counts; 0 switches it off.
 
     Attributes:
-        lexical, vector: its standing on each side (z-scores, weighted), `None` where that side did not find it.
+        vector: the cosine between query and passage.
+        words: BM25 of the passage, as a share of the best passage's.
+        around: the same with the passages before and after it.
+        group: BM25 of all that the passage belongs to: its memory, or the session or source that it comes from.
+        length: taken off for a memory of many passages, by the logarithm of their number: the best of many is better
+            by chance alone.
+        exact: an identifier of the query occurs literally.
+        quoted: what was put in quotes occurs literally: above all that lacks it.
+        title: the share of the query's words that the title has.
+        recent: 1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`.
+        time: the memory is of the time that the query speaks of.
+    """
+
+    vector: float = 1.0
+    words: float = 0.1
+    around: float = 0.34
+    group: float = 0.25
+    length: float = 0.126
+    exact: float = 1.0
+    quoted: float = 2.0
+    title: float = 0.06
+    recent: float = 0.02
+    time: float = 0.1
+
+
+WEIGHTS = Weights()
+Signals = Mapping[str, float]
+
+
+class Scored(NamedTuple):
+    """A memory's score by its best passage.
+
+    Attributes:
+        signals: what each brought; they add up to the score.
+        by_words, by_meaning: whether that side found it.
     """
 
     memory: int
     chunk: int
     score: float
-    lexical: float | None
-    vector: float | None
+    signals: dict[str, float]
+    by_words: bool
+    by_meaning: bool
 
 
 def fuse(
-    chunks: NDArray[np.int64],
-    memories: NDArray[np.int64],
-    lexical: NDArray[np.float32],
-    vector: NDArray[np.float32] | None,
-    exact: Mapping[int, float] | None = None,
+    chunks: Integers,
+    about: Facts,
+    words: WordScores,
+    cosines: NDArray[np.float32] | None,
+    literal: Mapping[str, Mapping[int, float]],
+    weights: Weights,
 ) -> list[Scored]:
-    """Rank memories by their best chunk.
+    """Rank memories by their best passage.
 
     Args:
-        chunks, memories: (n,) candidate chunks, each once, and the memory of each.
-        lexical: (n,) BM25, higher is better, NaN where a chunk was not found by words.
-        vector: (n,) cosines, NaN where unknown; `None` when there is no vector search.
-        exact: what chunks earn by literal matches.
+        chunks: (n,) candidates, each once.
+        about, words: of each.
+        cosines: (n,) NaN where unknown; `None` when there is no vector search.
+        literal: what chunks earn by literal matches, by signal.
     """
     if not len(chunks):
         return []
-    words = _standard(lexical)
-    parts = (words, np.zeros_like(words))
-    if vector is not None:
-        parts = (LEXICAL_WEIGHT * words, VECTOR_WEIGHT * _standard(vector))
-    total = parts[0] + parts[1]
-    if exact:
-        total = total + np.array([exact.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
+    parts: dict[str, NDArray[np.float32]] = {
+        "words": weights.words * _share(words.own),
+        "around": weights.around * _share(words.around),
+        "group": weights.group * _share(words.group),
+        "length": np.float32(-weights.length) * np.log(np.maximum(about.siblings, 1)).astype(np.float32),
+    }
+    near = np.zeros(len(chunks), np.bool_)
+    if cosines is not None:
+        known = ~np.isnan(cosines)
+        near = np.where(known, cosines, -1.0) >= MIN_COSINE
+        # One that has no vector yet is taken for an ordinary candidate.
+        usual = cosines[known].mean() if known.any() else np.float32(0)
+        parts["vector"] = weights.vector * np.where(known, cosines, usual).astype(np.float32)
+    for name, earned in literal.items():
+        parts[name] = np.array([earned.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
+    total = np.sum(list(parts.values()), axis=0)
     order = np.argsort(-total, kind="stable")
-    _, first = np.unique(memories[order], return_index=True)
+    _, first = np.unique(about.memories[order], return_index=True)
     best = order[first]  # each memory's best chunk
-    score = total[best]
-    by_words = ~np.isnan(lexical)
-    near = np.zeros(len(best), np.bool_) if vector is None else vector[best] >= MIN_COSINE  # false for NaN
-    found = by_words[best] | near
-    ranked = np.argsort(-score, kind="stable")
-    ranked = ranked[found[ranked]]
-    best = best[ranked]
+    by_words = words.own > 0
+    for earned in literal.values():
+        by_words |= np.isin(chunks, list(earned))
+    found = by_words | near
+    # One that only stands beside a match answers nothing unless it is near in meaning too.
+    best = best[found[best] & (about.memories[best] > 0)]
+    best = best[np.argsort(-total[best], kind="stable")]
+    names = list(parts)
+    table: list[list[float]] = np.stack([parts[name][best] for name in names], axis=1).tolist()
     return [
-        Scored(memory, chunk, value, lexical_part if by_word else None, vector_part if by_meaning else None)
-        for memory, chunk, value, lexical_part, vector_part, by_word, by_meaning in zip(
-            memories[best].tolist(),
+        Scored(memory, chunk, score, dict(zip(names, row, strict=True)), by_word, by_meaning)
+        for memory, chunk, score, row, by_word, by_meaning in zip(
+            about.memories[best].tolist(),
             chunks[best].tolist(),
-            score[ranked].tolist(),
-            parts[0][best].tolist(),
-            parts[1][best].tolist(),
+            total[best].tolist(),
+            table,
             by_words[best].tolist(),
-            near[ranked].tolist(),
+            near[best].tolist(),
             strict=True,
         )
     ]
 
 
-def _standard(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Z-scores, with NaN taken as the minimum of what is known."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return np.zeros_like(values)
-    filled = np.where(np.isnan(values), known.min(), values)
-    spread = float(filled.std())
-    if spread < 1e-9:
-        return np.zeros_like(values)
-    return ((filled - filled.mean()) / spread).astype(np.float32)
+def _share(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each value as a share of the greatest."""
+    top = float(values.max(initial=0.0))
+    return values / np.float32(top) if top > 0 else np.zeros_like(values)
 
 
 def title_share(title: str, terms: Sequence[str]) -> float:
@@ -115,7 +153,7 @@ def title_share(title: str, terms: Sequence[str]) -> float:
 
 
 def recency(age_days: float) -> float:
-    """1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`; the future counts as now."""
+    """1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`; the future, as a wrong clock gives it, counts as now."""
     return 2.0 ** (-max(0.0, age_days) / RECENCY_HALF_LIFE_DAYS)
 
 

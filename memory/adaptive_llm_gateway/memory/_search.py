@@ -10,29 +10,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._bm25 import Words
+from adaptive_llm_gateway.memory._index_rows import microseconds
 from adaptive_llm_gateway.memory._query import QueryPlan, plan_query
 from adaptive_llm_gateway.memory._ranking import (
     DUPLICATE_COSINE,
-    EXACT_BONUS,
-    QUOTED_BONUS,
-    RECENCY_BONUS,
-    TITLE_BONUS,
+    WEIGHTS,
     Scored,
+    Weights,
     fuse,
     recency,
     same_but_for_wording,
     snippet,
     title_share,
 )
-from adaptive_llm_gateway.memory._source import Head, Source, WordMatches
-from adaptive_llm_gateway.memory._values import Hit, SearchMode
-from adaptive_llm_gateway.memory._vectors import EMPTY, Floats, cosine
+from adaptive_llm_gateway.memory._source import Head, Source
+from adaptive_llm_gateway.memory._values import Hit, SearchMode, TimeRange
+from adaptive_llm_gateway.memory._vectors import EMPTY, Floats, Integers, cosine
 
 _DAY = 86_400_000_000
 _MIN_CANDIDATES = 200
-_MIN_LEXICAL_CANDIDATES = 80  # words alone rank them: nothing from further down rises to the top
 _MAX_CANDIDATES = 2_000
 _CROWD = 8  # copies of one text before the candidates count as crowded
+_SHOWN_RECENT = 0.5  # of a month-old memory: what is fresher says `recent`
+_LITERALS = ("exact", "quoted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,22 @@ class SearchAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    source: Source
+class _Wanted:
     plan: QueryPlan
-    words: WordMatches
-    exact: dict[int, float]
-    vector: Floats | None
-    count: int
     limit: int
+    count: int
+    preferred: TimeRange | None
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """What words found in a source."""
+
+    source: Source
+    words: Words
+    chunks: Integers
+    literal: dict[str, dict[int, float]]
 
 
 @dataclass(slots=True)
@@ -65,8 +74,8 @@ class _Found:
     head: Head
     scored: Scored
     score: float
-    exact: bool
-    recent: float
+    signals: dict[str, float]
+    recent: bool
     duplicates: list[int]
 
 
@@ -76,6 +85,8 @@ def search(
     *,
     vector: Callable[[], Floats | None] | None,
     limit: int,
+    preferred: TimeRange | None = None,
+    weights: Weights = WEIGHTS,
 ) -> SearchAnswer:
     """Answer a query; see `Index.search`.
 
@@ -84,75 +95,73 @@ def search(
             search by words, so that what computes it may run meanwhile.
     """
     plan = plan_query(query)
-    if plan.blank:
+    if plan.blank and vector is None:
         return _recent(source, limit)
-    fewest = _MIN_CANDIDATES if vector is not None else _MIN_LEXICAL_CANDIDATES
-    count = min(_MAX_CANDIDATES, max(fewest, 8 * limit))
-    words, exact = _by_words(source, plan, count)
-    task = _Task(source, plan, words, exact, vector() if vector is not None else None, count, limit)
-    found, scored, cut = _rank(task)
+    count = min(_MAX_CANDIDATES, max(_MIN_CANDIDATES, 8 * limit))
+    wanted = _Wanted(plan, limit, count, preferred, weights)
+    by_words = _by_words(source, wanted)
+    unit = vector() if vector is not None else None
+    if plan.blank and unit is None:
+        return _recent(source, limit)
+    found, scored, cut = _rank(by_words, unit, wanted)
     copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
     if len(found) < limit and cut and copies:
         # Copies of one text fill the candidates: look once more, past them.
-        rest = source.without(copies)
-        more, others, _ = _rank(_Task(rest, plan, *_by_words(rest, plan, count), task.vector, count, limit))
+        more, others, _ = _rank(_by_words(source.without(copies), wanted), unit, wanted)
         known = {item.head.memory for item in found}
         found += [item for item in more if item.head.memory not in known]
         scored += others
-    mode: SearchMode = "lexical" if task.vector is None else "hybrid"
-    return SearchAnswer(_hits(task, found[:limit]), mode, scored)
+    return SearchAnswer(_hits(source, plan, found[:limit]), "lexical" if unit is None else "hybrid", scored)
 
 
-def _by_words(source: Source, plan: QueryPlan, count: int) -> tuple[WordMatches, dict[int, float]]:
+def _by_words(source: Source, wanted: _Wanted) -> _Candidates:
     """What words find, and of these the chunks in which a literal occurs with what they earn by it."""
-    found = source.by_words(plan.phrases, plan.words, count)
-    exact: dict[int, float] = {}
-    for literal, phrase in plan.literals:
-        rows = source.by_words((phrase,), (), count)
-        occurs = source.containing(literal, rows.chunks.tolist())
-        bonus = QUOTED_BONUS if literal in plan.quoted else EXACT_BONUS
+    plan, weights = wanted.plan, wanted.weights
+    words = source.by_words(plan.phrases, plan.words)
+    chunks = words.best(wanted.count)
+    literal: dict[str, dict[int, float]] = {name: {} for name in _LITERALS}
+    for text, phrase in plan.literals:
+        rows = source.by_words((phrase,), ()).best(wanted.count)
+        occurs = source.containing(text, rows.tolist())
+        name = "quoted" if text in plan.quoted else "exact"
+        earned = literal[name]
         for chunk in occurs:
-            exact[chunk] = exact.get(chunk, 0.0) + bonus
-        fresh = np.isin(rows.chunks, list(occurs)) & ~np.isin(rows.chunks, found.chunks)
-        found = WordMatches(
-            np.concatenate([found.chunks, rows.chunks[fresh]]),
-            np.concatenate([found.memories, rows.memories[fresh]]),
-            np.concatenate([found.scores, rows.scores[fresh]]),
-        )
-    return found, exact
+            earned[chunk] = earned.get(chunk, 0.0) + getattr(weights, name)
+        fresh = rows[np.isin(rows, list(occurs)) & ~np.isin(rows, chunks)]
+        chunks = np.concatenate([chunks, fresh])
+    return _Candidates(source, words, chunks, {name: earned for name, earned in literal.items() if earned})
 
 
-def _rank(task: _Task) -> tuple[list[_Found], int, bool]:
+def _rank(found: _Candidates, vector: Floats | None, wanted: _Wanted) -> tuple[list[_Found], int, bool]:
     """(ranked and folded, how many memories were scored, whether more candidates would have been there)."""
-    words = task.words
-    near = EMPTY if task.vector is None else task.source.nearest(task.vector, task.count)
-    fresh = ~np.isin(near.chunks, words.chunks)
-    chunks = np.concatenate([words.chunks, near.chunks[fresh]])
-    memories = np.concatenate([words.memories, near.memories[fresh]])
-    bm25 = np.full(len(chunks), np.nan, np.float32)
-    bm25[: len(words.chunks)] = words.scores
+    source = found.source
+    near = EMPTY if vector is None else source.nearest(vector, wanted.count)
+    fresh = ~np.isin(near.chunks, found.chunks)
+    chunks = np.concatenate([found.chunks, near.chunks[fresh]])
     cosines: NDArray[np.float32] | None = None
-    if task.vector is not None:
+    if vector is not None:
         cosines = np.full(len(chunks), np.nan, np.float32)
-        cosines[len(words.chunks) :] = near.cosines[fresh]
-        known, codes = task.source.codes(words.chunks)
+        cosines[len(found.chunks) :] = near.cosines[fresh]
+        known, codes = source.codes(found.chunks)
         if len(codes):
-            cosines[: len(words.chunks)][known] = cosine(codes, task.vector)
+            cosines[: len(found.chunks)][known] = cosine(codes, vector)
         if np.isnan(cosines).all():
             cosines = None
-    ranked = fuse(chunks, memories, bm25, cosines, task.exact)
-    cut = len(words.chunks) >= task.count or len(near.chunks) >= task.count
-    return _fold(task, ranked), len(ranked), cut
+    about = source.facts(chunks)
+    ranked = fuse(chunks, about, found.words.scores(chunks, about), cosines, found.literal, wanted.weights)
+    cut = len(found.chunks) >= wanted.count or len(near.chunks) >= wanted.count
+    return _fold(source, ranked, wanted), len(ranked), cut
 
 
-def _fold(task: _Task, ranked: list[Scored]) -> list[_Found]:
+def _fold(source: Source, ranked: list[Scored], wanted: _Wanted) -> list[_Found]:
     """Add the mild signals, fold copies, and near-duplicates among the first."""
     now = time.time_ns() // 1_000
+    weights = wanted.weights
     unique: dict[tuple[str, bytes], _Found] = {}
     # The mild signals do not lift what is far down, so most candidates need not be looked at.
-    part = max(40, 3 * task.limit)
+    part = max(40, 3 * wanted.limit)
     for start in range(0, len(ranked), part):
-        heads = task.source.heads([item.memory for item in ranked[start : start + part]])
+        heads = source.heads([item.memory for item in ranked[start : start + part]])
         for item in ranked[start : start + part]:
             head = heads.get(item.memory)
             if head is None:
@@ -161,18 +170,32 @@ def _fold(task: _Task, ranked: list[Scored]) -> list[_Found]:
             if (copy := unique.get(key)) is not None:
                 copy.duplicates.append(item.memory)
                 continue
-            fresh = RECENCY_BONUS * recency((now - head.updated) / _DAY)
-            score = item.score + fresh + TITLE_BONUS * title_share(head.title, task.plan.terms)
-            unique[key] = _Found(head, item, score, item.chunk in task.exact, fresh, [])
-        if len(unique) >= 2 * task.limit:
+            fresh = recency((now - head.updated) / _DAY)
+            mild = {
+                "title": weights.title * title_share(head.title, wanted.plan.terms),
+                "recent": weights.recent * fresh,
+                "time": weights.time * _within(head, wanted.preferred),
+            }
+            score = item.score + sum(mild.values())
+            unique[key] = _Found(head, item, score, item.signals | mild, fresh >= _SHOWN_RECENT, [])
+        if len(unique) >= 2 * wanted.limit:
             break
     found = sorted(unique.values(), key=lambda entry: (-entry.score, -entry.head.updated))
-    return _fold_near(task.source, found[: 3 * task.limit])
+    return _fold_near(source, found[: 3 * wanted.limit])
+
+
+def _within(head: Head, preferred: TimeRange | None) -> float:
+    """1 when a memory was made or changed in the preferred time, else 0."""
+    if preferred is None:
+        return 0.0
+    since = -(2**63) if preferred.since is None else microseconds(preferred.since)
+    until = 2**63 if preferred.until is None else microseconds(preferred.until)
+    return float(any(since <= moment < until for moment in (head.created, head.updated)))
 
 
 def _fold_near(source: Source, found: list[_Found]) -> list[_Found]:
     """Fold memories of one chunk each whose vectors all but coincide and whose words say the same."""
-    single = [item for item in found if item.head.chunk_count == 1 and item.scored.vector is not None]
+    single = [item for item in found if item.head.chunk_count == 1 and item.scored.by_meaning]
     if len(single) < 2:
         return found
     known, codes = source.codes(np.array([item.scored.chunk for item in single], np.int64))
@@ -199,8 +222,7 @@ def _fold_near(source: Source, found: list[_Found]) -> list[_Found]:
     return [item for item in found if item.head.memory not in dropped]
 
 
-def _hits(task: _Task, found: list[_Found]) -> tuple[Hit, ...]:
-    source = task.source
+def _hits(source: Source, plan: QueryPlan, found: list[_Found]) -> tuple[Hit, ...]:
     records = source.records([item.head.memory for item in found])
     spans = source.spans([item.scored.chunk for item in found])
     folded = [memory for item in found for memory in item.duplicates]
@@ -210,23 +232,27 @@ def _hits(task: _Task, found: list[_Found]) -> tuple[Hit, ...]:
         record, span = records.get(item.head.memory), spans.get(item.scored.chunk)
         if record is None or span is None:
             continue
-        text, lines = snippet(record.body[span.start : span.stop], span.first_line, task.plan.terms)
+        text, lines = snippet(record.body[span.start : span.stop], span.first_line, plan.terms)
         duplicates = tuple(ids[memory] for memory in item.duplicates if memory in ids)
-        hits.append(Hit(record, round(item.score, 4), _matched(item), text, lines, duplicates))
+        signals = {name: round(value, 4) for name, value in item.signals.items() if abs(value) >= 0.00005}
+        hits.append(Hit(record, round(item.score, 4), _matched(item), text, lines, duplicates, signals))
     return tuple(hits)
 
 
 def _matched(item: _Found) -> tuple[str, ...]:
-    signals: list[tuple[float, str]] = []
-    if item.exact:
-        signals.append((9.0, "exact"))
-    if item.scored.lexical is not None:
-        signals.append((item.scored.lexical, "lexical"))
-    if item.scored.vector is not None:
-        signals.append((item.scored.vector, "vector"))
-    if item.recent >= RECENCY_BONUS / 2:
-        signals.append((-9.0, "recent"))
-    return tuple(name for _, name in sorted(signals, reverse=True))
+    """The signals worth telling, strongest first."""
+    signals, names = item.signals, list[tuple[float, str]]()
+    if any(signals.get(name) for name in _LITERALS):
+        names.append((9.0, "exact"))
+    if item.scored.by_words:
+        names.append((sum(signals.get(name, 0.0) for name in ("words", "around", "group")), "lexical"))
+    if item.scored.by_meaning:
+        names.append((signals.get("vector", 0.0), "vector"))
+    if signals.get("time"):
+        names.append((-8.0, "time"))
+    if item.recent:
+        names.append((-9.0, "recent"))
+    return tuple(name for _, name in sorted(names, reverse=True))
 
 
 def _recent(source: Source, limit: int) -> SearchAnswer:

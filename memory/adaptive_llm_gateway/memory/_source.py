@@ -12,24 +12,18 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._bm25 import Facts, Words
 from adaptive_llm_gateway.memory._values import Record
 from adaptive_llm_gateway.memory._vectors import Candidates, Codes, Floats, Integers
 
 
-class WordMatches(NamedTuple):
-    """Chunks found by words, best first: parallel arrays of chunk ids, their memories, and BM25 (higher is better)."""
-
-    chunks: Integers
-    memories: Integers
-    scores: Floats
-
-
 class Head(NamedTuple):
-    """What ranking needs of a memory; `updated` in microseconds since 1970."""
+    """What ranking needs of a memory; times in microseconds since 1970."""
 
     memory: int
     type: str
     title: str
+    created: int
     updated: int
     fingerprint: bytes
     chunk_count: int
@@ -46,11 +40,15 @@ class Span(NamedTuple):
 class Source(Protocol):
     """One state of an index, seen through one search's filters. Filters are applied before any cut."""
 
-    def by_words(self, phrases: Sequence[str], words: Sequence[str], count: int) -> WordMatches:
-        """The `count` best chunks with any of the phrases and words, as `QueryPlan` has them.
+    def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
+        """Where any of the phrases and words occur, as `QueryPlan` has them.
 
         Words that occur almost everywhere may be left out to bound the work; phrases are not.
         """
+        ...
+
+    def facts(self, chunks: Integers) -> Facts:
+        """What is known of chunks."""
         ...
 
     def containing(self, literal: str, chunks: Sequence[int]) -> set[int]:

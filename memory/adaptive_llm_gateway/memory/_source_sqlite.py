@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
+from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
 from adaptive_llm_gateway.memory._index_schema import TOKENIZER
 from adaptive_llm_gateway.memory._query import affordable, any_of
-from adaptive_llm_gateway.memory._source import Head, Span, WordMatches
+from adaptive_llm_gateway.memory._source import Head, Span
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders, run
 from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import (
@@ -25,9 +27,12 @@ from adaptive_llm_gateway.memory._vectors import (
     VectorCache,
 )
 
-SCORED_ROWS = 1_500  # rows that the words of a query may make FTS5 score
-_MIN_COUNTED = 2_000  # chunks; below, every word can be afforded
+_LEAST_ROWS, _MOST_ROWS, _SHARE = 10_000, 60_000, 16  # chunks that a query's words may be looked up in: one in so many
+_NO_IDS = np.zeros(0, np.int64)
+_MIN_COUNTED = 10_000  # chunks; below, every word can be afforded
 _MAX_COUNTED = 20_000  # words remembered
+_MAX_PHRASE = 20_000  # chunks of one phrase
+_WEIGHTS = {"t": 2.0, "m": 0.7, "g": 1.0}  # by a column's first letter: title, meta, grams; the body's is 1
 
 
 class TermCounts:
@@ -49,31 +54,45 @@ class TermCounts:
         if len(counts) > _MAX_COUNTED or not self._size <= size <= self._size * 1.1:
             counts = self._counts = {}
             self._size = size
+        run(connection, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab(main, words, row)")
         for word in words:
             if word not in counts:
-                counts[word] = self._count(connection, word)
+                found = [
+                    fetch_value(connection, "SELECT doc FROM temp.terms WHERE term = ?", (token,))
+                    for token in _tokens(connection, word)
+                ]
+                counts[word] = min((count or 0 for count in found), default=0)
         return [counts[word] for word in words]
 
-    @staticmethod
-    def _count(connection: apsw.Connection, word: str) -> int:
-        run(connection, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab(main, words, row)")
-        tokenizer = connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
-        tokens = tokenizer(
+    def affordable(self, connection: apsw.Connection, words: Sequence[str]) -> list[str]:
+        """Those of a query's words that are searched: without the most common ones when they are in too many chunks."""
+        if not words:
+            return []
+        counts = self.of(connection, words)
+        return affordable(words, counts, max(_LEAST_ROWS, min(_MOST_ROWS, self._size // _SHARE)))
+
+
+def _tokens(connection: apsw.Connection, word: str) -> list[str]:
+    """A word as FTS5 has it."""
+    tokenizer = connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
+    # Without offsets the result is a list of strings; APSW types it as the union of all shapes.
+    return cast(
+        "list[str]",
+        tokenizer(
             word.encode("utf-8", "replace"),
             apsw.FTS5_TOKENIZE_QUERY,
             None,
             include_offsets=False,
             include_colocated=False,
-        )
-        # Without offsets the result is a list of strings; APSW types it as the union of all shapes.
-        counts = [fetch_value(connection, "SELECT doc FROM temp.terms WHERE term = ?", (token,)) for token in tokens]
-        return min((count or 0 for count in counts), default=0)
+        ),
+    )
 
 
 class SqliteSource:
     """See `Source`. Lives within one read transaction.
 
     Args:
+        table: where the chunks belong.
         cache: the vectors in memory; without it none is near, and codes are read from the file.
         terms: how common words are; without it every word is searched.
     """
@@ -83,11 +102,14 @@ class SqliteSource:
         connection: apsw.Connection,
         *,
         filters: Filters,
+        table: ChunkTable,
         cache: VectorCache | None,
         terms: TermCounts | None,
         without: tuple[bytes, ...] = (),
     ) -> None:
         self._connection = connection
+        self._table = table
+        self._rows: Integers | None = None
         self._filters = filters
         self._cache = cache
         self._terms = terms
@@ -98,27 +120,60 @@ class SqliteSource:
             values = [*values, *without]
         self._where, self._values = where, values
 
-    def by_words(self, phrases: Sequence[str], words: Sequence[str], count: int) -> WordMatches:
-        """See `Source`."""
-        if self._terms is not None and words:
-            words = affordable(words, self._terms.of(self._connection, words), SCORED_ROWS)
-        match = any_of(phrases, words)
-        if not match:
-            return WordMatches(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-        join, where = "", ""
-        if self._where:
-            join, where = "CROSS JOIN memories m ON m.rowid = c.memory ", f"AND {self._where} "
+    def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
+        """See `Source`.
+
+        Scores are not FTS5's: its `bm25` takes ten times as long as reading where a word occurs (docs/benchmarks.md).
+        """
+        if self._terms is not None:
+            words = self._terms.affordable(self._connection, words)
+        tokens = dict.fromkeys(token for word in words for token in _tokens(self._connection, word))
+        found = [self._occurrences(token) for token in tokens]
+        found += [self._with_phrase(phrase) for phrase in dict.fromkeys(phrases)]
+        sizes = [len(chunks) for chunks, _ in found]
+        postings = Postings(
+            np.repeat(np.arange(len(found), dtype=np.int32), sizes),
+            np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
+            np.concatenate([np.zeros(0, np.float32), *(counts for _, counts in found)]),
+            len(found),
+        )
+        return Words(postings, self._table.sizes, self._table.about, self._lets_through if self._where else None)
+
+    def _occurrences(self, token: str) -> tuple[Integers, Floats]:
+        """The chunks of a token, and how often it occurs in each."""
+        run(self._connection, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.places USING fts5vocab(main, words, instance)")
         rows = fetch_all(
             self._connection,
-            "SELECT w.rowid, c.memory, w.rank FROM words w CROSS JOIN chunks c ON c.id = w.rowid "  # noqa: S608 - ours
-            f"{join}WHERE words MATCH ? {where}ORDER BY w.rank LIMIT ?",
-            (match, *self._values, count),
+            "SELECT group_concat(doc), group_concat(doc) FILTER (WHERE col <> 'body'), "
+            "group_concat(substr(col, 1, 1), '') FILTER (WHERE col <> 'body') FROM temp.places WHERE term = ?",
+            (token,),
         )
-        return WordMatches(
-            np.array([row[0] for row in rows], np.int64),
-            np.array([row[1] for row in rows], np.int64),
-            np.array([-row[2] for row in rows], np.float32),
+        everywhere, elsewhere, columns = rows[0]
+        if not everywhere:
+            return _NO_IDS, np.zeros(0, np.float32)
+        chunks, counts = np.unique(_numbers(everywhere), return_counts=True)
+        frequencies = counts.astype(np.float32)
+        if elsewhere:
+            extra = np.array([_WEIGHTS[column] - 1.0 for column in columns], np.float32)
+            np.add.at(frequencies, np.searchsorted(chunks, _numbers(elsewhere)), extra)
+        return chunks, frequencies
+
+    def _with_phrase(self, phrase: str) -> tuple[Integers, Floats]:
+        found = fetch_value(
+            self._connection,
+            "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)",
+            (any_of([phrase]), _MAX_PHRASE),
         )
+        chunks = np.sort(_numbers(found)) if found else _NO_IDS
+        return chunks, np.ones(len(chunks), np.float32)
+
+    def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
+        """Which memories the filters let through."""
+        return np.isin(memories, self._allowed())
+
+    def facts(self, chunks: Integers) -> Facts:
+        """See `Source`."""
+        return self._table.about(chunks)
 
     def containing(self, literal: str, chunks: Sequence[int]) -> set[int]:
         """See `Source`."""
@@ -136,7 +191,7 @@ class SqliteSource:
         """See `Source`."""
         if self._cache is None:
             return EMPTY
-        return self._cache.nearest(vector, count, self._allowed(), fetch=self._stored)
+        return self._cache.nearest(vector, count, self._allowed() if self._where else None, fetch=self._stored)
 
     def codes(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
         """See `Source`."""
@@ -154,7 +209,7 @@ class SqliteSource:
     def heads(self, memories: Sequence[int]) -> dict[int, Head]:
         """See `Source`."""
         rows = self._about(
-            "m.rowid, m.type, m.title, m.updated, m.fingerprint, m.chunk_count",
+            "m.rowid, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count",
             "memories m ON m.rowid = j.value",
             memories,
         )
@@ -192,6 +247,7 @@ class SqliteSource:
         return SqliteSource(
             self._connection,
             filters=self._filters,
+            table=self._table,
             cache=self._cache,
             terms=self._terms,
             without=(*self._without, *fingerprints),
@@ -202,17 +258,21 @@ class SqliteSource:
         statement = f"SELECT {columns} FROM json_each(?1) j CROSS JOIN {source}"  # noqa: S608 - our own names
         return fetch_all(self._connection, statement, (json.dumps(list(wanted)), *values))
 
-    def _allowed(self) -> Integers | None:
-        """Row ids of the memories that the filters let through; `None` for all."""
-        if not self._where:
-            return None
-        # One string crosses into Python instead of a tuple a row.
-        text = fetch_value(
-            self._connection,
-            f"SELECT group_concat(m.rowid) FROM memories m WHERE {self._where}",  # noqa: S608 - ours
-            self._values,
-        )
-        return np.fromstring(text, np.int64, sep=",") if text else np.zeros(0, np.int64)
+    def _allowed(self) -> Integers:
+        """Row ids of the memories that the filters let through, ascending."""
+        if self._rows is None:
+            # One string crosses into Python instead of a tuple a row.
+            text = fetch_value(
+                self._connection,
+                f"SELECT group_concat(m.rowid) FROM memories m WHERE {self._where}",  # noqa: S608 - ours
+                self._values,
+            )
+            self._rows = np.sort(_numbers(text)) if text else _NO_IDS
+        return self._rows
+
+
+def _numbers(text: str) -> Integers:
+    return np.fromstring(text, np.int64, sep=",")
 
 
 def _matrix(blobs: list[bytes]) -> Codes:

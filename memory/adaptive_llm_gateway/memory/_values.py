@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -124,10 +125,11 @@ class Hit:
 
     Attributes:
         score: higher is better; comparable within one answer only.
-        matched: the signals that brought it (`lexical`, `vector`, `exact`, `recent`), strongest first.
+        matched: what brought it (`exact`, `lexical`, `vector`, `time`, `recent`), strongest first.
         snippet: the passage that matched, whole lines, at most about 300 characters.
         lines: first and last line of the passage within the file's body, 1-based.
         duplicates: ids of near-duplicates folded into this hit.
+        signals: what each signal of the ranking brought, by name; they add up to the score.
     """
 
     record: Record
@@ -136,6 +138,7 @@ class Hit:
     snippet: str
     lines: tuple[int, int]
     duplicates: tuple[str, ...] = ()
+    signals: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,222 @@
+"""Where the chunks of an index belong: memory, length, thread and neighbours, in memory, 40 bytes a chunk.
+
+A search looks at thousands of chunks by their ids; arrays answer that without a query a chunk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptive_llm_gateway.memory._bm25 import Facts, Sizes
+from adaptive_llm_gateway.memory._vectors import Integers
+
+_Number = TypeVar("_Number", np.int32, np.int64)
+_ROOM = 1_024
+
+
+class Block(NamedTuple):
+    """The chunks of one memory, in order.
+
+    Attributes:
+        thread: names the memories that belong together, such as the files of a session; `None` for a memory alone.
+        created: in microseconds since 1970; memories of a thread stand in this order.
+        chunks: (id, characters) of each.
+    """
+
+    memory: int
+    thread: int | None
+    created: int
+    chunks: Sequence[tuple[int, int]]
+
+
+class ChunkTable:
+    """See the module. Changes are made by one thread at a time; readers need no lock and see each chunk whole or not
+    at all, though for a moment without a neighbour that is being put in.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._memory = np.zeros(_ROOM, np.int64)  # by chunk id, 0 where there is none; so are the next four
+        self._length = np.zeros(_ROOM, np.int32)
+        self._previous = np.zeros(_ROOM, np.int64)
+        self._following = np.zeros(_ROOM, np.int64)
+        self._siblings = np.zeros(_ROOM, np.int32)  # by memory row; so are the next three
+        self._total = np.zeros(_ROOM, np.int64)
+        self._thread = np.zeros(_ROOM, np.int64)  # 0 for a memory alone, else its place in `_threads`
+        self._created = np.zeros(_ROOM, np.int64)
+        self._places: dict[int, int] = {}  # of each thread
+        self._lengths = np.zeros(_ROOM, np.int64)  # by place of thread; so is the next
+        self._last = np.zeros(_ROOM, np.int64)
+        self._members: dict[int, int] = {}  # memories of each thread's place
+        self._chunks = self._memories = self._threaded = self._characters = 0
+
+    @property
+    def sizes(self) -> Sizes:
+        """The whole index."""
+        groups = self._memories - self._threaded + len(self._members)
+        return Sizes(self._chunks, groups, float(self._characters))
+
+    def about(self, chunks: Integers) -> Facts:
+        """What is known of chunks."""
+        ids = np.where((chunks > 0) & (chunks < len(self._memory)), chunks, 0)
+        memories = self._memory[ids]
+        rows = np.where(memories < len(self._thread), memories, 0)
+        threads = self._thread[rows]
+        return Facts(
+            memories,
+            self._siblings[rows].astype(np.int64),
+            self._length[ids].astype(np.float32),
+            np.where(threads > 0, -threads, memories),
+            np.where(threads > 0, self._lengths[threads], self._total[rows]).astype(np.float32),
+            np.where(memories > 0, self._previous[ids], 0),
+            np.where(memories > 0, self._following[ids], 0),
+        )
+
+    def fill(
+        self,
+        chunks: Integers,
+        memories: Integers,
+        ordinals: Integers,
+        lengths: Integers,
+        threads: Integers,
+        created: Integers,
+    ) -> None:
+        """Put all chunks of an index into an empty table; parallel arrays, `threads` 0 for a memory alone."""
+        if not len(chunks):
+            return
+        with self._lock:
+            self._reserve(int(chunks.max()), int(memories.max()))
+            joined = threads != 0
+            names, found = np.unique(threads[joined], return_inverse=True)
+            places = np.zeros(len(chunks), np.int64)
+            places[joined] = found.reshape(-1) + 1
+            self._places = {name: place for place, name in enumerate(names.tolist(), 1)}
+            self._lengths, self._last = np.zeros(len(names) + 1, np.int64), np.zeros(len(names) + 1, np.int64)
+            np.add.at(self._lengths, places, lengths)
+            self._lengths[0] = 0
+            self._length[chunks] = lengths
+            self._thread[memories] = places
+            self._created[memories] = created
+            np.add.at(self._siblings, memories, 1)
+            np.add.at(self._total, memories, lengths)
+            groups = np.where(places > 0, -places, memories)
+            order = np.lexsort((ordinals, memories, created, groups))
+            ids, within = chunks[order], groups[order]
+            same = within[1:] == within[:-1]
+            self._previous[ids[1:][same]] = ids[:-1][same]
+            self._following[ids[:-1][same]] = ids[1:][same]
+            last = np.append(~same, True)
+            ends = last & (within < 0)
+            self._last[-within[ends]] = ids[ends]
+            alone, first = np.unique(memories, return_index=True)
+            members = np.bincount(places[first], minlength=len(names) + 1)
+            counts: list[int] = members[1:].tolist()
+            self._members = dict(enumerate(counts, 1))
+            self._chunks, self._memories = len(chunks), len(alone)
+            self._threaded = int(members[1:].sum())
+            self._characters = int(lengths.sum())
+            self._memory[chunks] = memories
+
+    def put(self, blocks: Iterable[Block], gone: Sequence[int] = ()) -> None:
+        """Put memories in, each in the place of what was known of it.
+
+        Args:
+            gone: chunks that are no more.
+        """
+        with self._lock:
+            for chunk in gone:
+                self._drop(chunk)
+            for block in blocks:
+                for chunk, _ in block.chunks:
+                    self._drop(chunk)
+                self._add(block)
+
+    def _drop(self, chunk: int) -> None:
+        if chunk >= len(self._memory) or not (memory := int(self._memory[chunk])):
+            return
+        before, after = int(self._previous[chunk]), int(self._following[chunk])
+        if before:
+            self._following[before] = after
+        if after:
+            self._previous[after] = before
+        length, thread = int(self._length[chunk]), int(self._thread[memory])
+        self._memory[chunk] = self._previous[chunk] = self._following[chunk] = self._length[chunk] = 0
+        self._siblings[memory] -= 1
+        self._total[memory] -= length
+        self._chunks -= 1
+        self._characters -= length
+        if thread:
+            self._lengths[thread] -= length
+            if self._last[thread] == chunk:
+                self._last[thread] = before
+        if not self._siblings[memory]:
+            self._memories -= 1
+            if thread:
+                self._threaded -= 1
+                self._members[thread] -= 1
+                if not self._members[thread]:
+                    del self._members[thread]
+            self._thread[memory] = 0
+
+    def _add(self, block: Block) -> None:
+        if not block.chunks:
+            return
+        self._reserve(max(chunk for chunk, _ in block.chunks), block.memory)
+        thread = 0 if block.thread is None else self._place(block.thread)
+        if not self._siblings[block.memory]:
+            self._memories += 1
+            if thread:
+                self._threaded += 1
+                self._members[thread] = self._members.get(thread, 0) + 1
+        self._thread[block.memory] = thread
+        self._created[block.memory] = block.created
+        # After the last chunk of the thread that is not younger; memories of a thread mostly come in order.
+        before = int(self._last[thread]) if thread else 0
+        after = 0
+        while before and (self._created[self._memory[before]], self._memory[before]) > (block.created, block.memory):
+            before, after = int(self._previous[before]), before
+        for chunk, length in block.chunks:
+            self._length[chunk] = length
+            self._previous[chunk] = before
+            self._following[chunk] = 0
+            self._memory[chunk] = block.memory
+            if before:
+                self._following[before] = chunk
+            before = chunk
+            self._characters += length
+            self._total[block.memory] += length
+            if thread:
+                self._lengths[thread] += length
+        if after:
+            self._following[before], self._previous[after] = after, before
+        elif thread:
+            self._last[thread] = before
+        self._siblings[block.memory] += len(block.chunks)
+        self._chunks += len(block.chunks)
+
+    def _place(self, thread: int) -> int:
+        place = self._places.setdefault(thread, len(self._places) + 1)
+        if place >= len(self._last):
+            self._lengths, self._last = _grown(self._lengths, place), _grown(self._last, place)
+        return place
+
+    def _reserve(self, chunk: int, memory: int) -> None:
+        if chunk >= len(self._memory):
+            self._length = _grown(self._length, chunk)
+            self._previous, self._following = _grown(self._previous, chunk), _grown(self._following, chunk)
+            self._memory = _grown(self._memory, chunk)  # last: a reader takes its length for that of all
+        if memory >= len(self._thread):
+            self._siblings, self._total = _grown(self._siblings, memory), _grown(self._total, memory)
+            self._created = _grown(self._created, memory)
+            self._thread = _grown(self._thread, memory)
+
+
+def _grown(array: NDArray[_Number], index: int) -> NDArray[_Number]:
+    fresh = np.zeros(max(index + 1, len(array) * 5 // 4), array.dtype)
+    fresh[: len(array)] = array
+    return fresh
