@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, TooLarge
@@ -28,6 +30,7 @@ from adaptive_llm_gateway.memory import (
 )
 from adaptive_llm_gateway.memory._asking import telling_words
 from adaptive_llm_gateway.memory._cursor import MAX_DEPTH
+from adaptive_llm_gateway.memory._ranking import WEIGHTS
 from adaptive_llm_gateway.memory.testing import HashEmbedder, temporary_store
 
 ME = Author("test-client")
@@ -426,6 +429,13 @@ def test_too_many_differences_are_refused_with_what_to_do(shelf: MemoryStore) ->
     assert titles(shelf, as_of=root) == []
 
 
+def test_an_index_too_large_to_be_copied_is_refused(shelf: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody has four gigabytes for a test; the bound is one number.
+    monkeypatch.setattr("adaptive_llm_gateway.memory._past.MAX_BYTES", 1_000)
+    with pytest.raises(TooLarge, match="is not copied"):
+        ask(shelf, "tea", as_of="HEAD~3")
+
+
 def test_a_restored_memory_is_not_in_the_time_without_it(tmp_path: Path) -> None:
     with temporary_store(tmp_path) as store:
         id_ = write(store, "Lost and found", "rivers")
@@ -436,16 +446,58 @@ def test_a_restored_memory_is_not_in_the_time_without_it(tmp_path: Path) -> None
         ]  # fmt: skip
 
 
+# --- why ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_the_signals_and_weights_that_rank() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "search.md"
+    section = page.read_text(encoding="utf-8").partition("## How the answer is ranked")[2].partition("\n## ")[0]
+    told = {
+        name: float(weight) for name, weight in re.findall(r"^\| `(\w+)` \|.*\| ([\d.]+) \|$", section, re.MULTILINE)
+    }
+    assert told == asdict(WEIGHTS)
+
+
+@pytest.mark.parametrize("embedder", [None, HashEmbedder()], ids=["by words", "with vectors"])
+def test_every_hit_says_what_each_signal_brought(bench: Any, embedder: Any) -> None:
+    store = bench.open(**({"embedder": embedder} if embedder else {}))
+    for n in range(4):
+        write(store, f"Cache v2.{n}", f"number {n} of the caches in v2.{n}, today, {n * 7919}")
+    bench.poll(lambda: embedder is None or store.status().vectors == (4, 4), "the vectors")
+
+    hits = ask(store, 'the cache v2.1 "in v2.1" of today').hits
+
+    assert hits[0].record.title == "Cache v2.1"
+    assert {"exact", "quoted", "title", "recent", "time", "words"} <= set(hits[0].signals)
+    assert ("vector" in hits[0].signals) == bool(embedder)
+    for hit in hits:
+        assert sum(hit.signals.values()) == pytest.approx(hit.score, abs=0.001)  # rounded to four places each
+        assert set(hit.signals) <= set(asdict(WEIGHTS))
+
+
+def test_a_memory_of_the_time_that_a_sentence_speaks_of_comes_first(tmp_path: Path) -> None:
+    with temporary_store(tmp_path) as store:
+        now = datetime.now(UTC)
+        ids = {write(store, f"Cache {n}", f"number {n} of the caches, {n * 7919}") for n in range(3)}
+        today = store.ask(SearchRequest("caches of today"), now=now)
+        longer = store.ask(SearchRequest("caches two weeks ago"), now=now + timedelta(days=30))
+
+    assert {hit.record.id for hit in today.hits} == {hit.record.id for hit in longer.hits} == ids
+    assert all(hit.signals["time"] == pytest.approx(WEIGHTS.time) for hit in today.hits)
+    assert not any("time" in hit.signals for hit in longer.hits)
+
+
 # --- bad input ---------------------------------------------------------------------------------------------
 
 
+@example('" \ud800 "')
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.sampled_from(
             ["type:note", "-type:task", "tag:", 'tag:"a b"', "-redis", '-"moves to"', '"', '""', "NOT", "OR", "NEAR(",
              ")", "*", "body:x", "{title}", "^x", "\0",
-             "猫", "-猫", "слово", "\ud800", "id:01KA8Y", "last week", "since:1d",
+             "猫", "-猫", "слово", "\ud800", "id:01KA8Y", "tag:x\ud800", "last week", "since:1d",
              'before:"the release"', "before the release", "';--", "\u200f", "-", "%", "_"]
         )
         | st.text(max_size=6),

@@ -239,6 +239,7 @@ class Asking:
             vector=terms.vector if self._ready() else None,
             filters=terms.filters,
             limit=len(shown) + count + 1,
+            preferred=terms.preferred,
         )
         fresh = [hit for hit, mark in zip(found.hits, marks(hit.record.id for hit in found.hits), strict=True)
                  if mark not in shown]  # fmt: skip

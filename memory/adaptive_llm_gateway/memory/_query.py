@@ -138,9 +138,9 @@ def indexed_text(text: str) -> tuple[str, str]:
 
 
 def normalise(text: str) -> str:
-    """NFKC without NUL: full-width forms, ligatures and composed accents become one."""
+    """NFKC without NUL: full-width forms, ligatures and composed accents become one, halves of a surrogate pair `?`."""
     text = text.replace("\0", " ")
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return text if text.isascii() else unicodedata.normalize("NFKC", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def words_of(text: str) -> list[str]:

@@ -293,4 +293,5 @@ def read_query(
     text = query.strip()
     if not text or len(text) > MAX_ASKED or "\n" in text:
         return Reading(query)
-    return _Reader(now, zone, types, values).read(text.replace("\0", " "))
+    # Half a surrogate pair is no text that a database takes.
+    return _Reader(now, zone, types, values).read(text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8"))

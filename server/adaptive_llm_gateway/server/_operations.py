@@ -552,7 +552,7 @@ def hit_json(hit: Hit) -> Json:
         **record_json(hit.record),
         "score": round(hit.score, 4),
         "matched": list(hit.matched),
-        "signals": {name: round(value, 4) for name, value in getattr(hit, "signals", {}).items()},
+        "signals": {name: round(value, 4) for name, value in hit.signals.items()},
         "snippet": hit.snippet,
         "lines": list(hit.lines),
         "duplicates": list(hit.duplicates),
