@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -219,8 +220,12 @@ def _model(place: Path) -> Path:
         say("exporting all-MiniLM-L6-v2 for the peers; this installs torch, about five minutes")
         tools = place / "export"
         shutil.rmtree(tools, ignore_errors=True)
-        requirements = ["--no-deps", "--require-hashes", "-r", str(_SCRIPTS / "export_model-requirements.txt")]
-        python = environment(tools, requirements, env=dict(os.environ))
-        run([str(python), str(_EXPORT), str(folder)], env=dict(os.environ))
+        requirements = _SCRIPTS / "export_model-requirements.txt"
+        python, env = str(tools / "bin" / "python"), dict(os.environ)
+        run([sys.executable, "-m", "venv", str(tools)], env=env)
+        # By pip, not uv: the build of torch that is pinned comes from where pip's settings say.
+        pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        run([*pip, "--requirement", str(requirements)], env=env)
+        run([python, str(_EXPORT), str(folder)], env=env)
         shutil.rmtree(tools, ignore_errors=True)
     return folder

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -15,8 +16,11 @@ from _metrics import DEPTH, measure
 from _units import Haystack, Question, Unit
 
 from adaptive_llm_gateway.core import new_ulid
-from adaptive_llm_gateway.memory import _ranking
+from adaptive_llm_gateway.memory._asking import operator_values
 from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._models import BUILT_IN
+from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
+from adaptive_llm_gateway.memory._search_syntax import Reading, read_query
 from adaptive_llm_gateway.memory._sql import fetch_all, run, run_many
 from adaptive_llm_gateway.memory._values import Author, Record
 
@@ -24,7 +28,16 @@ FTS5, LEXICAL, MODEL, HYBRID = "plain FTS5", "ours, lexical", "MiniLM alone", "o
 _BATCH = 512
 _WORD = re.compile(r"\w+")
 
-Ask = Callable[[Question, Floats | None], list[str]]
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asking:
+    """A question and how our search reads it: as it stands, seen from when it is asked, else from now."""
+
+    question: Question
+    reading: Reading
+
+
+Ask = Callable[[Asking, Floats | None], list[str]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,11 +66,10 @@ def outcome(question: Question, found: Sequence[str], ms: float) -> Outcome:
     return Outcome(question, measure(found, question.evidence), published, ranks, ms)
 
 
-def ablations() -> dict[str, _ranking.Weights]:
+def ablations() -> dict[str, Weights]:
     """Our weights with one signal off, by name, for every signal."""
-    weights = _ranking.Weights()
-    signals = [field.name for field in dataclasses.fields(weights) if getattr(weights, field.name)]
-    return {f"without {name}": dataclasses.replace(weights, **{name: 0.0}) for name in signals}
+    signals = [field.name for field in dataclasses.fields(WEIGHTS) if getattr(WEIGHTS, field.name)]
+    return {f"without {name}": dataclasses.replace(WEIGHTS, **{name: 0.0}) for name in signals}
 
 
 def ask_all(haystack: Haystack, model: CachedModel | None, folder: Path, *, ablate: bool) -> dict[str, list[Outcome]]:
@@ -77,14 +89,14 @@ def ask_all(haystack: Haystack, model: CachedModel | None, folder: Path, *, abla
             if ablate:
                 ways |= {name: (_ours(index, weights), True) for name, weights in ablations().items()}
         outcomes: dict[str, list[Outcome]] = {name: [] for name in ways}
-        questions = haystack.questions
-        vectors = model.embed([question.text for question in questions]) if model is not None else None
-        for place, question in enumerate(questions):
+        asked = [_read(question) for question in haystack.questions]
+        vectors = model.embed([asking.reading.text for asking in asked]) if model is not None else None
+        for place, asking in enumerate(asked):
             for name, (ask, embedded) in ways.items():
                 vector = vectors[place] if embedded and vectors is not None else None
                 start = time.perf_counter()
-                found = ask(question, vector)
-                outcomes[name].append(outcome(question, found, (time.perf_counter() - start) * 1e3))
+                found = ask(asking, vector)
+                outcomes[name].append(outcome(asking.question, found, (time.perf_counter() - start) * 1e3))
         return outcomes
     finally:
         index.close()
@@ -108,11 +120,22 @@ def record(unit: Unit) -> Record:
     )
 
 
-def _ours(index: Index, weights: _ranking.Weights | None = None) -> Ask:
-    chosen = {} if weights is None else {"weights": weights}
+def _read(question: Question) -> Asking:
+    now = question.now or datetime.now(UTC)
+    return Asking(question, read_query(question.text, now=now, zone=UTC, types=BUILT_IN, values=operator_values()))
 
-    def ask(question: Question, vector: Floats | None) -> list[str]:
-        answer = index.search(question.text, vector=vector, limit=DEPTH, **chosen)
+
+def _ours(index: Index, weights: Weights = WEIGHTS) -> Ask:
+    def ask(asking: Asking, vector: Floats | None) -> list[str]:
+        reading = asking.reading
+        answer = index.search(
+            reading.text,
+            vector=vector,
+            filters=reading.filters,
+            limit=DEPTH,
+            preferred=reading.preferred,
+            weights=weights,
+        )
         return [hit.record.id for hit in answer.hits]
 
     return ask
@@ -127,8 +150,8 @@ def _plain(units: Sequence[Unit]) -> Ask:
         [(number, unit.said) for number, unit in enumerate(units)],
     )
 
-    def ask(question: Question, _: Floats | None) -> list[str]:
-        match = " OR ".join(f'"{word}"' for word in _WORD.findall(question.text))
+    def ask(asking: Asking, _: Floats | None) -> list[str]:
+        match = " OR ".join(f'"{word}"' for word in _WORD.findall(asking.question.text))
         rows = fetch_all(database, "SELECT rowid FROM plain WHERE plain MATCH ? ORDER BY rank LIMIT ?", (match, DEPTH))
         return [units[int(row[0])].key for row in rows]
 
@@ -152,7 +175,7 @@ def _by_model(index: Index, model: CachedModel) -> Ask:
     database.close()
     keys = [owners[chunk] for chunk in chunks]
 
-    def ask(_: Question, vector: Floats | None) -> list[str]:
+    def ask(_: Asking, vector: Floats | None) -> list[str]:
         assert vector is not None
         # numpy's own product: the threads of a BLAS cost more than they bring for so few rows.
         order = np.argsort(-np.einsum("ij,j->i", matrix, vector), kind="stable")
