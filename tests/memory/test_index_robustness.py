@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from adaptive_llm_gateway.core import FormatTooNew, StorageError, new_ulid
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index, PendingChange
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._sql import fetch_value, run
 from adaptive_llm_gateway.memory._values import Author, Record
 
@@ -134,11 +137,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         Index(tmp_path / "absent" / "index.db")
 
 
-def test_readers_see_whole_transactions_while_others_write(tmp_path: Path) -> None:
+def test_readers_see_whole_transactions_while_others_write(open_index: Callable[[], MemoryIndex]) -> None:
     rounds, size = 40, 10
     failures: list[BaseException] = []
     done = threading.Event()
-    with Index(tmp_path / "index.db") as index:
+    with closing(open_index()) as index:
         index.set_embedder("model", 8)
 
         def read() -> None:

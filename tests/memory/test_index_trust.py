@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 from adaptive_llm_gateway.core import Trust, new_ulid
 from adaptive_llm_gateway.memory import Author, Record
-from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 
 
-def test_the_backlog_leaves_out_memories_above_the_level_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_backlog_leaves_out_memories_above_the_level_it_is_asked_for(
+    open_index: Callable[[], MemoryIndex],
+) -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    with Index(tmp_path / "index.db") as index:
+    with closing(open_index()) as index:
         for trust in Trust:
             index.apply(
                 [

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.memory import _postgres_schema as schema
+from adaptive_llm_gateway.memory._chunk_table import Block, ChunkTable
 from adaptive_llm_gateway.memory._chunks import embedding_text
 from adaptive_llm_gateway.memory._index_facts import MOST
 from adaptive_llm_gateway.memory._index_rows import (
@@ -28,6 +29,7 @@ from adaptive_llm_gateway.memory._index_rows import (
 )
 from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
 from adaptive_llm_gateway.memory._postgres import Database
+from adaptive_llm_gateway.memory._postgres_chunks import read_blocks, read_table
 from adaptive_llm_gateway.memory._postgres_rows import (
     conditions,
     folded,
@@ -36,6 +38,7 @@ from adaptive_llm_gateway.memory._postgres_rows import (
     restored_row,
     stored,
 )
+from adaptive_llm_gateway.memory._postgres_words import memories_saying
 from adaptive_llm_gateway.memory._postgres_write import (
     drop_pending,
     put_pending,
@@ -43,18 +46,17 @@ from adaptive_llm_gateway.memory._postgres_write import (
     put_vectors,
     write,
 )
-from adaptive_llm_gateway.memory._query import affordable
+from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
 from adaptive_llm_gateway.memory._requests import PostgresConfig
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
 from adaptive_llm_gateway.memory._source_postgres import (
-    MIN_COUNTED,
-    SCORED_ROWS,
     PostgresSource,
+    affordable_words,
     read_vectors,
     word_counts,
 )
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run, run_many
-from adaptive_llm_gateway.memory._values import Facets, Filters, Record
+from adaptive_llm_gateway.memory._values import Facets, Filters, Record, TimeRange
 from adaptive_llm_gateway.memory._vectors import Floats
 
 _ORDERS: dict[Order, tuple[str, str, str]] = {
@@ -79,7 +81,8 @@ class PostgresIndex:
     """
 
     def __init__(self, config: PostgresConfig) -> None:
-        self._database = Database(config)
+        self._table: ChunkTable | None = None
+        self._database = Database(config, on_new_writer=self._forget_table)
         self.name = self._database.name
         try:
             self.created = schema.prepare(self._database)
@@ -120,23 +123,30 @@ class PostgresIndex:
     ) -> list[int]:
         """See `MemoryIndex`."""
 
-        def work(connection: Link) -> list[int]:
-            if upserts or deletes:
-                write(connection, upserts, deletes)
+        def work(connection: Link) -> tuple[list[int], list[Block], list[int]]:
+            gone = write(connection, upserts, deletes) if upserts or deletes else []
             drop_pending(connection, settled)
             seqs = put_pending(connection, pending)
             put_tombstones(connection, tombstones)
-            return seqs
+            held = self._table is not None and upserts
+            blocks = read_blocks(connection, [record.id for record in upserts]) if held else []
+            return gone, blocks, seqs
 
-        return self._database.write(work)
+        with self._database.alone():
+            gone, blocks, seqs = self._database.write(work)
+            if self._table is not None:
+                self._table.put(blocks, gone)
+        return seqs
 
     def reset(self) -> None:
         """See `MemoryIndex`."""
-        self._database.write(lambda connection: schema.clear_derived(connection, self._dimensions))
+        with self._database.alone():
+            self._database.write(lambda connection: schema.clear_derived(connection, self._dimensions))
+            self._table = None
 
     def tidy(self) -> None:
         """See `MemoryIndex`. Readers and other hubs go on meanwhile, this index's writes wait."""
-        self._database.write(lambda connection: run(connection, "DELETE FROM terms WHERE docs <= 0"))
+        self._database.write(lambda connection: run(connection, "DELETE FROM kept_vectors"))
         self._database.upkeep(*(f"VACUUM (ANALYZE) {table}" for table in schema.TABLES))
 
     # --- Read -----------------------------------------------------------------------------------------
@@ -182,15 +192,16 @@ class PostgresIndex:
         order: Order = "updated",
     ) -> Page:
         """See `MemoryIndex`."""
-        where, values = conditions(filters or Filters())
         column, comparison, direction = _ORDERS[order]
-        parts, bounds = ([where] if where else []), list(values)
-        if cursor is not None:
-            last, row = decode_cursor(cursor, order)
-            parts.append(f"({column}, m.row) {comparison} (%s, %s)")
-            bounds += [folded(last) if isinstance(last, str) else last, row]
+        seen = None if cursor is None else decode_cursor(cursor, order)
 
         def work(connection: Link) -> tuple[int, list[tuple[Any, ...]]]:
+            where, values = conditions(filters or Filters(), lambda tokens: memories_saying(connection, tokens))
+            parts, bounds = ([where] if where else []), list(values)
+            if seen is not None:
+                last, row = seen
+                parts.append(f"({column}, m.row) {comparison} (%s, %s)")
+                bounds += [folded(last) if isinstance(last, str) else last, row]
             total = fetch_value(
                 connection,
                 f"SELECT count(*) FROM memories m {'WHERE ' + where if where else ''}",  # noqa: S608 - ours
@@ -220,6 +231,8 @@ class PostgresIndex:
         vector: ArrayLike | Callable[[], ArrayLike | None] | None = None,
         filters: Filters | None = None,
         limit: int = 10,
+        preferred: TimeRange | None = None,
+        weights: Weights = WEIGHTS,
     ) -> SearchAnswer:
         """See `MemoryIndex`."""
         dimensions = self._dimensions
@@ -237,19 +250,29 @@ class PostgresIndex:
                 known = _unit(vector, dimensions)
                 wanted = lambda: known  # noqa: E731
 
+        table = self._chunk_table()
+
         def work(connection: Link) -> SearchAnswer:
-            source = PostgresSource(connection, filters=filters or Filters(), dimensions=dimensions)
+            source = PostgresSource(connection, filters=filters or Filters(), table=table, dimensions=dimensions)
             some = wanted is not None and fetch_value(connection, "SELECT EXISTS (SELECT 1 FROM vectors)")
-            return search(source, query, vector=wanted if some else None, limit=max(1, limit))
+            return search(
+                source,
+                query,
+                vector=wanted if some else None,
+                limit=max(1, limit),
+                preferred=preferred,
+                weights=weights,
+            )
 
         return self._database.read(work)
 
     def facets(self, filters: Filters | None = None) -> Facets:
         """See `MemoryIndex`."""
-        where, values = conditions(filters or Filters())
-        clause = f"WHERE {where}" if where else ""
 
         def work(connection: Link) -> Facets:
+            where, values = conditions(filters or Filters(), lambda tokens: memories_saying(connection, tokens))
+            clause = f"WHERE {where}" if where else ""
+
             def counts(
                 value: str, *, by: str = "", join: str = "", order: str = "2 DESC, 1"
             ) -> tuple[tuple[str, int], ...]:
@@ -289,14 +312,13 @@ class PostgresIndex:
 
     def word_counts(self, words: Sequence[str]) -> tuple[list[int], int]:
         """See `MemoryIndex`."""
-        return self._database.read(lambda connection: word_counts(connection, words))
+        counts = self._database.read(lambda connection: word_counts(connection, words))
+        return counts, self._chunk_table().sizes.chunks
 
     def too_common(self, words: Sequence[str]) -> list[str]:
         """See `MemoryIndex`."""
-        if not words:
-            return []
-        counts, chunks = self.word_counts(words)
-        kept = affordable(words, counts, SCORED_ROWS) if chunks >= MIN_COUNTED else words
+        chunks = self._chunk_table().sizes.chunks
+        kept = self._database.read(lambda connection: affordable_words(connection, words, chunks))
         return [word for word in words if word not in kept]
 
     def copy_to(self, path: Path) -> None:
@@ -338,6 +360,7 @@ class PostgresIndex:
             if known.get("embedder") == id and known.get("dimensions") == str(dimensions):
                 return False
             schema.create_vectors(connection, dimensions)
+            run(connection, "DELETE FROM kept_vectors")
             run(connection, "UPDATE chunks SET embedded = false WHERE embedded")
             _put_meta(connection, {"embedder": id, "dimensions": str(dimensions)})
             return True
@@ -448,6 +471,18 @@ class PostgresIndex:
             self._database.write(lambda connection: _put_meta(connection, {key: value}))
 
     # --- Within -----------------------------------------------------------------------------------------
+
+    def _chunk_table(self) -> ChunkTable:
+        """Where the chunks belong; read once, because nobody else writes."""
+        if (table := self._table) is not None:
+            return table
+        with self._database.alone():
+            if self._table is None:
+                self._table = self._database.read(read_table)
+            return self._table
+
+    def _forget_table(self) -> None:
+        self._table = None
 
     def _one(self, where: str, value: str) -> Record | None:
         rows = self._all(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptive_llm_gateway.core import Trust
-from adaptive_llm_gateway.memory._values import Facets, Filters, Record
+from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
+from adaptive_llm_gateway.memory._values import Facets, Filters, Record, TimeRange
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +80,8 @@ class MemoryIndex(Protocol):
         vector: ArrayLike | Callable[[], ArrayLike | None] | None = None,
         filters: Filters | None = None,
         limit: int = 10,
+        preferred: TimeRange | None = None,
+        weights: Weights = WEIGHTS,
     ) -> SearchAnswer:
         """The memories that answer a query, best first."""
         ...

@@ -55,13 +55,16 @@ class Database:
     The writer holds an advisory lock on the schema as long as it lives, so no other hub writes to it. A connection
     that breaks is made anew and the work repeated, so work given to `read` and `write` must bear repeating.
 
+    Args:
+        on_new_writer: called when the writing connection is made, and another hub may have written before.
+
     Raises:
         ConfigError: the URL or the schema's name cannot be used.
         LockHeld: another process writes to the schema.
         Unavailable: the server does not answer.
     """
 
-    def __init__(self, config: PostgresConfig) -> None:
+    def __init__(self, config: PostgresConfig, *, on_new_writer: Callable[[], None] = lambda: None) -> None:
         if config.schema is None or not _SCHEMA.fullmatch(config.schema):
             raise ConfigError(
                 f"no schema can be named {config.schema!r}",
@@ -69,6 +72,7 @@ class Database:
             )
         self.schema = config.schema
         self._url = config.url
+        self._on_new_writer = on_new_writer
         self._secrets, self.place = _described(config.url)
         self.name = f"the index in schema {self.schema!r} of PostgreSQL at {self.place}"
         self._pool = threading.Lock()
@@ -110,6 +114,14 @@ class Database:
         """Do `work` in a write transaction, after any other one; all of it is kept or nothing."""
         with self._write_lock:
             return self._insist(lambda: self._transact(work))
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[None]:
+        """Nothing is written meanwhile but by the caller. Not to be entered within `read`: a writer may wait for
+        readers to end.
+        """
+        with self._write_lock:
+            yield
 
     def upkeep(self, *statements: str) -> None:
         """Carry out statements that cannot stand in a transaction."""
@@ -247,6 +259,7 @@ class Database:
                     raise _Lost from error
                 raise
             self._writer = connection
+            self._on_new_writer()
         return self._writer
 
     def _lock(self, connection: Link) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.memory._index_rows import RECORD_COLUMNS, dump, microseconds, record_of
 from adaptive_llm_gateway.memory._query import phrase_of
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all
-from adaptive_llm_gateway.memory._tokens import packed, tokens_of
+from adaptive_llm_gateway.memory._tokens import tokens_of
 from adaptive_llm_gateway.memory._values import Filters, Record
 
 # PostgreSQL's text has no NUL. One character stands in for it, so that places in a text stay what they are; it is a
@@ -37,8 +37,11 @@ def folded(text: str) -> str:
     return "".join(char.lower() if char.isascii() else char for char in stored(text))
 
 
-def conditions(filters: Filters) -> tuple[str, list[Any]]:
+def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -> tuple[str, list[Any]]:
     """A WHERE expression over `memories m` and its values; empty when nothing narrows.
+
+    Args:
+        saying: gives the memories in whose title or body these tokens stand one behind the other.
 
     Raises:
         InvalidInput: a time without zone, or a field name with a quote or backslash.
@@ -85,15 +88,9 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
         add(f"NOT {_WITH_ID}", _texts(without.ids))
     for word in without.words:
         if tokens := tokens_of(phrase_of(word)):
-            # A phrase is a part of the stream; what lies behind `said_end` is type, author and tags.
-            add(
-                "m.row NOT IN (SELECT x.memory FROM words x WHERE x.terms @> %s::int[] "
-                "AND position(%s::bytea in substring(x.stream from 1 for 4 * x.said_end)) > 0)",
-                list(dict.fromkeys(tokens)),
-                packed(tokens),
-            )
+            add("m.row NOT IN (SELECT unnest(%s::bigint[]))", saying(tokens))
     for more in filters.also:
-        where, given = conditions(more)
+        where, given = conditions(more, saying)
         if where:
             add(where, *given)
     return " AND ".join(parts), values

@@ -18,8 +18,8 @@ _MARK = "adaptive-llm-gateway index"  # of the table `meta`: the schema is ours
 _OLDEST_VECTOR = (0, 8)  # the first whose index goes on looking where filters leave too few
 _LONGEST_INDEXED = 4_000  # dimensions; longer vectors are compared one by one
 
-# Text is compared by its bytes, as SQLite does. `words` has a chunk's tokens as `Stream` describes, `terms` each of
-# them once for the search and `docs` of the table `terms` in how many chunks it is.
+# Text is compared by its bytes, as SQLite does. `words` has the tokens of a chunk in order, see `Stream`; `postings`
+# where a token occurs, by blocks of chunks, see `_postgres_words`.
 _TABLES = """
 CREATE TABLE meta (key text COLLATE "C" PRIMARY KEY, value text NOT NULL);
 CREATE TABLE memories (
@@ -43,7 +43,8 @@ CREATE TABLE memories (
     reason text COLLATE "C",
     fields text COLLATE "C" NOT NULL,
     fingerprint bytea NOT NULL,
-    chunk_count integer NOT NULL
+    chunk_count integer NOT NULL,
+    thread bigint
 );
 CREATE INDEX memories_updated ON memories (updated, row);
 CREATE INDEX memories_type ON memories (type, updated);
@@ -70,20 +71,14 @@ CREATE TABLE chunks (
 CREATE INDEX chunks_memory ON chunks (memory, ordinal);
 CREATE INDEX chunks_backlog ON chunks (id) WHERE NOT embedded;
 CREATE TABLE words (
-    chunk bigint PRIMARY KEY,
-    memory bigint NOT NULL,
-    terms integer[] NOT NULL,
-    stream bytea NOT NULL,
-    title_end integer NOT NULL,
-    body_end integer NOT NULL,
-    said_end integer NOT NULL
+    chunk bigint PRIMARY KEY, memory bigint NOT NULL, stream bytea NOT NULL, said_end integer NOT NULL
 );
-ALTER TABLE words ALTER terms SET STORAGE main, ALTER stream SET STORAGE main;
--- Entries that wait in a list are read through by each search, so none wait.
-CREATE INDEX words_terms ON words USING gin (terms) WITH (fastupdate = off);
-CREATE TABLE terms (term integer PRIMARY KEY, docs integer NOT NULL) WITH (fillfactor = 70);
-CREATE TABLE totals (chunks bigint NOT NULL, tokens bigint NOT NULL);
-INSERT INTO totals VALUES (0, 0);
+ALTER TABLE words ALTER stream SET STORAGE main;
+CREATE TABLE postings (
+    term integer NOT NULL, block integer NOT NULL, entries bytea NOT NULL, PRIMARY KEY (term, block)
+) WITH (fillfactor = 80);
+-- What is appended to all the time is not worth compressing.
+ALTER TABLE postings ALTER entries SET STORAGE plain;
 CREATE TABLE pending (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     path text COLLATE "C" NOT NULL,
@@ -113,9 +108,11 @@ CREATE TABLE vectors (chunk bigint PRIMARY KEY, memory bigint NOT NULL, half hal
 ALTER TABLE vectors ALTER half SET STORAGE main;
 CREATE INDEX vectors_memory ON vectors (memory);
 """
+# While everything is read anew: the vectors that there were, by the digest of their chunks.
+_KEPT = "CREATE TABLE kept_vectors (digest bytea PRIMARY KEY, half halfvec NOT NULL)"
 
-_DERIVED = ("memories", "bodies", "memory_tags", "chunks", "words", "terms")
-TABLES = (*_DERIVED, "vectors", "totals", "meta", "pending", "tombstones")
+_DERIVED = ("memories", "bodies", "memory_tags", "chunks", "words", "postings")
+TABLES = (*_DERIVED, "vectors", "kept_vectors", "meta", "pending", "tombstones")
 
 
 def prepare(database: Database) -> bool:
@@ -159,11 +156,15 @@ def set_aside(database: Database) -> str:
 
 
 def clear_derived(connection: Link, dimensions: int) -> None:
-    """Empty what can be rebuilt from the files; inside the caller's transaction."""
+    """Empty what can be rebuilt from the files; inside the caller's transaction. Vectors are kept by their digest."""
+    run(
+        connection,
+        "INSERT INTO kept_vectors SELECT c.digest, v.half FROM vectors v JOIN chunks c ON c.id = v.chunk "
+        "ON CONFLICT DO NOTHING",
+    )
     # Not TRUNCATE: readers keep what they began with, and it would wait for them.
     for table in _DERIVED:
         run(connection, f"DELETE FROM {table}")  # noqa: S608 - our own names
-    run(connection, "UPDATE totals SET chunks = 0, tokens = 0")
     create_vectors(connection, dimensions)
 
 
@@ -196,6 +197,7 @@ def _prepare(connection: Link, database: Database) -> bool:
     if not known:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(database.schema)))
         run(connection, _TABLES)
+        run(connection, _KEPT)
         create_vectors(connection, 0)
         run(connection, f"COMMENT ON TABLE meta IS '{_MARK}'")
         run(connection, "INSERT INTO meta VALUES ('format', %s)", (str(FORMAT),))

@@ -4,8 +4,7 @@ because each statement is a trip to the server.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,53 +19,26 @@ from adaptive_llm_gateway.memory._index_rows import (
 )
 from adaptive_llm_gateway.memory._passages import Passage, Passages
 from adaptive_llm_gateway.memory._postgres_rows import folded, stored
+from adaptive_llm_gateway.memory._postgres_words import Changes
 from adaptive_llm_gateway.memory._source_postgres import written
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run, run_many
-from adaptive_llm_gateway.memory._tokens import BREAKS, WORD, Stream, packed, stream_of
+from adaptive_llm_gateway.memory._tokens import Stream, packed, stream_of
 from adaptive_llm_gateway.memory._values import Record
 
 _COLUMNS = (
     "id, path, version, mtime_ns, size, type, title, created, updated, client, author, project, tags, trust, "
-    "links, source, reason, fields, fingerprint, chunk_count"
+    "links, source, reason, fields, fingerprint, chunk_count, thread"
 )
-_MARKS = ", ".join(["%s"] * 20)
+_MARKS = ", ".join(["%s"] * 21)
 
 
-class _Tally:
-    """What a transaction changes of `terms` and `totals`."""
-
-    def __init__(self) -> None:
-        self._docs: Counter[int] = Counter()
-        self._chunks = 0
-        self._tokens = 0
-
-    def add(self, terms: Iterable[int], length: int, sign: int = 1) -> None:
-        for term in terms:
-            self._docs[term] += sign
-        self._chunks += sign
-        self._tokens += sign * length
-
-    def put(self, connection: Link) -> None:
-        changed = sorted((term, docs) for term, docs in self._docs.items() if docs)
-        if changed:
-            run(
-                connection,
-                "INSERT INTO terms SELECT * FROM unnest(%s::int[], %s::int[]) "
-                "ON CONFLICT (term) DO UPDATE SET docs = terms.docs + excluded.docs",
-                ([term for term, _ in changed], [docs for _, docs in changed]),
-            )
-        if self._chunks or self._tokens:
-            run(
-                connection,
-                "UPDATE totals SET chunks = chunks + %s, tokens = tokens + %s",
-                (self._chunks, self._tokens),
-            )
-
-
-def write(connection: Link, upserts: Sequence[Record], deletes: Sequence[str]) -> None:
+def write(connection: Link, upserts: Sequence[Record], deletes: Sequence[str]) -> list[int]:
     """Take ids out, then put memories in, each in the place of the one with its id and of another at its path.
 
     Chunks whose text and head stayed keep their row, words and vector.
+
+    Returns:
+        ids of chunks that are gone.
 
     Raises:
         InvalidInput: a record's time has no time zone.
@@ -75,13 +47,14 @@ def write(connection: Link, upserts: Sequence[Record], deletes: Sequence[str]) -
     cut = {id_: Passages(record) for id_, record in final.items()}
     values = {id_: _stored_row(record_values(record, len(cut[id_].all))) for id_, record in final.items()}
     gone = [id_ for id_ in {*deletes, *(record.id for record in upserts)} if id_ not in final]
-    tally = _Tally()
-    _remove(connection, gone, [stored(record.path) for record in final.values()], list(final), tally)
+    changes = Changes()
+    dropped = _remove(connection, gone, [stored(record.path) for record in final.values()], list(final), changes)
     if final:
         rows = _put_memories(connection, final, values)
-        _put_chunks(connection, rows, cut, tally)
+        dropped += _put_chunks(connection, rows, cut, changes)
         run(connection, "DELETE FROM tombstones WHERE id = ANY(%s)", (list(final),))
-    tally.put(connection)
+    changes.put(connection)
+    return dropped
 
 
 def put_pending(connection: Link, changes: Sequence[PendingChange]) -> list[int]:
@@ -157,10 +130,12 @@ def _last_words(upserts: Sequence[Record]) -> dict[str, Record]:
     return final
 
 
-def _remove(connection: Link, ids: Sequence[str], paths: Sequence[str], keep: Sequence[str], tally: _Tally) -> None:
-    """Take out memories of these ids, and those at these paths that are not to be kept."""
+def _remove(
+    connection: Link, ids: Sequence[str], paths: Sequence[str], keep: Sequence[str], changes: Changes
+) -> list[int]:
+    """Take out memories of these ids, and those at these paths that are not to be kept; returns their chunks."""
     if not ids and not paths:
-        return
+        return []
     rows = [
         row[0]
         for row in fetch_all(
@@ -170,21 +145,22 @@ def _remove(connection: Link, ids: Sequence[str], paths: Sequence[str], keep: Se
         )
     ]
     if not rows:
-        return
+        return []
     chunks = [row[0] for row in fetch_all(connection, "SELECT id FROM chunks WHERE memory = ANY(%s)", (rows,))]
-    _drop_chunks(connection, chunks, tally)
+    _drop_chunks(connection, chunks, changes)
     run(connection, "DELETE FROM bodies WHERE memory = ANY(%s)", (rows,))
     run(connection, "DELETE FROM memory_tags WHERE memory = ANY(%s)", (rows,))
+    return chunks
 
 
-def _drop_chunks(connection: Link, chunks: Sequence[int], tally: _Tally) -> None:
+def _drop_chunks(connection: Link, chunks: Sequence[int], changes: Changes) -> None:
     if not chunks:
         return
     wanted = (list(chunks),)
-    for terms, size in fetch_all(
-        connection, "DELETE FROM words WHERE chunk = ANY(%s) RETURNING terms, length(stream)", wanted
+    for chunk, stream in fetch_all(
+        connection, "DELETE FROM words WHERE chunk = ANY(%s) RETURNING chunk, stream", wanted
     ):
-        tally.add(terms, size // WORD.itemsize - BREAKS, -1)
+        changes.drop(chunk, stream)
     run(connection, "DELETE FROM chunks WHERE id = ANY(%s)", wanted)
     run(connection, "DELETE FROM vectors WHERE chunk = ANY(%s)", wanted)
 
@@ -221,8 +197,8 @@ def _put_memories(connection: Link, records: dict[str, Record], values: dict[str
     return rows
 
 
-def _put_chunks(connection: Link, rows: dict[str, int], cut: dict[str, Passages], tally: _Tally) -> None:
-    """Write the chunks; those that are there already are only moved, and those left over go."""
+def _put_chunks(connection: Link, rows: dict[str, int], cut: dict[str, Passages], changes: Changes) -> list[int]:
+    """Write the chunks; those that are there already are only moved, and those left over go; returns the latter."""
     kept: dict[tuple[int, bytes], list[int]] = {}
     for chunk, memory, digest in fetch_all(
         connection,
@@ -238,7 +214,8 @@ def _put_chunks(connection: Link, rows: dict[str, int], cut: dict[str, Passages]
                 moved.append((*_place(ordinal, passage), same.pop()))
             else:
                 fresh.append((rows[id_], ordinal, passage, stream_of(passages.columns(passage))))
-    _drop_chunks(connection, [chunk for same in kept.values() for chunk in same], tally)
+    stale = [chunk for same in kept.values() for chunk in same]
+    _drop_chunks(connection, stale, changes)
     run_many(
         connection,
         "UPDATE chunks SET (ordinal, start, stop, first_line, last_line) = ROW(%s, %s, %s, %s, %s) WHERE id = %s",
@@ -256,14 +233,24 @@ def _put_chunks(connection: Link, rows: dict[str, int], cut: dict[str, Passages]
     )
     run_many(
         connection,
-        "INSERT INTO words VALUES (%s, %s, %s::int[], %s, %s, %s, %s)",
+        "INSERT INTO words VALUES (%s, %s, %s, %s)",
         [
-            (chunk, memory, list(stream.terms), packed(stream.tokens), stream.title, stream.body, stream.said)
+            (chunk, memory, packed(stream.tokens), stream.said)
             for chunk, (memory, _, _, stream) in zip(ids, fresh, strict=True)
         ],
     )
-    for _, _, _, stream in fresh:
-        tally.add(stream.terms, stream.length)
+    for chunk, (_, _, _, stream) in zip(ids, fresh, strict=True):
+        changes.add(chunk, stream)
+    if ids:
+        # What is read anew after a reset and is as it was needs no model.
+        run(
+            connection,
+            "WITH again AS (INSERT INTO vectors SELECT c.id, c.memory, k.half FROM chunks c "
+            "JOIN kept_vectors k ON k.digest = c.digest WHERE c.id = ANY(%s) RETURNING chunk) "
+            "UPDATE chunks SET embedded = true FROM again WHERE id = again.chunk",
+            (ids,),
+        )
+    return stale
 
 
 def _place(ordinal: int, passage: Passage) -> tuple[int, ...]:

@@ -1,58 +1,58 @@
-"""The `Source` of the PostgreSQL index: candidates from a GIN index over tokens, ranked here, and from pgvector."""
+"""The `Source` of the PostgreSQL index: words from its postings, vectors from pgvector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
+from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, restored, stored
+from adaptive_llm_gateway.memory._postgres_words import counts, memories_saying, occurrences, with_phrase
 from adaptive_llm_gateway.memory._query import affordable
-from adaptive_llm_gateway.memory._source import Head, Span, WordMatches
-from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_one, fetch_value, run
-from adaptive_llm_gateway.memory._tokens import BREAKS, WORD, tokens_of
+from adaptive_llm_gateway.memory._source import Head, Span
+from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run
+from adaptive_llm_gateway.memory._tokens import tokens_of
 from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import EMPTY, Candidates, Codes, Floats, Integers, quantise
 
-SCORED_ROWS = 1_500  # rows that the words of a query may make us score
-MIN_COUNTED = 2_000  # chunks; below, every word can be afforded
-_MOST_ROWS = 4_000  # scored for words that are common all the same, those with all of them first
+# As the SQLite index has them.
+_LEAST_ROWS, _MOST_ROWS, _SHARE = 10_000, 60_000, 16  # chunks that a query's words may be looked up in: one in so many
+_MIN_COUNTED = 10_000  # chunks; below, every word can be afforded
+
 _FEW = 20_000  # memories let through by filters; up to so many their vectors are compared one by one
 _LONGEST_LIST = 1_000  # pgvector's `hnsw.ef_search` ends here
 
-# FTS5's BM25 with the weights that the SQLite index gives its columns.
-_K1, _B = 1.2, 0.75
-_TITLE, _BODY, _GRAMS, _META = 2.0, 1.0, 1.0, 0.7
-_LEAST_IDF = 1e-6
-
-_NONE = WordMatches(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-
-
-class _Rows(NamedTuple):
-    """Chunks with their streams one behind the other; `ends` (n, 3) as in `Stream`, `stops` where each stream ends."""
-
-    chunks: Integers
-    memories: Integers
-    stream: NDArray[np.int32]
-    stops: Integers
-    ends: Integers
+_NO_IDS = np.zeros(0, np.int64)
 
 
 class PostgresSource:
     """See `Source`. Lives within one read transaction.
 
     Args:
+        table: where the chunks belong.
         dimensions: of the vectors that are kept.
     """
 
-    def __init__(self, connection: Link, *, filters: Filters, dimensions: int, without: tuple[bytes, ...] = ()) -> None:
+    def __init__(
+        self,
+        connection: Link,
+        *,
+        filters: Filters,
+        table: ChunkTable,
+        dimensions: int,
+        without: tuple[bytes, ...] = (),
+    ) -> None:
         self._connection = connection
         self._filters = filters
+        self._table = table
         self._dimensions = dimensions
         self._without = without
-        where, values = conditions(filters)
+        self._rows: Integers | None = None
+        where, values = conditions(filters, lambda tokens: memories_saying(connection, tokens))
         if without:
             where = " AND ".join(filter(None, [where, "m.fingerprint <> ALL(%s)"]))
             values = [*values, list(without)]
@@ -60,68 +60,37 @@ class PostgresSource:
 
     # --- Words ----------------------------------------------------------------------------------------
 
-    def by_words(self, phrases: Sequence[str], words: Sequence[str], count: int) -> WordMatches:
+    def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
         """See `Source`."""
-        tokens = {part: tuple(tokens_of(part)) for part in (*phrases, *words)}
-        chunks, total, docs = self._known({token for part in tokens.values() for token in part})
-        if chunks >= MIN_COUNTED and words:
-            words = affordable(words, [_rarest(tokens[word], docs) for word in words], SCORED_ROWS)
-        wanted = list(dict.fromkeys(tokens[part] for part in (*phrases, *words)))
-        wanted = [part for part in wanted if part and all(token in docs for token in part)]
-        if not wanted:
-            return _NONE
-        rows = self._with_any(wanted, sum(_rarest(part, docs) for part in wanted))
-        if rows is None:
-            return _NONE
-        scores = _bm25(rows, wanted, docs, chunks, total / max(chunks, 1))
-        matched = np.flatnonzero(scores > 0.0)
-        best = matched[np.lexsort((rows.chunks[matched], -scores[matched]))][:count]
-        return WordMatches(rows.chunks[best], rows.memories[best], scores[best].astype(np.float32))
+        words = affordable_words(self._connection, words, self._table.sizes.chunks)
+        single = dict.fromkeys(token for word in words for token in tokens_of(word))
+        several = [tokens for phrase in dict.fromkeys(phrases) if (tokens := tokens_of(phrase))]
+        known = occurrences(self._connection, [*single, *(token for tokens in several for token in tokens)])
+        found = [known[token] for token in single if token in known]
+        found += [with_phrase(self._connection, tokens, known) for tokens in several]
+        postings = Postings(
+            np.repeat(np.arange(len(found), dtype=np.int32), [len(chunks) for chunks, _ in found]),
+            np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
+            np.concatenate([np.zeros(0, np.float32), *(often for _, often in found)]),
+            len(found),
+        )
+        return Words(postings, self._table.sizes, self._table.about, self._lets_through if self._where else None)
 
-    def _known(self, tokens: set[int]) -> tuple[int, int, dict[int, int]]:
-        """(all chunks, tokens in all of them, in how many chunks each of these tokens is that is in one)."""
-        rows = fetch_all(
-            self._connection,
-            "SELECT NULL::int, chunks, tokens FROM totals "
-            "UNION ALL SELECT term, docs, 0 FROM terms WHERE term = ANY(%s) AND docs > 0",
-            (sorted(tokens),),
-        )
-        return rows[0][1], rows[0][2], {row[0]: row[1] for row in rows[1:]}
+    def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
+        """Which memories the filters let through."""
+        if self._rows is None:
+            # One value crosses over instead of a row for each.
+            sent = fetch_value(
+                self._connection,
+                f"SELECT string_agg(int8send(m.row), ''::bytea) FROM memories m WHERE {self._where}",  # noqa: S608
+                self._values,
+            )
+            self._rows = np.sort(np.frombuffer(sent or b"", ">i8").astype(np.int64))
+        return np.isin(memories, self._rows)
 
-    def _with_any(self, wanted: list[tuple[int, ...]], estimate: int) -> _Rows | None:
-        """The chunks that have all tokens of any part, at most `_MOST_ROWS`."""
-        single = [part[0] for part in wanted if len(part) == 1]
-        several = [list(dict.fromkeys(part)) for part in wanted if len(part) > 1]
-        conditions_ = ["w.terms && %s::int[]"] * bool(single) + ["w.terms @> %s::int[]"] * len(several)
-        values: list[Any] = [*([single] if single else []), *several]
-        join, where = "", f"({' OR '.join(conditions_)})"
-        if self._where:
-            join, where = "JOIN memories m ON m.row = w.memory", f"{where} AND {self._where}"
-            values += self._values
-        cut = ""
-        if estimate > _MOST_ROWS:
-            # Chunks with all of it are the likelier answers, and among the others none is better than another.
-            cut = "ORDER BY w.terms @> %s::int[] DESC, w.chunk DESC LIMIT %s"
-            values += [sorted({token for part in wanted for token in part}), _MOST_ROWS]
-        # One row crosses over instead of thousands.
-        row = fetch_one(
-            self._connection,
-            "SELECT string_agg(int8send(f.chunk), ''::bytea), string_agg(int8send(f.memory), ''::bytea), "  # noqa: S608
-            "string_agg(f.stream, ''::bytea), string_agg(int4send(length(f.stream)) || int4send(f.title_end) || "
-            "int4send(f.body_end) || int4send(f.said_end), ''::bytea) "
-            f"FROM (SELECT w.* FROM words w {join} WHERE {where} {cut}) f",
-            values,
-        )
-        if row is None or row[0] is None:
-            return None
-        places = np.frombuffer(row[3], WORD).astype(np.int64).reshape(-1, 4)
-        return _Rows(
-            np.frombuffer(row[0], ">i8").astype(np.int64),
-            np.frombuffer(row[1], ">i8").astype(np.int64),
-            np.frombuffer(row[2], WORD).astype(np.int32),
-            np.cumsum(places[:, 0] // WORD.itemsize),
-            places[:, 1:],
-        )
+    def facts(self, chunks: Integers) -> Facts:
+        """See `Source`."""
+        return self._table.about(chunks)
 
     def containing(self, literal: str, chunks: Sequence[int]) -> set[int]:
         """See `Source`."""
@@ -207,7 +176,7 @@ class PostgresSource:
         """See `Source`."""
         rows = fetch_all(
             self._connection,
-            "SELECT m.row, m.type, m.title, m.updated, m.fingerprint, m.chunk_count FROM memories m "
+            "SELECT m.row, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count FROM memories m "
             "WHERE m.row = ANY(%s)",
             (list(memories),),
         )
@@ -248,19 +217,24 @@ class PostgresSource:
         return PostgresSource(
             self._connection,
             filters=self._filters,
+            table=self._table,
             dimensions=self._dimensions,
             without=(*self._without, *fingerprints),
         )
 
 
-def word_counts(connection: Link, words: Sequence[str]) -> tuple[list[int], int]:
-    """(in how many chunks each word occurs, all chunks)."""
-    tokens = [tuple(tokens_of(word)) for word in words]
-    rows = fetch_all(
-        connection, "SELECT term, docs FROM terms WHERE term = ANY(%s)", (sorted({t for part in tokens for t in part}),)
-    )
-    docs = dict(rows)
-    return [_rarest(part, docs) for part in tokens], fetch_value(connection, "SELECT chunks FROM totals")
+def word_counts(connection: Link, words: Sequence[str]) -> list[int]:
+    """In how many chunks each word occurs."""
+    tokens = [tokens_of(word) for word in words]
+    docs = counts(connection, [token for part in tokens for token in part])
+    return [min((docs.get(token, 0) for token in part), default=0) for part in tokens]
+
+
+def affordable_words(connection: Link, words: Sequence[str], chunks: int) -> Sequence[str]:
+    """Those of a query's words that are searched: without the most common ones when they are in too many chunks."""
+    if not words or chunks < _MIN_COUNTED:
+        return words
+    return affordable(words, word_counts(connection, words), max(_LEAST_ROWS, min(_MOST_ROWS, chunks // _SHARE)))
 
 
 def written(vector: Floats) -> str:
@@ -271,37 +245,3 @@ def written(vector: Floats) -> str:
 def read_vectors(sent: Sequence[bytes]) -> Floats:
     """Vectors (n, d) of what `halfvec_send` gave for at least one: two 16-bit numbers, then the halves."""
     return np.frombuffer(b"".join(sent), ">f2").reshape(len(sent), -1)[:, 2:].astype(np.float32)
-
-
-def _rarest(tokens: tuple[int, ...], docs: dict[int, int]) -> int:
-    """In how many chunks a word or phrase can be at most."""
-    return min((docs.get(token, 0) for token in tokens), default=0)
-
-
-def _bm25(
-    rows: _Rows, wanted: list[tuple[int, ...]], docs: dict[int, int], chunks: int, average: float
-) -> NDArray[np.float64]:
-    """FTS5's BM25 of each row, higher is better; 0 where nothing of `wanted` occurs."""
-    starts = np.concatenate([[0], rows.stops[:-1]])
-    lengths = (rows.stops - starts - BREAKS).astype(np.float64)
-    norm = _K1 * (1.0 - _B + _B * lengths / max(average, 1e-9))
-    scores = np.zeros(len(rows.chunks))
-    for part in wanted:
-        places = np.flatnonzero(rows.stream == part[0])
-        for offset, token in enumerate(part[1:], 1):
-            places = places[places + offset < len(rows.stream)]
-            places = places[rows.stream[places + offset] == token]
-        row = np.searchsorted(rows.stops, places, side="right")
-        if len(part) > 1:  # not from the end of one row into the next
-            inside = places + len(part) <= rows.stops[row]
-            places, row = places[inside], row[inside]
-        column = (rows.ends[row] <= (places - starts[row])[:, None]).sum(axis=1)
-        frequency = np.bincount(row, weights=_WEIGHTS[column], minlength=len(scores))
-        # How many chunks have a phrase is known of those at hand only.
-        having = docs[part[0]] if len(part) == 1 else np.count_nonzero(frequency)
-        idf = max(float(np.log((chunks - having + 0.5) / (having + 0.5))), _LEAST_IDF) if having else 0.0
-        scores += idf * frequency * (_K1 + 1.0) / (frequency + norm)
-    return scores
-
-
-_WEIGHTS = np.array([_TITLE, _BODY, _GRAMS, _META])

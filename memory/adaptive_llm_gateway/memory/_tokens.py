@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -14,6 +15,8 @@ from adaptive_llm_gateway.memory._passages import Columns
 
 BREAK = 0  # no token: parts two columns, so that no phrase reaches from one into the next
 WORD = np.dtype(">i4")  # a token within a stream
+
+_TITLE, _BODY, _GRAMS, _META = 20, 10, 10, 7
 
 _thread = threading.local()
 
@@ -40,7 +43,7 @@ def tokens_of(text: str) -> list[int]:
     return [_number(str(token)) for token in found]
 
 
-def packed(tokens: list[int] | tuple[int, ...]) -> bytes:
+def packed(tokens: Sequence[int]) -> bytes:
     """Tokens as they stand in a stream."""
     return np.array(tokens, WORD).tobytes()
 
@@ -50,33 +53,25 @@ class Stream:
     """A chunk's tokens, columns in the order title, body, grams, meta with a `BREAK` between them.
 
     Attributes:
-        title, body, said: tokens up to the end of title, body and grams, the `BREAK`s before counted.
-        terms: each token once.
+        said: tokens up to the end of grams, `BREAK`s counted: behind it lie type, project, author and tags.
+        weights: how often each token occurs, in tenths, weighted as the SQLite index weighs its columns.
     """
 
     tokens: tuple[int, ...]
-    title: int
-    body: int
     said: int
-    terms: tuple[int, ...]
-
-    @property
-    def length(self) -> int:
-        """Tokens, without the breaks."""
-        return len(self.tokens) - BREAKS
-
-
-BREAKS = 3
+    weights: dict[int, int]
 
 
 def stream_of(columns: Columns) -> Stream:
     """The stream of a chunk."""
     title, body = tokens_of(columns.title), tokens_of(columns.body)
     grams, meta = tokens_of(columns.grams), tokens_of(columns.meta)
-    tokens = (*title, BREAK, *body, BREAK, *grams, BREAK, *meta)
-    first = len(title)
-    second = first + 1 + len(body)
-    return Stream(tokens, first, second, second + 1 + len(grams), tuple({*title, *body, *grams, *meta}))
+    weights: dict[int, int] = {}
+    for tokens, weight in ((title, _TITLE), (body, _BODY), (grams, _GRAMS), (meta, _META)):
+        for token in tokens:
+            weights[token] = weights.get(token, 0) + weight
+    said = (*title, BREAK, *body, BREAK, *grams)
+    return Stream((*said, BREAK, *meta), len(said), weights)
 
 
 def _number(token: str) -> int:
