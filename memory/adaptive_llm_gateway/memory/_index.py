@@ -37,7 +37,6 @@ from adaptive_llm_gateway.memory._index_rows import (
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
 from adaptive_llm_gateway.memory._index_write import (
     drop_pending,
-    put_aside,
     put_pending,
     put_tombstone,
     put_vectors,
@@ -65,6 +64,10 @@ _CODE_BYTES = 128 << 20
 class Index:
     """An open index; created when there is none.
 
+    Attributes:
+        on_damage: called when an operation meets damage, before it raises `CorruptIndex`, in its thread and perhaps
+            more than once; it should see to it that `start_over` is called.
+
     Args:
         path: the SQLite file; its folder must exist.
         vector_cache_bytes: the sign bits of all vectors are held in memory; their int8 codes too while they take no
@@ -78,6 +81,8 @@ class Index:
 
     def __init__(self, path: Path, *, vector_cache_bytes: int = _CODE_BYTES) -> None:
         self.path = path
+        self.on_damage: Callable[[CorruptIndex], None] | None = None
+        self._round = 0  # raised by `start_over`; connections of an earlier one are closed when they come back
         self._write_lock = threading.RLock()
         self._pool_lock = threading.Lock()
         self._idle: list[apsw.Connection] = []
@@ -100,6 +105,66 @@ class Index:
             self._put_aside = bool(fetch_value(self._writer, "SELECT EXISTS (SELECT 1 FROM kept_vectors)"))
         dimensions = self.meta_get("dimensions")
         self._dimensions = int(dimensions) if dimensions else 0
+        self._embedder = self.meta_get("embedder")
+
+    def start_over(self) -> Path:
+        """Set the damaged file aside and go on with a new one, which has to be filled from the memory files.
+
+        Journal, tombstones and state come along where they can still be read.
+
+        Returns:
+            where the old file is.
+
+        Raises:
+            StorageError: it cannot be renamed, or a new one cannot be written.
+        """
+        with self._write_lock:
+            saved = schema.rescue(self._writer)
+            # The lock of the pool keeps readers from the file until it is an index.
+            with self._pool_lock, translated(self.path):
+                self._round += 1
+                for connection in self._idle:
+                    connection.close()
+                self._idle.clear()
+                self._writer.close()
+                try:
+                    aside = schema.set_aside(self.path)
+                except OSError as error:
+                    raise StorageError(
+                        f"the damaged index {str(self.path)!r} cannot be set aside: {error.strerror}",
+                        hint="Stop the hub, move the file away, and start the hub again.",
+                        path=str(self.path),
+                    ) from error
+                self._writer = schema.connect(self.path)
+                schema.create(self._writer)
+            self._held.restart()
+            self._table = None
+            self._terms = TermCounts()
+            self._put_aside = False
+            with self._write() as connection:
+                schema.restore(connection, saved)
+                if self._embedder:
+                    entries = [("embedder", self._embedder), ("dimensions", str(self._dimensions))]
+                    run_many(connection, "INSERT OR REPLACE INTO meta VALUES (?, ?)", entries)
+            return aside
+
+    def adopt(self, path: Path) -> None:
+        """Take journal and tombstones over from an index that was set aside, as far as they can be read there."""
+        try:
+            connection = schema.connect(path, read_only=True)
+        except apsw.Error:
+            return
+        try:
+            saved = schema.rescue(connection)
+        finally:
+            connection.close()
+            log = path.with_name(path.name + "-wal")
+            with contextlib.suppress(FileNotFoundError):
+                if not log.stat().st_size:
+                    log.unlink()
+                path.with_name(path.name + "-shm").unlink()
+        with contextlib.suppress(apsw.Error, CorruptIndex), self._write() as connection:  # of an older format
+            schema.restore(connection, {table: saved[table] for table in ("pending", "tombstones")})
 
     def close(self) -> None:
         """Close all connections; harmless when closed."""
@@ -184,7 +249,7 @@ class Index:
             run(connection, "INSERT INTO words (words) VALUES ('optimize')")
             run(connection, "DELETE FROM kept_vectors")
         self._put_aside = False
-        with self._write_lock, translated(self.path):
+        with self._write_lock, self._watched():
             run(self._writer, "PRAGMA optimize")
 
     # --- Read -----------------------------------------------------------------------------------------
@@ -377,7 +442,7 @@ class Index:
                     )
             if not same:
                 self._held.restart()
-                self._dimensions, self._put_aside = dimensions, False
+                self._dimensions, self._embedder, self._put_aside = dimensions, id, False
             self._start_holding(self._writer)
         return not same
 
@@ -509,8 +574,19 @@ class Index:
         return record_of(row) if row else None
 
     @contextlib.contextmanager
+    def _watched(self) -> Generator[None]:
+        """Raise SQLite's errors as ours, and tell whoever mends a damaged index."""
+        try:
+            with translated(self.path):
+                yield
+        except CorruptIndex as error:
+            if self.on_damage is not None:
+                self.on_damage(error)
+            raise
+
+    @contextlib.contextmanager
     def _write(self) -> Generator[apsw.Connection]:
-        with self._write_lock, translated(self.path):
+        with self._write_lock, self._watched():
             if self._closed:
                 raise StorageError(f"the index {str(self.path)!r} is closed")
             run(self._writer, "BEGIN IMMEDIATE")
@@ -525,13 +601,8 @@ class Index:
     @contextlib.contextmanager
     def _read(self) -> Generator[apsw.Connection]:
         """A connection of the pool in a read transaction: one state of the index throughout."""
-        with translated(self.path):
-            with self._pool_lock:
-                if self._closed:
-                    raise StorageError(f"the index {str(self.path)!r} is closed")
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                connection = schema.connect(self.path, read_only=True)
+        with self._watched():
+            connection, started = self._connection()
             try:
                 run(connection, "BEGIN")
                 yield connection
@@ -540,10 +611,31 @@ class Index:
                 connection.close()
                 raise
             with self._pool_lock:
-                if self._closed:
+                if self._closed or self._round != started:
                     connection.close()
                 else:
                     self._idle.append(connection)
+
+    def _connection(self) -> tuple[apsw.Connection, int]:
+        """(a connection for reading, the round that it belongs to)."""
+        while True:
+            with self._pool_lock:
+                if self._closed:
+                    raise StorageError(f"the index {str(self.path)!r} is closed")
+                started = self._round
+                if self._idle:
+                    return self._idle.pop(), started
+            connection: apsw.Connection | None = None
+            try:
+                connection = schema.connect(self.path, read_only=True)
+            except apsw.Error:
+                if self._round == started:
+                    raise
+            with self._pool_lock:
+                if connection is not None and self._round == started:
+                    return connection, started
+            if connection is not None:
+                connection.close()
 
     def _unit(self, vector: ArrayLike) -> NDArray[np.float32]:
         array = np.asarray(vector, np.float32)
@@ -572,9 +664,11 @@ class Index:
 
     def _read_vectors(self, after: int, count: int, take: Callable[[Slice], None]) -> None:
         """See `HeldVectors`. The write lock keeps vectors from being stored or dropped before they are taken in."""
-        with self._write_lock, translated(self.path):
+        with self._write_lock, self._watched():
             if self._closed:
                 raise StorageError(f"the index {str(self.path)!r} is closed")
             statement = "SELECT chunk, memory, vector FROM vectors WHERE chunk > ? ORDER BY chunk LIMIT ?"
             rows: Any = fetch_all(self._writer, statement, (after, count))
+            if any(len(row[2]) != self._dimensions for row in rows):
+                raise apsw.CorruptError("a vector has not the length that it should have")
             take(rows)

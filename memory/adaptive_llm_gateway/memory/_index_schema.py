@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from adaptive_llm_gateway.core import DiskFull, FormatTooNew, ReadOnly, StorageError, Unavailable
-from adaptive_llm_gateway.memory._sql import fetch_all, run
+from adaptive_llm_gateway.memory._sql import fetch_all, placeholders, run
 
 FORMAT = 3
 _APPLICATION_ID = 0x414C4749  # "ALGI"
@@ -118,7 +120,7 @@ def translated(path: Path) -> Generator[None]:
     """Raise SQLite's errors as ours."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, UnicodeDecodeError) as error:
         raise CorruptIndex(
             f"the index {str(path)!r} is damaged: {error}",
             hint="Rebuild it from the memory files with `alg memory reindex`.",
@@ -154,6 +156,24 @@ def translated(path: Path) -> Generator[None]:
             hint="Look at the disk; the index can be rebuilt with `alg memory reindex`.",
             path=str(path),
         ) from error
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged index another name, for whoever wants to look at it; returns the new path.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}-{number}")
+    path.replace(aside)
+    with contextlib.suppress(FileNotFoundError):  # what was written last is in the log alone
+        path.with_name(path.name + "-wal").replace(aside.with_name(aside.name + "-wal"))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    return aside
 
 
 def check_header(path: Path) -> bool:
@@ -223,6 +243,9 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
     try:
         connection.set_busy_timeout(5_000)
         run(connection, "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000")
+        # What FTS5 knows of each word, and where it occurs: views of `words`, which hold nothing.
+        run(connection, "CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, words, row)")
+        run(connection, "CREATE VIRTUAL TABLE temp.places USING fts5vocab(main, words, instance)")
         if not read_only:
             run(connection, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
             run(connection, "PRAGMA journal_size_limit = 16777216")
@@ -266,3 +289,22 @@ def clear_derived(connection: apsw.Connection) -> None:
     for table in _DERIVED:
         run(connection, f"DELETE FROM {table}")  # noqa: S608 - our own names
     run(connection, "INSERT INTO words (words) VALUES ('delete-all')")
+
+
+def rescue(connection: apsw.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """What the files cannot give again, by table, as far as a damaged index still tells it."""
+    saved: dict[str, list[tuple[Any, ...]]] = {}
+    for table in ("meta", "pending", "tombstones"):
+        try:
+            saved[table] = fetch_all(connection, f"SELECT * FROM {table}")  # noqa: S608 - our own names
+        except (apsw.Error, UnicodeDecodeError):
+            saved[table] = []
+    return saved
+
+
+def restore(connection: apsw.Connection, saved: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Put what was rescued into a new index; inside the caller's transaction."""
+    for table, rows in saved.items():
+        for row in rows:
+            marks = placeholders(len(row))
+            run(connection, f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - our own names

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Generator
 from dataclasses import replace
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.memory._files import storage_errors
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
+from adaptive_llm_gateway.memory._index_schema import set_aside
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._requests import PostgresConfig, StoreSettings
 
@@ -36,12 +36,11 @@ def open_index(settings: StoreSettings, hub: str) -> tuple[MemoryIndex, bool, li
     try:
         return Index(path), not existed, []
     except CorruptIndex as error:
-        aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         with storage_errors("set the damaged index aside"):
-            path.replace(aside)
-            for suffix in ("-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return Index(path), True, [_rebuilt(error, aside.name)]
+            aside = set_aside(path)
+        index = Index(path)
+        index.adopt(aside)
+        return index, True, [rebuilt(error, aside.name)]
 
 
 def look_at_postgres(config: PostgresConfig) -> str:
@@ -68,7 +67,7 @@ def _open_postgres(config: PostgresConfig, hub: str) -> tuple[MemoryIndex, bool,
         return index, index.created, []
     except CorruptIndex as error:
         aside = PostgresIndex.set_aside(config)
-        return PostgresIndex(config), True, [_rebuilt(error, aside)]
+        return PostgresIndex(config), True, [rebuilt(error, aside)]
 
 
 @contextlib.contextmanager
@@ -82,7 +81,7 @@ def _driver() -> Generator[None]:
         ) from None
 
 
-def _rebuilt(error: CorruptIndex, aside: str) -> str:
+def rebuilt(error: CorruptIndex, aside: str) -> str:
     notice = f"The index was damaged ({error}); it is being rebuilt, the old one is {aside}."
     _log.warning("%s", notice)
     return notice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,9 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
-from adaptive_llm_gateway.memory._opening import open_index
+from adaptive_llm_gateway.memory._opening import open_index, rebuilt
 from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
@@ -78,6 +80,7 @@ class MemoryStore:
         self._notices: list[str] = []
         self._allowance_notices: list[str] = []
         self._trouble: str | None = None
+        self._mending = False
         self._listeners: list[Callable[[], None]] = []
         self._closed = False
         self._commits = 0
@@ -156,6 +159,8 @@ class MemoryStore:
             self._install_hook(settings.hook_command)
         if settings.remote is not None:
             self._set_remote(settings.remote)
+        if isinstance(self._index, Index):
+            self._index.on_damage = functools.partial(self._damaged, self._index)
         # What was written before the last end and is not yet indexed or committed comes before any new write.
         self._ready: Future[Any] = self._writer.run(self._rebuild if fresh else self._recover)
 
@@ -471,6 +476,23 @@ class MemoryStore:
         self._index.tidy()
         self._vectorizer.wake()
         return report
+
+    def _damaged(self, index: Index, error: CorruptIndex) -> None:
+        """An operation met damage in the index: have it set aside and built anew from the files, once."""
+        with self._state:
+            if self._mending or self._closed:
+                return
+            self._mending = True
+
+        def mend() -> ReindexReport:
+            try:
+                self._notices.append(rebuilt(error, index.start_over().name))
+                return self._rebuild()
+            finally:
+                self._mending = False
+
+        with contextlib.suppress(Unavailable):  # closing: the next start looks
+            self._ready = self._writer.run(mend)
 
     def _recover(self) -> None:
         self._reconciler.recover(self._types, self._scanner)
