@@ -37,6 +37,7 @@ _DIMENSIONS = 384
 _CENTRES = 2_000
 _NOISE = 1.1  # length of the noise beside a unit vector
 _BATCH = 200
+_TIMED = 2_000  # vectors whose rate is measured, as the index takes them one after the other
 _SCHEMA = "alg_benchmark"
 _WAYS = {
     "words": Filters(),
@@ -110,10 +111,12 @@ def _measured(
         index.apply(records[start : start + _BATCH])
     written = time.perf_counter() - begun
     begun = time.perf_counter()
-    while backlog := index.backlog(_BATCH):
-        made = _around(centres, len(backlog), rng)
-        index.store_vectors([(chunk, row) for (chunk, _), row in zip(backlog, made, strict=True)])
-    embedded = time.perf_counter() - begun
+    embedded = _fill(index, centres, rng, _TIMED) / (time.perf_counter() - begun)
+    # What one by one would take long is done at once: here the searches count.
+    index_of_vectors = _without_index(admin)
+    _fill(index, centres, rng, sys.maxsize)
+    if admin is not None and index_of_vectors:
+        admin.execute(index_of_vectors.encode())
     index.tidy()
     counts = index.statistics()
     single: list[float] = []
@@ -124,13 +127,13 @@ def _measured(
     rate = len(records) / written
     say(
         f"{name}: {counts['chunks']} chunks, {counts['bytes'] / 1e6:.0f} MB; {rate:.0f} memories/s by the {_BATCH}, "
-        f"{counts['chunks'] / embedded:.0f} vectors/s; one write {statistics.median(single):.1f} ms"
+        f"{embedded:.0f} vectors/s; one write {statistics.median(single):.1f} ms"
     )
     report: dict[str, Any] = {
         "chunks": counts["chunks"],
         "bytes": counts["bytes"],
         "memories_per_second": rate,
-        "vectors_per_second": counts["chunks"] / embedded,
+        "vectors_per_second": embedded,
         "write_ms": statistics.median(single),
         "searches": {},
     }
@@ -153,6 +156,26 @@ def _measured(
             flush=True,
         )
     return report
+
+
+def _fill(index: MemoryIndex, centres: np.ndarray[Any, Any], rng: np.random.Generator, most: int) -> int:
+    """Give so many chunks their vectors; how many had none."""
+    done = 0
+    while done < most and (backlog := index.backlog(_BATCH)):
+        made = _around(centres, len(backlog), rng)
+        index.store_vectors([(chunk, row) for (chunk, _), row in zip(backlog, made, strict=True)])
+        done += len(backlog)
+    return done
+
+
+def _without_index(admin: psycopg.Connection[Any] | None) -> str | None:
+    """Drop the index of vectors; the statement that makes it anew."""
+    if admin is None:
+        return None
+    where = f"schemaname = '{_SCHEMA}' AND indexname = 'vectors_near'"
+    [(statement,)] = admin.execute(f"SELECT indexdef FROM pg_indexes WHERE {where}".encode()).fetchall()  # noqa: S608
+    admin.execute(f"DROP INDEX {_SCHEMA}.vectors_near".encode())
+    return statement
 
 
 def _around(centres: np.ndarray[Any, Any], count: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:

@@ -175,8 +175,8 @@ credential helpers are used. `alg init --remote URL` sets it and pulls once. A p
 `memory pull` and `memory push` ask for one now. What has come in is merged before a push; nothing is ever forced."""
 
 
-_POSTGRES = """A hub keeps its index in a file, which serves a person well. A team's hubs may keep theirs in
-a PostgreSQL server (14 or newer) with pgvector (0.8 or newer):
+_POSTGRES = """A hub keeps its index in a file, which serves a person well. A team's hubs may keep theirs in a
+PostgreSQL server with pgvector 0.8 or newer: <!-- P-POSTGRES-01 -->
 
 ```yaml
 index:
@@ -185,11 +185,13 @@ index:
 ```
 
 Install `adaptive-llm-gateway[postgres]`. The user of the URL needs `CREATE` on the database, and an administrator runs
-`CREATE EXTENSION vector` in it once. Several hubs may share a database: each has a schema of its own there, and no
-other hub writes to it. A password stands in `~/.pgpass`, or in the URL where that is in the environment
-(`ALG_INDEX__URL`); a file with a password in the URL is refused. Hold a session a connection: a pooler that hands out
-transactions does not do. The memories themselves stay files in git; the index is built from them when there is none,
-and `alg memory reindex` builds it anew. `alg doctor` says whether the server answers."""
+`CREATE EXTENSION vector` in it once. Several hubs may share a database: each has a schema of its own there, to which
+no other hub writes. <!-- P-POSTGRES-02 --> A password stands in `~/.pgpass`, or in the URL where that is in the
+environment (`ALG_INDEX__URL`); a file with a password in the URL is refused. <!-- P-POSTGRES-03 --> A pooler on the
+way must leave a hub its session. A lost connection is made anew, and nothing is written twice or lost by it.
+<!-- P-POSTGRES-04 --> The memories themselves stay files in git, so `alg memory reindex` builds the index anew.
+`alg doctor` says whether the server answers. <!-- P-POSTGRES-05 --> What was measured is in
+[decision 0007](decisions/0007-an-index-in-postgresql.md)."""
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

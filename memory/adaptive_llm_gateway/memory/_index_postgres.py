@@ -1,6 +1,6 @@
 """The index in PostgreSQL with pgvector: the same answers as the SQLite index gives, for a team's hub.
 
-Each hub has a schema of its own in the database, and is the only one that writes to it; decision 0006 says why.
+Each hub has a schema of its own in the database, and is the only one that writes to it; decision 0007 says why.
 """
 
 from __future__ import annotations

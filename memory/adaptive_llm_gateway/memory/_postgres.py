@@ -30,11 +30,13 @@ _T = TypeVar("_T")
 
 _WAITS = (0.0, 0.1, 0.4, 1.5)  # seconds before each attempt to reach a server that was lost
 _LOCK_WAITS = (0.1,) * 20 + (0.5,) * 6  # a hub that was killed is noticed by the server a moment later
+NEAR = 200  # candidates that pgvector's index looks for, where not more are asked for
 _IDLE = 8  # readers kept for later
 _SETTINGS = (
     "SET statement_timeout = '120s'; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '300s'; "
     # Filters differ so much in what they let through that a plan for all of them is a bad one.
-    "SET plan_cache_mode = force_custom_plan; SET jit = off; SET client_min_messages = warning"
+    "SET plan_cache_mode = force_custom_plan; SET jit = off; SET client_min_messages = warning; "
+    f"SET hnsw.iterative_scan = strict_order; SET hnsw.ef_search = {NEAR}"
 )
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 

@@ -2,7 +2,7 @@
 
 A row of `postings` has what one token says of one block of chunks: an entry of two 16-bit numbers for each chunk, its
 place in the block and how often the token occurs there, in tenths. A row for each pair of token and chunk would take
-ten times the room, and a GIN index over tokens does not tell how often (decision 0006 has the numbers).
+ten times the room, and a GIN index over tokens does not tell how often (decision 0007 has the numbers).
 """
 
 from __future__ import annotations

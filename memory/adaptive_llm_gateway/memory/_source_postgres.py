@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
+from adaptive_llm_gateway.memory._postgres import NEAR
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, restored, stored
 from adaptive_llm_gateway.memory._postgres_words import counts, memories_saying, occurrences, with_phrase
 from adaptive_llm_gateway.memory._query import affordable
@@ -125,8 +126,8 @@ class PostgresSource:
 
     def _near(self, vector: Floats, count: int) -> Candidates:
         """By the index, which goes on until enough pass the filters or it has looked far."""
-        run(self._connection, f"SET LOCAL hnsw.ef_search = {min(_LONGEST_LIST, max(count, 40))}")
-        run(self._connection, "SET LOCAL hnsw.iterative_scan = strict_order")
+        if count > NEAR:
+            run(self._connection, f"SET LOCAL hnsw.ef_search = {min(_LONGEST_LIST, count)}")
         half = f"halfvec({self._dimensions})"
         join = f"JOIN memories m ON m.row = v.memory WHERE {self._where}" if self._where else ""
         return self._candidates(
