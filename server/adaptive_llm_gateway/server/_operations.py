@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable
@@ -23,17 +21,16 @@ from adaptive_llm_gateway.memory import (
     Link,
     ReplaceText,
     RestoreMemory,
-    TimeRange,
     WriteMemory,
 )
+from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
+from adaptive_llm_gateway.server._times import LOCAL, iso, moment
 
 if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
     from adaptive_llm_gateway.memory import (
         Answer,
-        Facets,
         Hit,
         MemoryStore,
-        Plan,
         Record,
         Request,
         Revision,
@@ -50,7 +47,6 @@ _READERS = 4
 _DRAIN_SECONDS = 5.0
 _REOPEN_SECONDS = 2.0
 _SAVE_SECONDS = 60.0
-_DAY = re.compile(r"\d{4}-?\d\d-?\d\d|\d{4}-?W\d\d-?\d")
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
 
@@ -446,53 +442,6 @@ async def _settle(future: Future[Any], timeout: float, *, failing: Future[Any] |
 # -- arguments and answers as JSON ---------------------------------------------------------------------------------
 
 
-class _LocalZone(tzinfo):
-    """The zone of this machine, with its changes of clocks."""
-
-    def utcoffset(self, dt: datetime | None) -> timedelta | None:
-        return None if dt is None else dt.replace(tzinfo=None).astimezone().utcoffset()
-
-    def dst(self, dt: datetime | None) -> timedelta | None:  # noqa: ARG002 - tzinfo's signature
-        return None
-
-    def tzname(self, dt: datetime | None) -> str | None:
-        return None if dt is None else dt.replace(tzinfo=None).astimezone().tzname()
-
-    def fromutc(self, dt: datetime) -> datetime:
-        return dt.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
-
-
-LOCAL = _LocalZone()
-
-
-def moment(text: str, name: str, *, end: bool = False, zone: tzinfo = UTC) -> datetime:
-    """A time from ISO 8601 (`2026-11-01`, `2026-11-01T10:00Z`), an age (`12h`, `7d`, `2w`, `3m`, `1y`) or words
-    (`yesterday`, `last month`).
-
-    Args:
-        name: the argument's name, for the error.
-        end: a day or a longer time means its end rather than its beginning.
-        zone: where days begin, and what a time without a zone is in.
-
-    Raises:
-        InvalidInput: none of them.
-    """
-    from adaptive_llm_gateway.memory import read_time  # noqa: PLC0415 - not needed before the first filter
-
-    stripped = text.strip()
-    now = datetime.now(UTC)
-    try:
-        if (range_ := read_time(stripped, now, zone)) is not None and range_.since is not None:
-            return ((range_.until or now) if end else range_.since).astimezone(UTC)
-        found = datetime.fromisoformat(stripped)
-        found = found.replace(tzinfo=found.tzinfo or zone).astimezone(UTC)
-        return found + timedelta(days=1) if end and _DAY.fullmatch(stripped) else found
-    except (ValueError, OverflowError):
-        raise InvalidInput(
-            f"{name!r} is {text!r}", hint="Give an ISO date or time such as 2026-11-01, or an age such as 7d or 12h."
-        ) from None
-
-
 def _limit(limit: int, *, most: int = _MAX_LIMIT) -> int:
     if not 1 <= limit <= most:
         raise InvalidInput(f"'limit' is {limit!r}", hint=f"Allowed: 1 to {most}.")
@@ -518,11 +467,6 @@ def _links(links: Sequence[Mapping[str, str]]) -> tuple[Link, ...]:
             raise InvalidInput(f"the link {dict(link)!r} is not valid", hint='A link is {"rel": "...", "id": "..."}.')
         found.append(Link(link["rel"], link["id"]))
     return tuple(found)
-
-
-def iso(when: datetime | None) -> str | None:
-    """ISO 8601 in UTC, to the second."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None
 
 
 def record_json(record: Record) -> Json:
@@ -556,79 +500,6 @@ def hit_json(hit: Hit) -> Json:
         "snippet": hit.snippet,
         "lines": list(hit.lines),
         "duplicates": list(hit.duplicates),
-    }
-
-
-def read_as(plan: Plan) -> list[str]:
-    """What a query's operators and its sentence's time were taken for, in a few words each."""
-    told = filter_words(replace(plan.filters, also=()))
-    if plan.preferred is not None:
-        told.append(f"{_range(plan.preferred)} preferred")
-    return told
-
-
-def filter_words(filters: Filters) -> list[str]:
-    """What filters demand, in a few words each."""
-    told: list[str] = []
-
-    def add(name: str, values: Sequence[str] | str | None, joint: str = " or ") -> None:
-        if values:
-            told.append(f"{name} {values if isinstance(values, str) else joint.join(values)}")
-
-    add("type", filters.types)
-    add("tag", filters.tags, " and ")
-    add("project", filters.project)
-    add("author", filters.author)
-    add("id", filters.ids)
-    if filters.since or filters.until:
-        told.append(_range(TimeRange(filters.since, filters.until)))
-    if filters.max_trust is not Trust.SECRET:
-        told.append(f"trust {filters.max_trust} at most")
-    told += [f"{name} {value}" for name, value in filters.fields.items()]
-    without = filters.without
-    add("not type", without.types)
-    add("not tag", without.tags)
-    add("not project", without.projects)
-    add("not author", without.authors)
-    add("not id", without.ids)
-    add("without", [repr(word) for word in without.words])
-    for more in filters.also:
-        told += filter_words(more)
-    return told
-
-
-def _range(range_: TimeRange) -> str:
-    since, until = iso(range_.since), iso(range_.until)
-    return " ".join([*(["since", since] if since else []), *(["before", until] if until else [])])
-
-
-def plan_json(answer: Answer) -> Json:
-    """All of how a search was read."""
-    plan = answer.plan
-    preferred = plan.preferred
-    return {
-        "words": plan.words,
-        "operators": list(plan.operators),
-        "filters": filter_words(plan.filters),
-        "preferred": {"since": iso(preferred.since), "until": iso(preferred.until)} if preferred else None,
-        "literals": list(plan.literals),
-        "stop_words": list(plan.stop_words),
-        "common_words": list(plan.common),
-        "telling_words": list(plan.similar_to[1]) if plan.similar_to else [],
-        "mode": answer.mode,
-        "candidates": answer.candidates,
-    }
-
-
-def facets_json(facets: Facets) -> Json:
-    """Counts, each kind's in the order of `Facets`."""
-    return {
-        "total": facets.total,
-        "type": dict(facets.types),
-        "project": dict(facets.projects),
-        "tag": dict(facets.tags),
-        "author": dict(facets.authors),
-        "month": dict(facets.months),
     }
 
 
