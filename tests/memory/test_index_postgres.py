@@ -6,6 +6,8 @@ import contextlib
 import random
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +20,16 @@ import numpy as np
 import psycopg
 import pytest
 
-from adaptive_llm_gateway.core import ConfigError, FormatTooNew, InvalidInput, LockHeld, Trust, Unavailable, new_ulid
+from adaptive_llm_gateway.core import (
+    ConfigError,
+    FormatTooNew,
+    InvalidInput,
+    LockHeld,
+    ReadOnly,
+    Trust,
+    Unavailable,
+    new_ulid,
+)
 from adaptive_llm_gateway.memory import PostgresConfig, WriteMemory, look_at_postgres
 from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._index_postgres import PostgresIndex
@@ -413,10 +424,47 @@ def test_a_database_that_does_not_exist_is_a_matter_of_configuration(postgres: A
         PostgresIndex(PostgresConfig(postgres.url("no_such_database"), "hub"))
 
 
+def test_a_user_who_may_create_schemas_needs_no_more_once_pgvector_is_enabled(postgres: Any) -> None:
+    name = f"plain_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {name} LOGIN".encode())
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    config = PostgresConfig(postgres.url(name).replace("user=alg", f"user={name}"), "hub")
+
+    with pytest.raises(ConfigError, match="not enabled"):
+        PostgresIndex(config)
+    with psycopg.connect(postgres.url(name), autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
+        with pytest.raises(ReadOnly, match="cannot be written"):
+            PostgresIndex(config)
+        admin.execute(f"GRANT CREATE ON DATABASE {name} TO {name}".encode())
+    with PostgresIndex(config) as index:
+        index.set_embedder("model", 8)
+        index.apply([record("something to find")])
+        index.store_vectors([(index.backlog(1)[0][0], np.ones(8, np.float32))])
+        assert index.search("something", vector=np.ones(8)).mode == "hybrid"
+        index.tidy()
+
+
 @pytest.mark.parametrize("schema", ["Upper", "with space", 'quo"te', "x" * 64, "1st", ""])
 def test_a_schema_that_cannot_be_named_so_is_refused(schema: str, postgres: Any) -> None:
     with pytest.raises(ConfigError, match="schema"):
         PostgresIndex(PostgresConfig(postgres.url(), schema))
+
+
+def test_without_the_driver_it_is_said_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from adaptive_llm_gateway.core import ConfigError\n"
+        "from adaptive_llm_gateway.memory import PostgresConfig, look_at_postgres\n"
+        "try:\n    look_at_postgres(PostgresConfig('postgresql://nowhere'))\n"
+        "except ConfigError as error:\n    print(error, error.hint)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+    assert "driver cannot be loaded" in done.stdout
+    assert "adaptive-llm-gateway[postgres]" in done.stdout
 
 
 def test_what_answers_is_told_in_a_line(postgres: Any) -> None:
