@@ -25,6 +25,7 @@ from _summary import counts, made, summary, times
 from _units import Haystack, Question
 from _ways import Outcome, outcome
 
+SETS = ("locomo-turns", "locomo-pooled", "longmemeval", "beam")  # those that servers are measured on
 _STARTS = 5
 
 

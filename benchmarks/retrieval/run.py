@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
             model.close()
         for server in options.servers or ():
             measured = report["servers"].setdefault(server, _servers.nothing())
-            wanted = {name: haystacks for name, haystacks in loaded.items() if name not in measured["sets"]}
+            left = [name for name in loaded if name in _servers.SETS and name not in measured["sets"]]
+            wanted = {name: loaded[name] for name in left}
             for _ in _servers.measure_all(
                 server, wanted, measured, folder / "servers", options.cache, sample=options.sample, quick=options.quick
             ):
