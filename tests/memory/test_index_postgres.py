@@ -30,7 +30,7 @@ from adaptive_llm_gateway.core import (
     Unavailable,
     new_ulid,
 )
-from adaptive_llm_gateway.memory import PostgresConfig, WriteMemory, look_at_postgres
+from adaptive_llm_gateway.memory import DeleteMemory, PostgresConfig, WriteMemory, look_at_postgres
 from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._index_postgres import PostgresIndex
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
@@ -503,12 +503,15 @@ def test_a_damaged_index_is_set_aside_and_built_anew(
 ) -> None:
     store = bench.open(postgres=config)
     kept = bench.write(store, "Kept", body="text to find\n").id
+    gone = bench.write(store, "Gone", body="of no use\n").id
+    store.write(DeleteMemory(author=bench.me, id=gone))
     store.close()
     admin.execute(damage.format(config.schema).encode())
 
     again = bench.open(postgres=config)
 
     assert [hit.record.id for hit in again.search("text to find").hits] == [kept]
+    assert [stone.id for stone in again.deleted()] == [gone]
     assert any("damaged" in notice for notice in again.status().notices)
     like = f"{str(config.schema)[:40]}_damaged_%"
     assert admin.execute("SELECT 1 FROM pg_namespace WHERE nspname LIKE %s", (like,)).fetchall()

@@ -100,6 +100,10 @@ class PostgresIndex:
         finally:
             database.close()
 
+    def adopt(self, aside: str) -> None:
+        """Take journal and tombstones over from a schema that was set aside, as far as they can be read there."""
+        self._database.write(lambda connection: schema.adopt(connection, aside))
+
     def close(self) -> None:
         """Close all connections; harmless when closed."""
         self._database.close()

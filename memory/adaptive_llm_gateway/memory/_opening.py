@@ -67,7 +67,9 @@ def _open_postgres(config: PostgresConfig, hub: str) -> tuple[MemoryIndex, bool,
         return index, index.created, []
     except CorruptIndex as error:
         aside = PostgresIndex.set_aside(config)
-        return PostgresIndex(config), True, [rebuilt(error, aside)]
+        index = PostgresIndex(config)
+        index.adopt(aside)
+        return index, True, [rebuilt(error, aside)]
 
 
 @contextlib.contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 
-from psycopg import errors, sql
+from psycopg import Error, errors, sql
 
 from adaptive_llm_gateway.core import ConfigError, FormatTooNew
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex
@@ -153,6 +154,22 @@ def set_aside(database: Database) -> str:
     statement = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(database.schema), sql.Identifier(aside))
     database.write(lambda connection: connection.execute(statement))
     return aside
+
+
+def adopt(connection: Link, aside: str) -> None:
+    """Take journal and tombstones over from a schema that was set aside, as far as they can be read there."""
+    for table, columns, order in (
+        ("pending", "path, memory_id, operation, title, author, reason", "seq"),
+        ("tombstones", "id, path, version, type, title, deleted, author, reason", "id"),
+    ):
+        statement = sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {aside} ORDER BY {order}").format(
+            table=sql.Identifier(table),
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns.split(", "))),
+            aside=sql.Identifier(aside, table),
+            order=sql.Identifier(order),
+        )
+        with contextlib.suppress(Error), connection.transaction():  # a savepoint; of an older format, or damaged too
+            connection.execute(statement)
 
 
 def clear_derived(connection: Link, dimensions: int) -> None:
