@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adaptive_llm_gateway.core import InvalidInput, Trust, new_ulid
 from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
-from adaptive_llm_gateway.memory._values import Author, Filters, Record
+from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _BASE = Record("", "note", "", "", "", "a" * 40, 0, 0, START, START, Author("codex"))
@@ -298,3 +298,64 @@ def test_lone_surrogates_and_nul_are_indexed_without_harm(index: MemoryIndex) ->
     index.apply([wanted])
 
     assert ids(index, "after") == [wanted.id]
+
+
+def test_a_decision_stands_below_the_one_that_supersedes_it(index: Index) -> None:
+    old = record("We deploy on fridays, every week.", "Deploy day", type="decision")
+    new = record("We deploy on mondays, every week.", "Deploy day", type="decision", fields={"supersedes": [old.id]})
+    linking = record(
+        "We deploy on tuesdays, every week.", "Deploy day", type="decision", links=(Link("supersedes", old.id),)
+    )
+    index.apply([new, linking, old])
+
+    hits = index.search("which day do we deploy").hits
+
+    assert [hit.record.id for hit in hits][2] == old.id
+    assert hits[2].signals["over"] < 0
+
+
+def test_what_is_done_stands_below_what_is_open(index: Index) -> None:
+    done = record("rotate the signing keys soon", type="task", fields={"status": "done"})
+    open_ = record("rotate the signing keys later", type="task", fields={"status": "open"})
+    index.apply([open_, done])
+
+    assert ids(index, "rotate the signing keys") == [open_.id, done.id]
+
+
+def test_a_link_with_a_better_hit_lifts(index: Index) -> None:
+    target, other = record("the gateway of the cluster, and more"), record("the gateway of the building, and more")
+    best = record("gateway gateway", "Gateway", links=(Link("relates_to", target.id),))
+    index.apply([best, other, target])
+
+    found = index.search("gateway").hits
+
+    assert [hit.record.id for hit in found] == [best.id, target.id, other.id]
+    assert found[1].signals["links"] > 0
+
+
+def test_passages_beside_a_match_are_found_with_it(index: Index) -> None:
+    index.set_embedder("model", 8)
+    at = [START + timedelta(minutes=n) for n in range(4)]
+    question = record("Which database did you choose for the warehouse?", source="chat-1", created=at[0])
+    answer = record("The blue one, it was cheaper.", source="chat-1", created=at[1])
+    stray = record("The red one, it was nearer.", source="chat-2", created=at[2])
+    index.apply([question, answer, stray])
+    embed(
+        index,
+        {"warehouse": [1, 0, 0, 0, 0, 0, 0, 0], "blue": [0.5, 1, 0, 0, 0, 0, 0, 0], "red": [0.5, 1, 0, 0, 0, 0, 0, 0]},
+    )
+
+    hits = index.search("database of the warehouse", vector=[1, 0, 0, 0, 0, 0, 0, 0]).hits
+
+    assert [hit.record.id for hit in hits] == [question.id, answer.id, stray.id]
+    assert hits[1].signals["around"] > 0
+    assert "around" not in hits[2].signals
+
+
+def test_signals_add_up_to_the_score(index: Index) -> None:
+    index.set_embedder("model", 8)
+    index.apply([record(f"words about deploys number {n}", "Deploy", updated=START) for n in range(5)])
+    embed(index, {"deploys": [1, 0, 0, 0, 0, 0, 0, 0]})
+
+    for hit in index.search('"about deploys" number', vector=[1.0] * 8).hits:
+        assert sum(hit.signals.values()) == pytest.approx(hit.score, abs=2e-3)

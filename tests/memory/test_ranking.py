@@ -146,7 +146,9 @@ def ranked(
     own = np.array(words, np.float32)
     scores = WordScores(own, np.zeros(size, np.float32), np.zeros(size, np.float32))
     vector = None if cosines is None else np.array(cosines, np.float32)
-    return fuse(np.arange(1, size + 1), about, scores, vector, {"exact": exact} if exact else {}, Weights(**weights))
+    literal = {"exact": exact} if exact else {}
+    found = fuse(np.arange(1, size + 1), about, scores, vector, literal, Weights(**weights))
+    return found.part(0, len(found))
 
 
 def test_what_both_sides_find_comes_first() -> None:

@@ -7,10 +7,11 @@ retriever on two of three sets; docs/benchmarks.md has what each signal brings.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,9 @@ class Weights:
         title: the share of the query's words that the title has.
         recent: 1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`.
         time: the memory is of the time that the query speaks of.
+        kind: the memory's type: 1 for what was decided, is preferred or is a fact, 0 for the others.
+        over: taken off when the memory is superseded, rejected, cancelled or done.
+        links: a better hit is linked with the memory.
     """
 
     vector: float = 1.0
@@ -56,6 +60,9 @@ class Weights:
     title: float = 0.06
     recent: float = 0.02
     time: float = 0.1
+    kind: float = 0.01
+    over: float = 0.08
+    links: float = 0.03
 
 
 WEIGHTS = Weights()
@@ -78,6 +85,39 @@ class Scored(NamedTuple):
     by_meaning: bool
 
 
+class Ranking:
+    """Memories, best first, of which only those that are looked at are made `Scored`."""
+
+    def __init__(
+        self,
+        chunks: Integers,
+        memories: Integers,
+        scores: NDArray[np.float32],
+        parts: Mapping[str, NDArray[np.float32]],
+        places: Integers,
+        by_words: NDArray[np.bool_],
+        by_meaning: NDArray[np.bool_],
+    ) -> None:
+        self._columns = (memories, chunks, scores, by_words, by_meaning)
+        self._parts = parts
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def part(self, start: int, stop: int) -> list[Scored]:
+        """Those from `start` to before `stop`."""
+        memories, chunks, scores, by_words, by_meaning = (column[start:stop].tolist() for column in self._columns)
+        rows = zip(*(part[self._places[start:stop]].tolist() for part in self._parts.values()), strict=True)
+        names = tuple(self._parts)
+        return [
+            Scored(memory, chunk, score, dict(zip(names, row, strict=True)), by_word, meant)
+            for memory, chunk, score, row, by_word, meant in zip(
+                memories, chunks, scores, rows, by_words, by_meaning, strict=True
+            )
+        ]
+
+
 def fuse(
     chunks: Integers,
     about: Facts,
@@ -85,7 +125,7 @@ def fuse(
     cosines: NDArray[np.float32] | None,
     literal: Mapping[str, Mapping[int, float]],
     weights: Weights,
-) -> list[Scored]:
+) -> Ranking:
     """Rank memories by their best passage.
 
     Args:
@@ -94,8 +134,6 @@ def fuse(
         cosines: (n,) NaN where unknown; `None` when there is no vector search.
         literal: what chunks earn by literal matches, by signal.
     """
-    if not len(chunks):
-        return []
     parts: dict[str, NDArray[np.float32]] = {
         "words": weights.words * _share(words.own),
         "around": weights.around * _share(words.around),
@@ -122,20 +160,7 @@ def fuse(
     # One that only stands beside a match answers nothing unless it is near in meaning too.
     best = best[found[best] & (about.memories[best] > 0)]
     best = best[np.argsort(-total[best], kind="stable")]
-    names = list(parts)
-    table: list[list[float]] = np.stack([parts[name][best] for name in names], axis=1).tolist()
-    return [
-        Scored(memory, chunk, score, dict(zip(names, row, strict=True)), by_word, by_meaning)
-        for memory, chunk, score, row, by_word, by_meaning in zip(
-            about.memories[best].tolist(),
-            chunks[best].tolist(),
-            total[best].tolist(),
-            table,
-            by_words[best].tolist(),
-            near[best].tolist(),
-            strict=True,
-        )
-    ]
+    return Ranking(chunks[best], about.memories[best], total[best], parts, best, by_words[best], near[best])
 
 
 def _share(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -155,6 +180,25 @@ def title_share(title: str, terms: Sequence[str]) -> float:
 def recency(age_days: float) -> float:
     """1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`; the future, as a wrong clock gives it, counts as now."""
     return 2.0 ** (-max(0.0, age_days) / RECENCY_HALF_LIFE_DAYS)
+
+
+SETTLED = ("decision", "preference", "fact")
+_OVER = ("superseded", "rejected", "cancelled", "done", "expired", "declined")
+
+
+def is_over(fields: str) -> bool:
+    """Whether a memory's fields, as JSON, say that it no longer holds or is done."""
+    return '"status"' in fields and json.loads(fields).get("status") in _OVER
+
+
+def links_of(links: str, fields: str) -> tuple[frozenset[str], frozenset[str]]:
+    """(ids that a memory is linked with, those of them that it supersedes), from its links and fields as JSON."""
+    pairs: list[tuple[str, str]] = json.loads(links) if links != "[]" else []
+    old: object = json.loads(fields).get("supersedes") if '"supersedes"' in fields else None
+    ids = [old] if isinstance(old, str) else cast("list[object]", old) if isinstance(old, list) else []
+    named = frozenset(id_ for id_ in ids if isinstance(id_, str))
+    superseded = named | {id_ for rel, id_ in pairs if rel == "supersedes"}
+    return superseded | {id_ for _, id_ in pairs}, superseded
 
 
 def same_but_for_wording(first: str, second: str) -> bool:

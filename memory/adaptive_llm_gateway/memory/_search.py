@@ -15,10 +15,14 @@ from adaptive_llm_gateway.memory._index_rows import microseconds
 from adaptive_llm_gateway.memory._query import QueryPlan, plan_query
 from adaptive_llm_gateway.memory._ranking import (
     DUPLICATE_COSINE,
+    SETTLED,
     WEIGHTS,
+    Ranking,
     Scored,
     Weights,
     fuse,
+    is_over,
+    links_of,
     recency,
     same_but_for_wording,
     snippet,
@@ -33,6 +37,7 @@ _MIN_CANDIDATES = 200
 _MAX_CANDIDATES = 2_000
 _CROWD = 8  # copies of one text before the candidates count as crowded
 _SHOWN_RECENT = 0.5  # of a month-old memory: what is fresher says `recent`
+_LINKING = 20  # of the best, those whose links count
 _LITERALS = ("exact", "quoted")
 
 
@@ -153,7 +158,7 @@ def _rank(found: _Candidates, vector: Floats | None, wanted: _Wanted) -> tuple[l
     return _fold(source, ranked, wanted), len(ranked), cut
 
 
-def _fold(source: Source, ranked: list[Scored], wanted: _Wanted) -> list[_Found]:
+def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
     """Add the mild signals, fold copies, and near-duplicates among the first."""
     now = time.time_ns() // 1_000
     weights = wanted.weights
@@ -161,8 +166,9 @@ def _fold(source: Source, ranked: list[Scored], wanted: _Wanted) -> list[_Found]
     # The mild signals do not lift what is far down, so most candidates need not be looked at.
     part = max(40, 3 * wanted.limit)
     for start in range(0, len(ranked), part):
-        heads = source.heads([item.memory for item in ranked[start : start + part]])
-        for item in ranked[start : start + part]:
+        items = ranked.part(start, start + part)
+        heads = source.heads([item.memory for item in items])
+        for item in items:
             head = heads.get(item.memory)
             if head is None:
                 continue
@@ -175,13 +181,35 @@ def _fold(source: Source, ranked: list[Scored], wanted: _Wanted) -> list[_Found]
                 "title": weights.title * title_share(head.title, wanted.plan.terms),
                 "recent": weights.recent * fresh,
                 "time": weights.time * _within(head, wanted.preferred),
+                "kind": weights.kind * (head.type in SETTLED),
+                "over": -weights.over * is_over(head.fields),
             }
             score = item.score + sum(mild.values())
             unique[key] = _Found(head, item, score, item.signals | mild, fresh >= _SHOWN_RECENT, [])
         if len(unique) >= 2 * wanted.limit:
             break
+    _link(list(unique.values()), weights)
     found = sorted(unique.values(), key=lambda entry: (-entry.score, -entry.head.updated))
     return _fold_near(source, found[: 3 * wanted.limit])
+
+
+def _link(found: list[_Found], weights: Weights) -> None:
+    """Add what memories earn by links to and from better ones, and take off what those they are superseded by say."""
+    places = {item.head.id: item for item in found}
+    for item in sorted(found, key=lambda entry: -entry.score)[:_LINKING]:
+        linked, superseded = links_of(item.head.links, item.head.fields)
+        for id_ in superseded:
+            if (old := places.get(id_)) is not None and not old.signals.get("over"):
+                old.signals["over"] = -weights.over
+                old.score -= weights.over
+        for id_ in linked - superseded:
+            other = places.get(id_)
+            if other is None:
+                continue
+            worse = min(item, other, key=lambda entry: entry.scored.score)
+            if not worse.signals.get("links"):
+                worse.signals["links"] = weights.links
+                worse.score += weights.links
 
 
 def _within(head: Head, preferred: TimeRange | None) -> float:

@@ -18,7 +18,7 @@ from adaptive_llm_gateway.memory._vectors import Candidates, Codes, Floats, Inte
 
 
 class Head(NamedTuple):
-    """What ranking needs of a memory; times in microseconds since 1970."""
+    """What ranking needs of a memory; times in microseconds since 1970, `links` and `fields` as JSON."""
 
     memory: int
     type: str
@@ -27,6 +27,9 @@ class Head(NamedTuple):
     updated: int
     fingerprint: bytes
     chunk_count: int
+    id: str = ""
+    links: str = "[]"
+    fields: str = "{}"
 
 
 class Span(NamedTuple):

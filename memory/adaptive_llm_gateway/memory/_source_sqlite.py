@@ -16,7 +16,7 @@ from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
 from adaptive_llm_gateway.memory._index_schema import TOKENIZER
 from adaptive_llm_gateway.memory._query import affordable, any_of
 from adaptive_llm_gateway.memory._source import Head, Span
-from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders, run
+from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import (
     EMPTY,
@@ -54,7 +54,6 @@ class TermCounts:
         if len(counts) > _MAX_COUNTED or not self._size <= size <= self._size * 1.1:
             counts = self._counts = {}
             self._size = size
-        run(connection, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab(main, words, row)")
         for word in words:
             if word not in counts:
                 found = [
@@ -141,7 +140,6 @@ class SqliteSource:
 
     def _occurrences(self, token: str) -> tuple[Integers, Floats]:
         """The chunks of a token, and how often it occurs in each."""
-        run(self._connection, "CREATE VIRTUAL TABLE IF NOT EXISTS temp.places USING fts5vocab(main, words, instance)")
         rows = fetch_all(
             self._connection,
             "SELECT group_concat(doc), group_concat(doc) FILTER (WHERE col <> 'body'), "
@@ -151,8 +149,10 @@ class SqliteSource:
         everywhere, elsewhere, columns = rows[0]
         if not everywhere:
             return _NO_IDS, np.zeros(0, np.float32)
-        chunks, counts = np.unique(_numbers(everywhere), return_counts=True)
-        frequencies = counts.astype(np.float32)
+        places = _numbers(everywhere)  # ascending, a chunk as often as the token is in it
+        first = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
+        chunks = places[first]
+        frequencies = np.diff(first, append=len(places)).astype(np.float32)
         if elsewhere:
             extra = np.array([_WEIGHTS[column] - 1.0 for column in columns], np.float32)
             np.add.at(frequencies, np.searchsorted(chunks, _numbers(elsewhere)), extra)
@@ -209,7 +209,7 @@ class SqliteSource:
     def heads(self, memories: Sequence[int]) -> dict[int, Head]:
         """See `Source`."""
         rows = self._about(
-            "m.rowid, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count",
+            "m.rowid, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count, m.id, m.links, m.fields",
             "memories m ON m.rowid = j.value",
             memories,
         )
