@@ -31,11 +31,11 @@ def test_a_table_changed_step_by_step_is_the_one_read_at_once(plan: Plan) -> Non
     following = 1
     for memory, thread, created, count in plan:
         old = blocks.pop(memory, None)
-        kept = list(old.chunks)[:1] if old and count else []
+        kept: list[tuple[int, int]] = list(old.chunks)[:1] if old and count else []
         fresh = [(following + place, 10 * place + memory) for place in range(max(0, count - len(kept)))]
         following += count
         block = Block(memory, thread, created, [*kept, *fresh])
-        gone = [chunk for chunk, _ in (old.chunks if old else []) if chunk not in dict(kept)]
+        gone = [chunk for chunk, _ in old.chunks if chunk not in dict(kept)] if old else []
         table.put([block], gone)
         if block.chunks:
             blocks[memory] = block
