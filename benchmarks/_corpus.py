@@ -116,11 +116,15 @@ def sentences_by_subject(*, whole: bool = True) -> dict[str, list[str]]:
 
 
 class Corpus:
-    """Memories and queries without end, in the order of the seed; see `sentences_by_subject` for `whole`."""
+    """Memories and queries without end, in the order of the seed; see `sentences_by_subject` for `whole`.
 
-    def __init__(self, seed: int = SEED, *, whole: bool = True) -> None:
+    Args:
+        prose: other sentences, by subject.
+    """
+
+    def __init__(self, seed: int = SEED, *, whole: bool = True, prose: dict[str, list[str]] | None = None) -> None:
         self._dice = random.Random(seed)
-        self._sentences = sentences_by_subject(whole=whole)
+        self._sentences = prose or sentences_by_subject(whole=whole)
         # A subject is as frequent as there is text on it, so that no sentence is everywhere.
         self._subjects = list(self._sentences)
         self._weights = [len(lines) for lines in self._sentences.values()]

@@ -47,3 +47,22 @@ def test_the_documentation_is_written_from_whole_runs_only() -> None:
     done = run("--quick", "--write-docs")
     assert done.returncode == 2
     assert "whole run" in done.stderr
+
+
+@pytest.mark.timeout(175)
+def test_the_scale_benchmark_builds_a_home_and_searches_it(tmp_path: Path) -> None:
+    command = ["--quick", "--chunks", "300", "--searches", "6", "--recall", "--cache", str(tmp_path / "homes")]
+    done = subprocess.run(
+        [sys.executable, str(RUN.with_name("scale.py")), *command, "--json", str(tmp_path / "numbers.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text("utf-8"))
+    names = [row["what"] for row in report["rows"]]
+    assert "300 chunks: hybrid search" in names
+    assert "300 chunks: lexical search" in names
+    assert any(name.startswith("recall@10 of sign bits and int8") for name in names)
+    assert os.fspath(tmp_path) not in json.dumps(report)
