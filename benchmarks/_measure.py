@@ -138,7 +138,7 @@ def machine(folder: Path) -> dict[str, Any]:
         "git": subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.split()[2],
         "packages": {
             name: metadata.version(name)
-            for name in ("adaptive-llm-gateway", "mcp", "apsw", "onnxruntime", "pygit2", "sqlite-vec")
+            for name in ("adaptive-llm-gateway", "mcp", "apsw", "onnxruntime", "pygit2", "numpy")
         },
         "commit": commit(),
     }

@@ -588,6 +588,9 @@ class MemoryStore:
         failed = self._failed_start()
         if failed:
             notices.append(failed)
+        reading = self._index.reading_vectors if isinstance(self._index, Index) and self._vectorizer.ready else None
+        if reading is not None:
+            notices.append(f"vectors are being read ({reading[0]} of about {reading[1]}): search may be by words alone")
         if self._vectorizer.state.startswith("unavailable"):
             notices.append(f"search is by words alone: the embedder is {self._vectorizer.state}")
         return tuple(notices)

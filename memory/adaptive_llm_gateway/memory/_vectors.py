@@ -2,7 +2,7 @@
 
 A search narrows in three steps, each dearer per row than the one before: the Hamming distance between sign bits over
 all rows, the query's own numbers against the sign bits of a few thousand, the cosine with the int8 codes of a few
-hundred. What each step keeps was measured on real vectors; docs/benchmarks.md has the numbers.
+hundred. What each step keeps was measured on real vectors: docs/decisions/0009-vectors-in-memory.md.
 """
 
 from __future__ import annotations
