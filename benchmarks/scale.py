@@ -184,14 +184,13 @@ def _import(root: Path, options: argparse.Namespace, prose: Prose) -> list[Row]:
     shutil.copytree(folder / "home", home)
     bench.git(home, "status", "--porcelain")
     corpus = Corpus(_SEED_OF_IMPORT, prose=prose.sentences)
-    file = root / "import.jsonl"
-    lines: list[str] = []
+    source = root / "import"
+    source.mkdir()
     lengths: list[int] = []
-    for memory in corpus.memories(options.importing):
-        body = _short(memory.body, 130 + len(lines) % 370)
+    for number, memory in enumerate(corpus.memories(options.importing)):
+        body = _short(memory.body, 130 + number % 370)
         lengths.append(len(body))
-        lines.append(json.dumps({"type": "note", "title": memory.title, "body": body, "tags": list(memory.tags)}))
-    file.write_text("\n".join(lines) + "\n", "utf-8")
+        (source / f"{number}.md").write_text(f"# {memory.title}\n\n{body}", "utf-8")
     queries = json.loads((folder / "work.json").read_text("utf-8"))["queries"]
     say(f"importing {options.importing:,} memories")
     with bench.hub(home), bench.client(home) as client, bench.client(home) as other:
@@ -206,13 +205,13 @@ def _import(root: Path, options: argparse.Namespace, prose: Prose) -> list[Row]:
             while not done.is_set():
                 during.extend(_times(client, [queries[number % len(queries)]]))
                 number += 1
-                done.wait(0.02)
+                done.wait(0.25)
 
         searcher = threading.Thread(target=search)
         searcher.start()
         try:
             start = time.perf_counter()
-            bench.run(home, "memory", "import", "--source", "jsonl", str(file))
+            bench.run(home, "memory", "import", "--kind", "markdown", str(source))
             stored = time.perf_counter() - start
             while True:
                 have, total = bench.status(home)["vectors"]
