@@ -183,12 +183,6 @@ def test_the_best_of_many_passages_is_worth_less_than_the_same_alone() -> None:
     assert ranked([1], [1.0], [0.5], siblings=9, length=0.0)[0].score == alone[0].score
 
 
-def test_length_takes_off_less_where_vectors_say_nothing() -> None:
-    with_vectors, without = ranked([1], [1.0], [0.5], siblings=9), ranked([1], [1.0], siblings=9)
-
-    assert with_vectors[0].signals["length"] < without[0].signals["length"] < 0
-
-
 _SCORES = st.tuples(st.integers(1, 20), st.floats(0, 50, width=32), st.floats(-1, 1, width=32) | st.just(NAN))
 
 

@@ -38,8 +38,8 @@ class Weights:
         words: BM25 of the passage, as a share of the best passage's.
         around: the same with the passages before and after it.
         group: BM25 of all that the passage belongs to: its memory, or the session or source that it comes from.
-        length: taken off for a memory of many passages, by the logarithm of their number: the best of many is better
-            by chance alone. Less without vectors, in the measure of what is left.
+        length: taken off for a memory of many passages, nothing for one, all of it for very many (1 - 1/n): the best of
+            many is better by chance alone.
         exact: an identifier of the query occurs literally.
         quoted: what was put in quotes occurs literally: above all that lacks it.
         title: the share of the query's words that the title has.
@@ -53,8 +53,8 @@ class Weights:
     vector: float = 1.0
     words: float = 0.1
     around: float = 0.34
-    group: float = 0.25
-    length: float = 0.126
+    group: float = 0.3
+    length: float = 0.33
     exact: float = 1.0
     quoted: float = 2.0
     title: float = 0.06
@@ -138,19 +138,15 @@ def fuse(
         "words": weights.words * _share(words.own),
         "around": weights.around * _share(words.around),
         "group": weights.group * _share(words.group),
+        "length": np.float32(-weights.length) * (1 - 1 / np.maximum(about.siblings, 1)).astype(np.float32),
     }
-    by_all = by_text = weights.words + weights.around + weights.group
     near = np.zeros(len(chunks), np.bool_)
     if cosines is not None:
-        by_text += weights.vector
         known = ~np.isnan(cosines)
         near = np.where(known, cosines, -1.0) >= MIN_COSINE
         # One that has no vector yet is taken for an ordinary candidate.
         usual = cosines[known].mean() if known.any() else np.float32(0)
         parts["vector"] = weights.vector * np.where(known, cosines, usual).astype(np.float32)
-    # As much as the signals that take part count of all of them: it is to weigh the same against less.
-    length = weights.length * by_text / max(by_all + weights.vector, 1e-9)
-    parts["length"] = np.float32(-length) * np.log(np.maximum(about.siblings, 1)).astype(np.float32)
     for name, earned in literal.items():
         parts[name] = np.array([earned.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
     total = np.sum(list(parts.values()), axis=0)
