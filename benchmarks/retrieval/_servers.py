@@ -26,6 +26,7 @@ from _units import Haystack, Question
 from _ways import Outcome, outcome
 
 SETS = ("locomo-turns", "locomo-pooled", "longmemeval", "beam")  # those that servers are measured on
+_SAMPLED = ("longmemeval", "beam")  # a haystack of these takes a server minutes
 _STARTS = 5
 
 
@@ -117,7 +118,7 @@ def measure_all(
         measured: from `nothing`, or of an earlier run; is added to.
         folder: for stores.
         cache: keeps what was installed; None: nowhere.
-        sample: LongMemEval haystacks.
+        sample: haystacks of those sets that have many long ones.
     """
     measured["failed"] = None
     folder = folder / name
@@ -128,7 +129,7 @@ def measure_all(
             server = SERVERS[name](folder / "installed", cache)
             measured["version"] = server.version
             for set_name, haystacks in sets.items():
-                chosen = _sample(haystacks, sample) if set_name == "longmemeval" else haystacks
+                chosen = _sample(haystacks, sample) if set_name in _SAMPLED else haystacks
                 about = made()
                 part = _measure_set(name, server, set_name, chosen, folder, measured, quick=quick)
                 measured["sets"][set_name] = {**about, **part}

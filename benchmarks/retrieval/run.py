@@ -140,9 +140,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sample",
         type=int,
-        default=12,
+        default=6,
         metavar="N",
-        help="LongMemEval haystacks that servers are measured on, of those held out; default 12",
+        help="haystacks of LongMemEval and of BEAM that servers are measured on, of those held out; default 6",
     )
     parser.add_argument("--quick", action="store_true", help="two haystacks, five questions: to try out, not to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
