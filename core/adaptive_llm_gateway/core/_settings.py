@@ -78,6 +78,27 @@ class EmbedderSettings(_Section):
     threads: int = Field(2, ge=1, le=64, description="Threads the model may use.")
 
 
+class RerankerSettings(_Section):
+    """What judges the first hits of a search once more."""
+
+    kind: Literal["none", "transformers", "http"] = Field(
+        "none",
+        description="`none` leaves hits in the order of the search; `transformers` needs the extra "
+        "`adaptive-llm-gateway[transformers]`.",
+    )
+    model: str | None = Field(None, description="Model name, for `transformers` (a cross-encoder) and `http`.")
+    url: str | None = Field(
+        None,
+        description="Base URL of an endpoint that has `/rerank`, for `http`; one on another machine gets no memory "
+        "above `internal`.",
+    )
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key, for `http`.")
+    timeout: float = Field(
+        2.0, ge=0.05, le=60, description="Longest time in seconds that a search waits for the reranker."
+    )
+    top: int = Field(20, ge=2, le=100, description="How many of the first hits are reranked.")
+
+
 class HubSettings(_Section):
     """The long-lived process."""
 
@@ -104,6 +125,7 @@ class Settings(BaseSettings):
     memory: MemorySettings = MemorySettings()  # pyright: ignore[reportCallIssue]
     index: IndexSettings = IndexSettings()  # pyright: ignore[reportCallIssue]
     embedder: EmbedderSettings = EmbedderSettings()  # pyright: ignore[reportCallIssue]
+    reranker: RerankerSettings = RerankerSettings()  # pyright: ignore[reportCallIssue]
     hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
     sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
 

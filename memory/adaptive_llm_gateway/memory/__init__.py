@@ -53,6 +53,12 @@ if TYPE_CHECKING:
         WriteMemory,
         WriteResult,
     )
+    from adaptive_llm_gateway.memory._rerank import (
+        Reranker,
+        RerankerConfig,
+        RerankerUnavailable,
+        create_reranker,
+    )
     from adaptive_llm_gateway.memory._store import (
         MemoryStore,
     )
@@ -123,6 +129,12 @@ _MODULES = {
         "WriteMemory",
         "WriteResult",
     ),
+    "_rerank": (
+        "Reranker",
+        "RerankerConfig",
+        "RerankerUnavailable",
+        "create_reranker",
+    ),
     "_store": ("MemoryStore",),
     "_syncing": ("SyncOutcome",),
     "_time_words": ("read_time",),
@@ -189,6 +201,9 @@ __all__ = [
     "ReindexReport",
     "ReplaceText",
     "Request",
+    "Reranker",
+    "RerankerConfig",
+    "RerankerUnavailable",
     "RestoreMemory",
     "Revision",
     "SearchMode",
@@ -205,6 +220,7 @@ __all__ = [
     "WriteMemory",
     "WriteResult",
     "create_embedder",
+    "create_reranker",
     "export_memories",
     "import_memories",
     "look_at_postgres",

@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner
+from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner, Trust
 from adaptive_llm_gateway.memory._cursor import MAX_DEPTH, Cursor, decode, digest_of, marks
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._models import BUILT_IN
@@ -22,6 +22,7 @@ from adaptive_llm_gateway.memory._past import Past, find_commit
 from adaptive_llm_gateway.memory._plans import full_id
 from adaptive_llm_gateway.memory._query import STOP_WORDS, plan_query, words_of
 from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._reranking import Reranking
 from adaptive_llm_gateway.memory._search import SearchAnswer
 from adaptive_llm_gateway.memory._search_syntax import Event, Reading, read_query
 from adaptive_llm_gateway.memory._time_words import both, bounded
@@ -148,6 +149,7 @@ class Asking:
         begin: begins with a text's vector; what it returns waits for it.
         ready: whether it can be asked at all.
         past: opens the index as it was.
+        reranking: judges the first hits of a query of words.
     """
 
     def __init__(
@@ -159,6 +161,7 @@ class Asking:
         begin: Callable[[str], Callable[[], Floats | None]],
         ready: Callable[[], bool],
         past: Past,
+        reranking: Reranking,
     ) -> None:
         self._index = index
         self._repo = repo
@@ -166,6 +169,7 @@ class Asking:
         self._begin = begin
         self._ready = ready
         self._past = past
+        self._reranking = reranking
         self._values = operator_values()
 
     def ask(
@@ -187,7 +191,8 @@ class Asking:
         with self._opened(cursor.commit, types, scanner) as (index, time, told):
             notices = [*told, *reading.notices]
             terms = self._terms(index, request, reading, notices)
-            page, following = self._page(index, request, terms, cursor)
+            judged = reading.text if request.similar_to is None else ""
+            page, following = self._page(index, request, terms, cursor, judged, notices)
             if following is None and len(cursor.shown) + len(page.hits) >= MAX_DEPTH:
                 notices.append(f"a search goes through {MAX_DEPTH} hits at most; narrow it to see others")
             if not page.hits and not cursor.shown and reading.operators:
@@ -229,19 +234,35 @@ class Asking:
                 yield past.index, past.time, past.notices
 
     def _page(
-        self, index: MemoryIndex, request: SearchRequest, terms: _Terms, cursor: Cursor
+        self,
+        index: MemoryIndex,
+        request: SearchRequest,
+        terms: _Terms,
+        cursor: Cursor,
+        judged: str,
+        notices: list[str],
     ) -> tuple[SearchAnswer, str | None]:
-        """The hits that come next, and the cursor of the page after them."""
+        """The hits that come next, and the cursor of the page after them.
+
+        Args:
+            judged: the query as a reranker is to see it; blank for none.
+        """
         shown = set(cursor.shown)
         count = max(0, min(request.limit, MAX_DEPTH - len(shown)))
+        # Every page has all of the first hits reranked, the shown ones too: else the rest would come in another order.
+        top = self._reranking.top if judged.strip() and len(shown) < self._reranking.top else 0
         found = index.search(
             terms.text,
             vector=terms.vector if self._ready() else None,
             filters=terms.filters,
-            limit=len(shown) + count + 1,
+            limit=max(len(shown) + count + 1, top),
             preferred=terms.preferred,
         )
-        fresh = [hit for hit, mark in zip(found.hits, marks(hit.record.id for hit in found.hits), strict=True)
+        hits = found.hits
+        if top and hits:
+            hits, notice = self._reranking.apply(judged, hits)
+            notices += [notice] if notice else []
+        fresh = [hit for hit, mark in zip(hits, marks(hit.record.id for hit in hits), strict=True)
                  if mark not in shown]  # fmt: skip
         page = tuple(fresh[:count])
         after = (*cursor.shown, *marks(hit.record.id for hit in page))
@@ -286,9 +307,12 @@ class Asking:
 
         def vector() -> Floats | None:
             own = index.memory_vector(record.id)
-            if own is None:
+            # What was not embedded because it may not leave this machine does not leave it now.
+            if own is None and Trust.INTERNAL.allows(record.trust):
                 return self._vector(f"{record.title}\n{record.body[:2_000]}")
             asked = self._vector(text) if text.strip() else None
+            if own is None:
+                return asked
             return own if asked is None else np.add(own / np.linalg.norm(own), asked / np.linalg.norm(asked))
 
         return _Terms(

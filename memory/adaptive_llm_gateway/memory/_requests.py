@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig
+from adaptive_llm_gateway.memory._rerank import Reranker, RerankerConfig
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record, Revision, SyncStatus
 
 
@@ -36,6 +37,8 @@ class StoreSettings:
         postgres: keep the index there rather than in a file.
         commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
         embedder: which one to make, or one that is made already; the store closes it.
+        reranker: which one to make, or one that is made already; the store closes it.
+        rerank_top, rerank_timeout: how many of the first hits it judges, and for how many seconds a search waits.
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
     """
 
@@ -50,6 +53,9 @@ class StoreSettings:
     push_delay: float = 2.0
     sync_timeout: float = 60.0
     embedder: EmbedderConfig | Embedder = field(default_factory=EmbedderConfig)
+    reranker: RerankerConfig | Reranker = field(default_factory=RerankerConfig)
+    rerank_top: int = 20
+    rerank_timeout: float = 2.0
     hook_command: tuple[str, ...] = ()
     postgres: PostgresConfig | None = None
 
@@ -223,7 +229,7 @@ class StoreStatus:
     Attributes:
         index: `ready`, or `building` with `indexed` of `files` done.
         vectors: chunks with a vector, and chunks in all.
-        embedder: its id, or why there is none.
+        embedder, reranker: its id, or why there is none.
         uncommitted: writes that wait for their commit.
     """
 
@@ -237,6 +243,7 @@ class StoreStatus:
     head: str | None
     sync: SyncStatus
     watcher: str
+    reranker: str = "off"
     skipped: tuple[Skipped, ...] = ()
     notices: tuple[str, ...] = ()
 

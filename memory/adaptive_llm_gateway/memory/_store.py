@@ -44,6 +44,7 @@ from adaptive_llm_gateway.memory._requests import (
     StoreStatus,
     WriteResult,
 )
+from adaptive_llm_gateway.memory._reranking import Reranking
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
@@ -106,6 +107,7 @@ class MemoryStore:
         self._writer.start()
         self._watcher.start()
         self._vectorizer.start()
+        self._reranking.start()
         self._syncing.start()
 
     def _set_up(self, fresh: bool) -> None:
@@ -117,6 +119,7 @@ class MemoryStore:
         self._overlay = Overlay(self._index)
         self._planner = self._make_planner()
         self._vectorizer = Vectorizer(self._index, settings.embedder)
+        self._reranking = Reranking(settings.reranker, top=settings.rerank_top, timeout=settings.rerank_timeout)
         self._past = Past(
             index=self._index, repo=self.repo, folder=settings.index.parent / "past", embed=self._vectorizer.fill
         )
@@ -127,6 +130,7 @@ class MemoryStore:
             begin=self._vectorizer.begin_query,
             ready=lambda: self._vectorizer.ready,
             past=self._past,
+            reranking=self._reranking,
         )
         self._writer = Writer(
             root=settings.repo,
@@ -217,6 +221,7 @@ class MemoryStore:
             self._closed = True
         self._watcher.stop()
         self._vectorizer.stop()
+        self._reranking.stop()
         self._syncing.stop()
         self._writer.close()
         self._past.close()
@@ -567,6 +572,7 @@ class MemoryStore:
             head=self.repo.head(),
             sync=self.sync_status(),
             watcher=self._watcher.state,
+            reranker=self._reranking.state,
             skipped=self._reconciler.skipped,
             notices=tuple(notices),
         )

@@ -129,7 +129,8 @@ class Hit:
         snippet: the passage that matched, whole lines, at most about 300 characters.
         lines: first and last line of the passage within the file's body, 1-based.
         duplicates: ids of near-duplicates folded into this hit.
-        signals: what each signal of the ranking brought, by name; they add up to the score.
+        signals: what each signal of the ranking brought, by name; they add up to the score. Where there is `reranked`,
+            that is the score, and the others are what had brought the hit there.
     """
 
     record: Record

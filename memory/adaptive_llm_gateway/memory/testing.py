@@ -1,4 +1,4 @@
-"""For tests of programs that use memory: a real store in a temporary folder, and an embedder without a model.
+"""For tests of programs that use memory: a real store in a temporary folder, embedder and reranker without a model.
 
 Nothing here is patched or imitated: files, git and SQLite are the real ones. See `docs/testing.md`.
 """
@@ -14,9 +14,10 @@ from typing import Any
 
 from adaptive_llm_gateway.memory._embed import EmbedderConfig, HashEmbedder
 from adaptive_llm_gateway.memory._requests import StoreSettings
+from adaptive_llm_gateway.memory._rerank import WordReranker
 from adaptive_llm_gateway.memory._store import MemoryStore
 
-__all__ = ["HashEmbedder", "temporary_store"]
+__all__ = ["HashEmbedder", "WordReranker", "temporary_store"]
 
 _READY_SECONDS = 60.0
 
@@ -31,7 +32,8 @@ def temporary_store(folder: Path | None = None, **settings: Any) -> Generator[Me
     Args:
         folder: where repo (`memory`) and index (`index.db`) go; it stays, and may be opened again. Without it they
             lie in a temporary folder that goes with the store.
-        settings: fields of `StoreSettings` by name; `embedder=HashEmbedder()` makes search hybrid without a model.
+        settings: fields of `StoreSettings` by name; `embedder=HashEmbedder()` makes search hybrid without a model,
+            `reranker=WordReranker()` has hits reranked without one.
 
     Raises:
         TypeError: `settings` has a name that is no field of `StoreSettings`.

@@ -75,7 +75,7 @@ def examine(root: str) -> list[Check]:
         source = str(home.config) if home.config.exists() else "none; every key has its default"
         checks.append(Check("config", "ok", source))
     seen = _ask_hub(home, settings)
-    for look in (_hub, _store, _index, _embedder, _hook, _remote, _clients):
+    for look in (_hub, _store, _index, _embedder, _reranker, _hook, _remote, _clients):
         checks += look(seen)
     return checks
 
@@ -284,6 +284,38 @@ def _embedder(seen: _Seen) -> Iterator[Check]:
         yield Check("embedder", "warn", f"{wanted.kind}: {problem}; search would be lexical", hint)
     else:
         yield Check("embedder", "ok", f"{wanted.kind} (not loaded: no hub is running)")
+
+
+def _reranker(seen: _Seen) -> Iterator[Check]:
+    if seen.store is not None:
+        state: str = seen.store["reranker"]
+        if state.startswith("unavailable"):
+            yield Check(
+                "reranker", "warn", f"hits are not reranked: {state}", "`alg hub logs` says more; it is tried again."
+            )
+        elif state != "off":
+            yield Check("reranker", "ok", state)
+        return
+    if seen.settings is None or seen.settings.reranker.kind == "none":
+        return
+    from adaptive_llm_gateway.memory import create_reranker  # noqa: PLC0415 - only where it is wanted
+    from adaptive_llm_gateway.server._hub import reranker_config  # noqa: PLC0415
+
+    wanted = seen.settings.reranker
+    try:
+        create_reranker(reranker_config(seen.settings))
+    except AlgError as error:
+        yield Check("reranker", "warn", f"{error}; hits would not be reranked", error.hint)
+        return
+    if wanted.kind == "http" and wanted.api_key_env and not os.environ.get(wanted.api_key_env):
+        yield Check(
+            "reranker",
+            "warn",
+            f"http: the environment has no {wanted.api_key_env}; hits would not be reranked",
+            f"Set {wanted.api_key_env} where the hub starts.",
+        )
+    else:
+        yield Check("reranker", "ok", f"{wanted.kind} (not loaded: no hub is running)")
 
 
 def _found(name: str) -> bool:

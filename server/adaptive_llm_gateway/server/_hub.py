@@ -24,7 +24,7 @@ from adaptive_llm_gateway.server._operations import Operations
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, StoreSettings
+    from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, RerankerConfig, StoreSettings
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +66,26 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
             dimensions=embedder.dimensions,
             threads=embedder.threads,
         ),
+        reranker=reranker_config(settings),
+        rerank_top=settings.reranker.top,
+        rerank_timeout=settings.reranker.timeout,
         postgres=postgres_config(settings),
         hook_command=(sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "secrets", "scan", "--staged"),
+    )
+
+
+def reranker_config(settings: Settings) -> RerankerConfig:
+    """Which reranker is wanted."""
+    from adaptive_llm_gateway.memory import RerankerConfig  # noqa: PLC0415 - after the hub listens
+
+    reranker = settings.reranker
+    return RerankerConfig(
+        kind=reranker.kind,
+        model=reranker.model,
+        url=reranker.url,
+        api_key_env=reranker.api_key_env,
+        threads=settings.embedder.threads,  # torch has one number for the whole process
+        timeout=reranker.timeout,
     )
 
 

@@ -77,7 +77,11 @@ def facet_lines(facets: Json) -> list[str]:
 def why(hit: Json, *, most: int = 3) -> str:
     """What brought a hit, the strongest first: `vector 1.20, lexical 0.40`."""
     signals: dict[str, float] = hit.get("signals") or {}
-    strongest = sorted((item for item in signals.items() if item[1]), key=lambda item: -abs(item[1]))
+    # What a reranker said is the score itself; the others brought the hit to it.
+    strongest = sorted(
+        (item for item in signals.items() if item[1] or item[0] == "reranked"),
+        key=lambda item: (item[0] != "reranked", -abs(item[1])),
+    )
     return ", ".join(f"{name} {value:.2f}" for name, value in strongest[:most]) or ", ".join(hit["matched"])
 
 
@@ -211,6 +215,7 @@ def status_text(status: Json) -> str:
     lines = [
         f"{status['memories']} memories ({counts}).",
         f"index {status['index']}; search {status['search']}; vectors {done} of {total} ({status['embedder']})",
+        *([] if status["reranker"] == "off" else [f"reranker: {status['reranker']}"]),
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
         f"sync: {sync_text(status['sync'])}"
         + (f"; remote {status['sync']['remote']}" if status["sync"]["remote"] else ""),
