@@ -17,6 +17,7 @@ from adaptive_llm_gateway.core import InvalidInput, new_ulid
 from adaptive_llm_gateway.memory import HashEmbedder, WriteMemory
 from adaptive_llm_gateway.memory import _held_vectors as held
 from adaptive_llm_gateway.memory import _vectors as vectors
+from adaptive_llm_gateway.memory._held_vectors import HeldVectors
 from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._values import Author, Record
 from adaptive_llm_gateway.memory._vectors import VectorCache, cosine, quantise
@@ -124,13 +125,14 @@ def test_search_goes_on_by_words_while_very_many_vectors_are_read(
     monkeypatch.setattr(held, "_WORTH_WAITING", 0)
     gate, begun = threading.Event(), threading.Event()
 
-    class Slow(VectorCache):
-        def add(self, chunks: Any, memories: Any, codes: Any) -> None:
-            begun.set()
-            assert gate.wait(30)
-            super().add(chunks, memories, codes)
+    read_slice = HeldVectors._slice  # pyright: ignore[reportPrivateUsage]
 
-    monkeypatch.setattr(held, "VectorCache", Slow)
+    def slowly(self: HeldVectors, cache: VectorCache, after: int) -> int | None:
+        begun.set()
+        assert gate.wait(30)
+        return read_slice(self, cache, after)
+
+    monkeypatch.setattr(HeldVectors, "_slice", slowly)
     with opened(tmp_path / "index.db") as index:
         assert begun.wait(30)
         assert found(index, "number7 walrus")[0] == "lexical"

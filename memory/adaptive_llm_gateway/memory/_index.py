@@ -37,6 +37,7 @@ from adaptive_llm_gateway.memory._index_rows import (
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex, translated
 from adaptive_llm_gateway.memory._index_write import (
     drop_pending,
+    put_aside,
     put_pending,
     put_tombstone,
     put_vectors,
@@ -234,10 +235,15 @@ class Index:
         return seqs
 
     def reset(self) -> None:
-        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay."""
+        """Drop all that the files can give again, in one transaction; journal, tombstones and state stay.
+
+        Chunks that come again as they were get their vectors back without the model, until `tidy`.
+        """
         with self._write_lock:
             with self._write() as connection:
+                put_aside(connection)
                 schema.clear_derived(connection)
+            self._put_aside = True
             self._table = None
             self._held.restart()
 
