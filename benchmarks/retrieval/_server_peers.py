@@ -145,7 +145,7 @@ class MemoryService:
         return (
             "semantic is its default mode; ONNX, all-MiniLM-L6-v2 cut at 128 tokens as its tokenizer file says; turns "
             f"carry their conversation's id, so that it does not refuse similar ones ({self._refused:,} of "
-            f"{self._written:,} writes were refused as duplicates all the same); sessions are stored turn by turn, "
+            f"{self._written:,} writes were refused as duplicates all the same); sessions are stored in parts, "
             f"and the best of {self._MOST} hits count."
         )
 
