@@ -99,6 +99,7 @@ class Reader:
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ALG_", "ADAPTIVE_"))},
             "HOME": str(folder),
+            "ALG_MEMORY__COMMIT_WAIT_MS": "10000",  # pages show `committed`, also while the machine is busy
             "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "NO_COLOR": "1",
             "GIT_PAGER": "cat",

@@ -45,9 +45,7 @@ def test_a_hub_writes_finds_dies_comes_back_and_reindexes(in_postgres: Any, post
     assert rows(postgres_database, f"SELECT count(*) FROM {schema}.memories") == [(4,)]  # noqa: S608
 
 
-@pytest.mark.parametrize(
-    "point", ["write.renamed", "write.indexed", "commit.ref_updated", "commit.recorded"]
-)
+@pytest.mark.parametrize("point", ["write.renamed", "write.indexed", "commit.ref_updated", "commit.recorded"])
 def test_a_hub_killed_at_a_step_of_a_write_loses_nothing_acknowledged(in_postgres: Any, point: str) -> None:
     server = in_postgres
     kept = server.client("before").write("Kept", body="kept text\n")
