@@ -166,13 +166,40 @@ def configuration() -> str:
                 f"| {_allowed(schema)} | {_cell(schema['description'])} |"
             )
         parts.append("| key | variable | default | allowed | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows))
-    parts += ["## A remote", _REMOTE, "## An index in PostgreSQL", _POSTGRES]
+    parts += ["## A remote", _REMOTE, "## A reranker", _RERANKER, "## An index in PostgreSQL", _POSTGRES]
     return "\n\n".join(parts) + "\n"
 
 
 _REMOTE = """`sync.remote` is a path, or an ssh, https or git address without a password in it: git's own keys and
 credential helpers are used. `alg init --remote URL` sets it and pulls once. A push follows soon after a write;
 `memory pull` and `memory push` ask for one now. What has come in is merged before a push; nothing is ever forced."""
+
+
+_RERANKER = """A reranker judges the first hits of a search once more; what that does to scores and pages is in
+[search.md](search.md#reranking). Any sentence-transformers `CrossEncoder` runs in the hub, by name or folder, with
+`adaptive-llm-gateway[transformers]` installed: <!-- P-RERANK-06 -->
+
+```yaml
+reranker:
+  kind: transformers
+  model: cross-encoder/ms-marco-MiniLM-L6-v2
+```
+
+Or it is an endpoint that takes `POST <url>/rerank` with `model`, `query` and `documents` and answers `results` with
+`index` and `relevance_score`, as Jina, Cohere, vLLM and llama.cpp's server (`--rerank`) do; Text Embeddings Inference
+(`texts`, and a bare list with `score`) is recognised: <!-- P-RERANK-07 -->
+
+```yaml
+reranker:
+  kind: http
+  url: http://127.0.0.1:8080/v1
+  model: bge-reranker-v2-m3
+  api_key_env: RERANK_KEY
+```
+
+The key stands in that environment variable only, and is sent to this URL alone. `alg doctor` says whether the reranker is
+there, and what it lacks. <!-- P-RERANK-08 --> A model on the processor takes its time: where answers say that it was slow, set
+`reranker.top` lower, or `reranker.timeout` higher."""
 
 
 _POSTGRES = """A hub keeps its index in a file, which serves a person well. A team's hubs may keep theirs in a
