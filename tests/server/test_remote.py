@@ -100,7 +100,7 @@ def test_both_texts_of_a_clash_are_found_and_no_marker_is_in_a_file(server: Any,
 
 def test_a_remote_that_is_gone_is_told_in_gits_own_words(server: Any, tmp_path: Path) -> None:
     home_with_remote(server, tmp_path / "first", str(tmp_path / "nowhere.git"))
-    client = server.client()
+    client = server.client(env={"ALG_MEMORY__COMMIT_WAIT_MS": "10000"})
     client.write("Kept here anyway")
     refusal = client.refused("memory_push")
     assert "nowhere.git" in refusal
