@@ -94,6 +94,20 @@ def test_a_quoted_phrase_beats_its_scattered_words(index: MemoryIndex) -> None:
     assert ids(index, '"blue green deploy"')[0] == right.id
 
 
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("Die Übergabe am Montag steht", '"Übergabe am Montag"'),
+        ("ДОГОВОР Принято вчера", '"договор принято"'),
+        ("le cafe\u0301 est ferme\u0301", '"café est"'),
+    ],
+)
+def test_a_quoted_phrase_of_any_script_counts_whatever_its_case(index: MemoryIndex, text: str, query: str) -> None:
+    index.apply([record(text)])
+
+    assert "quoted" in index.search(query).hits[0].signals
+
+
 def test_a_word_in_the_title_counts_more(index: MemoryIndex) -> None:
     body = "words of another kind"
     titled, mentioned = record(body, "Retention policy"), record(f"{body} retention", "Meeting")

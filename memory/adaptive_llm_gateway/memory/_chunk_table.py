@@ -6,7 +6,7 @@ A search looks at thousands of chunks by their ids; arrays answer that without a
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -76,6 +76,27 @@ class ChunkTable:
             np.where(memories > 0, self._previous[ids], 0),
             np.where(memories > 0, self._following[ids], 0),
         )
+
+    def seen(
+        self, chunks: Integers, newest: int, look_up: Callable[[Sequence[int]], Iterable[tuple[int, ...]]]
+    ) -> Facts:
+        """`about`, as a transaction sees it that began before or after the last change here.
+
+        Args:
+            newest: the greatest id of a chunk that the transaction sees; ids grow, so those above are of later changes.
+            look_up: (id, memory, its chunks, length, length of all its chunks) of chunks that are not here. It is
+                asked about those of which something changed just now; of their neighbours and threads nothing is said.
+        """
+        asked = np.where(chunks <= newest, chunks, 0)
+        about = self.about(asked)
+        places = np.flatnonzero((about.memories == 0) & (asked > 0))
+        if len(places):
+            known = {row[0]: row[1:] for row in look_up(np.unique(asked[places]).tolist())}
+            for place in places.tolist():
+                if row := known.get(int(asked[place])):
+                    about.memories[place] = about.groups[place] = row[0]
+                    about.siblings[place], about.lengths[place], about.group_lengths[place] = row[1:]
+        return about
 
     def fill(
         self,

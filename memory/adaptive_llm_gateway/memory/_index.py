@@ -197,6 +197,7 @@ class Index:
         """Put memories in and take ids out, all in one transaction; unknown ids are ignored.
 
         An upsert replaces the memory of the same id, and whichever held its path; it also removes the id's tombstone.
+        Of several with one id the last counts.
 
         Returns:
             The `seq` of each of `pending`.
@@ -211,6 +212,7 @@ class Index:
             StorageError: nothing was changed.
         """
         gone: list[int] = []
+        upserts = list({record.id: record for record in upserts}.values())
         vectors = self._dimensions > 0
         reused: dict[int, tuple[int, bytes]] | None = {} if self._put_aside else None
         with self._write_lock:

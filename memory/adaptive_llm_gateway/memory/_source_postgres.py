@@ -13,7 +13,7 @@ from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._postgres import NEAR
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, restored, stored
 from adaptive_llm_gateway.memory._postgres_words import counts, memories_saying, occurrences, with_phrase
-from adaptive_llm_gateway.memory._query import affordable
+from adaptive_llm_gateway.memory._query import affordable, normalise
 from adaptive_llm_gateway.memory._source import Head, Span
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run
 from adaptive_llm_gateway.memory._tokens import tokens_of
@@ -53,6 +53,7 @@ class PostgresSource:
         self._dimensions = dimensions
         self._without = without
         self._rows: Integers | None = None
+        self._newest: int | None = None  # chunk of the transaction
         where, values = conditions(filters, lambda tokens: memories_saying(connection, tokens))
         if without:
             where = " AND ".join(filter(None, [where, "m.fingerprint <> ALL(%s)"]))
@@ -75,7 +76,7 @@ class PostgresSource:
             np.concatenate([np.zeros(0, np.float32), *(often for _, often in found)]),
             len(found),
         )
-        return Words(postings, self._table.sizes, self._table.about, self._lets_through if self._where else None)
+        return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
         """Which memories the filters let through."""
@@ -91,12 +92,31 @@ class PostgresSource:
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
-        return self._table.about(chunks)
+        if self._newest is None:
+            self._newest = int(fetch_value(self._connection, "SELECT max(id) FROM chunks") or 0)
+        return self._table.seen(chunks, self._newest, self._look_up)
+
+    def _look_up(self, chunks: Sequence[int]) -> list[tuple[int, ...]]:
+        """See `ChunkTable.seen`."""
+        return fetch_all(
+            self._connection,
+            "SELECT c.id, c.memory, m.chunk_count, c.stop - c.start, (SELECT sum(s.stop - s.start) FROM chunks s "
+            "WHERE s.memory = c.memory) FROM chunks c JOIN memories m ON m.row = c.memory WHERE c.id = ANY(%s)",
+            (list(chunks),),
+        )
 
     def containing(self, literal: str, chunks: Sequence[int]) -> set[int]:
         """See `Source`."""
         if not chunks:
             return set()
+        if not literal.isascii():  # what the server knows of upper and lower case depends on its locale
+            rows = fetch_all(
+                self._connection,
+                "SELECT c.id, substr(b.body, c.start + 1, c.stop - c.start), m.title FROM chunks c "
+                "JOIN memories m ON m.row = c.memory JOIN bodies b ON b.memory = c.memory WHERE c.id = ANY(%s)",
+                (list(chunks),),
+            )
+            return {row[0] for row in rows if any(literal in normalise(text).lower() for text in row[1:])}
         wanted = stored(literal).encode("utf-8", "replace").decode("utf-8")
         rows = fetch_all(
             self._connection,
@@ -177,7 +197,8 @@ class PostgresSource:
         """See `Source`."""
         rows = fetch_all(
             self._connection,
-            "SELECT m.row, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count FROM memories m "
+            "SELECT m.row, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count, m.id, "
+            "m.links, m.fields FROM memories m "
             "WHERE m.row = ANY(%s)",
             (list(memories),),
         )

@@ -14,7 +14,7 @@ from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
 from adaptive_llm_gateway.memory._index_schema import TOKENIZER
-from adaptive_llm_gateway.memory._query import affordable, any_of
+from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
 from adaptive_llm_gateway.memory._source import Head, Span
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._values import Filters, Record
@@ -109,6 +109,7 @@ class SqliteSource:
         self._connection = connection
         self._table = table
         self._rows: Integers | None = None
+        self._newest: int | None = None  # chunk of the transaction
         self._filters = filters
         self._cache = cache
         self._terms = terms
@@ -136,7 +137,7 @@ class SqliteSource:
             np.concatenate([np.zeros(0, np.float32), *(counts for _, counts in found)]),
             len(found),
         )
-        return Words(postings, self._table.sizes, self._table.about, self._lets_through if self._where else None)
+        return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
     def _occurrences(self, token: str) -> tuple[Integers, Floats]:
         """The chunks of a token, and how often it occurs in each."""
@@ -173,10 +174,29 @@ class SqliteSource:
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
-        return self._table.about(chunks)
+        if self._newest is None:
+            self._newest = int(fetch_value(self._connection, "SELECT max(id) FROM chunks") or 0)
+        return self._table.seen(chunks, self._newest, self._look_up)
+
+    def _look_up(self, chunks: Sequence[int]) -> list[tuple[int, ...]]:
+        """See `ChunkTable.seen`."""
+        return self._about(
+            "c.id, c.memory, m.chunk_count, c.stop - c.start, (SELECT sum(s.stop - s.start) FROM chunks s "
+            "WHERE s.memory = c.memory)",
+            "chunks c ON c.id = j.value CROSS JOIN memories m ON m.rowid = c.memory",
+            chunks,
+        )
 
     def containing(self, literal: str, chunks: Sequence[int]) -> set[int]:
         """See `Source`."""
+        if not literal.isascii():  # SQLite knows upper and lower case of ASCII alone, and no other form of a letter
+            rows = self._about(
+                "c.id, substr(b.body, c.start + 1, c.stop - c.start), m.title",
+                "chunks c ON c.id = j.value CROSS JOIN memories m ON m.rowid = c.memory "
+                "CROSS JOIN bodies b ON b.memory = c.memory",
+                chunks,
+            )
+            return {row[0] for row in rows if any(literal in normalise(text).lower() for text in row[1:])}
         rows = self._about(
             "c.id",
             "chunks c ON c.id = j.value CROSS JOIN memories m ON m.rowid = c.memory "

@@ -206,7 +206,8 @@ class VectorCache:
             rows, total = self._rows, self._rows.count
             chunks, memories, live, bits = rows.chunks, rows.memories, rows.live, rows.bits
             blocks = rows.blocks
-        keep: NDArray[np.bool_] | None = live[:total] if rows.dead else None
+            # A copy: numpy counts a mask and then fills that many places, past the end when rows die in between.
+            keep: NDArray[np.bool_] | None = live[:total].copy() if rows.dead else None
         if allowed is not None:
             if not len(allowed) or not total:
                 return EMPTY
