@@ -6,7 +6,7 @@ import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, TooLarge
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, TooLarge, Trust
 from adaptive_llm_gateway.memory import (
     Answer,
     Author,
@@ -282,6 +282,28 @@ def test_memories_like_one_are_found_without_itself(bench: Any, embedder: Any) -
     assert answer.plan.similar_to[0] == one
     assert {"postgres", "backup", "vault"} <= set(answer.plan.similar_to[1])
     assert titles(store, "type:fact", similar_to=one[-8:]) in ([], ["Boots"])
+
+
+def test_what_may_not_leave_the_machine_does_not_when_its_like_are_wanted(bench: Any) -> None:
+    class Elsewhere(HashEmbedder):
+        @property
+        def local(self) -> bool:
+            return False
+
+        def embed(self, texts: Sequence[str]) -> Any:
+            sent.extend(texts)
+            return super().embed(texts)
+
+    sent: list[str] = []
+    store = bench.open(embedder=Elsewhere())
+    kept = write(store, "Merger", "Talks about the merger.", trust=Trust.CONFIDENTIAL)
+    open_ = write(store, "Menu", "The merger of tea and cake.")
+    bench.poll(lambda: store.status().vectors == (1, 2), "the vectors")
+
+    assert open_ in [hit.record.id for hit in ask(store, similar_to=kept).hits]
+    assert ask(store, "cake", similar_to=kept).mode == "hybrid"
+    assert sent
+    assert not [text for text in sent if "Talks" in text]
 
 
 def test_an_unknown_memory_has_none_alike(shelf: MemoryStore) -> None:

@@ -73,6 +73,7 @@ def test_a_query_of_a_hundred_kilobytes_has_a_bounded_number_of_terms() -> None:
     plan = plan_query(" ".join(f"word{n}x" for n in range(15_000)))
 
     assert len(plan.phrases) + len(plan.words) <= 2 * MAX_TERMS
+    assert len(plan_query(" ".join(f'"some {n}"' for n in range(1_500))).phrases) == MAX_TERMS
 
 
 @pytest.mark.parametrize("part", ["a", "a.", "1-", "((", '"', "日", " ", "a/b", "\u0301"])
@@ -160,6 +161,10 @@ def test_what_both_sides_find_comes_first() -> None:
 
 def test_a_memory_is_ranked_by_its_best_chunk() -> None:
     assert [(item.memory, item.chunk) for item in ranked([7, 7, 8], [1.0, 9.0, 5.0])] == [(7, 2), (8, 3)]
+
+
+def test_a_memory_is_found_by_the_chunk_that_matches_though_another_scores_more_without() -> None:
+    assert [(item.memory, item.chunk) for item in ranked([7, 7], [1.0, 0.0], [-0.5, 0.1])] == [(7, 1)]
 
 
 def test_vectors_far_away_alone_are_no_match() -> None:

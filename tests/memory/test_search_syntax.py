@@ -197,6 +197,13 @@ def test_any_query_is_read_and_none_of_its_syntax_reaches_fts5(query: str) -> No
     assert replace(found, text="").filters.max_trust == Filters().max_trust
 
 
+def test_of_very_many_operators_those_that_are_not_read_are_words_alone() -> None:
+    reading = read(" ".join(f"tag:t{n}" for n in range(34)))
+
+    assert len(reading.filters.tags) == len(reading.operators) == 32
+    assert reading.text == "tag:t32 tag:t33"
+
+
 @given(QUERIES)
 def test_what_is_left_over_holds_no_operator_any_more(query: str) -> None:
     once = read(query)

@@ -116,7 +116,7 @@ def plan_query(query: str) -> QueryPlan:
         grams = list(dict.fromkeys(grams))
     terms = (content or ([] if grams else words))[:MAX_TERMS]
     return QueryPlan(
-        tuple(phrase for phrase in literals.values() if " " in phrase),
+        tuple(phrase for phrase in literals.values() if " " in phrase)[:MAX_TERMS],
         (*terms, *grams[:MAX_TERMS]),
         tuple(terms) + tuple(run.lower() for run in _RUN.findall(text)[:_MAX_LITERALS]),
         tuple(literals.items())[:_MAX_LITERALS],

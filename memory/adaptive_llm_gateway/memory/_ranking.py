@@ -150,15 +150,15 @@ def fuse(
     for name, earned in literal.items():
         parts[name] = np.array([earned.get(chunk, 0.0) for chunk in chunks.tolist()], np.float32)
     total = np.sum(list(parts.values()), axis=0)
-    order = np.argsort(-total, kind="stable")
-    _, first = np.unique(about.memories[order], return_index=True)
-    best = order[first]  # each memory's best chunk
     by_words = words.own > 0
     for earned in literal.values():
         by_words |= np.isin(chunks, list(earned))
     found = by_words | near
+    order = np.argsort(-total, kind="stable")
     # One that only stands beside a match answers nothing unless it is near in meaning too.
-    best = best[found[best] & (about.memories[best] > 0)]
+    order = order[found[order] & (about.memories[order] > 0)]
+    _, first = np.unique(about.memories[order], return_index=True)
+    best = order[first]  # each memory's best chunk
     best = best[np.argsort(-total[best], kind="stable")]
     return Ranking(chunks[best], about.memories[best], total[best], parts, best, by_words[best], near[best])
 

@@ -127,8 +127,9 @@ class _Reader:
             kept, at = [text], len(text)
         begins = True  # a word begins here
         while at < len(text):
-            end = self._operator(text, at) or self._negation(text, at, programs) if begins else None
-            if end is not None and len(self._operators) < _MAX_OPERATORS:
+            asked = begins and len(self._operators) < _MAX_OPERATORS
+            end = self._operator(text, at) or self._negation(text, at, programs) if asked else None
+            if end is not None:
                 self._operators.append(text[at:end])
                 commas = _COMMAS.match(text, end)
                 at = commas.end() if commas else end
