@@ -197,9 +197,9 @@ reranker:
   api_key_env: RERANK_KEY
 ```
 
-The key stands in that environment variable only, and is sent to this URL alone. `alg doctor` says whether the reranker is
-there, and what it lacks. <!-- P-RERANK-08 --> A model on the processor takes its time: where answers say that it was slow, set
-`reranker.top` lower, or `reranker.timeout` higher."""
+The key stands in that environment variable only, and is sent to this URL alone. `alg doctor` says whether the
+reranker is there, and what it lacks. <!-- P-RERANK-08 --> A model on the processor takes its time: where answers say
+that it was slow, set `reranker.top` lower, or `reranker.timeout` higher."""
 
 
 _POSTGRES = """A hub keeps its index in a file, which serves a person well. A team's hubs may keep theirs in a
