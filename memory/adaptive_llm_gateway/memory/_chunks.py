@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 TARGET = 900  # characters; about 200 word pieces of English, what the default embedder reads without cutting
 LIMIT = 1_300  # no chunk is longer, except by its overlap
+EMBEDDED_FORM = "text-2"  # names what `split` and `embedding_text` make; another form is another vector space
 OVERLAP = 160  # characters of the sentence before that a chunk may repeat
 _MIN_SECTION = 240  # a heading starts a new chunk only when the one before has grown to this
 _WIDE_SHARE = 0.2

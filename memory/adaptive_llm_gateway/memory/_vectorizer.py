@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.core import AlgError, Trust
+from adaptive_llm_gateway.memory._chunks import EMBEDDED_FORM
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, create_embedder
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 
@@ -21,6 +22,11 @@ _YIELD_SECONDS = 0.05  # writes come first: while they arrive, vectors wait this
 _LONGEST_YIELD_SECONDS = 1.0  # ... but not longer than this
 _RETRY_SECONDS = 60.0
 _QUERIES_AT_ONCE = 4
+
+
+def _space(embedder: Embedder) -> str:
+    """Names the vectors in the index: the model's, of texts of one form."""
+    return f"{embedder.id} {EMBEDDED_FORM}"
 
 
 class Vectorizer:
@@ -123,7 +129,7 @@ class Vectorizer:
                     if embedder is None:
                         return
                     embedder.load()
-                    self._index.set_embedder(embedder.id, embedder.dimensions)
+                    self._index.set_embedder(_space(embedder), embedder.dimensions)
                     self._embedder = embedder
                     self.state = embedder.id
                 self._work_off(self._embedder)
@@ -153,7 +159,8 @@ class Vectorizer:
                     break
                 vectors = embedder.embed([text for _, text in batch])
                 self._index.store_vectors(
-                    [(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)], embedder=embedder.id
+                    [(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)],
+                    embedder=_space(embedder),
                 )
                 yielded = time.monotonic()
             if self.state != embedder.id:
