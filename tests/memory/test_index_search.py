@@ -108,6 +108,19 @@ def test_a_quoted_phrase_of_any_script_counts_whatever_its_case(index: MemoryInd
     assert "quoted" in index.search(query).hits[0].signals
 
 
+def test_memories_of_many_matching_passages_take_no_place_from_others(index: MemoryIndex) -> None:
+    def part(memory: int, place: int) -> str:
+        return f"## Part {place}\n\nlantern {memory} " + " ".join(f"w{memory}x{place}x{n}" for n in range(120))
+
+    many = [record("\n\n".join(part(memory, place) for place in range(30)), f"Long {memory}") for memory in range(40)]
+    index.apply(many)
+
+    answer = index.search("lantern", limit=40)
+
+    assert {hit.record.id for hit in answer.hits} == {one.id for one in many}
+    assert answer.candidates == 40
+
+
 def test_a_word_in_the_title_counts_more(index: MemoryIndex) -> None:
     body = "words of another kind"
     titled, mentioned = record(body, "Retention policy"), record(f"{body} retention", "Meeting")

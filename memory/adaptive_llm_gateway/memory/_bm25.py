@@ -101,14 +101,22 @@ class Words:
         self._about = about
         self._groups, self._group_scores = self._by_group(frequencies, sizes)
 
-    def best(self, count: int) -> Integers:
-        """The `count` chunks that answer best, best first, and behind them neighbours of the first."""
+    def best(self, count: int, *, apart: bool = False) -> Integers:
+        """The `count` chunks that answer best, best first, and behind them neighbours of the first.
+
+        Args:
+            apart: of each memory only the best one.
+        """
         if not len(self._chunks):
             return self._chunks
         keep = self._about.memories > 0
         if self._allowed is not None:
             keep &= self._allowed(self._about.memories)
         places = np.flatnonzero(keep)
+        if apart:
+            places = places[np.argsort(-self._own[places], kind="stable")]
+            _, first = np.unique(self._about.memories[places], return_index=True)
+            places = places[first]
         if len(places) > count:
             places = places[np.argpartition(-self._own[places], count)[:count]]
         places = places[np.argsort(-self._own[places], kind="stable")]

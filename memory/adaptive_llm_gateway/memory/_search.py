@@ -110,23 +110,28 @@ def search(
         return _recent(source, limit)
     found, scored, cut = _rank(by_words, unit, wanted)
     copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
-    if len(found) < limit and cut and copies:
-        # Copies of one text fill the candidates: look once more, past them.
-        more, others, _ = _rank(_by_words(source.without(copies), wanted), unit, wanted)
+    if len(found) < limit and cut and (copies or len(by_words.chunks) >= count):
+        # Copies of one text, or passages of the same memories, fill the candidates: look once more, past them.
+        others = _by_words(source.without(copies) if copies else source, wanted, apart=True)
+        more, again, _ = _rank(others, unit, wanted)
         known = {item.head.memory for item in found}
         found += [item for item in more if item.head.memory not in known]
-        scored += others
+        scored = scored + again if copies else max(scored, again)
     return SearchAnswer(_hits(source, plan, found[:limit]), "lexical" if unit is None else "hybrid", scored)
 
 
-def _by_words(source: Source, wanted: _Wanted) -> _Candidates:
-    """What words find, and of these the chunks in which a literal occurs with what they earn by it."""
+def _by_words(source: Source, wanted: _Wanted, *, apart: bool = False) -> _Candidates:
+    """What words find, and of these the chunks in which a literal occurs with what they earn by it.
+
+    Args:
+        apart: one chunk of each memory, so that more memories have a place among the candidates.
+    """
     plan, weights = wanted.plan, wanted.weights
     words = source.by_words(plan.phrases, plan.words)
-    chunks = words.best(wanted.count)
+    chunks = words.best(wanted.count, apart=apart)
     literal: dict[str, dict[int, float]] = {name: {} for name in _LITERALS}
     for text, phrase in plan.literals:
-        rows = source.by_words((phrase,), ()).best(wanted.count)
+        rows = source.by_words((phrase,), ()).best(wanted.count, apart=apart)
         occurs = source.containing(text, rows.tolist())
         name = "quoted" if text in plan.quoted else "exact"
         earned = literal[name]
