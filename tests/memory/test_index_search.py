@@ -386,3 +386,14 @@ def test_signals_add_up_to_the_score(index: Index) -> None:
 
     for hit in index.search('"about deploys" number', vector=[1.0] * 8).hits:
         assert sum(hit.signals.values()) == pytest.approx(hit.score, abs=2e-3)
+
+
+def test_filters_come_before_the_cut_of_a_phrase(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A cut at 20,000 chunks would take minutes to reach; the filter has to come before any.
+    monkeypatch.setattr("adaptive_llm_gateway.memory._source_sqlite._MAX_PHRASE", 3)
+    wanted = record("it lies in src/core/paths.py", project="atlas")
+    index.apply([*(record(f"see src/core/paths.py, number {n}") for n in range(9)), wanted])
+
+    hits = index.search("src/core/paths.py", filters=Filters(project="atlas")).hits
+
+    assert [(hit.record.id, hit.matched[0]) for hit in hits] == [(wanted.id, "exact")]

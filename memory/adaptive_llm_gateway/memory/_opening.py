@@ -84,6 +84,7 @@ def _driver() -> Generator[None]:
 
 
 def rebuilt(error: CorruptIndex, aside: str) -> str:
-    notice = f"The index was damaged ({error}); it is being rebuilt, the old one is {aside}."
+    old = "of an older version" if "older format" in str(error) else "damaged"
+    notice = f"The index was {old} ({error}); it is being rebuilt from the memory files, the old one is {aside}."
     _log.warning("%s", notice)
     return notice

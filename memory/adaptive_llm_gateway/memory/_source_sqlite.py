@@ -160,10 +160,15 @@ class SqliteSource:
         return chunks, frequencies
 
     def _with_phrase(self, phrase: str) -> tuple[Integers, Floats]:
+        join, where = "", ""
+        if self._where:  # before the cut
+            join = "CROSS JOIN chunks c ON c.id = w.rowid CROSS JOIN memories m ON m.rowid = c.memory "
+            where = f"AND {self._where} "
         found = fetch_value(
             self._connection,
-            "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)",
-            (any_of([phrase]), _MAX_PHRASE),
+            "SELECT group_concat(rowid) FROM (SELECT w.rowid FROM words w "  # noqa: S608 - our own condition
+            f"{join}WHERE words MATCH ? {where}LIMIT ?)",
+            (any_of([phrase]), *self._values, _MAX_PHRASE),
         )
         chunks = np.sort(_numbers(found)) if found else _NO_IDS
         return chunks, np.ones(len(chunks), np.float32)
