@@ -104,6 +104,8 @@ def _measure_set(
 
 def _load(dataset: Dataset, options: argparse.Namespace) -> list[Haystack]:
     haystacks = list(dataset.load(options.data))
+    if dataset.name == "longmemeval" and options.first:
+        haystacks = haystacks[: options.first]
     if options.quick:
         haystacks = [
             Haystack(haystack.units, haystack.questions[:_QUICK_QUESTIONS]) for haystack in haystacks[:_QUICK_HAYSTACKS]
@@ -144,6 +146,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="haystacks of LongMemEval and of BEAM that servers are measured on, of those held out; default 6",
     )
+    parser.add_argument("--first", type=int, metavar="N", help="of LongMemEval only the first N questions of the file")
     parser.add_argument("--quick", action="store_true", help="two haystacks, five questions: to try out, not to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--details", type=Path, metavar="FILE", help="add a line of JSON a question, with all ranks")
@@ -163,6 +166,7 @@ def _command(options: argparse.Namespace) -> str:
     words = ["python benchmarks/retrieval/run.py DATA"]
     words += ["--sets", *options.sets] if options.sets else []
     words += [f"--{flag}" for flag in ("lexical", "ablation") if getattr(options, flag)]
+    words += ["--first", str(options.first)] if options.first else []
     words += ["--servers", *options.servers, "--sample", str(options.sample)] if options.servers else []
     words += ["--quick"] if options.quick else []
     return " ".join([*words, *(["--write-docs"] if options.write_docs else [])])
