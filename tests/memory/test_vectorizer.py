@@ -55,8 +55,8 @@ def test_search_is_by_words_until_the_model_is_there_then_hybrid(bench: Any) -> 
     assert store.status().search == "lexical"
     embedder.loaded.set()
     bench.poll(lambda: done(store), "the vectors")
+    bench.poll(lambda: store.search("whistle").mode == "hybrid", "the vectors in memory")
     answer = store.search("whistle")
-    assert answer.mode == "hybrid"
     assert "vector" in answer.hits[0].matched
     status = store.status()
     assert (status.search, status.embedder) == ("hybrid", embedder.id)

@@ -211,7 +211,7 @@ def test_a_registration_names_the_home_only_where_it_is_not_the_default() -> Non
     "arguments",
     [
         ["nonsense"],
-        ["memory", "search"],
+        ["memory", "read"],
         ["hub", "logs", "--follow"],
         ["hub", "logs", "-n", "-1"],
         ["secrets", "scan"],

@@ -160,16 +160,16 @@ class SqliteSource:
         return chunks, frequencies
 
     def _with_phrase(self, phrase: str) -> tuple[Integers, Floats]:
-        join, where = "", ""
-        if self._where:  # before the cut
-            join = "CROSS JOIN chunks c ON c.id = w.rowid CROSS JOIN memories m ON m.rowid = c.memory "
-            where = f"AND {self._where} "
-        found = fetch_value(
-            self._connection,
-            "SELECT group_concat(rowid) FROM (SELECT w.rowid FROM words w "  # noqa: S608 - our own condition
-            f"{join}WHERE words MATCH ? {where}LIMIT ?)",
-            (any_of([phrase]), *self._values, _MAX_PHRASE),
-        )
+        match = any_of([phrase])
+        statement = "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)"
+        found = fetch_value(self._connection, statement, (match, _MAX_PHRASE))
+        if self._where and found and found.count(",") + 1 >= _MAX_PHRASE:  # filters come before the cut
+            found = fetch_value(
+                self._connection,
+                "SELECT group_concat(id) FROM (SELECT c.id FROM words w CROSS JOIN chunks c ON c.id = w.rowid "  # noqa: S608
+                f"CROSS JOIN memories m ON m.rowid = c.memory WHERE words MATCH ? AND {self._where} LIMIT ?)",
+                (match, *self._values, _MAX_PHRASE),
+            )
         chunks = np.sort(_numbers(found)) if found else _NO_IDS
         return chunks, np.ones(len(chunks), np.float32)
 

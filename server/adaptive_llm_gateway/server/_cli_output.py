@@ -99,7 +99,8 @@ def emit(data: object, *, as_json: bool, text: Callable[[Paint], str]) -> None:
 
 
 def talk(text: str) -> None:
-    """A line for people on stderr."""
+    """A line for people on stderr, behind what was printed on stdout."""
+    sys.stdout.flush()
     print(text, file=sys.stderr)
 
 
