@@ -1,4 +1,4 @@
-"""The `Source` of the SQLite index: FTS5, and vectors from memory or through sqlite-vec."""
+"""The `Source` of the SQLite index: FTS5's postings, and vectors held in memory or read from the file."""
 
 from __future__ import annotations
 
