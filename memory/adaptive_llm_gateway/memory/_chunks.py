@@ -91,7 +91,7 @@ def embedding_text(
 ) -> str:
     """What is embedded for a chunk: its text under a few words that say when, who and what.
 
-    Date and author raise recall, anything more in front of the text lowers it (docs/benchmarks.md).
+    Date and author raise recall, anything more in front of the text lowers it (decision 0008).
     """
     about = f"{author}, {project}" if project else author
     parts = [title] if title else []

@@ -195,10 +195,10 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
     for tag in filters.tags:
         add(_TAGGED, tag)
     if filters.project is not None:
-        projects = _several(filters.project)
+        projects = several(filters.project)
         add(_among("m.project", projects), *projects)
     if filters.author is not None:
-        authors = _several(filters.author)
+        authors = several(filters.author)
         add(_by(authors), *authors, *authors)
     if filters.ids:
         add(_among("m.id", filters.ids), *filters.ids)
@@ -209,8 +209,7 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
     if filters.max_trust is not Trust.SECRET:
         add("m.trust <= ?", filters.max_trust.rank)
     for name, value in filters.fields.items():
-        if '"' in name or "\\" in name or "\0" in name:
-            raise InvalidInput(f"no field can be named {name!r}", hint="Name a field of the memory's type.")
+        check_field(name)
         add("m.fields -> ? = ?", f'$."{name}"', dump(value))
     without = filters.without
     if without.types:
@@ -243,7 +242,18 @@ def _among(column: str, names: Sequence[str]) -> str:
     return f"{column} IN ({', '.join('?' * len(names))})"
 
 
-def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+def check_field(name: str) -> None:
+    """Refuse what cannot be told from a path within JSON.
+
+    Raises:
+        InvalidInput: the name has a quote, a backslash or NUL.
+    """
+    if '"' in name or "\\" in name or "\0" in name:
+        raise InvalidInput(f"no field can be named {name!r}", hint="Name a field of the memory's type.")
+
+
+def several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One name, or several, as several."""
     return (names,) if isinstance(names, str) else names
 
 

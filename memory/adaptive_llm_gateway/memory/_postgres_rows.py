@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adaptive_llm_gateway.core import InvalidInput, Trust
-from adaptive_llm_gateway.memory._index_rows import RECORD_COLUMNS, dump, microseconds, record_of
+from adaptive_llm_gateway.core import Trust
+from adaptive_llm_gateway.memory._index_rows import RECORD_COLUMNS, check_field, dump, microseconds, record_of, several
 from adaptive_llm_gateway.memory._query import phrase_of
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all
 from adaptive_llm_gateway.memory._tokens import tokens_of
@@ -58,9 +58,9 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
     for tag in filters.tags:
         add(_TAGGED, folded(tag))
     if filters.project is not None:
-        add(_OF_PROJECT, _folded(_several(filters.project)))
+        add(_OF_PROJECT, _folded(several(filters.project)))
     if filters.author is not None:
-        authors = _folded(_several(filters.author))
+        authors = _folded(several(filters.author))
         add(_BY, authors, authors)
     if filters.ids:
         add(_WITH_ID, _texts(filters.ids))
@@ -71,8 +71,7 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
     if filters.max_trust is not Trust.SECRET:
         add("m.trust <= %s", filters.max_trust.rank)
     for name, value in filters.fields.items():
-        if '"' in name or "\\" in name or "\0" in name:
-            raise InvalidInput(f"no field can be named {name!r}", hint="Name a field of the memory's type.")
+        check_field(name)
         add("(m.fields::json -> %s::text)::text = %s", name, dump(value))
     without = filters.without
     if without.types:
@@ -109,10 +108,6 @@ def _texts(names: Sequence[str]) -> list[str]:
 
 def _folded(names: Sequence[str]) -> list[str]:
     return [folded(name) for name in names]
-
-
-def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else names
 
 
 def fetch_records(connection: Link, rows: Sequence[int]) -> dict[int, Record]:

@@ -75,7 +75,7 @@ def any_of(*groups: Iterable[str]) -> str:
 def affordable(words: Sequence[str], counts: Sequence[int], budget: int) -> list[str]:
     """The rarest of the words, at least two, as long as not more than `budget` rows have to be scored for them.
 
-    Scoring costs FTS5 about 2 microseconds a row, and a word that is in every tenth row tells little.
+    A word that is in every tenth row tells little.
     """
     ranked = sorted(zip(counts, range(len(words)), strict=True))
     total = 0

@@ -66,7 +66,6 @@ class Weights:
 
 
 WEIGHTS = Weights()
-Signals = Mapping[str, float]
 
 
 class Scored(NamedTuple):

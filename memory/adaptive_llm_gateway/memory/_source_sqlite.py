@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import apsw
 import numpy as np
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
-from adaptive_llm_gateway.memory._index_schema import TOKENIZER
 from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
 from adaptive_llm_gateway.memory._source import Head, Span
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
+from adaptive_llm_gateway.memory._tokens import stems_of
 from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import (
     EMPTY,
@@ -58,7 +58,7 @@ class TermCounts:
             if word not in counts:
                 found = [
                     fetch_value(connection, "SELECT doc FROM temp.terms WHERE term = ?", (token,))
-                    for token in _tokens(connection, word)
+                    for token in stems_of(word)
                 ]
                 counts[word] = min((count or 0 for count in found), default=0)
         return [counts[word] for word in words]
@@ -71,29 +71,13 @@ class TermCounts:
         return affordable(words, counts, max(_LEAST_ROWS, min(_MOST_ROWS, self._size // _SHARE)))
 
 
-def _tokens(connection: apsw.Connection, word: str) -> list[str]:
-    """A word as FTS5 has it."""
-    tokenizer = connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
-    # Without offsets the result is a list of strings; APSW types it as the union of all shapes.
-    return cast(
-        "list[str]",
-        tokenizer(
-            word.encode("utf-8", "replace"),
-            apsw.FTS5_TOKENIZE_QUERY,
-            None,
-            include_offsets=False,
-            include_colocated=False,
-        ),
-    )
-
-
 class SqliteSource:
     """See `Source`. Lives within one read transaction.
 
     Args:
         table: where the chunks belong.
         cache: the vectors in memory; without it none is near, and codes are read from the file.
-        terms: how common words are; without it every word is searched.
+        terms: how common words are.
     """
 
     def __init__(
@@ -103,7 +87,7 @@ class SqliteSource:
         filters: Filters,
         table: ChunkTable,
         cache: VectorCache | None,
-        terms: TermCounts | None,
+        terms: TermCounts,
         without: tuple[bytes, ...] = (),
     ) -> None:
         self._connection = connection
@@ -114,6 +98,7 @@ class SqliteSource:
         self._cache = cache
         self._terms = terms
         self._without = without
+        self._phrases: dict[str, tuple[Integers, Floats]] = {}  # a literal's phrase is asked for twice
         where, values = conditions(filters)
         if without:
             where = " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(without))})"]))
@@ -123,11 +108,10 @@ class SqliteSource:
     def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
         """See `Source`.
 
-        Scores are not FTS5's: its `bm25` takes ten times as long as reading where a word occurs (docs/benchmarks.md).
+        Scores are not FTS5's: its `bm25` takes many times as long as reading where a word occurs (decision 0008).
         """
-        if self._terms is not None:
-            words = self._terms.affordable(self._connection, words)
-        tokens = dict.fromkeys(token for word in words for token in _tokens(self._connection, word))
+        words = self._terms.affordable(self._connection, words)
+        tokens = dict.fromkeys(token for word in words for token in stems_of(word))
         found = [self._occurrences(token) for token in tokens]
         found += [self._with_phrase(phrase) for phrase in dict.fromkeys(phrases)]
         sizes = [len(chunks) for chunks, _ in found]
@@ -160,6 +144,9 @@ class SqliteSource:
         return chunks, frequencies
 
     def _with_phrase(self, phrase: str) -> tuple[Integers, Floats]:
+        """The chunks of a phrase, which counts once in each."""
+        if phrase in self._phrases:
+            return self._phrases[phrase]
         match = any_of([phrase])
         statement = "SELECT group_concat(rowid) FROM (SELECT rowid FROM words WHERE words MATCH ? LIMIT ?)"
         found = fetch_value(self._connection, statement, (match, _MAX_PHRASE))
@@ -171,7 +158,8 @@ class SqliteSource:
                 (match, *self._values, _MAX_PHRASE),
             )
         chunks = np.sort(_numbers(found)) if found else _NO_IDS
-        return chunks, np.ones(len(chunks), np.float32)
+        self._phrases[phrase] = chunks, np.ones(len(chunks), np.float32)
+        return self._phrases[phrase]
 
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
         """Which memories the filters let through."""

@@ -1,4 +1,4 @@
-"""The tokens that FTS5 makes of a text, as numbers, for indexes that have no FTS5: both find the same words."""
+"""The tokens that FTS5 makes of a text, and as numbers for indexes that have no FTS5: both find the same words."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ _TITLE, _BODY, _GRAMS, _META = 20, 10, 10, 7
 _thread = threading.local()
 
 
-def tokens_of(text: str) -> list[int]:
-    """The tokens of a text in order, each as a signed 32-bit number.
-
-    Two words share a number once in four thousand million pairs; then each finds the other as well.
-    """
+def stems_of(text: str) -> list[str]:
+    """The tokens of a text in order, as FTS5 has them."""
     try:
         tokenizer = _thread.tokenizer
     except AttributeError:
@@ -40,7 +37,15 @@ def tokens_of(text: str) -> list[int]:
         include_colocated=False,
     )
     # Without offsets they are strings; APSW types them as the union of all shapes.
-    return [_number(str(token)) for token in found]
+    return [str(token) for token in found]
+
+
+def tokens_of(text: str) -> list[int]:
+    """The tokens of a text in order, each as a signed 32-bit number.
+
+    Two words share a number once in four thousand million pairs; then each finds the other as well.
+    """
+    return [_number(token) for token in stems_of(text)]
 
 
 def packed(tokens: Sequence[int]) -> bytes:
