@@ -11,17 +11,21 @@ _HEAD = "| what | n | min | median | p95 | max | target | against |\n|---|---|--
 
 
 def write_docs(page: Path, report: dict[str, Any]) -> None:
-    """Replace what stands between the page's marks.
+    """Put the report between the page's marks; see `write_between`."""
+    write_between(page, _BEGIN, tables(report), _END)
+
+
+def write_between(page: Path, begin: str, text: str, end: str) -> None:
+    """Replace what stands between two marks of a page.
 
     Raises:
         ValueError: the page has no marks.
     """
-    text = page.read_text("utf-8")
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
+    before, first, rest = page.read_text("utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
         raise ValueError(f"{page.name} has no marks")
-    page.write_text(f"{before}{_BEGIN}\n\n{tables(report)}\n{_END}{after}", "utf-8")
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", "utf-8")
 
 
 def tables(report: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from _tables import write_between
 from _units import PARTS
 
 _BEGIN = "<!-- retrieval: begin; written by `benchmarks/retrieval/run.py --write-docs` -->"
@@ -14,17 +15,12 @@ _HYBRID = "ours, hybrid"
 
 
 def write_docs(page: Path, report: dict[str, Any]) -> None:
-    """Replace what stands between the page's marks.
+    """Put the report between the page's marks.
 
     Raises:
         ValueError: the page has no marks.
     """
-    text = page.read_text("utf-8")
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{page.name} has no marks")
-    page.write_text(f"{before}{_BEGIN}\n\n{as_markdown(report)}\n{_END}{after}", "utf-8")
+    write_between(page, _BEGIN, as_markdown(report), _END)
 
 
 def as_markdown(report: dict[str, Any]) -> str:
