@@ -28,9 +28,11 @@ from numpy.typing import NDArray
 from adaptive_llm_gateway.memory._embed_onnx import OnnxEmbedder
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._index_schema import FORMAT
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Record
+from adaptive_llm_gateway.memory._vectorizer import space_of
 
 _MADE = 1  # raised when homes are made in another way
 _BATCH = 500
@@ -77,7 +79,9 @@ def embed_prose(sentences: dict[str, list[str]], cache: Path) -> Prose:
 
 def prepared(bench: Bench, chunks: int, prose: Prose, cache: Path) -> Path:
     """The folder with `home` and `work.json` (`queries`, `memories`, `chunks`), built once."""
-    facts = [_MADE, chunks, SEED, platform.python_version(), sorted(prose.sentences), _NOISE]
+    # An index of another form would be built anew, or its vectors computed anew, while searches are measured.
+    form = [FORMAT, space_of(OnnxEmbedder())]
+    facts = [_MADE, form, chunks, SEED, platform.python_version(), sorted(prose.sentences), _NOISE]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
     kept = cache / f"scale-{chunks}-{key}"
     if not (kept / "work.json").exists():
@@ -101,7 +105,7 @@ def _build(bench: Bench, folder: Path, chunks: int, prose: Prose) -> None:
     types, _ = TypeRegistry.load(repo / "types")
     embedder = OnnxEmbedder()
     with Index(home / "index.db") as index:
-        index.set_embedder(embedder.id, embedder.dimensions)
+        index.set_embedder(space_of(embedder), embedder.dimensions)
         batch: list[Record] = []
         used: list[tuple[str, ...]] = []
         total = 0

@@ -124,6 +124,7 @@ def _searches(root: Path, chunks: int, prose: Prose, options: argparse.Namespace
     try:
         with bench.client(home) as client:
             first = _until_hybrid(client, started)
+            _complete(bench, home)
             rows.append(row(f"{name}: start of the hub to the first hybrid answer", "ms", [first]))
             pid = bench.hub_pid(home)
             for query in warm:
@@ -134,6 +135,7 @@ def _searches(root: Path, chunks: int, prose: Prose, options: argparse.Namespace
             for what, filters in _FILTERS.items():
                 found = _times(client, queries[: options.searches // 3], **filters)
                 rows.append(row(f"{name}: hybrid search {what}", "ms", found))
+            _complete(bench, home)
             held = memory_of(pid)
             rows.append(row(f"{name}: memory of the hub, resident", "MB", [held.rss], target=_MEMORY_TARGET))
             if held.pss is not None:
@@ -160,6 +162,13 @@ def _until_hybrid(client: Client, started: float) -> float:
             raise RuntimeError("search did not become hybrid")
         time.sleep(0.05)
     return (time.perf_counter() - started) * 1_000
+
+
+def _complete(bench: Bench, home: Path) -> None:
+    """See that every chunk has its vector: a hub that computes some meanwhile searches more slowly."""
+    have, total = bench.status(home)["vectors"]
+    if have != total:
+        raise RuntimeError(f"the home has {have:,} of {total:,} vectors")
 
 
 def _times(client: Client, queries: Sequence[str], *, mode: str = "hybrid", **filters: Any) -> list[float]:

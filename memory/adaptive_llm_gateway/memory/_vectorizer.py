@@ -24,7 +24,7 @@ _RETRY_SECONDS = 60.0
 _QUERIES_AT_ONCE = 4
 
 
-def _space(embedder: Embedder) -> str:
+def space_of(embedder: Embedder) -> str:
     """Names the vectors in the index: the model's, of texts of one form."""
     return f"{embedder.id} {EMBEDDED_FORM}"
 
@@ -129,7 +129,7 @@ class Vectorizer:
                     if embedder is None:
                         return
                     embedder.load()
-                    self._index.set_embedder(_space(embedder), embedder.dimensions)
+                    self._index.set_embedder(space_of(embedder), embedder.dimensions)
                     self._embedder = embedder
                     self.state = embedder.id
                 self._work_off(self._embedder)
@@ -160,7 +160,7 @@ class Vectorizer:
                 vectors = embedder.embed([text for _, text in batch])
                 self._index.store_vectors(
                     [(chunk, vector) for (chunk, _), vector in zip(batch, vectors, strict=True)],
-                    embedder=_space(embedder),
+                    embedder=space_of(embedder),
                 )
                 yielded = time.monotonic()
             if self.state != embedder.id:
