@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory import EmbedderConfig, EmbedderUnavailable, HashEmbedder, WriteMemory
 from adaptive_llm_gateway.memory import _vectorizer as vectorizer_module
+from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 
 
 class Gated(HashEmbedder):
@@ -221,3 +224,43 @@ def test_an_endpoint_that_is_down_leaves_search_by_words_and_is_used_when_it_is_
     bench.poll(lambda: done(store), "the vectors")
     bench.poll(lambda: store.search("whistle").mode == "hybrid", "hybrid search")
     assert store.search_notices() == ()
+
+
+class Telling(HashEmbedder):
+    """An embedder that tells when it has begun, and then waits to be let on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = threading.Event()
+
+    def embed_query_telling(self, text: str, begun: Callable[[], None]) -> NDArray[np.float32]:
+        if "strike" in text:
+            raise EmbedderUnavailable("the model is on strike")
+        begun()
+        assert self.may_end.wait(30)
+        return self.embed([text])[0]
+
+
+@pytest.fixture
+def telling(bench: Any, tmp_path: Path) -> Iterator[tuple[Vectorizer, Telling]]:
+    embedder = Telling()
+    with Index(tmp_path / "index.db") as index:
+        vectorizer = Vectorizer(index, embedder)
+        vectorizer.start()
+        bench.poll(lambda: vectorizer.ready, "the embedder")
+        yield vectorizer, embedder
+        embedder.may_end.set()
+        vectorizer.stop()
+
+
+def test_a_query_goes_on_once_its_vector_is_being_computed(telling: tuple[Vectorizer, Telling]) -> None:
+    vectorizer, embedder = telling
+    vector = vectorizer.begin_query("whistle")  # comes back although the computation waits
+    embedder.may_end.set()
+    found = vector()
+    assert found is not None
+    assert np.array_equal(found, embedder.embed(["whistle"])[0])
+
+
+def test_a_query_whose_vector_fails_before_it_was_begun_is_by_words(telling: tuple[Vectorizer, Telling]) -> None:
+    assert telling[0].begin_query("strike")() is None

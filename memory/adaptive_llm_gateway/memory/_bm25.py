@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._distinct import distinct
 from adaptive_llm_gateway.memory._vectors import Floats, Integers
 
 K1, B = 1.2, 0.75
@@ -89,17 +90,18 @@ class Words:
         self._facts = facts
         self._allowed = allowed
         self._terms, self._count = postings.terms, postings.size
-        self._chunks, self._rows = _distinct(postings.chunks)
+        self._known = distinct(postings.chunks)
+        self._chunks, self._rows = self._known.ids, self._known.places(postings.chunks)
         about = facts(self._chunks)
         norms = K1 * (1 - B + B * about.lengths / max(sizes.length / max(sizes.chunks, 1), 1e-9))
         found = np.bincount(postings.terms, minlength=postings.size)
         frequencies = postings.frequencies
-        self._parts = (
-            _idf(found, sizes.chunks)[postings.terms] * frequencies * (K1 + 1) / (frequencies + norms[self._rows])
-        ).astype(np.float32)
+        idf = _idf(found, sizes.chunks).astype(np.float32)
+        self._parts = idf[postings.terms] * frequencies * np.float32(K1 + 1) / (frequencies + norms[self._rows])
         self._own = np.bincount(self._rows, self._parts, minlength=len(self._chunks)).astype(np.float32)
         self._about = about
-        self._groups, self._group_scores = self._by_group(frequencies, sizes)
+        self._groups = distinct(about.groups)
+        self._group_scores = self._by_group(frequencies, sizes)
 
     def best(self, count: int, *, apart: bool = False) -> Integers:
         """The `count` chunks that answer best, best first, and behind them neighbours of the first.
@@ -120,17 +122,17 @@ class Words:
         if len(places) > count:
             places = places[np.argpartition(-self._own[places], count)[:count]]
         places = places[np.argsort(-self._own[places], kind="stable")]
-        beside = np.unique(
-            np.concatenate([self._about.previous[places[:_REACH]], self._about.following[places[:_REACH]]])
-        )
-        beside = beside[(beside > 0) & ~np.isin(beside, self._chunks[places])]
+        first = places[:_REACH]
+        beside = distinct(np.concatenate([self._about.previous[first], self._about.following[first]])).ids
+        best = self._chunks[places]
+        beside = beside[(beside > 0) & ~distinct(best).has(beside)]
         if len(beside):
             about = self._facts(beside)
             keep = about.memories > 0
             if self._allowed is not None:
                 keep &= self._allowed(about.memories)
             beside = beside[keep]
-        return np.concatenate([self._chunks[places], beside])
+        return np.concatenate([best, beside])
 
     def scores(self, chunks: Integers, about: Facts) -> WordScores:
         """The scores of any chunks.
@@ -141,50 +143,33 @@ class Words:
         if not len(self._chunks):
             nothing = np.zeros(len(chunks), np.float32)
             return WordScores(nothing, nothing, nothing)
-        own, known = self._find(chunks)
-        previous, before = self._find(about.previous)
-        following, after = self._find(about.following)
         # A matrix of what each term brings to each chunk that is looked at; its last row is for those without any.
-        needed = np.unique(np.concatenate([own[known], previous[before], following[after]]))
-        slots = np.full(len(self._chunks) + 1, len(needed), np.int64)
-        slots[needed] = np.arange(len(needed))
-        matrix = np.zeros((len(needed) + 1, self._count), np.float32)
-        wanted = slots[self._rows] < len(needed)
-        matrix[slots[self._rows[wanted]], self._terms[wanted]] = self._parts[wanted]
-        beside = np.maximum(matrix[slots[previous]], matrix[slots[following]])
-        around = np.maximum(matrix[slots[own]], np.float32(NEIGHBOUR) * beside).sum(axis=1)
-        scores = np.concatenate([self._own, np.zeros(1, np.float32)])
-        places = np.minimum(np.searchsorted(self._groups, about.groups), len(self._groups) - 1)
-        group = np.where(self._groups[places] == about.groups, self._group_scores[places], np.float32(0))
-        return WordScores(scores[own], around, group.astype(np.float32))
+        places = self._known.places(np.concatenate([chunks, about.previous, about.following]))
+        needed = distinct(places[places >= 0])
+        slots = needed.places(places)
+        rows = needed.places(self._rows)
+        wanted = rows >= 0
+        matrix = np.zeros((len(needed.ids) + 1, self._count), np.float32)
+        matrix[rows[wanted], self._terms[wanted]] = self._parts[wanted]
+        own, previous, following = slots.reshape(3, -1)
+        beside = np.maximum(matrix[previous], matrix[following])
+        around = np.maximum(matrix[own], np.float32(NEIGHBOUR) * beside).sum(axis=1)
+        alone = np.append(self._own, np.float32(0))[places[: len(chunks)]]
+        group = np.append(self._group_scores, np.float32(0))[self._groups.places(about.groups)]
+        return WordScores(alone, around, group)
 
-    def _find(self, chunks: Integers) -> tuple[Integers, NDArray[np.bool_]]:
-        """(place among the chunks with a term, one past the last for the others; which have one)."""
-        places = np.searchsorted(self._chunks, chunks)
-        known = self._chunks[np.minimum(places, len(self._chunks) - 1)] == chunks
-        return np.where(known, places, len(self._chunks)), known
-
-    def _by_group(self, frequencies: Floats, sizes: Sizes) -> tuple[Integers, Floats]:
-        groups, rows = _distinct(self._about.groups)
-        if not len(groups):
-            return groups, np.zeros(0, np.float32)
-        lengths = np.zeros(len(groups), np.float32)
+    def _by_group(self, frequencies: Floats, sizes: Sizes) -> Floats:
+        groups = len(self._groups.ids)
+        rows = self._groups.places(self._about.groups)
+        lengths = np.zeros(groups, np.float32)
         lengths[rows] = self._about.group_lengths
-        norms = K1 * (1 - B + B * lengths / max(sizes.length / max(sizes.groups, 1), 1e-9))
-        pairs, pair = _distinct(rows[self._rows] * self._count + self._terms)
-        totals = np.bincount(pair, frequencies)
-        group, term = pairs // self._count, pairs % self._count
-        idf = _idf(np.bincount(term, minlength=self._count), sizes.groups)[term]
-        parts = idf * totals * (K1 + 1) / (totals + norms[group])
-        return groups, np.bincount(group, parts, minlength=len(groups)).astype(np.float32)
+        norms = (K1 * (1 - B + B * lengths / max(sizes.length / max(sizes.groups, 1), 1e-9))).astype(np.float32)
+        totals = np.bincount(rows[self._rows] * self._count + self._terms, frequencies, minlength=groups * self._count)
+        totals = totals.astype(np.float32).reshape(groups, self._count)
+        idf = _idf(np.count_nonzero(totals, axis=0), sizes.groups).astype(np.float32)
+        return (idf * totals * np.float32(K1 + 1) / (totals + norms[:, None])).sum(axis=1)
 
 
 def _idf(found: NDArray[np.int64], total: int) -> NDArray[np.float64]:
     """What a term tells that occurs in `found` of `total`; never negative."""
     return np.log1p((np.maximum(total - found, 0) + 0.5) / (found + 0.5))
-
-
-def _distinct(values: Integers) -> tuple[Integers, Integers]:
-    """(distinct values ascending, the place of each value among them)."""
-    distinct, places = np.unique(values, return_inverse=True)
-    return distinct.astype(np.int64, copy=False), places.reshape(-1).astype(np.int64, copy=False)

@@ -6,9 +6,9 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from adaptive_llm_gateway.core import Unavailable
 
@@ -73,6 +73,19 @@ class Embedder(Protocol):
 
     def close(self) -> None:
         """Give the model or the connections back; harmless when repeated. The embedder is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class TellsBegun(Protocol):
+    """An embedder that says when a query's computation goes on without the interpreter's lock.
+
+    Whoever waits for that works at the same time. Without it the two hand the lock to each other every 5 ms, which is
+    as long as the whole computation takes.
+    """
+
+    def embed_query_telling(self, text: str, begun: Callable[[], None]) -> NDArray[np.float32]:
+        """`Embedder.embed_query`; calls `begun` just before it lets go of the lock, or not at all."""
         ...
 
 

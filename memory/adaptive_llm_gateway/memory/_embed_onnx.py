@@ -155,6 +155,10 @@ class OnnxEmbedder:
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query, from a cache of the last 256; see `Embedder.embed_query`."""
+        return self.embed_query_telling(text, lambda: None)
+
+    def embed_query_telling(self, text: str, begun: Callable[[], None]) -> NDArray[np.float32]:
+        """See `TellsBegun`."""
         session, tokenizer = self._ready()
         text = text[:_MAX_CHARACTERS]
         known = self._queries.get(text)
@@ -163,7 +167,7 @@ class OnnxEmbedder:
         with self._asked:
             self._asking += 1
         try:
-            return self._queries.put(text, _compute(session, tokenizer, text))
+            return self._queries.put(text, _compute(session, tokenizer, text, begun))
         finally:
             with self._asked:
                 self._asking -= 1
@@ -237,7 +241,7 @@ class OnnxEmbedder:
         return session
 
 
-def _compute(session: Any, tokenizer: Any, text: str) -> NDArray[np.float32]:
+def _compute(session: Any, tokenizer: Any, text: str, begun: Callable[[], None] | None = None) -> NDArray[np.float32]:
     """One text's vector, shape (dimensions,)."""
     import numpy as np  # noqa: PLC0415
 
@@ -245,8 +249,11 @@ def _compute(session: Any, tokenizer: Any, text: str) -> NDArray[np.float32]:
     # it would complain about at the next fork.
     encoded = tokenizer.encode(text[:_MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8"))
     ids = np.array([encoded.ids], dtype=np.int64)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    if begun is not None:
+        begun()
     try:
-        rows = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+        rows = session.run(None, inputs)[0]
     except Exception as error:
         raise EmbedderUnavailable(f"the embedding model failed: {error}", reason="failed") from error
     return rows[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ def dump_author(author: Author) -> str:
     return dump([author.client, author.agent, author.host])
 
 
+@functools.lru_cache(1_024)
 def load_author(text: str) -> Author:
     """The author of `dump_author`."""
     return Author(*json.loads(text))

@@ -173,7 +173,7 @@ def title_share(title: str, terms: Sequence[str]) -> float:
     if not terms or not title:
         return 0.0
     lower = title.lower()
-    return sum(term in lower for term in terms) / len(terms)
+    return len([term for term in terms if term in lower]) / len(terms)
 
 
 def recency(age_days: float) -> float:
@@ -229,7 +229,7 @@ def snippet(text: str, first_line: int, terms: Sequence[str]) -> tuple[str, tupl
         return whole, (first_line + before, first_line + before + whole.count("\n"))
     lines = text.split("\n")
     lower = [line.lower() for line in lines]
-    values = [sum(term in line for term in terms) for line in lower]
+    values = [len([term for term in terms if term in line]) for line in lower]
     best = max(range(len(lines)), key=lambda index: (values[index], bool(lower[index].strip()), -index))
     if len(lines[best]) > SNIPPET:
         return _window(lines[best], lower[best], terms), (first_line + best, first_line + best)

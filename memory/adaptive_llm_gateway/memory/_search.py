@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Words
+from adaptive_llm_gateway.memory._distinct import distinct
 from adaptive_llm_gateway.memory._index_rows import microseconds
 from adaptive_llm_gateway.memory._query import QueryPlan, plan_query
 from adaptive_llm_gateway.memory._ranking import (
@@ -137,7 +138,8 @@ def _by_words(source: Source, wanted: _Wanted, *, apart: bool = False) -> _Candi
         earned = literal[name]
         for chunk in occurs:
             earned[chunk] = earned.get(chunk, 0.0) + getattr(weights, name)
-        fresh = rows[np.isin(rows, list(occurs)) & ~np.isin(rows, chunks)]
+        fresh = np.array([row for row in rows.tolist() if row in occurs], np.int64)
+        fresh = fresh[~distinct(chunks).has(fresh)]
         chunks = np.concatenate([chunks, fresh])
     return _Candidates(source, words, chunks, {name: earned for name, earned in literal.items() if earned})
 
@@ -146,7 +148,7 @@ def _rank(found: _Candidates, vector: Floats | None, wanted: _Wanted) -> tuple[l
     """(ranked and folded, how many memories were scored, whether more candidates would have been there)."""
     source = found.source
     near = EMPTY if vector is None else source.nearest(vector, wanted.count)
-    fresh = ~np.isin(near.chunks, found.chunks)
+    fresh = ~distinct(found.chunks).has(near.chunks)
     chunks = np.concatenate([found.chunks, near.chunks[fresh]])
     cosines: NDArray[np.float32] | None = None
     if vector is not None:

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
+from adaptive_llm_gateway.memory._distinct import Distinct, distinct
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
+from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
+from adaptive_llm_gateway.memory._recent_postings import Occurrences, RecentPostings
 from adaptive_llm_gateway.memory._source import Head, Span
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._tokens import stems_of
@@ -29,19 +32,22 @@ from adaptive_llm_gateway.memory._vectors import (
 
 _LEAST_ROWS, _MOST_ROWS, _SHARE = 10_000, 60_000, 16  # chunks that a query's words may be looked up in: one in so many
 _NO_IDS = np.zeros(0, np.int64)
+_NOWHERE = Occurrences(_NO_IDS, np.zeros(0, np.float32))
 _MIN_COUNTED = 10_000  # chunks; below, every word can be afforded
 _MAX_COUNTED = 20_000  # words remembered
 _MAX_PHRASE = 20_000  # chunks of one phrase
-_WEIGHTS = {"t": 2.0, "m": 0.7, "g": 1.0}  # by a column's first letter: title, meta, grams; the body's is 1
+_WEIGHTS = np.array([1.0, 2.0, 0.7, 1.0], np.float32)  # of body, title, meta and grams
+_FIRST = np.ones(1, np.bool_)
 
 
 class TermCounts:
     """In how many chunks a word occurs, roughly: counted once, and again when the index has grown by a tenth.
 
-    Shared by the readers of one index.
+    Shared by the readers of one index, as are the postings read last.
     """
 
     def __init__(self) -> None:
+        self.recent = RecentPostings()
         self._counts: dict[str, int] = {}
         self._size = 0
 
@@ -76,7 +82,7 @@ class SqliteSource:
 
     Args:
         table: where the chunks belong.
-        cache: the vectors in memory; without it none is near, and codes are read from the file.
+        cache: the vectors in memory or on a server; without it none is near, and codes are read from the file.
         terms: how common words are.
     """
 
@@ -86,19 +92,21 @@ class SqliteSource:
         *,
         filters: Filters,
         table: ChunkTable,
-        cache: VectorCache | None,
+        cache: VectorCache | QdrantVectors | None,
         terms: TermCounts,
         without: tuple[bytes, ...] = (),
     ) -> None:
         self._connection = connection
         self._table = table
         self._rows: Integers | None = None
-        self._newest: int | None = None  # chunk of the transaction
+        self._let_through: Distinct | None = None
+        self._newest = int(fetch_value(connection, "SELECT max(id) FROM chunks") or 0)  # chunk of the transaction
         self._filters = filters
         self._cache = cache
         self._terms = terms
+        self._recent = terms.recent
         self._without = without
-        self._phrases: dict[str, tuple[Integers, Floats]] = {}  # a literal's phrase is asked for twice
+        self._phrases: dict[str, Occurrences] = {}  # a literal's phrase is asked for twice
         where, values = conditions(filters)
         if without:
             where = " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(without))})"]))
@@ -123,27 +131,27 @@ class SqliteSource:
         )
         return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
-    def _occurrences(self, token: str) -> tuple[Integers, Floats]:
+    def _occurrences(self, token: str) -> Occurrences:
         """The chunks of a token, and how often it occurs in each."""
-        rows = fetch_all(
+        if (known := self._recent.get(token, self._newest)) is not None:
+            return known
+        # One number a place, the chunk's id and the column: one string crosses into Python instead of a tuple a row.
+        text = fetch_value(
             self._connection,
-            "SELECT group_concat(doc), group_concat(doc) FILTER (WHERE col <> 'body'), "
-            "group_concat(substr(col, 1, 1), '') FILTER (WHERE col <> 'body') FROM temp.places WHERE term = ?",
+            "SELECT group_concat(doc * 4 + CASE col WHEN 'body' THEN 0 WHEN 'title' THEN 1 WHEN 'meta' THEN 2 "
+            "ELSE 3 END) FROM temp.places WHERE term = ?",
             (token,),
         )
-        everywhere, elsewhere, columns = rows[0]
-        if not everywhere:
-            return _NO_IDS, np.zeros(0, np.float32)
-        places = _numbers(everywhere)  # ascending, a chunk as often as the token is in it
-        first = np.flatnonzero(np.append(True, places[1:] != places[:-1]))
-        chunks = places[first]
-        frequencies = np.diff(first, append=len(places)).astype(np.float32)
-        if elsewhere:
-            extra = np.array([_WEIGHTS[column] - 1.0 for column in columns], np.float32)
-            np.add.at(frequencies, np.searchsorted(chunks, _numbers(elsewhere)), extra)
-        return chunks, frequencies
+        if not text:
+            return _NOWHERE
+        places = _numbers(text)  # ascending, a chunk as often as the token is in it
+        chunks = places >> 2
+        first = np.flatnonzero(np.concatenate([_FIRST, chunks[1:] != chunks[:-1]]))
+        found = Occurrences(chunks[first], np.add.reduceat(_WEIGHTS[places & 3], first))
+        self._recent.put(token, self._newest, found)
+        return found
 
-    def _with_phrase(self, phrase: str) -> tuple[Integers, Floats]:
+    def _with_phrase(self, phrase: str) -> Occurrences:
         """The chunks of a phrase, which counts once in each."""
         if phrase in self._phrases:
             return self._phrases[phrase]
@@ -158,17 +166,17 @@ class SqliteSource:
                 (match, *self._values, _MAX_PHRASE),
             )
         chunks = np.sort(_numbers(found)) if found else _NO_IDS
-        self._phrases[phrase] = chunks, np.ones(len(chunks), np.float32)
+        self._phrases[phrase] = Occurrences(chunks, np.ones(len(chunks), np.float32))
         return self._phrases[phrase]
 
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
         """Which memories the filters let through."""
-        return np.isin(memories, self._allowed())
+        if self._let_through is None:
+            self._let_through = distinct(self._allowed())
+        return self._let_through.has(memories)
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
-        if self._newest is None:
-            self._newest = int(fetch_value(self._connection, "SELECT max(id) FROM chunks") or 0)
         return self._table.seen(chunks, self._newest, self._look_up)
 
     def _look_up(self, chunks: Sequence[int]) -> list[tuple[int, ...]]:
@@ -204,11 +212,18 @@ class SqliteSource:
         """See `Source`."""
         if self._cache is None:
             return EMPTY
-        return self._cache.nearest(vector, count, self._allowed() if self._where else None, fetch=self._stored)
+        allowed = self._allowed() if self._where else None
+        near = self._cache.nearest(vector, count, allowed, fetch=self._stored)
+        if isinstance(self._cache, VectorCache):
+            return near
+        memories = self.facts(near.chunks).memories
+        # A server's word on which memory a chunk is of is not taken: filters guard trust, too.
+        keep = memories > 0 if allowed is None else np.isin(memories, allowed)
+        return Candidates(near.chunks[keep], memories[keep], near.cosines[keep])
 
     def codes(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
         """See `Source`."""
-        if self._cache is not None and self._cache.holds_codes:
+        if isinstance(self._cache, VectorCache) and self._cache.holds_codes:
             return self._cache.rows(chunks)
         return self._stored(chunks)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.core import AlgError, Trust
 from adaptive_llm_gateway.memory._chunks import EMBEDDED_FORM
-from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, create_embedder
+from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig, TellsBegun, create_embedder
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 
 _log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ _YIELD_SECONDS = 0.05  # writes come first: while they arrive, vectors wait this
 _LONGEST_YIELD_SECONDS = 1.0  # ... but not longer than this
 _RETRY_SECONDS = 60.0
 _QUERIES_AT_ONCE = 4
+_LONGEST_HANDOVER_SECONDS = 0.05  # when all threads for queries are taken, a search by words does not wait for one
 
 
 def space_of(embedder: Embedder) -> str:
@@ -82,25 +83,36 @@ class Vectorizer:
 
     def query_vector(self, text: str) -> NDArray[np.float32] | None:
         """The vector (d,) of a query, or None while there is no embedder or it fails."""
-        embedder = self._embedder
-        if embedder is None or not text.strip():
-            return None
-        try:
-            vector = embedder.embed_query(text)
-        except AlgError as error:
-            self._failed(error)
-            return None
-        self.state = embedder.id
-        return vector
+        return self._query_vector(text, lambda: None)
 
     def begin_query(self, text: str) -> Callable[[], NDArray[np.float32] | None]:
         """Begin with the vector of a query, so that the search by words runs meanwhile; the result waits for it."""
         if self._embedder is None or not text.strip():
             return lambda: None
+        begun = threading.Event()
         try:
-            return self._queries.submit(self.query_vector, text).result
+            vector = self._queries.submit(self._query_vector, text, begun.set)
         except RuntimeError:  # stopping
             return lambda: None
+        vector.add_done_callback(lambda _: begun.set())
+        begun.wait(_LONGEST_HANDOVER_SECONDS)
+        return vector.result
+
+    def _query_vector(self, text: str, begun: Callable[[], None]) -> NDArray[np.float32] | None:
+        embedder = self._embedder
+        if embedder is None or not text.strip():
+            return None
+        try:
+            if isinstance(embedder, TellsBegun):
+                vector = embedder.embed_query_telling(text, begun)
+            else:
+                begun()
+                vector = embedder.embed_query(text)
+        except AlgError as error:
+            self._failed(error)
+            return None
+        self.state = embedder.id
+        return vector
 
     def fill(self, index: MemoryIndex, limit: int) -> int:
         """Give up to `limit` chunks of another index of this model their vectors; returns how many have none then."""

@@ -106,6 +106,8 @@ class _Rows:
         """Codes of rows; only where they are kept."""
         if self.blocks is None:
             raise ValueError("this cache holds no codes")
+        if len(self.blocks) == 1:
+            return self.blocks[0].take(places, axis=0)
         found = np.empty((len(places), self.dimensions), np.int8)
         blocks = places // _BLOCK
         for block in np.unique(blocks).tolist():
@@ -334,5 +336,5 @@ def _by_bytes(bits: NDArray[np.uint64], query: Floats) -> Floats:
     padded[: len(query)] = query
     table = padded.reshape(-1, 8) @ _SIGNS  # (bytes, 256)
     rows = np.ascontiguousarray(bits.T).view(np.uint8)
-    rows = rows + np.arange(rows.shape[1], dtype=np.int32) * 256
-    return table.ravel()[rows].sum(axis=1, dtype=np.float32)
+    rows = rows + np.arange(rows.shape[1], dtype=np.int64) * 256
+    return table.ravel().take(rows, mode="clip").sum(axis=1, dtype=np.float32)  # without `clip` it checks every place

@@ -59,4 +59,4 @@ def moment(text: str, name: str, *, end: bool = False, zone: tzinfo = UTC) -> da
 
 def iso(when: datetime | None) -> str | None:
     """ISO 8601 in UTC, to the second."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else None
+    return when.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z" if when else None
