@@ -167,6 +167,7 @@ def configuration() -> str:
             )
         parts.append("| key | variable | default | allowed | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows))
     parts += ["## A remote", _REMOTE, "## A reranker", _RERANKER, "## An index in PostgreSQL", _POSTGRES]
+    parts += ["## Vectors in Qdrant", _QDRANT]
     return "\n\n".join(parts) + "\n"
 
 
@@ -219,6 +220,30 @@ way must leave a hub its session. A lost connection is made anew, and nothing is
 <!-- P-POSTGRES-04 --> The memories themselves stay files in git, so `alg memory reindex` builds the index anew.
 `alg doctor` says whether the server answers. <!-- P-POSTGRES-05 --> What was measured is in
 [decision 0007](decisions/0007-an-index-in-postgresql.md)."""
+
+
+_QDRANT = """A hub that keeps its index in a file may have a Qdrant server search the vectors, rather than hold them in
+memory: <!-- P-QDRANT-01 -->
+
+```yaml
+index:
+  kind: qdrant
+  url: http://127.0.0.1:6333
+  api_key_env: QDRANT_KEY
+```
+
+Install `adaptive-llm-gateway[qdrant]`. Memories, words, filters and a copy of every vector stay in the file. Qdrant
+gets numbers alone: of each passage its id, its vector, the row of its memory and a checksum, in a collection of this
+hub and this model. <!-- P-QDRANT-02 --> Vectors tell something of the text that they were made of, so a server on
+another machine (any address but the loopback) gets none of memories above `internal`; those are found by words.
+<!-- P-QDRANT-03 --> While the server is away or slow, refuses the key or holds something else under the collection's
+name, search is by words and says why, after a few seconds at most; what the server lacks, or has lost, is brought to it
+when it answers, and no vector is computed anew for it. <!-- P-QDRANT-04 --> The key stands in that environment variable
+only. `alg doctor` says whether the server answers and lets the hub in. <!-- P-QDRANT-05 -->
+
+It serves where a server with memory to spare searches for a small machine. It was tested with Qdrant's client against
+that client's own engine behind the same interface, not against a Qdrant server:
+[decision 0011](decisions/0011-vectors-in-qdrant.md)."""
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

@@ -1,22 +1,26 @@
 """What every test gets: a home, a configuration and a git identity of its own, under `tmp_path`. And a PostgreSQL
-server with pgvector for those that ask for one.
+server with pgvector, or what stands for a Qdrant server, for those that ask for one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from pydantic import BaseModel
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and what they start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -151,3 +155,144 @@ def postgres_database(postgres: PostgresServer) -> Iterator[str]:
             yield postgres.url(name)
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+class QdrantDouble:
+    """Qdrant's REST interface on loopback, as far as the client uses it here; behind it the client's own engine, which
+    lives in this process. What a real server adds (its graph, its disk) is not tested by it.
+
+    Attributes:
+        requests: (method, path, body) of each.
+        key: when set, requests without it are refused.
+        before: called with each request's path; it may sleep, or return (status, body) to answer with instead.
+    """
+
+    def __init__(self) -> None:
+        from qdrant_client import QdrantClient
+
+        self.engine = QdrantClient(":memory:", force_disable_check_same_thread=True)
+        self.requests: list[tuple[str, str, str]] = []
+        self.key: str | None = None
+        self.before: Callable[[str], tuple[int, object] | None] = lambda path: None
+        self.lock = threading.RLock()
+        self._port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Listen, on the same port each time."""
+        double = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode("utf-8")
+                path = self.path.partition("?")[0]
+                double.requests.append((self.command, path, body))
+                if double.key is not None and self.headers.get("api-key") != double.key:
+                    status, said = 403, {"status": {"error": "Forbidden"}}
+                else:
+                    status, said = double.before(path) or double.reply(self.command, path, body)
+                data = json.dumps(said).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_PUT = do_POST = do_DELETE = answer
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Keep quiet."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that hangs up in the middle is part of the tests."""
+
+        self._server = Server(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Go away; what was stored stays."""
+        self._server.shutdown()
+        self._thread.join(10)
+        self._server.server_close()
+
+    def collections(self) -> list[str]:
+        with self.lock:
+            return [found.name for found in self.engine.get_collections().collections]
+
+    def points(self, collection: str) -> dict[int, dict[str, Any]]:
+        """Payloads by id."""
+        with self.lock:
+            return {int(found.id): found.payload or {} for found in self.engine.scroll(collection, limit=100_000)[0]}
+
+    def reply(self, method: str, path: str, body: str) -> tuple[int, object]:
+        """(status, answer) of a request."""
+        try:
+            with self.lock:
+                result = self._do(method, path.strip("/").split("/"), body)
+        except ValueError as error:  # the engine's way of saying that something is not there
+            return (404 if "not found" in str(error) else 400), {"status": {"error": str(error)}, "time": 0}
+        if path == "/":
+            return 200, result
+        plain = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+        return 200, {"time": 0, "status": "ok", "result": plain}
+
+    def _do(self, method: str, parts: list[str], body: str) -> object:
+        from qdrant_client import models
+
+        engine, name = self.engine, parts[1] if len(parts) > 1 else ""
+        match method, parts[0], parts[2:]:
+            case "GET", "", _:
+                return {"title": "qdrant - vector search engine", "version": "0.0.0-double"}
+            case "GET", "collections", []:
+                return engine.get_collection(name) if name else engine.get_collections()
+            case "GET", "collections", ["exists"]:
+                return {"exists": engine.collection_exists(name)}
+            case "PUT", "collections", []:
+                made = models.CreateCollection.model_validate_json(body)
+                assert made.vectors is not None
+                return engine.create_collection(name, vectors_config=made.vectors)
+            case "DELETE", "collections", []:
+                return engine.delete_collection(name)
+            case "PUT", "collections", ["index"]:
+                return {"operation_id": 0, "status": "completed"}
+            case "PUT", "collections", ["points"]:
+                return engine.upsert(name, models.PointsBatch.model_validate_json(body).batch)
+            case "POST", "collections", ["points", "delete"]:
+                return engine.delete(name, models.PointIdsList.model_validate_json(body))
+            case "POST", "collections", ["points", "count"]:
+                return engine.count(name)
+            case "POST", "collections", ["points", "scroll"]:
+                page = models.ScrollRequest.model_validate_json(body)
+                found, following = engine.scroll(name, limit=page.limit or 10, offset=page.offset)
+                return {"points": [point.model_dump(mode="json") for point in found], "next_page_offset": following}
+            case "POST", "collections", ["points", "query"]:
+                asked = models.QueryRequest.model_validate_json(body)
+                return engine.query_points(
+                    name,
+                    query=asked.query,  # pyright: ignore[reportArgumentType] - parsed into the models that it takes
+                    query_filter=asked.filter,
+                    limit=asked.limit or 10,
+                    with_payload=False,
+                )
+            case _:
+                raise ValueError(f"{method} {parts} is not what Qdrant has been asked here before")
+
+
+@pytest.fixture
+def qdrant() -> Iterator[QdrantDouble]:
+    """Something that answers as Qdrant does, as far as its client can tell."""
+    double = QdrantDouble()
+    yield double
+    double.stop()
+    double.engine.close()

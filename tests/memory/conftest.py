@@ -130,9 +130,26 @@ def open_postgres(postgres: Any) -> Callable[[], MemoryIndex]:
     return lambda: PostgresIndex(config)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture
+def open_qdrant(qdrant: Any, tmp_path: Path) -> Callable[[], MemoryIndex]:
+    """Opens one and the same index whose vectors are searched by Qdrant, and are there before each search."""
+    from adaptive_llm_gateway.memory._qdrant import QdrantServer
+    from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
+    from adaptive_llm_gateway.memory._requests import QdrantConfig
+
+    class SettledIndex(Index):
+        def search(self, query: str, **options: Any) -> Any:
+            held = self._held  # pyright: ignore[reportPrivateUsage]
+            assert isinstance(held, QdrantVectors)
+            assert held.settled(WAIT), held.trouble
+            return super().search(query, **options)
+
+    return lambda: SettledIndex(tmp_path / "index.db", qdrant=QdrantServer(QdrantConfig(qdrant.url), "hub"))
+
+
+@pytest.fixture(params=["sqlite", "postgres", "qdrant"])
 def open_index(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], MemoryIndex]:
     """Opens one and the same index each time, of every kind there is."""
     if request.param == "sqlite":
         return lambda: Index(tmp_path / "index.db")
-    return request.getfixturevalue("open_postgres")
+    return request.getfixturevalue(f"open_{request.param}")

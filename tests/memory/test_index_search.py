@@ -25,10 +25,10 @@ def record(body: str = "A body.", title: str = "", **changes: object) -> Record:
     return replace(_BASE, id=id_, path=f"notes/{id_}.md", title=title, body=body, **changes)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.fixture(params=["vectors in memory", "vectors in the file", "postgres"])
+@pytest.fixture(params=["vectors in memory", "vectors in the file", "postgres", "qdrant"])
 def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryIndex]:
-    if request.param == "postgres":
-        with closing(request.getfixturevalue("open_postgres")()) as opened:
+    if request.param in ("postgres", "qdrant"):
+        with closing(request.getfixturevalue(f"open_{request.param}")()) as opened:
             yield opened
     else:
         held = 1 << 20 if request.param == "vectors in memory" else 0
@@ -397,3 +397,21 @@ def test_filters_come_before_the_cut_of_a_phrase(index: Index, monkeypatch: pyte
     hits = index.search("src/core/paths.py", filters=Filters(project="atlas")).hits
 
     assert [(hit.record.id, hit.matched[0]) for hit in hits] == [(wanted.id, "exact")]
+
+
+def test_a_word_that_was_asked_for_before_is_found_as_it_stands_after_each_write(index: MemoryIndex) -> None:
+    first, second, third = (record(f"The cache of {what}") for what in ("sessions", "pages", "names"))
+    index.apply([first, second])
+    assert set(ids(index, "cache")) == {first.id, second.id}
+
+    index.apply([], [first.id])
+    assert ids(index, "cache") == [second.id]
+
+    index.apply([third])
+    assert set(ids(index, "cache")) == {second.id, third.id}
+
+    index.apply([], [third.id])
+    assert ids(index, "cache") == [second.id]
+
+    index.apply([replace(second, body="Nothing of the kind")])
+    assert ids(index, "cache") == []

@@ -46,19 +46,23 @@ class MemorySettings(_Section):
 
 
 class IndexSettings(_Section):
-    """Where the index is kept: in a file of the home, or in PostgreSQL with pgvector."""
+    """Where the index is kept: in a file of the home, in that and Qdrant, or in PostgreSQL with pgvector."""
 
-    kind: Literal["sqlite", "postgres"] = Field(
-        "sqlite", description="`postgres` needs the extra `adaptive-llm-gateway[postgres]` and a server with pgvector."
+    kind: Literal["sqlite", "postgres", "qdrant"] = Field(
+        "sqlite",
+        description="`postgres` needs the extra `adaptive-llm-gateway[postgres]` and a server with pgvector; `qdrant` "
+        "has a server search the vectors, and needs `adaptive-llm-gateway[qdrant]`.",
     )
     url: SecretStr | None = Field(
         None,
         description="For `postgres`: `postgresql://user@host:5432/database`. A password may stand in it in the "
-        "environment only; `~/.pgpass` is the other place.",
+        "environment only; `~/.pgpass` is the other place. For `qdrant`: `http://127.0.0.1:6333`; a server on another "
+        "machine gets no memory above `internal`.",
     )
     schema_name: str | None = Field(
         None, description="For `postgres`: the schema that is this hub's own; default: one called after the hub."
     )
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key, for `qdrant`.")
 
 
 class EmbedderSettings(_Section):
@@ -199,7 +203,8 @@ def _check_password(content: dict[str, Any], path: Path) -> None:
     if isinstance(url, str) and _PASSWORD.search(url):
         raise ConfigError(
             f"'index.url' in {str(path)!r} holds a password",
-            hint="Take it out there, and set ALG_INDEX__URL to the whole URL or put the password into ~/.pgpass.",
+            hint="Take it out there. For PostgreSQL, set ALG_INDEX__URL to the whole URL or put the password into "
+            "~/.pgpass; for Qdrant, name the environment variable that holds the key in index.api_key_env.",
             key="index.url",
         )
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Page,
         Tombstone,
     )
-    from adaptive_llm_gateway.memory._opening import look_at_postgres
+    from adaptive_llm_gateway.memory._opening import look_at_postgres, look_at_qdrant
     from adaptive_llm_gateway.memory._requests import (
         AppendSession,
         DeleteMemory,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ImportMemory,
         Memory,
         PostgresConfig,
+        QdrantConfig,
         ReindexReport,
         ReplaceText,
         Request,
@@ -110,7 +111,7 @@ _MODULES = {
         "Page",
         "Tombstone",
     ),
-    "_opening": ("look_at_postgres",),
+    "_opening": ("look_at_postgres", "look_at_qdrant"),
     "_requests": (
         "AppendSession",
         "DeleteMemory",
@@ -118,6 +119,7 @@ _MODULES = {
         "ImportMemory",
         "Memory",
         "PostgresConfig",
+        "QdrantConfig",
         "ReindexReport",
         "ReplaceText",
         "Request",
@@ -197,6 +199,7 @@ __all__ = [
     "Page",
     "Plan",
     "PostgresConfig",
+    "QdrantConfig",
     "Record",
     "ReindexReport",
     "ReplaceText",
@@ -224,6 +227,7 @@ __all__ = [
     "export_memories",
     "import_memories",
     "look_at_postgres",
+    "look_at_qdrant",
     "read_time",
 ]
 

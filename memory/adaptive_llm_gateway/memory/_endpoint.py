@@ -70,7 +70,7 @@ class Endpoint(Generic[Failed]):
         error: Callable[..., Failed],
         meanwhile: str,
     ) -> None:
-        self.base, self.local = _checked(section, url)
+        self.base, self.local = checked_url(section, url)
         if api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", api_key_env):
             raise ConfigError(
                 f"{section}.api_key_env is not the name of an environment variable",  # not shown: it may be the key
@@ -221,14 +221,18 @@ def parsed(answer: bytes) -> object:
         raise BadAnswerError("answered something that is no JSON") from None
 
 
-def _checked(section: str, url: str) -> tuple[str, bool]:
-    """The base URL without a trailing slash, and whether its host is the loopback."""
+def checked_url(section: str, url: str, *, example: str = "https://host/v1") -> tuple[str, bool]:
+    """The base URL without a trailing slash, and whether its host is the loopback.
+
+    Raises:
+        ConfigError: it is not one that can be used.
+    """
     key = f"{section}.url"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigError(f"{key} is not a URL", hint="Write it as 'https://host/v1'.", key=key) from None
+        raise ConfigError(f"{key} is not a URL", hint=f"Write it as {example!r}.", key=key) from None
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ConfigError(
             f"{key} carries a user, a query or a fragment",  # not shown: there may be a key in it
@@ -236,9 +240,7 @@ def _checked(section: str, url: str) -> tuple[str, bool]:
             key=key,
         )
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise ConfigError(
-            f"{key} is {url!r}, which is no http or https URL", hint="Write it as 'https://host/v1'.", key=key
-        )
+        raise ConfigError(f"{key} is {url!r}, which is no http or https URL", hint=f"Write it as {example!r}.", key=key)
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -6,6 +6,7 @@ One process writes (the hub). Writes are serialised here; readers run beside the
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -21,7 +22,15 @@ from adaptive_llm_gateway.memory._chunk_rows import read_blocks, read_table
 from adaptive_llm_gateway.memory._chunk_table import Block, ChunkTable
 from adaptive_llm_gateway.memory._chunks import embedding_text
 from adaptive_llm_gateway.memory._held_vectors import HeldVectors, Slice
-from adaptive_llm_gateway.memory._index_facts import copy_database, count_facets, memory_vector
+from adaptive_llm_gateway.memory._index_facts import (
+    copy_database,
+    count_facets,
+    embedded_chunks,
+    has_vectors,
+    memory_vector,
+    vectors_after,
+    vectors_of,
+)
 from adaptive_llm_gateway.memory._index_rows import (
     RECORD_COLUMNS,
     PendingChange,
@@ -45,12 +54,14 @@ from adaptive_llm_gateway.memory._index_write import (
     upsert,
 )
 from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
+from adaptive_llm_gateway.memory._qdrant import QdrantServer, QdrantUnavailable, Stored
+from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
 from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Facets, Filters, Record, TimeRange
-from adaptive_llm_gateway.memory._vectors import Floats, quantise
+from adaptive_llm_gateway.memory._vectors import Floats, VectorCache, quantise
 
 __all__ = ["CorruptIndex", "Index", "Page", "PendingChange", "SearchAnswer", "Tombstone"]
 
@@ -73,6 +84,7 @@ class Index:
         path: the SQLite file; its folder must exist.
         vector_cache_bytes: the sign bits of all vectors are held in memory; their int8 codes too while they take no
             more than this (a byte a dimension and chunk), beyond it those of candidates are read from the file.
+        qdrant: searches the vectors in place of the memory; the file has them all the same. Closed with the index.
 
     Raises:
         FormatTooNew: written by a newer version; the file is not touched.
@@ -80,7 +92,9 @@ class Index:
         StorageError: it cannot be opened, read or written.
     """
 
-    def __init__(self, path: Path, *, vector_cache_bytes: int = _CODE_BYTES) -> None:
+    def __init__(
+        self, path: Path, *, vector_cache_bytes: int = _CODE_BYTES, qdrant: QdrantServer | None = None
+    ) -> None:
         self.path = path
         self.on_damage: Callable[[CorruptIndex], None] | None = None
         self._round = 0  # raised by `start_over`; connections of an earlier one are closed when they come back
@@ -90,7 +104,12 @@ class Index:
         self._closed = False
         self._terms = TermCounts()
         self._table: ChunkTable | None = None
-        self._held = HeldVectors(self._read_vectors, code_bytes=vector_cache_bytes)
+        self._held: HeldVectors | QdrantVectors = (
+            HeldVectors(self._read_vectors, code_bytes=vector_cache_bytes)
+            if qdrant is None
+            else QdrantVectors(self, qdrant)
+        )
+        self._sent_trust = Trust.SECRET if qdrant is None else qdrant.max_trust
         existing = schema.check_header(path)
         with translated(path):
             self._writer = schema.connect(path)
@@ -217,6 +236,7 @@ class Index:
         reused: dict[int, tuple[int, bytes]] | None = {} if self._put_aside else None
         with self._write_lock:
             blocks: list[Block] = []
+            moved: list[int] = []  # of memories whose trust may be another now
             with self._write() as connection:
                 for id_ in deletes:
                     gone += remove(connection, "id = ?", (id_,), vectors=vectors)
@@ -226,10 +246,14 @@ class Index:
                 seqs = put_pending(connection, pending)
                 for stone in tombstones:
                     put_tombstone(connection, stone)
+                if self._sent_trust is not Trust.SECRET and vectors:
+                    moved = embedded_chunks(connection, [record.id for record in upserts])
                 if self._table is not None and upserts:
                     blocks = read_blocks(connection, [record.id for record in upserts])
             if self._table is not None:
                 self._table.put(blocks, gone)
+            if moved:
+                self._held.remove(moved)
             if reused:
                 codes = np.frombuffer(b"".join(code for _, code in reused.values()), np.int8).reshape(len(reused), -1)
                 self._held.add(list(reused), [memory for memory, _ in reused.values()], codes)
@@ -375,12 +399,16 @@ class Index:
             if wanted is not None:
                 self._start_holding(connection)
                 cache = self._held.ready()
-                if cache is None or not len(cache):
+                if cache is None or not (len(cache) if isinstance(cache, VectorCache) else has_vectors(connection)):
                     wanted = None
             source = SqliteSource(
                 connection, filters=filters or Filters(), table=self._chunk_table(), cache=cache, terms=self._terms
             )
-            return search(source, query, vector=wanted, limit=max(1, limit), preferred=preferred, weights=weights)
+            asked = functools.partial(search, source, query, limit=max(1, limit), preferred=preferred, weights=weights)
+            try:
+                return asked(vector=wanted)
+            except QdrantUnavailable:  # `vector_trouble` has it
+                return asked(vector=None)
 
     def facets(self, filters: Filters | None = None) -> Facets:
         """Counts of the memories that the filters let through."""
@@ -388,9 +416,11 @@ class Index:
             return count_facets(connection, filters or Filters())
 
     def memory_vector(self, id: str) -> Floats | None:
-        """The mean of the unit vectors of a memory's passages, (d,); None while it has none."""
+        """The mean of the unit vectors of a memory's passages, (d,); None while it has none, or where a search by it
+        would send what must not leave this machine.
+        """
         with self._read() as connection:
-            return memory_vector(connection, id)
+            return memory_vector(connection, id, max_trust=self._sent_trust)
 
     def word_counts(self, words: Sequence[str]) -> tuple[list[int], int]:
         """(in how many chunks each word occurs, roughly; all chunks); zeros while the index is small."""
@@ -521,6 +551,25 @@ class Index:
                 kept = put_vectors(connection, {chunk: codes[place].tobytes() for chunk, place in places.items()})
             self._held.add(list(kept), list(kept.values()), codes[[places[chunk] for chunk in kept]])
         return len(kept)
+
+    def stored_vectors(
+        self, *, after: int = 0, count: int = 0, chunks: Sequence[int] | None = None, max_trust: Trust
+    ) -> list[Stored]:
+        """See `VectorFile`."""
+        with self._read() as connection:
+            if chunks is not None:
+                return vectors_of(connection, chunks, max_trust)
+            return vectors_after(connection, after, count, max_trust)
+
+    @property
+    def space(self) -> str:
+        """Names the model whose vectors are kept; empty before the first."""
+        return self._embedder or ""
+
+    @property
+    def vector_trouble(self) -> str | None:
+        """What keeps search from the vectors on a server; None when nothing does, or they are held here."""
+        return None if isinstance(self._held, HeldVectors) else self._held.trouble
 
     def vector_progress(self) -> tuple[int, int]:
         """(chunks with a vector, all chunks)."""

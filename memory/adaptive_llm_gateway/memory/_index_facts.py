@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import apsw
 import numpy as np
 
+from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.memory._index_rows import conditions
+from adaptive_llm_gateway.memory._qdrant import Stored
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value
 from adaptive_llm_gateway.memory._values import Facets, Filters
 from adaptive_llm_gateway.memory._vectors import Floats
@@ -39,13 +43,13 @@ def count_facets(connection: apsw.Connection, filters: Filters) -> Facets:
     )
 
 
-def memory_vector(connection: apsw.Connection, id: str) -> Floats | None:
-    """The mean of the unit vectors of a memory's passages, (d,); None while it has none."""
+def memory_vector(connection: apsw.Connection, id: str, *, max_trust: Trust = Trust.SECRET) -> Floats | None:
+    """The mean of the unit vectors of a memory's passages, (d,); None while it has none, or is above `max_trust`."""
     rows = fetch_all(
         connection,
         "SELECT v.vector FROM memories m CROSS JOIN chunks c ON c.memory = m.rowid "
-        "CROSS JOIN vectors v ON v.chunk = c.id WHERE m.id = ?",
-        (id,),
+        "CROSS JOIN vectors v ON v.chunk = c.id WHERE m.id = ? AND m.trust <= ?",
+        (id, max_trust.rank),
     )
     if not rows:
         return None
@@ -53,6 +57,44 @@ def memory_vector(connection: apsw.Connection, id: str) -> Floats | None:
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     mean: Floats = vectors.mean(axis=0)
     return mean if float(np.linalg.norm(mean)) > 1e-6 else None
+
+
+def has_vectors(connection: apsw.Connection) -> bool:
+    """Whether there are any."""
+    return bool(fetch_value(connection, "SELECT EXISTS (SELECT 1 FROM vectors)"))
+
+
+def embedded_chunks(connection: apsw.Connection, ids: Sequence[str]) -> list[int]:
+    """The chunks with a vector of memories by their ids."""
+    rows = fetch_all(
+        connection,
+        "SELECT c.id FROM json_each(?) j CROSS JOIN memories m ON m.id = j.value "
+        "CROSS JOIN chunks c ON c.memory = m.rowid WHERE c.embedded = 1",
+        (json.dumps(list(ids)),),
+    )
+    return [row[0] for row in rows]
+
+
+def vectors_of(connection: apsw.Connection, chunks: Sequence[int], max_trust: Trust) -> list[Stored]:
+    """The vectors of these chunks, as far as they have any and their memories are not above a level."""
+    rows = fetch_all(
+        connection,
+        "SELECT v.chunk, v.memory, v.vector FROM json_each(?) j CROSS JOIN vectors v ON v.chunk = j.value "
+        "CROSS JOIN memories m ON m.rowid = v.memory WHERE m.trust <= ?",
+        (json.dumps(list(chunks)), max_trust.rank),
+    )
+    return [Stored(*row) for row in rows]
+
+
+def vectors_after(connection: apsw.Connection, after: int, count: int, max_trust: Trust) -> list[Stored]:
+    """The next so many vectors above a chunk, of memories that are not above a level."""
+    rows = fetch_all(
+        connection,
+        "SELECT v.chunk, v.memory, v.vector FROM vectors v CROSS JOIN memories m ON m.rowid = v.memory "
+        "WHERE v.chunk > ? AND m.trust <= ? ORDER BY v.chunk LIMIT ?",
+        (after, max_trust.rank, count),
+    )
+    return [Stored(*row) for row in rows]
 
 
 def copy_database(connection: apsw.Connection, path: Path) -> None:

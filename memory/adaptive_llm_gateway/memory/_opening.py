@@ -12,7 +12,8 @@ from adaptive_llm_gateway.memory._files import storage_errors
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_schema import set_aside
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
-from adaptive_llm_gateway.memory._requests import PostgresConfig, StoreSettings
+from adaptive_llm_gateway.memory._qdrant import QdrantServer
+from adaptive_llm_gateway.memory._requests import PostgresConfig, QdrantConfig, StoreSettings
 
 _log = logging.getLogger(__name__)
 
@@ -21,24 +22,25 @@ def open_index(settings: StoreSettings, hub: str) -> tuple[MemoryIndex, bool, li
     """(the index, whether it is new and has to be filled, what to tell the user).
 
     Args:
-        hub: the hub's name, after which its schema in PostgreSQL is called.
+        hub: the hub's name, after which its schema in PostgreSQL, or its collections in Qdrant, are called.
 
     Raises:
-        ConfigError: PostgreSQL is wanted, and its settings or the installation do not fit.
+        ConfigError: PostgreSQL or Qdrant is wanted, and its settings or the installation do not fit.
         FormatTooNew, StorageError, Unavailable: it cannot be opened.
     """
     if settings.postgres is not None:
         return _open_postgres(settings.postgres, hub)
     path = settings.index
+    server = QdrantServer(settings.qdrant, hub) if settings.qdrant is not None else None
     with storage_errors(f"create {str(path.parent)!r}"):
         path.parent.mkdir(parents=True, exist_ok=True)
     existed = path.exists()
     try:
-        return Index(path), not existed, []
+        return Index(path, qdrant=server), not existed, []
     except CorruptIndex as error:
         with storage_errors("set the damaged index aside"):
             aside = set_aside(path)
-        index = Index(path)
+        index = Index(path, qdrant=server)
         index.adopt(aside)
         return index, True, [rebuilt(error, aside.name)]
 
@@ -53,6 +55,21 @@ def look_at_postgres(config: PostgresConfig) -> str:
     with _driver():
         from adaptive_llm_gateway.memory._postgres_schema import look  # noqa: PLC0415 - an extra
     return look(config)
+
+
+def look_at_qdrant(config: QdrantConfig) -> str:
+    """What answers at the URL, in a line; changes nothing.
+
+    Raises:
+        ConfigError: the URL or the installation does not fit.
+        Unavailable: no server answers, or it lets nobody in.
+    """
+    server = QdrantServer(config, "")
+    try:
+        server.look()
+        return f"vectors are searched by Qdrant {server.version()} at {server.url!r}"
+    finally:
+        server.close()
 
 
 def _open_postgres(config: PostgresConfig, hub: str) -> tuple[MemoryIndex, bool, list[str]]:

@@ -29,12 +29,26 @@ class PostgresConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class QdrantConfig:
+    """Where a Qdrant server is that searches the vectors of an index in a file.
+
+    Attributes:
+        url: base URL, without user, query or fragment; port 6333 unless it names another.
+        api_key_env: environment variable with the key; without it, no key is sent.
+    """
+
+    url: str
+    api_key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """Everything the store is told; nothing below reads configuration.
 
     Attributes:
         repo, index: the memory repo's folder and the index file; what else belongs to this home lies beside the latter.
         postgres: keep the index there rather than in a file.
+        qdrant: have this server search the index's vectors rather than hold them in memory.
         commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
         embedder: which one to make, or one that is made already; the store closes it.
         reranker: which one to make, or one that is made already; the store closes it.
@@ -58,6 +72,7 @@ class StoreSettings:
     rerank_timeout: float = 2.0
     hook_command: tuple[str, ...] = ()
     postgres: PostgresConfig | None = None
+    qdrant: QdrantConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

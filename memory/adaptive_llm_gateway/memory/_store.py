@@ -560,6 +560,9 @@ class MemoryStore:
             )
         if progress is not None:
             notices.append(f"the index is being built: {progress[0]} of {progress[1]} files")
+        trouble = self._vector_trouble()
+        if trouble is not None:
+            notices.append(trouble)
         done, total = self._index.vector_progress()
         return StoreStatus(
             memories=counts["memories"],
@@ -597,9 +600,15 @@ class MemoryStore:
         reading = self._index.reading_vectors if isinstance(self._index, Index) and self._vectorizer.ready else None
         if reading is not None:
             notices.append(f"vectors are being read ({reading[0]} of about {reading[1]}): search may be by words alone")
+        trouble = self._vector_trouble()
+        if trouble is not None:
+            notices.append(trouble)
         if self._vectorizer.state.startswith("unavailable"):
             notices.append(f"search is by words alone: the embedder is {self._vectorizer.state}")
         return tuple(notices)
+
+    def _vector_trouble(self) -> str | None:
+        return self._index.vector_trouble if isinstance(self._index, Index) and self._vectorizer.ready else None
 
     # -- sync --------------------------------------------------------------------------------------------------
 

@@ -217,11 +217,11 @@ def _store(seen: _Seen) -> Iterator[Check]:
 
 
 def _index(seen: _Seen) -> Iterator[Check]:
-    postgres = seen.settings is not None and seen.settings.index.kind == "postgres"
-    if seen.settings is not None and postgres:
-        yield _database(seen.settings)
+    kind = seen.settings.index.kind if seen.settings is not None else "sqlite"
+    if seen.settings is not None and kind != "sqlite":
+        yield _index_server(seen.settings)
     if seen.store is None:
-        if postgres:
+        if kind == "postgres":
             return
         there = seen.home.index.exists()
         yield Check("index", "ok", "there" if there else "not there; it is built from the files when the hub starts")
@@ -239,13 +239,15 @@ def _index(seen: _Seen) -> Iterator[Check]:
         )
 
 
-def _database(settings: Settings) -> Check:
-    from adaptive_llm_gateway.memory import look_at_postgres  # noqa: PLC0415 - only where it is wanted
-    from adaptive_llm_gateway.server._hub import postgres_config  # noqa: PLC0415
+def _index_server(settings: Settings) -> Check:
+    from adaptive_llm_gateway.memory import look_at_postgres, look_at_qdrant  # noqa: PLC0415 - only where it is wanted
+    from adaptive_llm_gateway.server._hub import postgres_config, qdrant_config  # noqa: PLC0415
 
     try:
-        config = postgres_config(settings)
-        return Check("index", "ok", look_at_postgres(config) if config else "in a file")
+        database, qdrant = postgres_config(settings), qdrant_config(settings)
+        if database is not None:
+            return Check("index", "ok", look_at_postgres(database))
+        return Check("index", "ok", look_at_qdrant(qdrant) if qdrant is not None else "in a file")
     except AlgError as error:
         return Check("index", "fail", str(error), error.hint)
 

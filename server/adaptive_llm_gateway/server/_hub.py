@@ -24,7 +24,7 @@ from adaptive_llm_gateway.server._operations import Operations
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, RerankerConfig, StoreSettings
+    from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         rerank_top=settings.reranker.top,
         rerank_timeout=settings.reranker.timeout,
         postgres=postgres_config(settings),
+        qdrant=qdrant_config(settings),
         hook_command=(sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "secrets", "scan", "--staged"),
     )
 
@@ -107,6 +108,26 @@ def postgres_config(settings: Settings) -> PostgresConfig | None:
             key="index.url",
         )
     return PostgresConfig(index.url.get_secret_value(), index.schema_name)
+
+
+def qdrant_config(settings: Settings) -> QdrantConfig | None:
+    """Which Qdrant server searches the vectors; None when none does.
+
+    Raises:
+        ConfigError: one is to do so, and no URL is set.
+    """
+    from adaptive_llm_gateway.memory import QdrantConfig  # noqa: PLC0415 - after the hub listens
+
+    index = settings.index
+    if index.kind != "qdrant":
+        return None
+    if index.url is None:
+        raise ConfigError(
+            "'index.kind' is 'qdrant', but 'index.url' is not set",
+            hint="Set it to `http://127.0.0.1:6333` or where the server is.",
+            key="index.url",
+        )
+    return QdrantConfig(index.url.get_secret_value(), index.api_key_env)
 
 
 @dataclass(slots=True)
