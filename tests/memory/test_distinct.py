@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adaptive_llm_gateway.memory._distinct import distinct
 
-_IDS = st.lists(st.integers(-500, 5_000), max_size=60)
+_IDS = st.lists(st.integers(-30, 300) | st.integers(-(2**40), 2**40), max_size=60)  # close together, and far apart
 
 
 @given(_IDS, _IDS)

@@ -1,7 +1,7 @@
-"""Distinct row ids and where any id stands among them, by a table as long as their span instead of by sorting. Pure.
+"""Distinct row ids and where any id stands among them, by tables as long as their span instead of by sorting. Pure.
 
-Row ids lie close together, so the table is short; numpy's `unique`, `isin` and `searchsorted` sort, which was most of
-the time of a search among few candidates.
+numpy's `unique`, `isin` and `searchsorted` sort, which was most of the time of a search. Few ids far apart are sorted
+all the same, because a table would be longer than that takes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
+_SPAN = 64  # of a table, at most so many times the number of ids
 
 
 class Distinct(NamedTuple):
@@ -19,30 +20,45 @@ class Distinct(NamedTuple):
 
     Attributes:
         ids: ascending, each once.
+        seen, table: by id less the first, whether it is there and its place; one more for those outside. `None` where
+            the ids are far apart.
     """
 
     ids: Integers
-    low: int
-    table: NDArray[np.int32]  # by id less `low` the place + 1, 0 where there is none; its last is 0
+    seen: NDArray[np.bool_] | None = None
+    table: NDArray[np.int32] | None = None
 
     def places(self, ids: Integers) -> Integers:
         """The place of each id, -1 for those that are not there."""
-        slots = ids - self.low
-        last = len(self.table) - 1
-        return self.table[np.where((slots >= 0) & (slots < last), slots, last)].astype(np.int64) - 1
+        if not len(self.ids):
+            return np.full(len(ids), -1, np.int64)
+        if self.seen is None or self.table is None:
+            places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+            return np.where(self.ids[places] == ids, places, -1)
+        slots = self._slots(ids)
+        return np.where(self.seen[slots], self.table[slots], -1).astype(np.int64)
 
     def has(self, ids: Integers) -> NDArray[np.bool_]:
         """Which of the ids are there."""
-        return self.places(ids) >= 0
+        return self.places(ids) >= 0 if self.seen is None else self.seen[self._slots(ids)]
+
+    def _slots(self, ids: Integers) -> Integers:
+        slots = ids - self.ids[0]
+        outside = int(self.ids[-1] - self.ids[0]) + 1
+        return np.where((slots >= 0) & (slots < outside), slots, outside)
 
 
 def distinct(ids: Integers) -> Distinct:
     """The distinct ones of some row ids."""
     if not len(ids):
-        return Distinct(np.zeros(0, np.int64), 0, np.zeros(1, np.int32))
+        return Distinct(np.zeros(0, np.int64))
     low = int(ids.min())
-    table = np.zeros(int(ids.max()) - low + 2, np.int32)
-    table[ids - low] = 1
-    slots = np.flatnonzero(table)
-    table[slots] = np.arange(1, len(slots) + 1, dtype=np.int32)
-    return Distinct(slots + low, low, table)
+    span = int(ids.max()) - low + 1
+    if span > _SPAN * len(ids):
+        return Distinct(np.unique(ids).astype(np.int64, copy=False))
+    seen = np.zeros(span + 1, np.bool_)
+    seen[ids - low] = True
+    slots = np.flatnonzero(seen)
+    table = np.empty(span + 1, np.int32)  # only what `seen` has is ever looked at
+    table[slots] = np.arange(len(slots), dtype=np.int32)
+    return Distinct(slots + low, seen, table)

@@ -31,7 +31,7 @@ from adaptive_llm_gateway.memory._ranking import (
 )
 from adaptive_llm_gateway.memory._source import Head, Source
 from adaptive_llm_gateway.memory._values import Hit, SearchMode, TimeRange
-from adaptive_llm_gateway.memory._vectors import EMPTY, Floats, Integers, cosine
+from adaptive_llm_gateway.memory._vectors import EMPTY, Candidates, Floats, Integers, cosine
 
 _DAY = 86_400_000_000
 _MIN_CANDIDATES = 200
@@ -97,24 +97,26 @@ def search(
     """Answer a query; see `Index.search`.
 
     Args:
-        vector: gives the query's unit vector (d,), or `None` when there is none after all. It is called after the
-            search by words, so that what computes it may run meanwhile.
+        vector: waits for the query's unit vector (d,), which is computed beside the search by words; `None` when there
+            is none after all. It may be called in another thread.
     """
     plan = plan_query(query)
     if plan.blank and vector is None:
         return _recent(source, limit)
     count = min(_MAX_CANDIDATES, max(_MIN_CANDIDATES, 8 * limit))
     wanted = _Wanted(plan, limit, count, preferred, weights)
+    nearest = source.begin_nearest(vector, count) if vector is not None else None
     by_words = _by_words(source, wanted)
-    unit = vector() if vector is not None else None
+    unit, near = nearest() if nearest is not None else (None, EMPTY)
     if plan.blank and unit is None:
         return _recent(source, limit)
-    found, scored, cut = _rank(by_words, unit, wanted)
+    found, scored, cut = _rank(by_words, unit, near, wanted)
     copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
     if len(found) < limit and cut and (copies or len(by_words.chunks) >= count):
         # Copies of one text, or passages of the same memories, fill the candidates: look once more, past them.
         others = _by_words(source.without(copies) if copies else source, wanted, apart=True)
-        more, again, _ = _rank(others, unit, wanted)
+        apart = EMPTY if unit is None else others.source.nearest(unit, count)
+        more, again, _ = _rank(others, unit, apart, wanted)
         known = {item.head.memory for item in found}
         found += [item for item in more if item.head.memory not in known]
         scored = scored + again if copies else max(scored, again)
@@ -144,10 +146,11 @@ def _by_words(source: Source, wanted: _Wanted, *, apart: bool = False) -> _Candi
     return _Candidates(source, words, chunks, {name: earned for name, earned in literal.items() if earned})
 
 
-def _rank(found: _Candidates, vector: Floats | None, wanted: _Wanted) -> tuple[list[_Found], int, bool]:
+def _rank(
+    found: _Candidates, vector: Floats | None, near: Candidates, wanted: _Wanted
+) -> tuple[list[_Found], int, bool]:
     """(ranked and folded, how many memories were scored, whether more candidates would have been there)."""
     source = found.source
-    near = EMPTY if vector is None else source.nearest(vector, wanted.count)
     fresh = ~distinct(found.chunks).has(near.chunks)
     chunks = np.concatenate([found.chunks, near.chunks[fresh]])
     cosines: NDArray[np.float32] | None = None

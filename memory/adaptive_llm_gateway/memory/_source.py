@@ -6,7 +6,7 @@ go by their row ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Facts, Words
 from adaptive_llm_gateway.memory._values import Record
-from adaptive_llm_gateway.memory._vectors import Candidates, Codes, Floats, Integers
+from adaptive_llm_gateway.memory._vectors import EMPTY, Candidates, Codes, Floats, Integers
 
 
 class Head(NamedTuple):
@@ -58,6 +58,16 @@ class Source(Protocol):
         """Of these chunks, the ones whose text, or their memory's title, has the lower-case literal in any case."""
         ...
 
+    def begin_nearest(
+        self, vector: Callable[[], Floats | None], count: int
+    ) -> Callable[[], tuple[Floats | None, Candidates]]:
+        """Begin with `nearest` as soon as there is a vector; the result waits for both. The rest may be used meanwhile.
+
+        Args:
+            vector: waits for the unit vector; `None` when there is none after all.
+        """
+        ...
+
     def nearest(self, vector: Floats, count: int) -> Candidates:
         """The `count` chunks nearest to the unit vector (d,)."""
         ...
@@ -93,3 +103,9 @@ class Source(Protocol):
     def without(self, fingerprints: Sequence[bytes]) -> Source:
         """The same, less the memories of these fingerprints."""
         ...
+
+
+def nearest_to(source: Source, vector: Callable[[], Floats | None], count: int) -> tuple[Floats | None, Candidates]:
+    """(the vector, what is nearest to it), once it is there."""
+    unit = vector()
+    return unit, EMPTY if unit is None else source.nearest(unit, count)

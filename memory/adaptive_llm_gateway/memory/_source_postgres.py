@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from adaptive_llm_gateway.memory._postgres import NEAR
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, restored, stored
 from adaptive_llm_gateway.memory._postgres_words import counts, memories_saying, occurrences, with_phrase
 from adaptive_llm_gateway.memory._query import affordable, normalise
-from adaptive_llm_gateway.memory._source import Head, Span
+from adaptive_llm_gateway.memory._source import Head, Span, nearest_to
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run
 from adaptive_llm_gateway.memory._tokens import tokens_of
 from adaptive_llm_gateway.memory._values import Filters, Record
@@ -128,6 +129,12 @@ class PostgresSource:
         return {row[0] for row in rows}
 
     # --- Vectors --------------------------------------------------------------------------------------
+
+    def begin_nearest(
+        self, vector: Callable[[], Floats | None], count: int
+    ) -> Callable[[], tuple[Floats | None, Candidates]]:
+        """See `Source`: one after the other, as the connection is."""
+        return functools.partial(nearest_to, self, vector, count)
 
     def nearest(self, vector: Floats, count: int) -> Candidates:
         """See `Source`."""

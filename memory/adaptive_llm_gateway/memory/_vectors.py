@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +134,33 @@ class _Rows:
         self.bits = np.concatenate([self.bits, np.zeros((len(self.bits), extra), np.uint64)], axis=1)
 
 
+class Narrowed(NamedTuple):
+    """The few hundred rows among which the nearest are, with what is needed to score them."""
+
+    query: Floats
+    wanted: int  # so many of them
+    places: Integers
+    chunks: Integers
+    memories: Integers
+    rows: _Rows | None  # that hold codes
+
+    def scored(self, fetch: Fetch | None) -> Candidates:
+        """The nearest, best first; see `VectorCache.nearest`."""
+        if not len(self.places):
+            return EMPTY
+        chunks, memories = self.chunks, self.memories
+        if self.rows is not None:
+            codes = self.rows.codes(self.places)
+        elif fetch is not None:
+            known, codes = fetch(chunks)
+            chunks, memories = chunks[known], memories[known]
+        else:
+            raise ValueError("this cache holds no codes")
+        exact = cosine(codes, self.query)
+        best = np.argsort(-exact, kind="stable")[: self.wanted]
+        return Candidates(chunks[best], memories[best], exact[best])
+
+
 class VectorCache:
     """The vectors of an index in memory: `dimensions` / 8 + 21 bytes a chunk, and `dimensions` more for its codes.
 
@@ -204,15 +232,20 @@ class VectorCache:
             fetch: gives for chunk ids whether they have a vector, and the codes of those that do; needed where
                 `holds_codes` is false.
         """
+        return self.narrowed(query, count, allowed).scored(fetch)
+
+    def narrowed(self, query: Floats, count: int, allowed: Integers | None = None) -> Narrowed:
+        """The rows that `nearest` scores, found in memory alone."""
         with self._lock:
             rows, total = self._rows, self._rows.count
             chunks, memories, live, bits = rows.chunks, rows.memories, rows.live, rows.bits
             blocks = rows.blocks
             # A copy: numpy counts a mask and then fills that many places, past the end when rows die in between.
             keep: NDArray[np.bool_] | None = live[:total].copy() if rows.dead else None
+        nothing = np.zeros(0, np.int64)
         if allowed is not None:
             if not len(allowed) or not total:
-                return EMPTY
+                return Narrowed(query, count, nothing, nothing, nothing, None)
             table = np.zeros(int(max(allowed.max(), memories[:total].max())) + 1, np.bool_)
             table[allowed] = True
             let_through = table[memories[:total]]
@@ -230,21 +263,11 @@ class VectorCache:
             places = _near_by_signs(bits[:, :total], query, by_signs, keep)
         elif size > by_signs:
             places = places[_near_by_signs(bits[:, places], query, by_signs, None)]
-        if not len(places):
-            return EMPTY
         wanted = max(_BY_CODES, 2 * count)
         if len(places) > wanted:
             scores = _by_bytes(bits[:, places], query)
             places = places[np.argpartition(-scores, wanted)[:wanted]]
-        if blocks is not None or fetch is None:
-            codes = rows.codes(places)
-        else:
-            known, codes = fetch(chunks[places])
-            places = places[known]
-        exact = cosine(codes, query)
-        best = np.argsort(-exact, kind="stable")[:count]
-        places = places[best]
-        return Candidates(chunks[places], memories[places], exact[best])
+        return Narrowed(query, count, places, chunks[places], memories[places], rows if blocks is not None else None)
 
     def rows(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
         """For each chunk id whether it has a vector, and the codes of those that do; only where `holds_codes`."""
