@@ -310,13 +310,13 @@ def test_a_server_that_does_not_answer_in_time_is_left_alone_for_a_while(
     index.apply([entry])
     embed(index)
     settle(index)
-    held(index)._retry = WAIT  # pyright: ignore[reportPrivateUsage]
     query = f"/collections/{qdrant.collections()[0]}/points/query"
     gate = threading.Event()
     qdrant.before = when("/query", held_up_by(gate))
     try:
         for _ in range(3):
             assert found(index, "walrus") == ("lexical", [entry.id])
+            settle(index)  # else it answers
         assert [path for _, path, _ in qdrant.requests].count(query) == 1
         assert "did not answer a query" in (index.vector_trouble or "")
     finally:
@@ -374,6 +374,21 @@ def test_a_server_that_refuses_the_key_is_named_and_the_key_is_not(
     settle(index)
     assert found(index, "walrus") == ("hybrid", [entry.id])
     assert "Qdrant 0.0.0-double" in look_at_qdrant(QdrantConfig(qdrant.url, "SOME_KEY"))
+
+
+def test_a_server_that_repeats_the_key_does_not_have_it_told(
+    opened: Opener, qdrant: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    qdrant.before = when("/exists", lambda: (500, {"status": {"error": f"no {KEY}"}}))
+    index = opened(key="SOME_KEY")
+    index.apply([record("a walrus")])
+    embed(index)
+
+    assert found(index, "walrus")[0] == "lexical"
+    assert "HTTP 500 and said" in (index.vector_trouble or "")
+    assert "no ***" in (index.vector_trouble or "")
+    assert KEY not in f"{index.vector_trouble} {caplog.text}"
 
 
 def test_a_key_that_is_not_set_is_named_and_nothing_is_sent(opened: Opener, qdrant: Any) -> None:

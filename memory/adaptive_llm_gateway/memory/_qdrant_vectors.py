@@ -26,6 +26,7 @@ _COMPARED = 4_096  # so many that are not there yet are compared here
 _WAIT_SECONDS = 2.0  # a search waits so long for the server's first answer
 _STOP_SECONDS = 5.0  # for the batch under way
 _RETRY_SECONDS = 30.0
+_QUERY_BREAK = 30.0  # without another query after one that was not answered in time, though the server answers else
 _CHECK_SECONDS = 300.0
 _META = "qdrant_collection"
 
@@ -196,7 +197,7 @@ class QdrantVectors:
         if fetch is None or (allowed is not None and not len(allowed)):
             return EMPTY
         with self._state:
-            stale = self._bringing | dict(list(self._stale.items())[-_COMPARED:])
+            stale = self._bringing | dict(itertools.islice(reversed(self._stale.items()), _COMPARED))
             collection, round_ = self._collection, self._round
         # What is gone from the file still takes places there.
         try:
@@ -204,7 +205,7 @@ class QdrantVectors:
         except QdrantUnavailable as error:
             with self._state:
                 if error.details["reason"] == "timeout":
-                    self._slow, self._quiet_until = error, time.monotonic() + self._retry
+                    self._slow, self._quiet_until = error, time.monotonic() + _QUERY_BREAK
                 if self._round == round_:
                     self._failed(error)
             raise
@@ -309,9 +310,8 @@ class QdrantVectors:
             self._bringing = {}
             if self._round != round_ or self._closed or not self._stale:
                 return False
-            batch = self._bringing = dict(itertools.islice(self._stale.items(), _BATCH))
-            for chunk in batch:
-                del self._stale[chunk]
+            # The newest first: the older ones are no longer compared here when there are very many.
+            batch = self._bringing = dict(self._stale.popitem() for _ in range(min(_BATCH, len(self._stale))))
         rows = self._file.stored_vectors(chunks=list(batch), max_trust=self.max_trust)
         self._server.put(collection, rows)
         self._server.drop(collection, sorted(batch.keys() - {row.chunk for row in rows}))
