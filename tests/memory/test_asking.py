@@ -509,6 +509,21 @@ def test_a_memory_of_the_time_that_a_sentence_speaks_of_comes_first(tmp_path: Pa
     assert not any("time" in hit.signals for hit in longer.hits)
 
 
+def test_a_memory_made_soon_after_the_time_that_a_sentence_speaks_of_comes_before_later_ones(tmp_path: Path) -> None:
+    with temporary_store(tmp_path) as store:
+        written = datetime.now(UTC)
+        write(store, "Cache", "the number of the caches")
+        found = {
+            days: store.ask(SearchRequest("caches yesterday"), now=written + timedelta(days=days)).hits[0].signals
+            for days in (0, 1, 20)
+        }
+
+    # Seen from today the time of yesterday is over: the memory came less than a day after it.
+    assert WEIGHTS.time * 6 / 7 <= found[0]["time"] < WEIGHTS.time
+    assert found[1]["time"] == pytest.approx(WEIGHTS.time)
+    assert "time" not in found[20]
+
+
 # --- bad input ---------------------------------------------------------------------------------------------
 
 

@@ -20,13 +20,14 @@ def table_of(*blocks: tuple[int, int | None, list[int]]) -> ChunkTable:
     return table
 
 
-def words(table: ChunkTable, found: Found, *, only: set[int] | None = None) -> Words:
+def words(table: ChunkTable, found: Found, *, only: set[int] | None = None, names: tuple[int, ...] = ()) -> Words:
     rows = [(term, chunk, count) for term, places in enumerate(found) for chunk, count in sorted(places.items())]
     postings = Postings(
         np.array([row[0] for row in rows], np.int32),
         np.array([row[1] for row in rows], np.int64),
         np.array([row[2] for row in rows], np.float32),
         len(found),
+        names,
     )
 
     def allowed(memories: Integers) -> NDArray[np.bool_]:
@@ -37,7 +38,7 @@ def words(table: ChunkTable, found: Found, *, only: set[int] | None = None) -> W
 
 def scores(table: ChunkTable, found: Found, *chunks: int) -> tuple[list[float], list[float], list[float]]:
     ids = np.array(chunks, np.int64)
-    own, around, group = words(table, found).scores(ids, table.about(ids))
+    own, around, group, _ = words(table, found).scores(ids, table.about(ids))
     return own.tolist(), around.tolist(), group.tolist()
 
 
@@ -94,6 +95,18 @@ def test_memories_of_one_thread_are_one_group_and_neighbours() -> None:
     assert around[1] > 0
     assert around[2] == 0
     assert group[0] == group[1] > group[2] == 0
+
+
+def test_a_group_has_the_share_of_the_names_that_its_passages_have_together() -> None:
+    table = table_of((1, None, [1, 2]), (2, None, [3]), (3, None, [4]), (4, None, [5]))
+    found: Found = [{1: 1, 3: 9}, {2: 1}, {4: 1}]  # the third is no name
+    ids = np.array([1, 2, 3, 4, 5], np.int64)
+
+    *_, names = words(table, found, names=(0, 1)).scores(ids, table.about(ids))
+
+    common, rare = idf(2, 4), idf(1, 4)
+    assert names.tolist() == pytest.approx([1.0, 1.0, common / (common + rare), 0.0, 0.0])
+    assert words(table, found).scores(ids, table.about(ids)).names.tolist() == [0.0] * 5
 
 
 def test_the_best_come_first_and_neighbours_without_a_word_behind_them() -> None:

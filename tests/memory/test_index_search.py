@@ -15,6 +15,7 @@ from adaptive_llm_gateway.core import InvalidInput, Trust, new_ulid
 from adaptive_llm_gateway.memory import _source_sqlite
 from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._ranking import WEIGHTS
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -380,6 +381,18 @@ def test_passages_beside_a_match_are_found_with_it(index: Index) -> None:
     assert [hit.record.id for hit in hits] == [question.id, answer.id, stray.id]
     assert hits[1].signals["around"] > 0
     assert "around" not in hits[2].signals
+
+
+def test_what_has_the_name_asked_for_stands_above_what_has_the_other_words(index: Index) -> None:
+    about = record("Notes on Carmen and her flat.\n\nThe bicycle was red.", source="chat-1", updated=START)
+    other = record("Her new bicycle is blue, a bicycle for the town.", source="chat-2", updated=START)
+    index.apply([about, other, *(record(f"number {n} of the others", updated=START) for n in range(5))])
+
+    assert [hit.record.id for hit in index.search("colour of the bicycle of Carmen").hits] == [about.id, other.id]
+    hits = index.search("colour of the bicycle of Carmen").hits
+    assert hits[0].signals["names"] == pytest.approx(WEIGHTS.names)
+    assert "names" not in hits[1].signals
+    assert not any("names" in hit.signals for hit in index.search("colour of the bicycle of carmen").hits)
 
 
 def test_signals_add_up_to_the_score(index: Index) -> None:

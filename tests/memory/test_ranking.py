@@ -12,6 +12,7 @@ from adaptive_llm_gateway.memory._ranking import (
     SNIPPET,
     Scored,
     Weights,
+    aftermath,
     fuse,
     recency,
     same_but_for_wording,
@@ -117,6 +118,26 @@ def test_quoted_phrases_are_kept_together() -> None:
     assert "blue green deploy" in plan.phrases
 
 
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("What did Ana tell (Bo) in New York? Then Cem left", "ana bo new york cem"),
+        ("Caching of Redis. How?", "redis"),
+        ("where does The API E0433 of łódź and Łódź fail", "api e0433 łódź"),
+        ("A b C 1D Ünal's “Quoted” word", "ünal quoted"),
+        ("what did ana tell bo", ""),
+        ("", ""),
+    ],
+)
+def test_a_word_with_a_capital_letter_within_a_sentence_is_a_name(query: str, names: str) -> None:
+    assert plan_query(query).names == set(names.split())
+
+
+def test_names_of_a_query_of_a_hundred_kilobytes_are_read_to_the_end() -> None:
+    for part in (" ", "A ", ' "', " (", "a. "):
+        assert len(plan_query("x" + part * 100_000).names) <= 1
+
+
 def test_scripts_without_spaces_are_searched_by_pairs() -> None:
     words, grams = indexed_text("東京都の天気 today")
 
@@ -145,7 +166,8 @@ def ranked(
     lengths = np.full(size, 10, np.float32)
     about = Facts(np.array(memories, np.int64), zeros + siblings, lengths, zeros, lengths, zeros, zeros)
     own = np.array(words, np.float32)
-    scores = WordScores(own, np.zeros(size, np.float32), np.zeros(size, np.float32))
+    nothing = np.zeros(size, np.float32)
+    scores = WordScores(own, nothing, nothing, nothing)
     vector = None if cosines is None else np.array(cosines, np.float32)
     literal = {"exact": exact} if exact else {}
     found = fuse(np.arange(1, size + 1), about, scores, vector, literal, Weights(**weights))
@@ -157,6 +179,11 @@ def test_what_both_sides_find_comes_first() -> None:
 
     assert [item.memory for item in found] == [20, 30, 10]
     assert [item.by_words for item in found] == [True, False, True]
+
+
+@pytest.mark.parametrize(("days", "value"), [(-400.0, 1.0), (0.0, 1.0), (3.5, 0.5), (7.0, 0.0), (400.0, 0.0)])
+def test_what_comes_after_a_time_is_less_of_it_each_day(days: float, value: float) -> None:
+    assert aftermath(days) == value
 
 
 def test_a_memory_is_ranked_by_its_best_chunk() -> None:

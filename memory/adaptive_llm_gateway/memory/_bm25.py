@@ -27,12 +27,14 @@ class Postings(NamedTuple):
     Attributes:
         terms: 0 to `size` - 1.
         frequencies: how often, weighted by field.
+        names: the terms that are names.
     """
 
     terms: NDArray[np.int32]
     chunks: Integers
     frequencies: Floats
     size: int
+    names: tuple[int, ...] = ()
 
 
 class Facts(NamedTuple):
@@ -64,11 +66,16 @@ class Sizes(NamedTuple):
 
 
 class WordScores(NamedTuple):
-    """BM25 of some chunks by themselves, with their neighbours, and of their groups; higher is better, 0 is nothing."""
+    """BM25 of some chunks by themselves, with their neighbours, and of their groups; higher is better, 0 is nothing.
+
+    Attributes:
+        names: which share of the query's names their groups have, 0 to 1, rare ones counting for more.
+    """
 
     own: Floats
     around: Floats
     group: Floats
+    names: Floats
 
 
 class Words:
@@ -101,7 +108,7 @@ class Words:
         self._own = np.bincount(self._rows, self._parts, minlength=len(self._chunks)).astype(np.float32)
         self._about = about
         self._groups = distinct(about.groups)
-        self._group_scores = self._by_group(frequencies, sizes)
+        self._group_scores, self._group_names = self._by_group(postings, sizes)
 
     def best(self, count: int, *, apart: bool = False) -> Integers:
         """The `count` chunks that answer best, best first, and behind them neighbours of the first.
@@ -142,7 +149,7 @@ class Words:
         """
         if not len(self._chunks):
             nothing = np.zeros(len(chunks), np.float32)
-            return WordScores(nothing, nothing, nothing)
+            return WordScores(nothing, nothing, nothing, nothing)
         # A matrix of what each term brings to each chunk that is looked at; its last row is for those without any.
         places = self._known.places(np.concatenate([chunks, about.previous, about.following]))
         needed = distinct(places[places >= 0])
@@ -155,19 +162,27 @@ class Words:
         beside = np.maximum(matrix[previous], matrix[following])
         around = np.maximum(matrix[own], np.float32(NEIGHBOUR) * beside).sum(axis=1)
         alone = np.append(self._own, np.float32(0))[places[: len(chunks)]]
-        group = np.append(self._group_scores, np.float32(0))[self._groups.places(about.groups)]
-        return WordScores(alone, around, group)
+        groups = self._groups.places(about.groups)
+        group, names = (np.append(each, np.float32(0))[groups] for each in (self._group_scores, self._group_names))
+        return WordScores(alone, around, group, names)
 
-    def _by_group(self, frequencies: Floats, sizes: Sizes) -> Floats:
+    def _by_group(self, postings: Postings, sizes: Sizes) -> tuple[Floats, Floats]:
+        """(BM25 of each group, its share of the names)."""
         groups = len(self._groups.ids)
         rows = self._groups.places(self._about.groups)
         lengths = np.zeros(groups, np.float32)
         lengths[rows] = self._about.group_lengths
         norms = (K1 * (1 - B + B * lengths / max(sizes.length / max(sizes.groups, 1), 1e-9))).astype(np.float32)
-        totals = np.bincount(rows[self._rows] * self._count + self._terms, frequencies, minlength=groups * self._count)
+        cells = rows[self._rows] * self._count + self._terms
+        totals = np.bincount(cells, postings.frequencies, minlength=groups * self._count)
         totals = totals.astype(np.float32).reshape(groups, self._count)
         idf = _idf(np.count_nonzero(totals, axis=0), sizes.groups).astype(np.float32)
-        return (idf * totals * np.float32(K1 + 1) / (totals + norms[:, None])).sum(axis=1)
+        scores = (idf * totals * np.float32(K1 + 1) / (totals + norms[:, None])).sum(axis=1)
+        if not postings.names:
+            return scores, np.zeros(groups, np.float32)
+        named = np.array(postings.names)
+        has = np.where(totals[:, named] > 0, idf[named], np.float32(0))
+        return scores, has.sum(axis=1) / max(idf[named].sum(), np.float32(1e-9))
 
 
 def _idf(found: NDArray[np.int64], total: int) -> NDArray[np.float64]:

@@ -44,6 +44,8 @@ _QUOTED = re.compile(r'["“„«]([^"“”„«»]{1,400})["”“»]')
 _TOKEN = re.compile(r"[^\s\"“”„«»,;!?]+")
 # Digits among letters, or letters joined by the marks of code, paths, versions and tickets.
 _IDENTIFIER = re.compile(r"(?=.*[^\W\d_])(?=.*\d)|.*[^\W_][._/:#@\\+-]+[^\W_]|.*[^\W_](?:\(\)|::)|[#@/~.][^\W_]")
+# A word behind a space and another word of its sentence; a capital at the beginning of one says nothing.
+_INNER_WORD = re.compile(r"(?<=[^\s.!?])\s+[\"'“„«(\[]*([^\W\d_][^\W_]+)")
 _PLAIN_COMPOUND = re.compile(r"[^\W\d_]+(?:[-/][^\W\d_]+)+")
 
 
@@ -56,6 +58,7 @@ class QueryPlan:
         terms: the single words, lower-case, for titles and snippets.
         literals: identifiers and quoted phrases as (lower-case text, phrase); found literally they are `exact`.
         quoted: of the literals' texts, those a user put in quotes.
+        names: of the words, those that begin with a capital letter within a sentence.
         blank: the query is empty: the most recent are wanted.
     """
 
@@ -64,6 +67,7 @@ class QueryPlan:
     terms: tuple[str, ...]
     literals: tuple[tuple[str, str], ...]
     quoted: frozenset[str]
+    names: frozenset[str]
     blank: bool
 
 
@@ -92,7 +96,7 @@ def plan_query(query: str) -> QueryPlan:
     """Read a query. Never fails, and no user text reaches FTS5 but as quoted words."""
     text = normalise(query[:MAX_QUERY]).strip()
     if not text:
-        return QueryPlan((), (), (), (), frozenset(), blank=True)
+        return QueryPlan((), (), (), (), frozenset(), frozenset(), blank=True)
     quoted = [match[1].strip() for match in _QUOTED.finditer(text)]
     literals: dict[str, str] = {}
     for literal in quoted:
@@ -121,6 +125,7 @@ def plan_query(query: str) -> QueryPlan:
         tuple(terms) + tuple(run.lower() for run in _RUN.findall(text)[:_MAX_LITERALS]),
         tuple(literals.items())[:_MAX_LITERALS],
         by_user,
+        frozenset(terms) & _names(text),
         blank=False,
     )
 
@@ -153,6 +158,11 @@ def phrase_of(text: str) -> str:
     without spaces.
     """
     return _phrase(normalise(text))
+
+
+def _names(text: str) -> set[str]:
+    """Lower-case; with the nouns of a language that writes them with a capital letter."""
+    return {match[1].lower()[:_MAX_WORD] for match in _INNER_WORD.finditer(text) if match[1][0].isupper()}
 
 
 def _bigrams(run: str) -> list[str]:

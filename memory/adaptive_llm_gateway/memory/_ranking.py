@@ -21,6 +21,7 @@ from adaptive_llm_gateway.memory._query import STOP_WORDS, words_of
 from adaptive_llm_gateway.memory._vectors import Integers
 
 RECENCY_HALF_LIFE_DAYS = 30.0
+AFTERMATH_DAYS = 7.0  # what happened is still told of
 MIN_COSINE = 0.15  # below this a vector alone is no match
 DUPLICATE_COSINE = 0.97
 DUPLICATE_WORDS = 0.1  # near-duplicates differ in at most this share of their content words
@@ -38,13 +39,14 @@ class Weights:
         words: BM25 of the passage, as a share of the best passage's.
         around: the same with the passages before and after it.
         group: BM25 of all that the passage belongs to: its memory, or the session or source that it comes from.
+        names: the share of the query's names that all this has, rare ones counting for more.
         length: taken off for a memory of many passages, nothing for one, all of it for very many (1 - 1/n): the best of
             many is better by chance alone.
         exact: an identifier of the query occurs literally.
         quoted: what was put in quotes occurs literally: above all that lacks it.
         title: the share of the query's words that the title has.
         recent: 1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`.
-        time: the memory is of the time that the query speaks of.
+        time: the memory is of the time that the query speaks of; less each day after it, 0 from `AFTERMATH_DAYS` on.
         kind: the memory's type: 1 for what was decided, is preferred or is a fact, 0 for the others.
         over: taken off when the memory is superseded, rejected, cancelled or done.
         links: a better hit is linked with the memory.
@@ -54,12 +56,13 @@ class Weights:
     words: float = 0.1
     around: float = 0.34
     group: float = 0.3
+    names: float = 0.2
     length: float = 0.33
     exact: float = 1.0
     quoted: float = 2.0
     title: float = 0.06
     recent: float = 0.02
-    time: float = 0.1
+    time: float = 0.35
     kind: float = 0.01
     over: float = 0.08
     links: float = 0.03
@@ -137,6 +140,7 @@ def fuse(
         "words": weights.words * _share(words.own),
         "around": weights.around * _share(words.around),
         "group": weights.group * _share(words.group),
+        "names": np.float32(weights.names) * words.names,
         "length": np.float32(-weights.length) * (1 - 1 / np.maximum(about.siblings, 1)).astype(np.float32),
     }
     near = np.zeros(len(chunks), np.bool_)
@@ -179,6 +183,11 @@ def title_share(title: str, terms: Sequence[str]) -> float:
 def recency(age_days: float) -> float:
     """1 for now, half of it every `RECENCY_HALF_LIFE_DAYS`; the future, as a wrong clock gives it, counts as now."""
     return 2.0 ** (-max(0.0, age_days) / RECENCY_HALF_LIFE_DAYS)
+
+
+def aftermath(days: float) -> float:
+    """1 within a time (0 or less), less each day after its end, 0 from `AFTERMATH_DAYS` on."""
+    return min(1.0, max(0.0, 1.0 - days / AFTERMATH_DAYS))
 
 
 SETTLED = ("decision", "preference", "fact")

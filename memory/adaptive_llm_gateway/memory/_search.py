@@ -21,6 +21,7 @@ from adaptive_llm_gateway.memory._ranking import (
     Ranking,
     Scored,
     Weights,
+    aftermath,
     fuse,
     is_over,
     links_of,
@@ -38,6 +39,7 @@ _MIN_CANDIDATES = 200
 _MAX_CANDIDATES = 2_000
 _CROWD = 8  # copies of one text before the candidates count as crowded
 _SHOWN_RECENT = 0.5  # of a month-old memory: what is fresher says `recent`
+_LOOKED_AT, _LOOKED_AT_BY_TIME = 40, 100  # memories at least; a time lifts from further down
 _LINKING = 20  # of the best, those whose links count
 _LITERALS = ("exact", "quoted")
 
@@ -130,7 +132,7 @@ def _by_words(source: Source, wanted: _Wanted, *, apart: bool = False) -> _Candi
         apart: one chunk of each memory, so that more memories have a place among the candidates.
     """
     plan, weights = wanted.plan, wanted.weights
-    words = source.by_words(plan.phrases, plan.words)
+    words = source.by_words(plan.phrases, plan.words, plan.names)
     chunks = words.best(wanted.count, apart=apart)
     literal: dict[str, dict[int, float]] = {name: {} for name in _LITERALS}
     for text, phrase in plan.literals:
@@ -174,7 +176,7 @@ def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
     weights = wanted.weights
     unique: dict[tuple[str, bytes], _Found] = {}
     # The mild signals do not lift what is far down, so most candidates need not be looked at.
-    part = max(40, 3 * wanted.limit)
+    part = max(_LOOKED_AT if wanted.preferred is None else _LOOKED_AT_BY_TIME, 3 * wanted.limit)
     for start in range(0, len(ranked), part):
         items = ranked.part(start, start + part)
         heads = source.heads([item.memory for item in items])
@@ -223,12 +225,12 @@ def _link(found: list[_Found], weights: Weights) -> None:
 
 
 def _within(head: Head, preferred: TimeRange | None) -> float:
-    """1 when a memory was made or changed in the preferred time, else 0."""
+    """1 when a memory was made or changed in the preferred time, less when soon after it, else 0."""
     if preferred is None:
         return 0.0
     since = -(2**63) if preferred.since is None else microseconds(preferred.since)
     until = 2**63 if preferred.until is None else microseconds(preferred.until)
-    return float(any(since <= moment < until for moment in (head.created, head.updated)))
+    return max(aftermath((moment - until) / _DAY) * (moment >= since) for moment in (head.created, head.updated))
 
 
 def _fold_near(source: Source, found: list[_Found]) -> list[_Found]:
@@ -283,7 +285,7 @@ def _matched(item: _Found) -> tuple[str, ...]:
     if any(signals.get(name) for name in _LITERALS):
         names.append((9.0, "exact"))
     if item.scored.by_words:
-        names.append((sum(signals.get(name, 0.0) for name in ("words", "around", "group")), "lexical"))
+        names.append((sum(signals.get(name, 0.0) for name in ("words", "around", "group", "names")), "lexical"))
     if item.scored.by_meaning:
         names.append((signals.get("vector", 0.0), "vector"))
     if signals.get("time"):

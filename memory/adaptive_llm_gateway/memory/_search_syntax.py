@@ -57,7 +57,7 @@ class Event:
     """A time named by what happened then; whoever searches finds the memory of it.
 
     Attributes:
-        binding: an operator asked for it (`before:"the release"`), so it filters; else it is a mild preference.
+        binding: an operator asked for it (`before:"the release"`), so it filters; else it is a preference.
     """
 
     relation: Relation
@@ -75,7 +75,7 @@ class Reading:
             them; several tags: all.
         id_parts: beginnings or ends of ids, of which a memory must have one (`id:`).
         events: times yet to be found.
-        preferred: the time that the sentence speaks of (`last week`); a mild preference, not a filter.
+        preferred: the time that the sentence speaks of (`last week`); a preference, not a filter.
         operators: each operator as it was written.
         notices: what looked like an operator and was searched as words.
     """

@@ -6,7 +6,7 @@ go by their row ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -43,8 +43,8 @@ class Span(NamedTuple):
 class Source(Protocol):
     """One state of an index, seen through one search's filters. Filters are applied before any cut."""
 
-    def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
-        """Where any of the phrases and words occur, as `QueryPlan` has them.
+    def by_words(self, phrases: Sequence[str], words: Sequence[str], names: Collection[str] = ()) -> Words:
+        """Where any of the phrases and words occur, as `QueryPlan` has them; names are some of the words.
 
         Words that occur almost everywhere may be left out to bound the work; phrases are not.
         """

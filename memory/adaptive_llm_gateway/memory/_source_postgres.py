@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,10 +63,11 @@ class PostgresSource:
 
     # --- Words ----------------------------------------------------------------------------------------
 
-    def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
+    def by_words(self, phrases: Sequence[str], words: Sequence[str], names: Collection[str] = ()) -> Words:
         """See `Source`."""
         words = affordable_words(self._connection, words, self._table.sizes.chunks)
         single = dict.fromkeys(token for word in words for token in tokens_of(word))
+        named = {token for word in words if word in names for token in tokens_of(word)}
         several = [tokens for phrase in dict.fromkeys(phrases) if (tokens := tokens_of(phrase))]
         known = occurrences(self._connection, [*single, *(token for tokens in several for token in tokens)])
         found = [known[token] for token in single if token in known]
@@ -76,6 +77,7 @@ class PostgresSource:
             np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
             np.concatenate([np.zeros(0, np.float32), *(often for _, often in found)]),
             len(found),
+            tuple(place for place, token in enumerate(filter(known.__contains__, single)) if token in named),
         )
         return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -118,13 +118,14 @@ class SqliteSource:
             values = [*values, *without]
         self._where, self._values = where, values
 
-    def by_words(self, phrases: Sequence[str], words: Sequence[str]) -> Words:
+    def by_words(self, phrases: Sequence[str], words: Sequence[str], names: Collection[str] = ()) -> Words:
         """See `Source`.
 
         Scores are not FTS5's: its `bm25` takes many times as long as reading where a word occurs (decision 0008).
         """
         words = self._terms.affordable(self._connection, words)
         tokens = dict.fromkeys(token for word in words for token in stems_of(word))
+        named = {token for word in words if word in names for token in stems_of(word)}
         found = [self._occurrences(token) for token in tokens]
         found += [self._with_phrase(phrase) for phrase in dict.fromkeys(phrases)]
         sizes = [len(chunks) for chunks, _ in found]
@@ -133,6 +134,7 @@ class SqliteSource:
             np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
             np.concatenate([np.zeros(0, np.float32), *(counts for _, counts in found)]),
             len(found),
+            tuple(place for place, token in enumerate(tokens) if token in named),
         )
         return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
