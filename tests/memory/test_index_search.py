@@ -395,6 +395,18 @@ def test_what_has_the_name_asked_for_stands_above_what_has_the_other_words(index
     assert not any("names" in hit.signals for hit in index.search("colour of the bicycle of carmen").hits)
 
 
+def test_a_passage_in_which_the_words_stand_together_comes_first(index: Index) -> None:
+    apart = record("The bicycle of the neighbour.\n\nThe wall behind the house is a red one.", updated=START)
+    together = record("The wall behind the house of the neighbour.\n\nA red bicycle stands before it.", updated=START)
+    index.apply([apart, together])
+
+    hits = index.search("red bicycle").hits
+
+    assert [hit.record.id for hit in hits] == [together.id, apart.id]
+    assert hits[0].signals["together"] == pytest.approx(WEIGHTS.together)
+    assert "together" not in hits[1].signals
+
+
 def test_signals_add_up_to_the_score(index: Index) -> None:
     index.set_embedder("model", 8)
     index.apply([record(f"words about deploys number {n}", "Deploy", updated=START) for n in range(5)])

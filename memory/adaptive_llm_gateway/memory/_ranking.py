@@ -42,6 +42,7 @@ class Weights:
         names: the share of the query's names that all this has, rare ones counting for more.
         length: taken off for a memory of many passages, nothing for one, all of it for very many (1 - 1/n): the best of
             many is better by chance alone.
+        together: words of the query stand near each other in a line, as a share of the best of the first memories.
         exact: an identifier of the query occurs literally.
         quoted: what was put in quotes occurs literally: above all that lacks it.
         title: the share of the query's words that the title has.
@@ -58,6 +59,7 @@ class Weights:
     group: float = 0.3
     names: float = 0.2
     length: float = 0.33
+    together: float = 0.06
     exact: float = 1.0
     quoted: float = 2.0
     title: float = 0.06

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from adaptive_llm_gateway.memory._ranking import (
     title_share,
 )
 from adaptive_llm_gateway.memory._source import Head, Source
+from adaptive_llm_gateway.memory._together import Together
 from adaptive_llm_gateway.memory._values import Hit, SearchMode, TimeRange
 from adaptive_llm_gateway.memory._vectors import EMPTY, Candidates, Floats, Integers, cosine
 
@@ -40,6 +41,7 @@ _MAX_CANDIDATES = 2_000
 _CROWD = 8  # copies of one text before the candidates count as crowded
 _SHOWN_RECENT = 0.5  # of a month-old memory: what is fresher says `recent`
 _LOOKED_AT, _LOOKED_AT_BY_TIME = 40, 100  # memories at least; a time lifts from further down
+_READ = 10  # of the best, those whose passages are read
 _LINKING = 20  # of the best, those whose links count
 _LITERALS = ("exact", "quoted")
 
@@ -201,8 +203,31 @@ def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
         if len(unique) >= 2 * wanted.limit:
             break
     _link(list(unique.values()), weights)
-    found = sorted(unique.values(), key=lambda entry: (-entry.score, -entry.head.updated))
-    return _fold_near(source, found[: 3 * wanted.limit])
+    found = _sorted(unique.values())
+    _read(source, found[:_READ], wanted)
+    return _fold_near(source, _sorted(found)[: 3 * wanted.limit])
+
+
+def _sorted(found: Iterable[_Found]) -> list[_Found]:
+    return sorted(found, key=lambda entry: (-entry.score, -entry.head.updated))
+
+
+def _read(source: Source, found: list[_Found], wanted: _Wanted) -> None:
+    """Add what passages earn in which words of the query stand together."""
+    together = Together(wanted.plan.terms)
+    if not together or not wanted.weights.together or len(found) < 2:
+        return
+    bodies = source.bodies([item.head.memory for item in found])
+    spans = source.spans([item.scored.chunk for item in found])
+    values: list[float] = []
+    for item in found:
+        span = spans.get(item.scored.chunk)
+        values.append(together.of(bodies.get(item.head.memory, "")[span.start : span.stop]) if span else 0.0)
+    most = max(values)
+    for item, value in zip(found, values, strict=True):
+        if value:
+            item.signals["together"] = wanted.weights.together * value / most
+            item.score += item.signals["together"]
 
 
 def _link(found: list[_Found], weights: Weights) -> None:
