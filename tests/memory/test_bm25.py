@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import K1, NEIGHBOUR, B, Facts, Postings, Sizes, Words
+from adaptive_llm_gateway.memory._bm25 import K1, NAME, NEIGHBOUR, B, Facts, Postings, Sizes, Words
 from adaptive_llm_gateway.memory._chunk_table import Block, ChunkTable
 from adaptive_llm_gateway.memory._vectors import Integers
 
@@ -107,6 +107,18 @@ def test_a_group_has_the_share_of_the_names_that_its_passages_have_together() ->
     common, rare = idf(2, 4), idf(1, 4)
     assert names.tolist() == pytest.approx([1.0, 1.0, common / (common + rare), 0.0, 0.0])
     assert words(table, found).scores(ids, table.about(ids)).names.tolist() == [0.0] * 5
+
+
+def test_a_name_counts_more_than_a_word_as_rare_in_a_group_alone() -> None:
+    table = table_of((1, None, [1]), (2, None, [2]), (3, None, [3]))
+    found: Found = [{1: 1}, {2: 1}]
+    ids = np.array([1, 2], np.int64)
+
+    own, around, group, _ = words(table, found, names=(0,)).scores(ids, table.about(ids))
+
+    assert own[0] == own[1]
+    assert around[0] == around[1]
+    assert group[0] == pytest.approx(NAME * group[1])
 
 
 def test_the_best_come_first_and_neighbours_without_a_word_behind_them() -> None:

@@ -18,6 +18,7 @@ from adaptive_llm_gateway.memory._vectors import Floats, Integers
 
 K1, B = 1.2, 0.75
 NEIGHBOUR = 0.8  # what a word is worth that stands in the passage before or after
+NAME = 2.0  # what a name counts in a group, against another word as rare
 _REACH = 60  # of the best passages, those whose neighbours become candidates too
 
 
@@ -177,10 +178,11 @@ class Words:
         totals = np.bincount(cells, postings.frequencies, minlength=groups * self._count)
         totals = totals.astype(np.float32).reshape(groups, self._count)
         idf = _idf(np.count_nonzero(totals, axis=0), sizes.groups).astype(np.float32)
+        named = np.array(postings.names, np.int64)
+        idf[named] *= np.float32(NAME)
         scores = (idf * totals * np.float32(K1 + 1) / (totals + norms[:, None])).sum(axis=1)
         if not postings.names:
             return scores, np.zeros(groups, np.float32)
-        named = np.array(postings.names)
         has = np.where(totals[:, named] > 0, idf[named], np.float32(0))
         return scores, has.sum(axis=1) / max(idf[named].sum(), np.float32(1e-9))
 
