@@ -264,3 +264,25 @@ def test_a_query_goes_on_once_its_vector_is_being_computed(telling: tuple[Vector
 
 def test_a_query_whose_vector_fails_before_it_was_begun_is_by_words(telling: tuple[Vectorizer, Telling]) -> None:
     assert telling[0].begin_query("strike")() is None
+
+
+class Broken(Telling):
+    """An embedder whose queries fail in a way that embedders should not."""
+
+    def embed_query_telling(self, text: str, begun: Callable[[], None]) -> NDArray[np.float32]:
+        begun()
+        raise RuntimeError("the tokenizer panicked")
+
+
+def test_a_query_whose_embedder_fails_unforeseen_is_by_words_and_says_why(bench: Any) -> None:
+    store = bench.open(embedder=Broken())
+    written = bench.write(store, "Whistle", body="a whistle in the fog")
+    bench.poll(lambda: done(store), "the vectors")
+
+    def told() -> bool:  # what was just embedded may have made the state well again
+        found = store.search("whistle")
+        assert found.mode == "lexical"
+        assert [hit.record.id for hit in found.hits] == [written.id]
+        return any("the tokenizer panicked" in notice for notice in store.search_notices())
+
+    bench.poll(told, "a notice")

@@ -82,7 +82,7 @@ class Vectorizer:
             self._wake.notify()
 
     def query_vector(self, text: str) -> NDArray[np.float32] | None:
-        """The vector (d,) of a query, or None while there is no embedder or it fails."""
+        """The vector (d,) of a query, or None while there is no embedder or it fails in whatever way."""
         return self._query_vector(text, lambda: None)
 
     def begin_query(self, text: str) -> Callable[[], NDArray[np.float32] | None]:
@@ -109,6 +109,11 @@ class Vectorizer:
                 begun()
                 vector = embedder.embed_query(text)
         except AlgError as error:
+            self._failed(error)
+            return None
+        except Exception as error:  # noqa: BLE001 - as in `_run`: any failure of a model leaves search lexical
+            if not self.state.startswith("unavailable"):  # once, not with each query
+                _log.exception("embedding a query failed")
             self._failed(error)
             return None
         self.state = embedder.id
