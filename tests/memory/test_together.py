@@ -56,3 +56,12 @@ def test_any_words_and_any_text_are_read_to_the_end(words: list[str], text: str)
     pairs = len(words) * (len(words) - 1) / 2
 
     assert 0 <= Together(words).of(text + " ".join(words)) <= pairs
+
+
+def test_a_word_longer_than_words_are_is_not_looked_for() -> None:
+    long = "x" * 16_000
+
+    assert not Together([long, "red"])
+    assert Together([long, "red", "bicycle"]).of(f"{long} red bicycle") == Together(["red", "bicycle"]).of(
+        "a red bicycle"
+    )

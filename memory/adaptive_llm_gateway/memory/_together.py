@@ -27,7 +27,7 @@ class Together:
     """
 
     def __init__(self, words: Iterable[str]) -> None:
-        stems = dict.fromkeys(stem for word in words if (stem := _stem(word)))
+        stems = dict.fromkeys(stem for word in words if len(word) <= _LONGEST and (stem := _stem(word)))
         # Inflection changes the end of a stem at most: `filing` and `file`, `happy` and `happiness`.
         self._stems = [(stem, stem[:-1] if len(stem) > 2 and stem[-1] in "eiy" else stem) for stem in stems][:_MOST]
 
