@@ -157,3 +157,18 @@ def test_an_empty_index_scores_nothing() -> None:
     found = Words(Postings(empty.astype(np.int32), empty, empty.astype(np.float32), 1), Sizes(0, 0, 0.0), nothing, None)
 
     assert found.best(5).tolist() == []
+
+
+def test_chunks_that_are_gone_say_nothing_of_how_common_a_word_is() -> None:
+    table = table_of(*((memory, None, [memory]) for memory in range(1, 31)))
+    found: Found = [dict.fromkeys((1, *range(11, 31)), 1), {2: 1, 3: 1}]
+    table.put([], range(11, 31))
+    ids = np.array([1, 2], np.int64)
+
+    own, around, group, _ = words(table, found).scores(ids, table.about(ids))
+    left: Found = [{1: 1}, {2: 1, 3: 1}]
+
+    assert words(table, found).best(10).tolist() == [1, 2, 3]
+    assert own[0] / own[1] == pytest.approx(idf(1, 10) / idf(2, 10))
+    for ours, same in zip((own, around, group), scores(table, left, 1, 2), strict=True):
+        assert ours.tolist() == pytest.approx(same)

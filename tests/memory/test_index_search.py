@@ -443,3 +443,45 @@ def test_a_word_that_was_asked_for_before_is_found_as_it_stands_after_each_write
 
     index.apply([replace(second, body="Nothing of the kind")])
     assert ids(index, "cache") == []
+
+
+def test_memories_that_were_deleted_say_nothing_of_how_common_a_word_is(index: MemoryIndex) -> None:
+    rare, others = record("alpha here"), [record(f"delta there number {n}") for n in range(5)]
+    gone = [record(f"alpha number {n}") for n in range(300)]
+    index.apply([*gone, rare, *others, *(record(f"filler {n}") for n in range(20))])
+    index.search("alpha delta")
+    index.apply([], [each.id for each in gone])
+
+    assert ids(index, "alpha delta")[0] == rare.id
+
+
+def test_a_name_that_no_memory_has_counts_among_the_names_asked_for(index: MemoryIndex) -> None:
+    index.apply([record("Carmen has a red bicycle."), *(record(f"number {n} of the others") for n in range(5))])
+
+    both, one = (index.search(query).hits[0] for query in ("the bicycle of Carmen and Zelda", "the bicycle of Carmen"))
+
+    assert one.signals["names"] == pytest.approx(WEIGHTS.names)
+    assert 0 < both.signals["names"] < WEIGHTS.names / 2
+
+
+def test_what_a_search_reads_from_an_index_set_aside_is_not_taken_for_the_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = record("The cache of sessions"), record("Something else")
+    with Index(tmp_path / "index.db") as index:
+        index.set_embedder("model", 8)
+        index.apply([first, second])
+        held = index._held  # pyright: ignore[reportPrivateUsage]
+        ready = held.ready
+
+        def damaged_meanwhile() -> object:
+            # A search that has its connection may wait here for vectors: no other way to be between the two.
+            monkeypatch.undo()
+            index.start_over()
+            return ready()
+
+        monkeypatch.setattr(held, "ready", damaged_meanwhile)
+        index.search("cache", vector=[1.0, *[0.0] * 7])
+        index.apply([second, first])  # as many chunks, in another order
+
+        assert ids(index, "cache") == [first.id]

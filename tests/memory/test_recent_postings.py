@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
 from adaptive_llm_gateway.memory._recent_postings import Occurrences, RecentPostings
@@ -38,7 +40,7 @@ def test_a_newer_state_drops_what_is_known_and_an_older_one_adds_nothing() -> No
 
 
 def test_what_was_not_asked_for_longest_goes_when_the_room_is_full() -> None:
-    recent = RecentPostings(room=12)
+    recent = RecentPostings(room=12, overhead=1)
     for token in ("first", "second", "third"):
         recent.put(token, 5, _found(1, 2, 3))
     assert recent.get("first", 5) is not None
@@ -55,3 +57,29 @@ def test_a_word_that_would_fill_the_room_is_not_kept() -> None:
     recent.put("the", 5, _found(1, 2, 3, 4))
 
     assert recent.get("the", 5) is None
+
+
+def test_rare_words_take_no_more_memory_than_the_room_says() -> None:
+    room, words = 100_000, 20_000
+    recent = RecentPostings(room)
+    tracemalloc.start()
+    try:
+        for number in range(words):
+            recent.put(f"word{number}", 5, _found(number))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert recent.get(f"word{words - 1}", 5) is not None
+    assert taken < 12 * room * 1.25
+
+
+def test_what_was_forgotten_is_read_anew_and_leaves_its_room() -> None:
+    recent = RecentPostings(room=12, overhead=1)
+    recent.put("first", 5, _found(1, 2, 3))
+    recent.forget()
+    assert recent.get("first", 5) is None
+
+    for token in ("first", "second", "third"):
+        recent.put(token, 5, _found(1, 2))
+    assert recent.get("first", 5) is not None

@@ -97,10 +97,16 @@ class Words:
     ) -> None:
         self._facts = facts
         self._allowed = allowed
-        self._terms, self._count = postings.terms, postings.size
         self._known = distinct(postings.chunks)
+        about = facts(self._known.ids)
+        if not about.memories.all():  # of postings that were kept some chunks are gone, and no word is in them
+            here = (about.memories > 0)[self._known.places(postings.chunks)]
+            columns = (postings.terms[here], postings.chunks[here], postings.frequencies[here])
+            postings = Postings(*columns, postings.size, postings.names)
+            self._known = distinct(postings.chunks)
+            about = facts(self._known.ids)
+        self._terms, self._count = postings.terms, postings.size
         self._chunks, self._rows = self._known.ids, self._known.places(postings.chunks)
-        about = facts(self._chunks)
         norms = K1 * (1 - B + B * about.lengths / max(sizes.length / max(sizes.chunks, 1), 1e-9))
         found = np.bincount(postings.terms, minlength=postings.size)
         frequencies = postings.frequencies
@@ -119,10 +125,8 @@ class Words:
         """
         if not len(self._chunks):
             return self._chunks
-        keep = self._about.memories > 0
-        if self._allowed is not None:
-            keep &= self._allowed(self._about.memories)
-        places = np.flatnonzero(keep)
+        memories = self._about.memories
+        places = np.arange(len(memories)) if self._allowed is None else np.flatnonzero(self._allowed(memories))
         if apart:
             places = places[np.argsort(-self._own[places], kind="stable")]
             _, first = np.unique(self._about.memories[places], return_index=True)

@@ -252,6 +252,8 @@ class Index:
                     blocks = read_blocks(connection, [record.id for record in upserts])
             if self._table is not None:
                 self._table.put(blocks, gone)
+            if gone:
+                self._terms.recent.forget()
             if moved:
                 self._held.remove(moved)
             if reused:
@@ -394,6 +396,7 @@ class Index:
             else:
                 known = self._unit(vector)
                 wanted = lambda: known  # noqa: E731
+        terms = self._terms  # before the connection: what is read from a file set aside is not kept for the new one
         with self._read() as connection:
             cache = None
             if wanted is not None:
@@ -402,7 +405,7 @@ class Index:
                 if cache is None or not (len(cache) if isinstance(cache, VectorCache) else has_vectors(connection)):
                     wanted = None
             source = SqliteSource(
-                connection, filters=filters or Filters(), table=self._chunk_table(), cache=cache, terms=self._terms
+                connection, filters=filters or Filters(), table=self._chunk_table(), cache=cache, terms=terms
             )
             asked = functools.partial(search, source, query, limit=max(1, limit), preferred=preferred, weights=weights)
             try:

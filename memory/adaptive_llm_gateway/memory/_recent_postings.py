@@ -9,6 +9,7 @@ from typing import NamedTuple
 from adaptive_llm_gateway.memory._vectors import Floats, Integers
 
 _ROOM = 1_000_000  # places, 12 bytes each
+_OVERHEAD = 40  # what a token takes beside its places, in places: two arrays, its name and its entry
 
 
 class Occurrences(NamedTuple):
@@ -26,11 +27,13 @@ class RecentPostings:
 
     Args:
         room: places kept at most, of all tokens together.
+        overhead: places that a token counts beside its own.
     """
 
-    def __init__(self, room: int = _ROOM) -> None:
+    def __init__(self, room: int = _ROOM, *, overhead: int = _OVERHEAD) -> None:
         self._lock = threading.Lock()
         self._room = room
+        self._overhead = overhead
         self._held = 0
         self._newest = 0
         self._known: OrderedDict[str, Occurrences] = OrderedDict()
@@ -54,7 +57,13 @@ class RecentPostings:
             if token in self._known:
                 return
             self._known[token] = found
-            self._held += len(found.chunks) + 1
+            self._held += len(found.chunks) + self._overhead
             while self._held > self._room:
                 _, gone = self._known.popitem(last=False)
-                self._held -= len(gone.chunks) + 1
+                self._held -= len(gone.chunks) + self._overhead
+
+    def forget(self) -> None:
+        """Chunks went: leaving many of them out takes each search longer than reading anew."""
+        with self._lock:
+            self._known.clear()
+            self._held = 0

@@ -70,14 +70,15 @@ class PostgresSource:
         named = {token for word in words if word in names for token in tokens_of(word)}
         several = [tokens for phrase in dict.fromkeys(phrases) if (tokens := tokens_of(phrase))]
         known = occurrences(self._connection, [*single, *(token for tokens in several for token in tokens)])
-        found = [known[token] for token in single if token in known]
+        nowhere = (_NO_IDS, np.zeros(0, np.float32))
+        found = [known.get(token, nowhere) for token in single]
         found += [with_phrase(self._connection, tokens, known) for tokens in several]
         postings = Postings(
             np.repeat(np.arange(len(found), dtype=np.int32), [len(chunks) for chunks, _ in found]),
             np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
             np.concatenate([np.zeros(0, np.float32), *(often for _, often in found)]),
             len(found),
-            tuple(place for place, token in enumerate(filter(known.__contains__, single)) if token in named),
+            tuple(place for place, token in enumerate(single) if token in named),
         )
         return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
