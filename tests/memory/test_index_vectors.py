@@ -217,6 +217,16 @@ def test_codes_leave_memory_when_they_grow_too_many() -> None:
     assert 8 not in cache.nearest(query, 3_000, fetch=fetch).chunks
 
 
+def test_none_is_near_when_the_file_has_none_of_those_that_are_allowed() -> None:
+    cache = VectorCache(8, code_bytes=0)
+    cache.add([1, 2], [1, 2], np.ones((2, 8), np.int8))
+
+    def fetch(chunks: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+        return np.zeros(len(chunks), np.bool_), np.zeros((0, 0), np.int8)  # the file's form for none
+
+    assert not len(cache.nearest(np.ones(8, np.float32), 5, np.array([2], np.int64), fetch=fetch).chunks)
+
+
 def test_ten_thousand_alike_do_not_hide_what_differs(tmp_path: Path) -> None:
     with opened(tmp_path / "index.db") as index:
         index.apply([record("the same words every time") for _ in range(10_000)])

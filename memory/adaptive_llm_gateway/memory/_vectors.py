@@ -154,6 +154,8 @@ class Narrowed(NamedTuple):
         elif fetch is not None:
             known, codes = fetch(chunks)
             chunks, memories = chunks[known], memories[known]
+            if not len(chunks):  # all came or went just now
+                return EMPTY
         else:
             raise ValueError("this cache holds no codes")
         exact = cosine(codes, self.query)
