@@ -72,12 +72,13 @@ class Opener:
     """Opens indexes whose vectors are in one server."""
 
     def __init__(self, url: str, path: Path, stack: contextlib.ExitStack) -> None:
+        self.hub = "Some Hub"
         self.url = url
         self.path = path
         self._stack = stack
 
     def __call__(self, *, key: str | None = None, trust: Trust | None = None, model: HashEmbedder = _MODEL) -> Index:
-        server = QdrantServer(QdrantConfig(self.url, key), "Some Hub")
+        server = QdrantServer(QdrantConfig(self.url, key), self.hub)
         if trust is not None:
             server.max_trust = trust
         index = self._stack.enter_context(Index(self.path, qdrant=server))
@@ -227,6 +228,24 @@ def test_two_models_never_mix_and_the_old_ones_vectors_go(opened: Opener, qdrant
     [new] = qdrant.collections()
     assert new != old
     assert set(qdrant.points(new)) == chunks(index)
+
+
+def test_a_copied_index_under_another_name_leaves_the_first_hubs_vectors_alone(opened: Opener, qdrant: Any) -> None:
+    with opened() as index:
+        index.apply([record("a walrus")])
+        embed(index)
+        settle(index)
+        kept = chunks(index)
+    [first] = qdrant.collections()
+    opened.hub = "Another Hub"
+
+    copy = opened()
+    copy.apply([record("a penguin")])
+    embed(copy)
+    settle(copy)
+
+    assert len(qdrant.collections()) == 2
+    assert set(qdrant.points(first)) == kept
 
 
 def test_a_rebuild_computes_no_vector_anew(index: Index, qdrant: Any) -> None:

@@ -108,6 +108,10 @@ class QdrantServer:
         digest = hashlib.blake2b(f"{space}\n{dimensions}".encode(), digest_size=8).hexdigest()
         return f"alg_{self._hub}_{digest}"
 
+    def owns(self, collection: str) -> bool:
+        """Whether a collection is one of this hub's."""
+        return collection.rpartition("_")[0] == f"alg_{self._hub}"
+
     def close(self) -> None:
         """Close the connections; harmless when repeated."""
         with self._lock:

@@ -272,7 +272,7 @@ class QdrantVectors:
                 self._state.notify_all()
             old = self._file.meta_get(_META)
             if old != collection:
-                if old is not None:
+                if old is not None and self._server.owns(old):  # a copied home's is the other hub's still
                     self._server.remove(old)  # of another model
                 self._file.meta_set(_META, collection)
         if not self._compared:
