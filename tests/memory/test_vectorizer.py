@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -242,28 +243,34 @@ class Telling(HashEmbedder):
 
 
 @pytest.fixture
-def telling(bench: Any, tmp_path: Path) -> Iterator[tuple[Vectorizer, Telling]]:
+def telling(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Callable[[str], Callable[[], NDArray[np.float32] | None]], Telling]]:
+    """(begins a query in time or fails, the embedder): what is not told is waited for longer than that."""
+    monkeypatch.setattr(vectorizer_module, "_LONGEST_HANDOVER_SECONDS", 30)
     embedder = Telling()
     with Index(tmp_path / "index.db") as index:
         vectorizer = Vectorizer(index, embedder)
         vectorizer.start()
         bench.poll(lambda: vectorizer.ready, "the embedder")
-        yield vectorizer, embedder
-        embedder.may_end.set()
+        with ThreadPoolExecutor(1) as asking:
+            yield lambda text: asking.submit(vectorizer.begin_query, text).result(15), embedder
+            embedder.may_end.set()
         vectorizer.stop()
 
 
-def test_a_query_goes_on_once_its_vector_is_being_computed(telling: tuple[Vectorizer, Telling]) -> None:
-    vectorizer, embedder = telling
-    vector = vectorizer.begin_query("whistle")  # comes back although the computation waits
+def test_a_query_goes_on_once_its_vector_is_being_computed(telling: Any) -> None:
+    begin, embedder = telling
+    vector = begin("whistle")  # comes back although the computation waits
     embedder.may_end.set()
     found = vector()
     assert found is not None
     assert np.array_equal(found, embedder.embed(["whistle"])[0])
 
 
-def test_a_query_whose_vector_fails_before_it_was_begun_is_by_words(telling: tuple[Vectorizer, Telling]) -> None:
-    assert telling[0].begin_query("strike")() is None
+def test_a_query_whose_vector_fails_before_it_was_begun_is_by_words(telling: Any) -> None:
+    begin, _ = telling
+    assert begin("strike")() is None
 
 
 class Broken(Telling):
