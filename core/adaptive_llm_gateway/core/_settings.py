@@ -43,6 +43,13 @@ class MemorySettings(_Section):
     commit_wait_ms: int = Field(
         250, ge=0, le=10_000, description="How long a write waits for its commit before it answers `saved`."
     )
+    compact_sessions_at: int = Field(
+        20_000,
+        ge=0,
+        le=10_000_000,
+        description="A session's log of this many tokens gets a summary by itself, and a new one each time it has "
+        "grown by half since the last; 0: only when asked for.",
+    )
 
 
 class IndexSettings(_Section):

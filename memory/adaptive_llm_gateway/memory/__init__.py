@@ -53,12 +53,19 @@ if TYPE_CHECKING:
         StoreStatus,
         WriteMemory,
         WriteResult,
+        WriteSummary,
     )
     from adaptive_llm_gateway.memory._rerank import (
         Reranker,
         RerankerConfig,
         RerankerUnavailable,
         create_reranker,
+    )
+    from adaptive_llm_gateway.memory._sessions import (
+        SUMMARISES,
+        SessionEntry,
+        SessionLog,
+        summary_id,
     )
     from adaptive_llm_gateway.memory._store import (
         MemoryStore,
@@ -130,6 +137,7 @@ _MODULES = {
         "StoreStatus",
         "WriteMemory",
         "WriteResult",
+        "WriteSummary",
     ),
     "_rerank": (
         "Reranker",
@@ -137,6 +145,7 @@ _MODULES = {
         "RerankerUnavailable",
         "create_reranker",
     ),
+    "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "summary_id"),
     "_store": ("MemoryStore",),
     "_syncing": ("SyncOutcome",),
     "_time_words": ("read_time",),
@@ -172,6 +181,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "IMPORT_KINDS",
+    "SUMMARISES",
     "Answer",
     "AppendSession",
     "Author",
@@ -211,6 +221,8 @@ __all__ = [
     "Revision",
     "SearchMode",
     "SearchRequest",
+    "SessionEntry",
+    "SessionLog",
     "Skipped",
     "Standing",
     "StoreSettings",
@@ -222,6 +234,7 @@ __all__ = [
     "TypeRegistry",
     "WriteMemory",
     "WriteResult",
+    "WriteSummary",
     "create_embedder",
     "create_reranker",
     "export_memories",
@@ -229,6 +242,7 @@ __all__ = [
     "look_at_postgres",
     "look_at_qdrant",
     "read_time",
+    "summary_id",
 ]
 
 

@@ -24,7 +24,7 @@ from adaptive_llm_gateway.core import (
 )
 from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
-from adaptive_llm_gateway.memory._models import stamp
+from adaptive_llm_gateway.memory._models import MAX_TITLE, stamp
 from adaptive_llm_gateway.memory._names import memory_path, slug
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
@@ -36,10 +36,13 @@ from adaptive_llm_gateway.memory._requests import (
     Request,
     RestoreMemory,
     WriteMemory,
+    WriteSummary,
 )
+from adaptive_llm_gateway.memory._sessions import SUMMARISES, entry_of, summary_id
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record
 
+_IMITATION = "a line that looks like the beginning of an entry was indented by a space, so that it begins none"
 _SESSION_FILE_BYTES = 1024 * 1024  # then the hub goes on in a new file of the same session
 
 
@@ -139,6 +142,8 @@ class Planner:
                 return self._import(request)
             case AppendSession():
                 return self._append(request)
+            case WriteSummary():
+                return self._summarise(request)
             case DeleteMemory():
                 return self._delete(request)
             case RestoreMemory():
@@ -269,7 +274,8 @@ class Planner:
             raise InvalidInput(
                 f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
             )
-        entry = f"## {stamp(now)} {_one_line(request.author.client)}\n\n{text.rstrip()}\n"
+        entry, imitates = entry_of(now, _one_line(request.author.client), text)
+        notes = (_IMITATION,) if imitates else ()
         first = self._index.get(session) if request.session_id else None
         if first is not None and first.type != "session":
             raise InvalidInput(
@@ -283,9 +289,8 @@ class Planner:
             body = document.body
             joint = "" if body.endswith("\n\n") or not body else "\n" if body.endswith("\n") else "\n\n"
             document = document.with_body(body + joint + entry).with_fields({"updated": stamp(now)})
-            return self._after_edit(
-                current, self._put(document, current.record.path, "append", request.author, request.reason)
-            )
+            planned = self._put(document, current.record.path, "append", request.author, request.reason)
+            return self._after_edit(current, replace(planned, notes=notes))
         if request.session_id is not None and self._index.get(session) is None:
             raise NotFound(f"no session {session!r}", hint="Leave `session_id` out to begin a new session.")
         began = self._index.get(session)
@@ -309,7 +314,8 @@ class Planner:
         started = datetime.fromtimestamp(ulid_milliseconds(session) / 1000, tz=UTC)
         folder = f"{self._types.folder_of('session')}/{started:%Y}/{started:%m}/{session[-8:].lower()}"
         path = f"{folder}/{slug(self._hub)}-{part[-8:].lower()}.md"
-        return self._put(Document.new(front, entry), path, "append", request.author, request.reason)
+        planned = self._put(Document.new(front, entry), path, "append", request.author, request.reason)
+        return replace(planned, notes=notes)
 
     def _session_part(self, session: str, size: int, *, begins: bool) -> tuple[str, _Current | None]:
         """The id of the file of this hub that takes the next entry, and the file if it is there."""
@@ -328,6 +334,47 @@ class Planner:
                 return part, self._current(part, None)
             number += 1
             part = derived_ulid(f"{session}/{self._hub}/{number}", milliseconds=started)
+
+    def _summarise(self, request: WriteSummary) -> Planned:
+        file = self._index.get(full_id(request.session_id, self._index))
+        if file is None or file.type != "session":
+            raise NotFound(f"no session {request.session_id!r}", hint="Use the session_id from the first append.")
+        named = str(file.fields.get("session_id"))
+        session = named if is_ulid(named) else file.id
+        first = self._index.get(session) or file
+        id = summary_id(session)
+        body = self._text(request.body)
+        existing = self._index.get(id)
+        if existing is not None:
+            current = self._current(id, None)
+            document = current.document.with_body(body).with_fields(dict(request.facts))
+            if not existing.trust.allows(request.trust):  # it says what the log says
+                document = document.with_fields({"trust": str(request.trust)})
+            if document.render() == current.data:
+                return self._unchanged(current, "update")
+            document = document.with_fields({"updated": stamp(_now())})
+            planned = self._put(document, existing.path, "update", request.author, request.reason)
+            return self._after_edit(current, planned)
+        now = _now()
+        title = f"Summary: {first.title}"
+        front = self._types.from_call(
+            type="note",
+            title=title if len(title) <= MAX_TITLE else title[: MAX_TITLE - 1] + "…",
+            body=body,
+            id=id,
+            created=now,
+            updated=now,
+            author=replace(request.author, host=self._host),
+            project=first.project,
+            tags=(),
+            trust=request.trust,
+            links=(Link(SUMMARISES, session),),
+            source=None,
+            fields={},
+        )
+        document = Document.new({**front, **request.facts}, body)
+        path = self._vacant(memory_path(self._types.folder_of("note"), now, front["title"], id))
+        return self._put(document, path, "write", request.author, request.reason)
 
     def _delete(self, request: DeleteMemory) -> Planned:
         current = self._current(request.id, request.if_version)

@@ -148,6 +148,24 @@ class AppendSession:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteSummary:
+    """Write the summary of a session, or replace the one it has; what else its file holds stays.
+
+    Attributes:
+        session_id: id of any of the session's files.
+        trust: the level of the log: the summary's is never lower.
+        facts: what was summarised, by name, as extra fields of the file.
+    """
+
+    author: Author
+    session_id: str
+    body: str
+    trust: Trust
+    facts: Mapping[str, int] = field(default_factory=dict[str, int])
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteMemory:
     """Take a memory out of the tree; its history stays and `RestoreMemory` brings it back."""
 
@@ -167,7 +185,7 @@ class RestoreMemory:
     reason: str | None = None
 
 
-Request = WriteMemory | ReplaceText | ImportMemory | AppendSession | DeleteMemory | RestoreMemory
+Request = WriteMemory | ReplaceText | ImportMemory | AppendSession | WriteSummary | DeleteMemory | RestoreMemory
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ from typing import Any, Literal
 from adaptive_llm_gateway.core import (
     AlgError,
     Allowance,
+    InvalidInput,
     NotFound,
     ProcessLock,
     SecretScanner,
     Unavailable,
+    is_ulid,
     load_allowances,
     new_ulid,
 )
@@ -45,6 +47,7 @@ from adaptive_llm_gateway.memory._requests import (
     WriteResult,
 )
 from adaptive_llm_gateway.memory._reranking import Reranking
+from adaptive_llm_gateway.memory._sessions import SessionLog, log_of, summary_id
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
@@ -364,6 +367,33 @@ class MemoryStore:
             return ()
         page = self._index.list(Filters(types=("session",), fields={"session_id": identifier}), limit=100)
         return tuple(record.id for record in page.records if record.id != identifier)
+
+    def session(self, id: str) -> SessionLog:
+        """A session's log, from all of its files.
+
+        Args:
+            id: of any of its files, or an unambiguous beginning or end of it.
+
+        Raises:
+            NotFound: no such memory.
+            InvalidInput: not an id, or a memory that is no session.
+            InvalidFile: a file is broken since somebody edited it.
+        """
+        asked = self.read(id).record
+        if asked.type != "session":
+            raise InvalidInput(
+                f"{asked.id!r} is a {asked.type}, not a session", hint="Give the session_id from the first append."
+            )
+        session = str(asked.fields.get("session_id") or asked.id)
+        found = self.records(filters=Filters(types=("session",), fields={"session_id": session}))
+        others = [self.read(record.id).record for record in found if record.id != asked.id]
+        files = sorted((asked, *others), key=lambda file: (file.id != session, file.created, file.id))
+        named = session if is_ulid(session) else files[0].id  # an imported one may be called anything
+        return log_of(named, files, self._index.get(summary_id(named)))
+
+    def was_deleted(self, id: str) -> bool:
+        """Whether a memory with this full id was here and is deleted."""
+        return self._index.get(id) is None and self._index.tombstone(id) is not None
 
     def ask(self, request: SearchRequest, *, now: datetime | None = None, zone: tzinfo = UTC) -> Answer:
         """The memories that answer a request, best first; the most recent ones for a blank query.
