@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 _WANTED = (
     "adaptive_llm_gateway/core/py.typed",
     "adaptive_llm_gateway/memory/py.typed",
+    "adaptive_llm_gateway/compression/py.typed",
+    "adaptive_llm_gateway/compression/ranks/o200k_base.xz",
+    "adaptive_llm_gateway/compression/ranks/cl100k_base.xz",
+    "adaptive_llm_gateway/compression/ranks/LICENSE",
     "adaptive_llm_gateway/server/py.typed",
     "adaptive_llm_gateway/memory/models/all-MiniLM-L6-v2/model.onnx",
     "adaptive_llm_gateway/memory/models/all-MiniLM-L6-v2/LICENSE",

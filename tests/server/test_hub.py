@@ -16,6 +16,7 @@ DESIGNED = {
     "memory_delete",
     "memory_history",
     "memory_append_session",
+    "memory_compact_session",
     "memory_record_decision",
     "memory_record_task",
     "memory_status",

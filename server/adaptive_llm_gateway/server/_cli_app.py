@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from adaptive_llm_gateway.server._cli_memory import JsonOption, memory_app
+from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app
 from adaptive_llm_gateway.server._cli_output import emit, print_json
 from adaptive_llm_gateway.server._cli_values import convert_plain_values
 
@@ -203,6 +203,29 @@ def register(context: typer.Context, json: JsonOption = False) -> None:
     emit(dict(lines), as_json=json, text=lambda _: "\n".join(lines.values()))
 
 
+# --- tokens ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def tokens(
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files; - is stdin.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model, or an encoding. Default: o200k_base, OpenAI's newest.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Count the tokens of files, offline.
+
+    Exact for OpenAI's models. For others the number is an estimate from above, and that is said.
+    """
+    from adaptive_llm_gateway.server import _cli_tokens  # noqa: PLC0415
+
+    counted = _cli_tokens.count_files(files, model)
+    emit(counted, as_json=json, text=lambda paint: _cli_tokens.as_text(counted, paint))
+    if not json:
+        _cli_tokens.talk_about(counted)
+
+
 # --- secrets -----------------------------------------------------------------------------------------------
 
 
@@ -240,6 +263,7 @@ def secrets_scan(
         raise typer.Exit(5)
 
 
+app.command("context")(context_command)
 app.add_typer(hub_app, name="hub")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(memory_app, name="memory")

@@ -169,6 +169,42 @@ def list_memories(
             talk(f"hint: the next ones: --cursor {harmless(page['next_cursor'])}")
 
 
+def context_command(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What you want to know.")],
+    budget: Annotated[int, typer.Option(metavar="N", help="At most this many tokens.")] = 2_000,
+    detail: Annotated[
+        Literal["index", "auto", "full"], typer.Option(help="A line of each, as it fits, or whole texts only.")
+    ] = "auto",
+    expand: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="A memory to have whole, before all others; repeatable.")
+    ] = None,
+    pinned: Annotated[
+        bool, typer.Option("--pinned/--no-pinned", help="With preferences, open tasks and recent decisions.")
+    ] = True,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model whose tokens count.")] = None,
+    type: Types = None,
+    tag: Tags = None,
+    project: Project = None,
+    since: Since = None,
+    until: Until = None,
+    author: AuthorName = None,
+    max_trust: MaxTrust = None,
+    field: FieldFilters = None,
+    json: JsonOption = False,
+) -> None:
+    """Print what the memories know about a question, in a budget of tokens."""
+    narrowed = _filters(type, tag, project, since, until, author, max_trust, field)
+    asked = {"expand": expand, "model": model}
+    given = {name: value for name, value in asked.items() if value}
+    found = _call(
+        context, "context", query=query, budget_tokens=budget, detail=detail, pinned=pinned, **narrowed, **given
+    )
+    emit(found, as_json=json, text=lambda _: harmless(found["text"]))
+    if not json:
+        talk(found["stats"] if found["exact"] else f"{found['stats']} ({found['counter']})")
+
+
 @memory_app.command()
 def history(
     context: typer.Context,
@@ -295,6 +331,28 @@ def restore(
 ) -> None:
     """Bring back a deleted memory or an earlier version."""
     _done(_call(context, "restore", id=id, at=at, reason=reason), as_json=json)
+
+
+@memory_app.command()
+def compact(
+    context: typer.Context,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")],
+    budget: Annotated[int, typer.Option(metavar="N", help="At most this many tokens.")] = 2_000,
+    json: JsonOption = False,
+) -> None:
+    """Summarise a session's log, and keep the summary as a memory.
+
+    Goal, decisions, changes, open questions, next step and key facts, each with the numbers of its entries in the
+    log, which stays. There is one summary for each session: compacting again replaces it.
+    """
+    from adaptive_llm_gateway.server._render import compaction_line, standing_text  # noqa: PLC0415
+
+    done = _call(context, "compact_session", session=session, budget_tokens=budget)
+    found = done["compaction"]
+    emit(done, as_json=json, text=lambda _: harmless(found["text"].rstrip()))
+    if not json:
+        talk(compaction_line(found))
+        talk(f"{'unchanged' if done['unchanged'] else 'kept'} as {done['id']}; {harmless(standing_text(done))}")
 
 
 # --- Moving in and out --------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 
 Step = Callable[[int, int], None]
 
-_READING = ("search", "list", "read", "history", "status")
-_WRITING = ("write", "replace_text", "append_session", "delete", "restore")
+_READING = ("search", "context", "list", "read", "history", "status")
+_WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore")
 _SYNCING = ("pull", "push")
 
 

@@ -157,7 +157,11 @@ class Hub:
         self._numbers = iter(range(1, sys.maxsize))
         self._stop = asyncio.Event()
         self._idle_since = time.monotonic()
-        self.operations = Operations(self._open_store, commit_wait=settings.memory.commit_wait_ms / 1000)
+        self.operations = Operations(
+            self._open_store,
+            commit_wait=settings.memory.commit_wait_ms / 1000,
+            compact_sessions_at=settings.memory.compact_sessions_at,
+        )
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
 

@@ -16,8 +16,11 @@ from pydantic import Field, ValidationError
 
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.memory import Author
+from adaptive_llm_gateway.server._compaction import DEFAULT_BUDGET
+from adaptive_llm_gateway.server._context import DEFAULT_BUDGET as DEFAULT_CONTEXT
 from adaptive_llm_gateway.server._operations import Json, Operations
 from adaptive_llm_gateway.server._render import (
+    compaction_text,
     error_text,
     fence,
     history_text,
@@ -248,11 +251,13 @@ class _Tools:
         remote = {"read_only_hint": False, "destructive_hint": False, "idempotent_hint": True, "open_world_hint": True}
         return [
             (self.memory_search, "memory.search", read),
+            (self.memory_context, "memory.context", read),
             (self.memory_read, "memory.read", read),
             (self.memory_write, "memory.write", write),
             (self.memory_record_decision, "memory.record_decision", write),
             (self.memory_record_task, "memory.record_task", write),
             (self.memory_append_session, "memory.append_session", write),
+            (self.memory_compact_session, "memory.compact_session", again),
             (self.memory_delete, "memory.delete", remove),
             (self.memory_restore, "memory.restore", again),
             (self.memory_history, "memory.history", read),
@@ -302,6 +307,34 @@ class _Tools:
                 explain=explain,
             ),
             search_text,
+        )
+
+    async def memory_context(
+        self,
+        query: Annotated[str, Field(description="What you need to know, as a question")],
+        budget_tokens: Annotated[int, Field(description="Most tokens of the answer; default 2000")] = DEFAULT_CONTEXT,
+        project: Annotated[str | None, Field(description="Only this project; adds its tasks and decisions")] = None,
+        type: Annotated[str | None, Field(description="Only this type; several with commas")] = None,
+        since: Annotated[str | None, Field(description="Updated since: ISO date or time, or an age: 7d, 12h")] = None,
+        detail: Annotated[
+            Literal["index", "auto", "full"], Field(description="index: a line of each; full: whole texts only")
+        ] = "auto",
+        expand: Annotated[list[str] | None, Field(description="Ids, or their ends, to have whole first")] = None,
+    ) -> str:
+        """What the memory knows about a question, in a token budget: whole texts, extracts and single lines of the
+        memories that answer it, with preferences, open tasks and recent decisions. Extracts and lines name the end of
+        their id: memory_read, or `expand` in the same call, gives the whole."""
+        return await _answer(
+            self._operations.context(
+                query,
+                budget_tokens=budget_tokens,
+                project=project,
+                type=type,
+                since=since,
+                detail=detail,
+                expand=expand,
+            ),
+            lambda answer: answer["text"],
         )
 
     async def memory_read(
@@ -466,6 +499,19 @@ class _Tools:
                 redact=redact,
             ),
             write_text,
+        )
+
+    async def memory_compact_session(
+        self,
+        ctx: Ctx,
+        session: Annotated[str, Field(description="The session_id")],
+        budget_tokens: Annotated[int, Field(description="Most tokens of the summary; default 2000")] = DEFAULT_BUDGET,
+    ) -> str:
+        """Summarise a session's log: goal, decisions, changes, open questions, next step, key facts, each with the
+        numbers of its entries. The log stays; the summary is one memory, which the next call replaces."""
+        return await _answer(
+            self._operations.compact_session(session, author=author_of(ctx), budget_tokens=budget_tokens),
+            compaction_text,
         )
 
     async def memory_delete(self, ctx: Ctx, id: Identifier, reason: Reason = None, if_version: Version = None) -> str:

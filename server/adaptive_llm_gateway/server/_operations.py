@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable
+from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable, is_ulid
 from adaptive_llm_gateway.memory import (
     AppendSession,
     Author,
@@ -23,6 +24,20 @@ from adaptive_llm_gateway.memory import (
     RestoreMemory,
     WriteMemory,
 )
+from adaptive_llm_gateway.server._compaction import (
+    DEFAULT_BUDGET,
+    CounterMaker,
+    Growth,
+    Summarised,
+    checked_budget,
+    compaction_json,
+    exact_counter,
+    summarise,
+    summarise_if_grown,
+)
+from adaptive_llm_gateway.server._context import DEFAULT_BUDGET as DEFAULT_CONTEXT
+from adaptive_llm_gateway.server._context import ContextRequest, checked_detail
+from adaptive_llm_gateway.server._context import build as build_context
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
 from adaptive_llm_gateway.server._times import LOCAL, iso, moment
 
@@ -30,6 +45,7 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
     from adaptive_llm_gateway.memory import (
         Answer,
         Hit,
+        Memory,
         MemoryStore,
         Record,
         Request,
@@ -57,9 +73,18 @@ class Operations:
     Args:
         open_store: opens the store; called in a thread.
         commit_wait: seconds an answer waits for its commit.
+        compact_sessions_at: tokens from which on a session gets a summary by itself; 0: none does.
+        counter: makes what counts tokens; called in a thread.
     """
 
-    def __init__(self, open_store: Callable[[], MemoryStore], *, commit_wait: float) -> None:
+    def __init__(
+        self,
+        open_store: Callable[[], MemoryStore],
+        *,
+        commit_wait: float,
+        compact_sessions_at: int = 0,
+        counter: CounterMaker = exact_counter,
+    ) -> None:
         self._open_store = open_store
         self._commit_wait = commit_wait
         self._store: asyncio.Future[MemoryStore] | None = None
@@ -67,6 +92,10 @@ class Operations:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         # Searches of the past take long at times, and come one after the other: they must not hold the readers up.
         self._past = ThreadPoolExecutor(1, thread_name_prefix="past")
+        self._counter = counter
+        self._growth = Growth(compact_sessions_at)
+        self._compacting = asyncio.Lock()  # one after the other: an older summary must not replace a newer one
+        self._summaries: set[asyncio.Task[None]] = set()
         self._active = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -84,6 +113,11 @@ class Operations:
             return "opening", None
         error = self._store.exception()
         return ("failed", error) if error else ("open", None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being done: no call, and no summary."""
+        return not self._active and not self._summaries
 
     async def close(self) -> None:
         """Let calls end that have begun (for a moment), then close the store and the reading threads."""
@@ -195,6 +229,38 @@ class Operations:
             "notices": [*(await self.store()).search_notices(), *answer.notices],
         }
 
+    async def context(
+        self,
+        query: str,
+        *,
+        budget_tokens: int = DEFAULT_CONTEXT,
+        detail: str = "auto",
+        expand: Sequence[str] | str | None = None,
+        pinned: bool = True,
+        model: str | None = None,
+        type: str | Sequence[str] | None = None,
+        tags: Sequence[str] | str | None = None,
+        project: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        author: str | None = None,
+        max_trust: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """What answers a question, in a budget of tokens."""
+        filters = await self._filters(type, tags, project, since, until, author, max_trust, fields)
+        request = ContextRequest(
+            query, budget_tokens, filters, checked_detail(detail), tuple(_tags(expand or ())), pinned
+        )
+
+        def work(store: MemoryStore) -> Json:
+            from adaptive_llm_gateway.compression import counter_for  # noqa: PLC0415 - after the hub listens
+
+            counter = counter_for(model) if model else self._counter()
+            return build_context(store, request, counter=counter, now=datetime.now(UTC))
+
+        return await self._read(work)
+
     async def list(
         self,
         *,
@@ -239,13 +305,14 @@ class Operations:
 
     async def read(self, id: str, *, at: str | None = None) -> Json:
         """One memory whole, as it is or as it was."""
-        memory = await self._read(lambda store: store.read(id, at=at))
+        memory, summary = await self._read(lambda store: _with_summary(store, store.read(id, at=at)))
         return {
             **record_json(memory.record),
             "body": memory.record.body,
             "text": memory.text,
             "at": at,
             "parts": list(memory.parts),
+            "summary": summary,
         }
 
     async def history(self, id: str, *, limit: int = 20) -> Json:
@@ -336,7 +403,45 @@ class Operations:
         done = await self._write(request)
         store = await self.store()
         record = store.record(done["id"])
-        return {**done, "session_id": (record.fields.get("session_id") if record else None) or done["id"]}
+        session = str((record.fields.get("session_id") if record else None) or done["id"])
+        if request.session_id is None:
+            self._growth.begun(session)
+        if self._growth.appended(session, text):  # counted behind this answer, which waits for none of it
+            task = asyncio.create_task(self._summarise_if_grown(session, author))
+            self._summaries.add(task)
+            task.add_done_callback(self._summaries.discard)
+        return {**done, "session_id": session, "notes": [*done["notes"], *self._growth.told(session)]}
+
+    async def compact_session(self, session: str, *, author: Author, budget_tokens: int = DEFAULT_BUDGET) -> Json:
+        """Write the summary of a session's log, or replace the one it has."""
+        budget = checked_budget(budget_tokens)
+        async with self._compacting:
+            work: Callable[[MemoryStore], Summarised] = lambda store: summarise(  # noqa: E731
+                store, session, budget, author=author, counter=self._counter()
+            )
+            found = await self._read(work)
+            done = await self._write(found.request)
+        return {**done, "session_id": found.log.id, "compaction": compaction_json(found)}
+
+    async def _summarise_if_grown(self, session: str, author: Author) -> None:
+        """Count a session's log, and summarise it when it has grown past its mark; the next append's answer says so."""
+        notes: list[str] = []
+        try:
+            with self._busy():
+                async with self._compacting:
+                    work: Callable[[MemoryStore], Summarised | None] = lambda store: summarise_if_grown(  # noqa: E731
+                        store, session, self._growth, author=author, counter=self._counter()
+                    )
+                    found = await self._read(work)
+                    if found is not None:
+                        size = f"the session has {found.compaction.log_tokens:,} tokens"
+                        notes.append(f"{size}, but its summary could not be written; the hub's log says why")
+                        done = await self._write(found.request)
+                        notes = [f"{size}: its summary {done['id']} was written (memory_read; the log stays)"]
+        except Exception as error:  # noqa: BLE001 - the append that led here was answered
+            _log.warning("session %s could not be summarised: %s", session, error)
+        finally:
+            self._growth.ended(session, *notes)
 
     async def delete(
         self, id: str, *, author: Author, if_version: str | None = None, reason: str | None = None
@@ -401,6 +506,17 @@ class Operations:
             max_trust=_trust(max_trust) if max_trust else Trust.SECRET,
             fields=dict(fields or {}),
         )
+
+
+def _with_summary(store: MemoryStore, memory: Memory) -> tuple[Memory, str | None]:
+    """A memory, and the id of its summary if it is a session that has one."""
+    from adaptive_llm_gateway.memory import summary_id  # noqa: PLC0415 - brings the store's modules along
+
+    named = str(memory.record.fields.get("session_id") or memory.record.id)
+    if memory.record.type != "session" or not is_ulid(named):
+        return memory, None
+    found = store.record(summary_id(named))
+    return memory, found.id if found else None
 
 
 def _note_failure(store: asyncio.Future[MemoryStore]) -> None:

@@ -113,6 +113,8 @@ def read_text(memory: Json) -> str:
         lines.append(f"as of {memory['at']}; not the current version unless they agree")
     if memory["parts"]:
         lines.append(f"other files of this session (memory_read each): {', '.join(memory['parts'])}")
+    if memory.get("summary"):
+        lines.append(f"its summary: {memory['summary']} (memory_read)")
     text = memory["text"].rstrip("\n")
     if memory["reason"]:
         text = f"(last written because: {memory['reason']})\n{text}"
@@ -141,6 +143,26 @@ def write_text(done: Json) -> str:
     if done["operation"] == "delete":
         lines.append("Its history stays; memory_restore with the id brings it back.")
     return "\n".join([*lines, *_notices(done["notes"])])
+
+
+def compaction_text(done: Json) -> str:
+    """A session's summary, where it is kept, and what it came from."""
+    found = done["compaction"]
+    lines = [write_text({**done, "session_id": None}), f"session {found['session_id']}: {compaction_line(found)}"]
+    if found["decisions"]:
+        link = f'links=[{{"rel": "decided_in", "id": "{found["session_id"]}"}}]'
+        lines.append(f"Decisions are as the log words them: memory_record_decision for those that hold, with {link}.")
+    return "\n".join([*lines, fence(found["text"].rstrip("\n"))])
+
+
+def compaction_line(found: Json) -> str:
+    """`12,480 -> 1,994 of 2,000 tokens (o200k_base), 57 entries, 41 statements, 12 left out`."""
+    line = (
+        f"{found['log_tokens']:,} -> {found['used']:,} of {found['budget']:,} tokens ({found['counter']}), "
+        f"{found['entries']:,} entries, {len(found['statements'])} statements, {found['left_out']} left out"
+    )
+    dropped = sum(found["dropped"].values())
+    return f"{line}, {dropped} dropped that the log does not support" if dropped else line
 
 
 def standing_text(done: Json) -> str:
