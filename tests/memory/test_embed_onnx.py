@@ -155,7 +155,9 @@ def test_no_further_text_is_begun_while_a_query_is_computed(
     monkeypatch.setattr(_embed_onnx, "_LONGEST_YIELD_SECONDS", 30.0)
     begun, go_on, order = threading.Event(), threading.Event(), list[str]()
 
-    def compute(session: object, tokenizer: object, text: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def compute(
+        session: object, tokenizer: object, text: str, tell: object = None
+    ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         if text == "the question":
             begun.set()
             assert go_on.wait(30)

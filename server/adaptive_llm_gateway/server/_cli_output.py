@@ -34,6 +34,7 @@ _EXIT_OF_CODE = {
     "corrupt_index": 7,
     "embedder_unavailable": 6,
     "reranker_unavailable": 6,
+    "qdrant_unavailable": 6,
     "git_failed": 7,
     "git_timeout": 7,
     "git_missing": 7,
