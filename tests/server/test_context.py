@@ -55,9 +55,11 @@ def test_a_question_brings_what_answers_it_with_preferences_tasks_and_decisions_
         return (
             await operations.context("how many connections does the pool hold", project="atlas"),
             await operations.context("how many connections does the pool hold", project="atlas", pinned=False),
+            await operations.context("how many connections does the pool hold", project="atlas", type="note,task"),
         )
 
-    package, without = run(tmp_path, work)
+    package, without, of_types = run(tmp_path, work)
+    assert {source["type"] for source in of_types["sources"]} == {"note", "task"}
     parts = {source["title"]: source["part"] for source in package["sources"]}
     assert parts["Connection pool"] == "recalled"
     assert {title for title, part in parts.items() if part == "pinned"} == {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from adaptive_llm_gateway.compression import Candidate, Detail
 from adaptive_llm_gateway.core import InvalidInput
-from adaptive_llm_gateway.memory import Filters, SearchRequest
+from adaptive_llm_gateway.memory import Filters
 from adaptive_llm_gateway.server._times import LOCAL, iso
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
         NotFound: `expand` names none.
     """
     from adaptive_llm_gateway.compression import build_package  # noqa: PLC0415 - brings numpy along
+    from adaptive_llm_gateway.memory import SearchRequest  # noqa: PLC0415 - brings the index along
 
     answer = store.ask(SearchRequest(request.query, request.filters, limit=_SOUGHT), zone=LOCAL)
     wanted = [store.read(id_).record for id_ in request.expand]
@@ -104,18 +105,27 @@ def _candidates(hits: Sequence[Hit], wanted: Sequence[Record], pinned: Sequence[
 
 
 def _pinned(store: MemoryStore, filters: Filters, now: datetime) -> Iterator[Record]:
-    """Preferences of the project and those of none, its open tasks, and its decisions of the last weeks."""
-    for record in store.list(filters=replace(filters, types=("preference",), project=None), limit=_PINNED * 5).records:
-        if record.project is None or _is_of(record, filters.project):
-            yield record
+    """Preferences of the project and those of none, its open tasks, and its decisions of the last weeks; of the types
+    that the filters let through.
+    """
+
+    def wanted(kind: str) -> bool:
+        return not filters.types or kind in filters.types
+
+    if wanted("preference"):
+        every = replace(filters, types=("preference",), project=None)
+        for record in store.list(filters=every, limit=_PINNED * 5).records:
+            if record.project is None or _is_of(record, filters.project):
+                yield record
     if not filters.project:
         return
-    for status in _OPEN:
-        wanted = replace(filters, types=("task",), fields={**filters.fields, "status": status})
-        yield from store.list(filters=wanted, limit=_PINNED).records
-    since = max(filter(None, [filters.since, now - timedelta(days=_RECENT_DAYS)]))
-    decided = replace(filters, types=("decision",), fields={**filters.fields, "status": "accepted"}, since=since)
-    yield from store.list(filters=decided, limit=_PINNED).records
+    for status in _OPEN if wanted("task") else ():
+        tasks = replace(filters, types=("task",), fields={**filters.fields, "status": status})
+        yield from store.list(filters=tasks, limit=_PINNED).records
+    if wanted("decision"):
+        since = max(filter(None, [filters.since, now - timedelta(days=_RECENT_DAYS)]))
+        decided = replace(filters, types=("decision",), fields={**filters.fields, "status": "accepted"}, since=since)
+        yield from store.list(filters=decided, limit=_PINNED).records
 
 
 def _is_of(record: Record, project: str | tuple[str, ...] | None) -> bool:
