@@ -6,7 +6,8 @@ import tracemalloc
 
 import numpy as np
 
-from adaptive_llm_gateway.memory._recent_postings import Occurrences, RecentPostings
+from adaptive_llm_gateway.memory._bm25 import Occurrences
+from adaptive_llm_gateway.memory._recent_postings import RecentPostings
 
 
 def _found(*chunks: int) -> Occurrences:

@@ -7,8 +7,8 @@ the three brings. BM25: Robertson and Zaragoza, "The Probabilistic Relevance Fra
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,16 @@ K1, B = 1.2, 0.75
 NEIGHBOUR = 0.8  # what a word is worth that stands in the passage before or after
 NAME = 2.0  # what a name counts in a group, against another word as rare
 _REACH = 60  # of the best passages, those whose neighbours become candidates too
+
+
+class Occurrences(NamedTuple):
+    """The chunks of a token, ascending, and how often it occurs in each, weighted by field: parallel arrays."""
+
+    chunks: Integers
+    frequencies: Floats
+
+
+NOWHERE = Occurrences(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class Postings(NamedTuple):
@@ -36,6 +46,17 @@ class Postings(NamedTuple):
     frequencies: Floats
     size: int
     names: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, found: Sequence[Occurrences], names: tuple[int, ...]) -> Self:
+        """Of where each term occurs, in the order of the terms."""
+        return cls(
+            np.repeat(np.arange(len(found), dtype=np.int32), [len(one.chunks) for one in found]),
+            np.concatenate([NOWHERE.chunks, *(one.chunks for one in found)]),
+            np.concatenate([NOWHERE.frequencies, *(one.frequencies for one in found)]),
+            len(found),
+            names,
+        )
 
 
 class Facts(NamedTuple):

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
+from adaptive_llm_gateway.memory._vectors import Integers
+
 _SPAN = 64  # of a table, at most so many times the number of ids
 
 

@@ -58,7 +58,7 @@ from adaptive_llm_gateway.memory._qdrant import QdrantServer, QdrantUnavailable,
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
 from adaptive_llm_gateway.memory._search import SearchAnswer, search
-from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts
+from adaptive_llm_gateway.memory._source_sqlite import SqliteSource, TermCounts, newest_chunk
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_one, fetch_pairs, fetch_value, run, run_many
 from adaptive_llm_gateway.memory._values import Facets, Filters, Record, TimeRange
 from adaptive_llm_gateway.memory._vectors import Floats, VectorCache, quantise
@@ -428,12 +428,13 @@ class Index:
     def word_counts(self, words: Sequence[str]) -> tuple[list[int], int]:
         """(in how many chunks each word occurs, roughly; all chunks); zeros while the index is small."""
         with self._read() as connection:
-            return self._terms.of(connection, words), fetch_value(connection, "SELECT max(id) FROM chunks") or 0
+            size = newest_chunk(connection)
+            return self._terms.of(connection, words, size), size
 
     def too_common(self, words: Sequence[str]) -> list[str]:
         """Of a query's words those that are not searched because they are in too many chunks."""
         with self._read() as connection:
-            kept = self._terms.affordable(connection, words)
+            kept = self._terms.affordable(connection, words, newest_chunk(connection))
         return [word for word in words if word not in kept]
 
     def copy_to(self, path: Path) -> None:

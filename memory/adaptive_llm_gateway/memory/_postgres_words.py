@@ -12,17 +12,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Occurrences
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, run
 from adaptive_llm_gateway.memory._tokens import Stream, packed
-from adaptive_llm_gateway.memory._vectors import Floats, Integers
+from adaptive_llm_gateway.memory._vectors import Integers
 
 BLOCK = 1_024  # chunks: a row fits a page also for a token that is in all of them
 _MOST_TENTHS = 65_535
 _MAX_PHRASE = 5_000  # chunks that have all tokens of a phrase and are looked at, the latest first
 _ENTRY = np.dtype([("place", ">u2"), ("tenths", ">u2")])
-_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.float32))
-
-Occurrences = tuple[Integers, Floats]
 
 
 class Changes:
@@ -100,7 +98,7 @@ def counts(connection: Link, terms: Iterable[int]) -> dict[int, int]:
 
 
 def occurrences(connection: Link, terms: Iterable[int]) -> dict[int, Occurrences]:
-    """For each of these tokens that is in a chunk: (chunks ascending, how often it is in each)."""
+    """Where each of these tokens occurs, for those that do."""
     rows = fetch_all(
         connection,
         "SELECT term, string_agg(int4send(block) || int4send(length(entries)), ''::bytea), "
@@ -124,7 +122,7 @@ def with_phrase(connection: Link, tokens: Sequence[int], known: dict[int, Occurr
             (chunks[-_MAX_PHRASE:].tolist(), packed(tokens)),
         )
         chunks = np.array([row[0] for row in rows], np.int64)
-    return chunks, np.ones(len(chunks), np.float32)
+    return Occurrences(chunks, np.ones(len(chunks), np.float32))
 
 
 def memories_saying(connection: Link, tokens: Sequence[int]) -> list[int]:
@@ -140,7 +138,7 @@ def memories_saying(connection: Link, tokens: Sequence[int]) -> list[int]:
 
 
 def _with_all(tokens: Sequence[int], known: dict[int, Occurrences]) -> Integers:
-    found = sorted((known.get(token, _NOTHING)[0] for token in set(tokens)), key=len)
+    found = sorted((known.get(token, NOWHERE).chunks for token in set(tokens)), key=len)
     chunks = found[0]
     for other in found[1:]:
         chunks = np.intersect1d(chunks, other, assume_unique=True)
@@ -152,4 +150,4 @@ def _unpacked(blocks: bytes, entries: bytes) -> Occurrences:
     rows: NDArray[np.void] = np.frombuffer(entries, _ENTRY)
     chunks = np.repeat(heads[:, 0] * BLOCK, heads[:, 1] // _ENTRY.itemsize) + rows["place"]
     order = np.argsort(chunks, kind="stable")
-    return chunks[order], rows["tenths"].astype(np.float32)[order] / np.float32(10)
+    return Occurrences(chunks[order], rows["tenths"].astype(np.float32)[order] / np.float32(10))

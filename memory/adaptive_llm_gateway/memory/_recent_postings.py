@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import NamedTuple
 
-from adaptive_llm_gateway.memory._vectors import Floats, Integers
+from adaptive_llm_gateway.memory._bm25 import Occurrences
 
 _ROOM = 1_000_000  # places, 12 bytes each
 _OVERHEAD = 40  # what a token takes beside its places, in places: two arrays, its name and its entry
-
-
-class Occurrences(NamedTuple):
-    """The chunks of a token, ascending, and how often it occurs in each, weighted by field: parallel arrays."""
-
-    chunks: Integers
-    frequencies: Floats
 
 
 class RecentPostings:

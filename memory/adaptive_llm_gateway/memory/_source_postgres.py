@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._postgres import NEAR
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, restored, stored
@@ -70,16 +70,9 @@ class PostgresSource:
         named = {token for word in words if word in names for token in tokens_of(word)}
         several = [tokens for phrase in dict.fromkeys(phrases) if (tokens := tokens_of(phrase))]
         known = occurrences(self._connection, [*single, *(token for tokens in several for token in tokens)])
-        nowhere = (_NO_IDS, np.zeros(0, np.float32))
-        found = [known.get(token, nowhere) for token in single]
+        found = [known.get(token, NOWHERE) for token in single]
         found += [with_phrase(self._connection, tokens, known) for tokens in several]
-        postings = Postings(
-            np.repeat(np.arange(len(found), dtype=np.int32), [len(chunks) for chunks, _ in found]),
-            np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
-            np.concatenate([np.zeros(0, np.float32), *(often for _, often in found)]),
-            len(found),
-            tuple(place for place, token in enumerate(single) if token in named),
-        )
+        postings = Postings.of(found, tuple(place for place, token in enumerate(single) if token in named))
         return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:

@@ -12,13 +12,13 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import Facts, Postings, Words
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._distinct import Distinct, distinct
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
-from adaptive_llm_gateway.memory._recent_postings import Occurrences, RecentPostings
+from adaptive_llm_gateway.memory._recent_postings import RecentPostings
 from adaptive_llm_gateway.memory._source import Head, Span, nearest_to
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._tokens import stems_of
@@ -35,7 +35,6 @@ from adaptive_llm_gateway.memory._vectors import (
 
 _LEAST_ROWS, _MOST_ROWS, _SHARE = 10_000, 60_000, 16  # chunks that a query's words may be looked up in: one in so many
 _NO_IDS = np.zeros(0, np.int64)
-_NOWHERE = Occurrences(_NO_IDS, np.zeros(0, np.float32))
 _MIN_COUNTED = 10_000  # chunks; below, every word can be afforded
 _MAX_COUNTED = 20_000  # words remembered
 _WORTH_A_THREAD = 50_000  # vectors; handing over costs a tenth of a millisecond
@@ -43,6 +42,11 @@ _NARROWING = ThreadPoolExecutor(4, thread_name_prefix="memory-narrowing")  # sta
 _MAX_PHRASE = 20_000  # chunks of one phrase
 _WEIGHTS = np.array([1.0, 2.0, 0.7, 1.0], np.float32)  # of body, title, meta and grams
 _FIRST = np.ones(1, np.bool_)
+
+
+def newest_chunk(connection: apsw.Connection) -> int:
+    """The greatest id of a chunk that the transaction sees, 0 for none."""
+    return int(fetch_value(connection, "SELECT max(id) FROM chunks") or 0)
 
 
 class TermCounts:
@@ -56,9 +60,12 @@ class TermCounts:
         self._counts: dict[str, int] = {}
         self._size = 0
 
-    def of(self, connection: apsw.Connection, words: Sequence[str]) -> list[int]:
-        """Counts of words, in their order; zeros while the index is small."""
-        size = fetch_value(connection, "SELECT max(id) FROM chunks") or 0
+    def of(self, connection: apsw.Connection, words: Sequence[str], size: int) -> list[int]:
+        """Counts of words, in their order; zeros while the index is small.
+
+        Args:
+            size: the newest chunk of the transaction.
+        """
         if size < _MIN_COUNTED:
             return [0] * len(words)
         counts = self._counts
@@ -74,11 +81,15 @@ class TermCounts:
                 counts[word] = min((count or 0 for count in found), default=0)
         return [counts[word] for word in words]
 
-    def affordable(self, connection: apsw.Connection, words: Sequence[str]) -> list[str]:
-        """Those of a query's words that are searched: without the most common ones when they are in too many chunks."""
+    def affordable(self, connection: apsw.Connection, words: Sequence[str], size: int) -> list[str]:
+        """Those of a query's words that are searched: without the most common ones when they are in too many chunks.
+
+        Args:
+            size: the newest chunk of the transaction.
+        """
         if not words:
             return []
-        counts = self.of(connection, words)
+        counts = self.of(connection, words, size)
         return affordable(words, counts, max(_LEAST_ROWS, min(_MOST_ROWS, self._size // _SHARE)))
 
 
@@ -105,7 +116,7 @@ class SqliteSource:
         self._table = table
         self._rows: Integers | None = None
         self._let_through: Distinct | None = None
-        self._newest = int(fetch_value(connection, "SELECT max(id) FROM chunks") or 0)  # chunk of the transaction
+        self._newest = newest_chunk(connection)
         self._filters = filters
         self._cache = cache
         self._terms = terms
@@ -123,19 +134,12 @@ class SqliteSource:
 
         Scores are not FTS5's: its `bm25` takes many times as long as reading where a word occurs (decision 0008).
         """
-        words = self._terms.affordable(self._connection, words)
+        words = self._terms.affordable(self._connection, words, self._newest)
         tokens = dict.fromkeys(token for word in words for token in stems_of(word))
         named = {token for word in words if word in names for token in stems_of(word)}
         found = [self._occurrences(token) for token in tokens]
         found += [self._with_phrase(phrase) for phrase in dict.fromkeys(phrases)]
-        sizes = [len(chunks) for chunks, _ in found]
-        postings = Postings(
-            np.repeat(np.arange(len(found), dtype=np.int32), sizes),
-            np.concatenate([_NO_IDS, *(chunks for chunks, _ in found)]),
-            np.concatenate([np.zeros(0, np.float32), *(counts for _, counts in found)]),
-            len(found),
-            tuple(place for place, token in enumerate(tokens) if token in named),
-        )
+        postings = Postings.of(found, tuple(place for place, token in enumerate(tokens) if token in named))
         return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
 
     def _occurrences(self, token: str) -> Occurrences:
@@ -150,7 +154,7 @@ class SqliteSource:
             (token,),
         )
         if not text:
-            return _NOWHERE
+            return NOWHERE
         places = _numbers(text)  # ascending, a chunk as often as the token is in it
         chunks = places >> 2
         first = np.flatnonzero(np.concatenate([_FIRST, chunks[1:] != chunks[:-1]]))
@@ -246,7 +250,7 @@ class SqliteSource:
             return near
         memories = self.facts(near.chunks).memories
         # A server's word on which memory a chunk is of is not taken: filters guard trust, too.
-        keep = memories > 0 if allowed is None else np.isin(memories, allowed)
+        keep = memories > 0 if allowed is None else self._lets_through(memories)
         return Candidates(near.chunks[keep], memories[keep], near.cosines[keep])
 
     def codes(self, chunks: Integers) -> tuple[NDArray[np.bool_], Codes]:
