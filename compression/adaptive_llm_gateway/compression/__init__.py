@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         split,
     )
     from adaptive_llm_gateway.compression._compact import (
-        DEFAULT_BUDGET,
         compact,
         count_log,
     )
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
         counter_for,
     )
     from adaptive_llm_gateway.compression._values import (
+        DEFAULT_BUDGET,
         PARTS,
         Candidate,
         Detail,
@@ -50,8 +50,19 @@ _MODULES = {
     "_budget": ("DEFAULT_SHARES", "Share", "split"),
     "_package": ("build_package",),
     "_tokens": ("counter_for",),
-    "_values": ("PARTS", "Candidate", "Detail", "LeftOut", "Level", "Package", "Part", "Source", "TokenCounter"),
-    "_compact": ("DEFAULT_BUDGET", "compact", "count_log"),
+    "_values": (
+        "DEFAULT_BUDGET",
+        "PARTS",
+        "Candidate",
+        "Detail",
+        "LeftOut",
+        "Level",
+        "Package",
+        "Part",
+        "Source",
+        "TokenCounter",
+    ),
+    "_compact": ("compact", "count_log"),
     "_session": ("Compaction", "DecisionCandidate", "Entry", "Mention", "Statement", "Summariser"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -16,10 +16,8 @@ from adaptive_llm_gateway.compression._cues import LEAST, Scored, changes, score
 from adaptive_llm_gateway.compression._sentences import NO_NAMES, Names, Sentence, names_of, sentences_of, words_of
 from adaptive_llm_gateway.compression._session import KINDS, Compaction, Entry, Kind, Mention, Statement, Summariser
 from adaptive_llm_gateway.compression._support import check
-from adaptive_llm_gateway.compression._values import TokenCounter
+from adaptive_llm_gateway.compression._values import DEFAULT_BUDGET, TokenCounter
 from adaptive_llm_gateway.core import InvalidInput
-
-DEFAULT_BUDGET: Final = 2_000
 
 _HEADINGS: Final[Mapping[Kind, str]] = {
     "goal": "Goal",

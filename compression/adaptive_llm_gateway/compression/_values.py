@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+DEFAULT_BUDGET: Final = 2_000
+"""Tokens of a package or a summary unless somebody says otherwise."""
 
 Part = Literal["instructions", "pinned", "recalled", "session", "handoff"]
 PARTS: tuple[Part, ...] = ("instructions", "pinned", "recalled", "session", "handoff")

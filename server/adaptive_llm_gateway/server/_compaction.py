@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.server._times import iso
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-DEFAULT_BUDGET: Final = 2_000
 GROWTH: Final = 1.5
 """A session that has a summary gets the next one by itself when its log is this many times as long as it was then."""
 _TOKENS: Final = "session_tokens"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Hit, MemoryStore, Record
 
 Json = dict[str, Any]
-DEFAULT_BUDGET = 2_000
 
 _SOUGHT = 100  # hits of the search
 _PINNED = 20  # of each kind
@@ -80,14 +79,14 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     if room * 4 > request.budget:  # a package comes before what is said of it
         told, room = "", 0
     package = build_package(request.query, candidates, request.budget - room, counter=counter, detail=request.detail)
-    text = package.text + told
-    if counter.count(text) > request.budget:
-        text = package.text
+    text, used = package.text, package.used
+    if told and (together := counter.count(text + told)) <= request.budget:
+        text, used = text + told, together
     return {
         "query": request.query,
         "mode": answer.mode,
         "text": text,
-        "used": counter.count(text),
+        "used": used,
         **_package_json(package, request.budget),
         "notices": notices,
     }
@@ -100,7 +99,7 @@ def _candidates(hits: Sequence[Hit], wanted: Sequence[Record], pinned: Sequence[
         part: Part = found[hit.record.id].part if hit.record.id in found else "recalled"
         found[hit.record.id] = _candidate(hit.record, hit.score, part, (hit.lines,))
     for record in wanted:
-        found[record.id] = replace(_candidate(record, 0.0, "recalled"), whole=True)
+        found[record.id] = _candidate(record, 0.0, "recalled", whole=True)
     return list(found.values())
 
 
@@ -133,7 +132,9 @@ def _is_of(record: Record, project: str | tuple[str, ...] | None) -> bool:
     return (record.project or "").casefold() in [name.casefold() for name in names]
 
 
-def _candidate(record: Record, score: float, part: Part, passages: tuple[tuple[int, int], ...] = ()) -> Candidate:
+def _candidate(
+    record: Record, score: float, part: Part, passages: tuple[tuple[int, int], ...] = (), *, whole: bool = False
+) -> Candidate:
     author = record.author
     return Candidate(
         id=record.id,
@@ -147,6 +148,7 @@ def _candidate(record: Record, score: float, part: Part, passages: tuple[tuple[i
         score=score,
         part=part,
         passages=passages,
+        whole=whole,
     )
 
 
@@ -159,26 +161,6 @@ def _package_json(package: Package, budget: int) -> Json:
         "candidates": package.candidates,
         "candidates_tokens": package.candidates_tokens,
         "stats": package.stats,
-        "sources": [
-            {
-                "ref": source.ref,
-                "id": source.id,
-                "type": source.type,
-                "title": source.title,
-                "path": source.path,
-                "version": source.version,
-                "updated": iso(source.updated),
-                "part": source.part,
-                "level": source.level,
-                "lines": [list(lines) for lines in source.lines],
-                "tokens": source.tokens,
-                "duplicates": list(source.duplicates),
-                "handle": source.handle,
-            }
-            for source in package.sources
-        ],
-        "left_out": [
-            {"id": item.id, "type": item.type, "title": item.title, "part": item.part, "handle": item.handle}
-            for item in package.left_out
-        ],
+        "sources": [{**asdict(source), "updated": iso(source.updated)} for source in package.sources],
+        "left_out": [asdict(item) for item in package.left_out],
     }

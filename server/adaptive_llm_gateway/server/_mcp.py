@@ -14,10 +14,9 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
+from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.memory import Author
-from adaptive_llm_gateway.server._compaction import DEFAULT_BUDGET
-from adaptive_llm_gateway.server._context import DEFAULT_BUDGET as DEFAULT_CONTEXT
 from adaptive_llm_gateway.server._operations import Json, Operations
 from adaptive_llm_gateway.server._render import (
     compaction_text,
@@ -312,7 +311,7 @@ class _Tools:
     async def memory_context(
         self,
         query: Annotated[str, Field(description="What you need to know, as a question")],
-        budget_tokens: Annotated[int, Field(description="Most tokens of the answer; default 2000")] = DEFAULT_CONTEXT,
+        budget_tokens: Annotated[int, Field(description="Most tokens of the answer; default 2000")] = DEFAULT_BUDGET,
         project: Annotated[str | None, Field(description="Only this project; adds its tasks and decisions")] = None,
         type: Annotated[str | None, Field(description="Only this type; several with commas")] = None,
         since: Annotated[str | None, Field(description="Updated since: ISO date or time, or an age: 7d, 12h")] = None,

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable, is_ulid
 from adaptive_llm_gateway.memory import (
     AppendSession,
@@ -25,7 +26,6 @@ from adaptive_llm_gateway.memory import (
     WriteMemory,
 )
 from adaptive_llm_gateway.server._compaction import (
-    DEFAULT_BUDGET,
     CounterMaker,
     Growth,
     Summarised,
@@ -35,7 +35,6 @@ from adaptive_llm_gateway.server._compaction import (
     summarise,
     summarise_if_grown,
 )
-from adaptive_llm_gateway.server._context import DEFAULT_BUDGET as DEFAULT_CONTEXT
 from adaptive_llm_gateway.server._context import ContextRequest, checked_detail
 from adaptive_llm_gateway.server._context import build as build_context
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
@@ -233,7 +232,7 @@ class Operations:
         self,
         query: str,
         *,
-        budget_tokens: int = DEFAULT_CONTEXT,
+        budget_tokens: int = DEFAULT_BUDGET,
         detail: str = "auto",
         expand: Sequence[str] | str | None = None,
         pinned: bool = True,
