@@ -41,6 +41,20 @@ def test_near_duplicates_are_confirmed_by_the_caller_and_exact_ones_are_not_aske
     assert find_duplicates([TEXT, changed], days(2), alike=lambda left, right: True) == (Group(1, (0,)),)
 
 
+def test_where_the_caller_does_not_know_as_many_words_must_agree_as_without_it() -> None:
+    changed = TEXT.replace("is over", "seems over")
+    half = changed.replace("within a day", "with great care").replace("of the winter", "to the coast")
+    for texts in ([TEXT, changed], [TEXT, half]):
+        assert find_duplicates(texts, days(2), alike=lambda left, right: None) == find_duplicates(texts, days(2))
+    assert find_duplicates([TEXT, half], days(2)) == ()
+    assert find_duplicates([TEXT, half], days(2), alike=lambda left, right: True) == (Group(1, (0,)),)
+
+
+def test_words_are_the_same_in_a_text_of_ascii_and_in_one_with_other_letters() -> None:
+    assert find_duplicates([TEXT + " é", TEXT.replace(", ", "; ") + " (é)"], days(2)) == (Group(1, (0,)),)
+    assert find_duplicates([TEXT, "\u200b" + TEXT.replace(", ", ";\x1f")], days(2)) == (Group(1, (0,)),)
+
+
 def test_ten_thousand_of_the_same_text_and_as_many_that_differ_in_a_number_are_bounded_work() -> None:
     calls = 0
 

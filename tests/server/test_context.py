@@ -13,7 +13,7 @@ import pytest
 
 from adaptive_llm_gateway.compression import counter_for
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
-from adaptive_llm_gateway.memory import Author
+from adaptive_llm_gateway.memory import Author, HashEmbedder
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._operations import Operations
 
@@ -23,11 +23,13 @@ LONG = "The pool holds ten connections.\n\n" + "\n\n".join(
 )
 
 
-def run(tmp_path: Path, work: Callable[[Operations], Awaitable[Any]]) -> Any:
+def run(tmp_path: Path, work: Callable[[Operations], Awaitable[Any]], **settings: Any) -> Any:
     with contextlib.ExitStack() as stack:
 
         async def main() -> Any:
-            operations = Operations(lambda: stack.enter_context(temporary_store(tmp_path / "store")), commit_wait=30.0)
+            operations = Operations(
+                lambda: stack.enter_context(temporary_store(tmp_path / "store", **settings)), commit_wait=30.0
+            )
             try:
                 return json.loads(json.dumps(await asyncio.wait_for(work(operations), 60), allow_nan=False))
             finally:
@@ -166,3 +168,97 @@ def test_what_is_above_the_trust_that_is_asked_for_is_in_no_part(tmp_path: Path)
 
     package = run(tmp_path, work)
     assert package["sources"] == package["left_out"] == []
+
+
+def test_what_is_asked_for_by_its_id_is_refused_above_the_trust_that_is_asked_for(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        made = await operations.write(author=ME, title="Pool", body="pool", trust="confidential")
+        log = await operations.append_session("the pool leaks", author=ME)
+        other = await operations.append_session("more of it", author=ME, session_id=log["session_id"])
+        await operations.write(author=ME, id=other["id"], trust="confidential")
+        refused = "is confidential, and the package may have what is internal"
+        with pytest.raises(InvalidInput, match=refused):
+            await operations.context("pool", max_trust="internal", expand=[made["id"]])
+        with pytest.raises(InvalidInput, match=refused):
+            await operations.context("pool", max_trust="internal", session_id=log["session_id"])
+        return await operations.context("pool", expand=[made["id"]])
+
+    assert levels(run(tmp_path, work))["Pool"] == "whole"
+
+
+def test_a_session_brings_its_summary_and_its_last_entries_with_their_lines(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        id_: str | None = None
+        for number in range(30):
+            text = f"Step {number}: looked at pump {chr(65 + number)}.\n\nNothing else in step {number}."
+            done = await operations.append_session(text, author=ME, session_id=id_, title="Pumps")
+            id_ = str(done["session_id"])
+        assert id_ is not None
+        await operations.compact_session(id_, author=ME)
+        package = await operations.context("which pump leaks", budget_tokens=4_000, session_id=id_)
+        without = await operations.context("which pump leaks", budget_tokens=4_000)
+        return package, without, await operations.read(id_)
+
+    package, without, file = run(tmp_path, work)
+    tail = [source for source in package["sources"] if source["part"] == "session"]
+    assert [source["type"] for source in tail].count("note") == 1  # the summary
+    entries = [source for source in tail if source["type"] == "session"]
+    assert len(entries) == 20
+    lines = file["body"].split("\n")
+    for number, source in enumerate(entries, 10):
+        ((first, last),) = source["lines"]
+        assert "\n".join(lines[first - 1 : last]) == (
+            f"Step {number}: looked at pump {chr(65 + number)}.\n\nNothing else in step {number}."
+        )
+    # Each entry is there once: of the file itself, as the search found it, only what stands before them.
+    assert package["text"].count("pump K.") == 1
+    assert all(source["part"] != "session" for source in without["sources"])
+
+
+def test_of_copies_the_newest_is_in_the_package_and_the_others_are_named(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        ids = [
+            (await operations.write(author=ME, title="Pool", body="The pool holds ten connections."))["id"]
+            for _ in range(3)
+        ]
+        await operations.write(author=ME, id=ids[1], tags=["old"])  # now the newest
+        return ids, await operations.context("how many connections does the pool hold")
+
+    ids, package = run(tmp_path, work)
+    ((source),) = package["sources"]
+    assert source["id"] == ids[1]
+    assert set(source["duplicates"]) == {ids[0], ids[2]}
+    assert package["stats"].endswith("1 of 3 sources, 2 duplicates folded")
+
+
+def test_near_duplicates_are_folded_when_their_vectors_agree_and_not_when_they_do_not(tmp_path: Path) -> None:
+    text = (
+        "We keep the records of the customers in the old database until the migration of the winter is over, and "
+        "everybody who needs them asks the team that looks after the new one, which answers within a day."
+    )
+    reworded = text.replace("is over", "is done").replace("within a day", "within the day")
+    common = (
+        "Every evening somebody walks around the garden to see whether all of the gates are closed and the lamps lit"
+    )
+    early = f"{common}, because foxes came twice during spring nights."
+    late = f"{common}, since our insurance company wants proof on paper."
+
+    async def work(operations: Operations) -> Any:
+        ids = [
+            (await operations.write(author=ME, title=title, body=body))["id"]
+            for title, body in (("Records", text), ("Records", reworded), ("Evening", early), ("Evening", late))
+        ]
+        store = await operations.store()
+        for _ in range(1_000):
+            if None not in (store.likeness(*ids[:2]), store.likeness(*ids[2:])):
+                break
+            await asyncio.sleep(0.01)
+        assert (store.likeness(*ids[:2]) or 0) > 0.9 > (store.likeness(*ids[2:]) or 1)
+        return ids, await operations.context("records of the customers, evening in the garden")
+
+    ids, package = run(tmp_path, work, embedder=HashEmbedder())
+    assert {source["id"]: source["duplicates"] for source in package["sources"]} == {
+        ids[1]: [ids[0]],
+        ids[2]: [],
+        ids[3]: [],
+    }

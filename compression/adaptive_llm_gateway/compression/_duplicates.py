@@ -15,7 +15,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-Alike = Callable[[int, int], bool]
+Alike = Callable[[int, int], bool | None]
 
 LIKENESS = 0.8  # of the shingles of both, those that both have
 LIKENESS_IF_ALIKE = 0.5  # the same where the caller confirms
@@ -24,6 +24,7 @@ _FEWEST = 8  # words; what is shorter is folded only when it is the same
 _BANDS, _ROWS = 16, 2
 _COMPARED = 8  # others of one band that a text is compared with
 _WORD = re.compile(r"\w+")
+_SIGNS = str.maketrans(dict.fromkeys((chr(code) for code in range(128) if not _WORD.match(chr(code))), " "))
 _NEGATION = frozenset(
     re.findall(r"\w+", "no not never none without cannot isn aren wasn weren don doesn didn won can wouldn nor")
 )
@@ -48,8 +49,8 @@ def find_duplicates(
     """The groups of two or more, by the place of what is kept; each place is in one group at most.
 
     Args:
-        alike: says of two places whether they mean the same (by their vectors, say). It is asked of near duplicates
-            only, and then fewer words need to agree.
+        alike: says of two places whether they mean the same (by their vectors, say), or `None` when that is not known.
+            It is asked of near duplicates only; where it agrees, fewer words need to.
     """
     parent = list(range(len(texts)))
 
@@ -63,7 +64,7 @@ def find_duplicates(
     words: list[list[str]] = []
     first: list[int] = []
     for place, text in enumerate(texts):
-        found = _WORD.findall(text[:_READ].lower())
+        found = _words(text[:_READ].lower())
         # Of texts longer than what is read, or without words, only what is the same throughout counts as the same.
         key = tuple(found) if found and len(text) <= _READ else ("", text)
         known = same.setdefault(key, place)
@@ -88,6 +89,11 @@ def find_duplicates(
             members.sort(key=lambda place: (updated[place], -place), reverse=True)
             found_groups.append(Group(members[0], tuple(members[1:])))
     return tuple(sorted(found_groups, key=lambda group: group.kept))
+
+
+def _words(text: str) -> list[str]:
+    # The same for ASCII, and four times as fast.
+    return text.translate(_SIGNS).split() if text.isascii() else _WORD.findall(text)
 
 
 class _Said:
@@ -128,16 +134,17 @@ class _Said:
                     others.append(row)
         return list(pairs)
 
-    def confirmed(self, left: int, right: int, alike: Callable[[], bool] | None) -> bool:
+    def confirmed(self, left: int, right: int, alike: Callable[[], bool | None] | None) -> bool:
         """Whether two texts share enough shingles, all numbers and all negations."""
         if self._telling(left) != self._telling(right):
             return False
         one, other = self._set(left), self._set(right)
         both = len(np.intersect1d(one, other, assume_unique=True))
         share = both / max(1, len(one) + len(other) - both)
-        if alike is None:
-            return share >= LIKENESS
-        return share >= LIKENESS_IF_ALIKE and alike()
+        if share < (LIKENESS if alike is None else LIKENESS_IF_ALIKE):
+            return False
+        mean_the_same = alike() if alike is not None else None
+        return share >= LIKENESS if mean_the_same is None else mean_the_same
 
     def _set(self, place: int) -> NDArray[np.uint64]:
         return np.unique(self._shingles[self._starts[place] : self._ends[place]])

@@ -95,7 +95,11 @@ class Form:
         return "whole" if taken == len(self.steps) and self._all() else "extract"
 
     def lines(self, taken: int) -> tuple[tuple[int, int], ...]:
-        """Lines of the body that are in its text, from 1."""
+        """Lines of the memory's body that are in its text, from 1."""
+        before = self.candidate.first_line - 1
+        return tuple((first + before, last + before) for first, last in self._lines(taken))
+
+    def _lines(self, taken: int) -> tuple[tuple[int, int], ...]:
         if self.level(taken) == "whole":
             return ((1, max(1, self.candidate.body.rstrip("\n").count("\n") + 1)),)
         if not self.given:

@@ -93,7 +93,8 @@ def _forms(
             whole = candidate.whole or any(other.whole for other in others)
             candidate = dataclasses.replace(candidate, part=part, score=score, whole=whole)  # noqa: PLW2901 - the same, for all of them
         kept.append(candidate)
-        names.append(tuple(other.id for other in others))
+        said = (*candidate.duplicates, *(id_ for other in others for id_ in (other.id, *other.duplicates)))
+        names.append(tuple(id_ for id_ in dict.fromkeys(said) if id_ != candidate.id))
     if not kept:
         return [], []
     terms, hits = terms_of(question, [candidate.body for candidate in kept])
@@ -332,7 +333,7 @@ def _package(
         counter=work.counter.name,
         exact=work.counter.exact,
         detail=detail,
-        candidates=len(candidates),
+        candidates=sum(1 + len(candidate.duplicates) for candidate in candidates),
         candidates_tokens=tokens,
         candidates_exact=counted,
         sources=tuple(sources),

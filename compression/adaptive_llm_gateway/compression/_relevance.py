@@ -48,7 +48,8 @@ _FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Ww]e|[Oo]ur)\b")
 _WORD = re.compile(r"[^\W_]+")
 _ENDINGS = ("ing", "ies", "ed", "es", "s", "e", "y")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-_QUESTION = re.compile(r"[^.!?\n]*[?？؟]")
+# A sentence that asks, from its beginning: looked for anywhere, it would be read once for each of its letters.
+_QUESTION = re.compile(r"(?<![^.!?\n？؟])[^.!?\n？؟]*[?？؟]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

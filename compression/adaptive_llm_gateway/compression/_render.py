@@ -21,6 +21,7 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _SPACE = re.compile(r"\s+")
 _NO_SIGN = re.compile(r"[\W_]+")
+_SIGNS = dict.fromkeys(code for code in range(128) if _NO_SIGN.match(chr(code)))
 
 
 def clean(text: str) -> str:
@@ -58,6 +59,7 @@ def fence(lines: Iterable[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return _NO_SIGN.sub("", text.casefold())
+    text = text.replace(GAP, "")  # ours in most packages, and a sign
+    if text.isascii():
+        return text.casefold().translate(_SIGNS)
+    return _NO_SIGN.sub("", unicodedata.normalize("NFKC", text).casefold())

@@ -44,6 +44,8 @@ class Candidate:
         score: how well it answers; compares within one call only.
         passages: lines (first, last) of the body that search found, from 1, the best first.
         whole: wanted whole, before all others.
+        first_line: of the memory's body, from 1, with which `body` begins; more than 1 when it is a part.
+        duplicates: ids of those that say the same and were left out before.
     """
 
     id: str
@@ -58,6 +60,8 @@ class Candidate:
     part: Part = "recalled"
     passages: tuple[tuple[int, int], ...] = ()
     whole: bool = False
+    first_line: int = 1
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Source:
 
     Attributes:
         ref: `S1`, as the text names it.
-        lines: lines (first, last) of the body that are in the text, from 1.
+        lines: lines (first, last) of the memory's body that are in the text, from 1.
         tokens: of what the text has of it, counted by itself.
         duplicates: ids of the older ones that say the same.
         handle: the call that gives the whole.

@@ -68,6 +68,10 @@ class _Wanted:
     preferred: TimeRange | None
     weights: Weights
 
+    def more(self, times: int) -> int:
+        """So many times the limit, of a long list a smaller part more: some are folded, some are lifted."""
+        return min(times * self.limit, self.limit + 25 * times)
+
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
@@ -178,7 +182,7 @@ def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
     weights = wanted.weights
     unique: dict[tuple[str, bytes], _Found] = {}
     # The mild signals do not lift what is far down, so most candidates need not be looked at.
-    part = max(_LOOKED_AT if wanted.preferred is None else _LOOKED_AT_BY_TIME, 3 * wanted.limit)
+    part = max(_LOOKED_AT if wanted.preferred is None else _LOOKED_AT_BY_TIME, wanted.more(3))
     for start in range(0, len(ranked), part):
         items = ranked.part(start, start + part)
         heads = source.heads([item.memory for item in items])
@@ -200,12 +204,12 @@ def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
             }
             score = item.score + sum(mild.values())
             unique[key] = _Found(head, item, score, item.signals | mild, fresh >= _SHOWN_RECENT, [])
-        if len(unique) >= 2 * wanted.limit:
+        if len(unique) >= wanted.more(2):
             break
     _link(list(unique.values()), weights)
     found = _sorted(unique.values())
     _read(source, found[:_READ], wanted)
-    return _fold_near(source, _sorted(found)[: 3 * wanted.limit])
+    return _fold_near(source, _sorted(found)[: wanted.more(3)])
 
 
 def _sorted(found: Iterable[_Found]) -> list[_Found]:

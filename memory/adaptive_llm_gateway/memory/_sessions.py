@@ -21,12 +21,20 @@ _HEADING = re.compile(r"^## (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z)(?: (
 
 @dataclass(frozen=True, slots=True)
 class SessionEntry:
-    """One entry of a log: when, by which client, what, and the id of the file it stands in."""
+    """One entry of a log: when, by which client, and what.
+
+    Attributes:
+        file: id of the memory it stands in.
+        begin: offset of its heading in that memory's body.
+        line: of that body, from 1, on which its text begins.
+    """
 
     time: datetime
     author: str
     text: str
     file: str
+    begin: int = 0
+    line: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +67,28 @@ def entry_of(time: datetime, client: str, text: str) -> tuple[str, bool]:
 
 def entries_of(record: Record) -> Iterator[SessionEntry]:
     """The entries in one file of a session; what stands before the first is one, from when the file was made."""
-    time, author, begin = record.created, record.author.client, 0
-    for heading in _HEADING.finditer(record.body):
+    body, time, author = record.body, record.created, record.author.client
+    begin = after = counted = 0
+    line = 1
+
+    def entry(end: int) -> Iterator[SessionEntry]:
+        nonlocal counted, line
+        text = body[after:end]
+        if said := text.strip():
+            first = after + len(text) - len(text.lstrip())
+            line += body.count("\n", counted, first)
+            counted = first
+            yield SessionEntry(time, author, said, record.id, begin, line)
+
+    for heading in _HEADING.finditer(body):
         try:
             moment = parse_moment(heading[1])
         except ValueError:  # the 31st of February, say
             continue
-        text = record.body[begin : heading.start()].strip()
-        if text:
-            yield SessionEntry(time, author, text, record.id)
-        time, author, begin = moment, (heading[2] or "").strip() or record.author.client, heading.end()
-    text = record.body[begin:].strip()
-    if text:
-        yield SessionEntry(time, author, text, record.id)
+        yield from entry(heading.start())
+        time, author = moment, (heading[2] or "").strip() or record.author.client
+        begin, after = heading.span()
+    yield from entry(len(body))
 
 
 def log_of(session: str, files: Iterable[Record], summary: Record | None) -> SessionLog:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -414,6 +415,14 @@ class MemoryStore:
     def search(self, query: str, *, filters: Filters | None = None, limit: int = 10) -> Answer:
         """The memories that answer a query, best first; see `ask`."""
         return self.ask(SearchRequest(query, filters or Filters(), limit))
+
+    def likeness(self, one: str, other: str) -> float | None:
+        """The cosine of two memories' vectors, by full ids; `None` where one has none yet."""
+        first, second = self._index.memory_vector(one), self._index.memory_vector(other)
+        if first is None or second is None:
+            return None
+        lengths = math.sqrt(float(first @ first) * float(second @ second))
+        return float(first @ second) / lengths if lengths else None
 
     def list(
         self,

@@ -182,6 +182,9 @@ def context_command(
     pinned: Annotated[
         bool, typer.Option("--pinned/--no-pinned", help="With preferences, open tasks and recent decisions.")
     ] = True,
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="With this session's summary and last entries.")
+    ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="The model whose tokens count.")] = None,
     type: Types = None,
     tag: Tags = None,
@@ -195,7 +198,7 @@ def context_command(
 ) -> None:
     """Print what the memories know about a question, in a budget of tokens."""
     narrowed = _filters(type, tag, project, since, until, author, max_trust, field)
-    asked = {"expand": expand, "model": model}
+    asked = {"expand": expand, "model": model, "session_id": session}
     given = {name: value for name, value in asked.items() if value}
     found = _call(
         context, "context", query=query, budget_tokens=budget, detail=detail, pinned=pinned, **narrowed, **given

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,6 +21,9 @@ Json = dict[str, Any]
 _SOUGHT = 100  # hits of the search
 _PINNED = 20  # of each kind
 _RECENT_DAYS = 30
+_TAIL = 20  # entries of a session, the newest
+_COPIES = 200  # of memories that the search folded, the newest that are looked at
+_ALIKE = 0.9  # cosine of near duplicates that mean the same
 _MARGIN = 2  # tokens that two texts may have more together than apart
 _OPEN = ("open", "in_progress", "blocked")
 
@@ -34,6 +37,7 @@ class ContextRequest:
         detail: `index`: a line of each; `auto`: each as its value allows; `full`: whole or not at all.
         expand: ids (or ends of ids) of memories that are wanted whole, before everything else.
         pinned: with preferences, open tasks and recent decisions.
+        session: a session whose summary and last entries belong to it.
     """
 
     query: str
@@ -42,6 +46,7 @@ class ContextRequest:
     detail: Detail = "auto"
     expand: tuple[str, ...] = ()
     pinned: bool = True
+    session: str | None = None
 
 
 def checked_detail(text: str) -> Detail:
@@ -64,21 +69,31 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
         now: timezone-aware.
 
     Raises:
-        InvalidInput: the budget holds no package.
-        NotFound: `expand` names none.
+        InvalidInput: the budget holds no package, or what is asked for by its id may not be in it.
+        NotFound: `expand` or `session` names none.
     """
     from adaptive_llm_gateway.compression import build_package  # noqa: PLC0415 - brings numpy along
     from adaptive_llm_gateway.memory import SearchRequest  # noqa: PLC0415 - brings the index along
 
     answer = store.ask(SearchRequest(request.query, request.filters, limit=_SOUGHT), zone=LOCAL)
-    wanted = [store.read(id_).record for id_ in request.expand]
-    candidates = _candidates(answer.hits, wanted, list(_pinned(store, request.filters, now)) if request.pinned else [])
+    wanted = [_trusted(store.read(id_).record, request.filters) for id_ in request.expand]
+    pinned = list(_pinned(store, request.filters, now)) if request.pinned else []
+    tail = _tail(store, request.session, request.filters) if request.session else _Tail()
+    candidates = _candidates(_newest(store, answer.hits), wanted, pinned, tail)
     notices = [*store.search_notices(), *answer.notices]
     told = "".join(f"\nnotice: {notice}" for notice in notices)
     room = counter.count(told) + _MARGIN if told else 0
     if room * 4 > request.budget:  # a package comes before what is said of it
         told, room = "", 0
-    package = build_package(request.query, candidates, request.budget - room, counter=counter, detail=request.detail)
+
+    def alike(one: int, other: int) -> bool | None:
+        ids = candidates[one].id, candidates[other].id
+        likeness = store.likeness(*ids) if ids[0] != ids[1] else None  # entries of one file share a vector
+        return None if likeness is None else likeness >= _ALIKE
+
+    package = build_package(
+        request.query, candidates, request.budget - room, counter=counter, detail=request.detail, alike=alike
+    )
     text, used = package.text, package.used
     if told and (together := counter.count(text + told)) <= request.budget:
         text, used = text + told, together
@@ -92,15 +107,84 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     }
 
 
-def _candidates(hits: Sequence[Hit], wanted: Sequence[Record], pinned: Sequence[Record]) -> list[Candidate]:
-    """Each memory once: as asked for, else as pinned, with what the search says of it."""
+def _trusted(record: Record, filters: Filters) -> Record:
+    """A memory that is asked for by its id, if its trust level lets it be in the package."""
+    if record.trust.rank > filters.max_trust.rank:
+        raise InvalidInput(
+            f"memory {record.id!r} is {record.trust.value}, and the package may have what is "
+            f"{filters.max_trust.value} at most",
+            hint="Leave it out, or ask for a package with a higher `max_trust`.",
+        )
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The end of a session: what may go into a package, and by memory where in its body that begins."""
+
+    candidates: tuple[Candidate, ...] = ()
+    begins: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+def _tail(store: MemoryStore, session: str, filters: Filters) -> _Tail:
+    """The last entries of a session, and its summary before all of them."""
+    log = store.session(session)
+    entries = log.entries[-_TAIL:]
+    files = {file: _trusted(store.read(file).record, filters) for file in {entry.file for entry in entries}}
+    begins = {entry.file: entry.begin for entry in reversed(entries)}
+    tail = [
+        replace(
+            _candidate(files[entry.file], float(place), "session"),
+            title="",  # the same for all, and so no use in any
+            body=entry.text,
+            author=entry.author,
+            updated=entry.time,
+            first_line=entry.line,
+        )
+        for place, entry in enumerate(entries)
+    ]
+    if log.summary is not None and log.summary.trust.rank <= filters.max_trust.rank:
+        tail.append(_candidate(log.summary, float(_TAIL), "session"))
+        begins[log.summary.id] = 0
+    return _Tail(tuple(tail), begins)
+
+
+def _newest(store: MemoryStore, hits: Sequence[Hit]) -> Iterator[Hit]:
+    """The hits, each as the newest of those that say the same."""
+    folded = tuple(id_ for hit in hits for id_ in hit.duplicates)
+    records = store.list(filters=Filters(ids=folded), limit=_COPIES).records if folded else ()
+    copies = {record.id: record for record in records}
+    for hit in hits:
+        newest = max(
+            (hit.record, *(copies[id_] for id_ in hit.duplicates if id_ in copies)), key=lambda record: record.updated
+        )
+        if newest is hit.record:
+            yield hit
+        else:
+            others = (hit.record.id, *(id_ for id_ in hit.duplicates if id_ != newest.id))
+            yield replace(hit, record=newest, duplicates=others)
+
+
+def _candidates(
+    hits: Iterable[Hit], wanted: Sequence[Record], pinned: Sequence[Record], tail: _Tail
+) -> list[Candidate]:
+    """Each memory once: as asked for, else as pinned, with what the search says of it; of a session's file what stands
+    before its tail.
+    """
     found = {record.id: _candidate(record, 0.0, "pinned") for record in pinned}
     for hit in hits:
         part: Part = found[hit.record.id].part if hit.record.id in found else "recalled"
-        found[hit.record.id] = _candidate(hit.record, hit.score, part, (hit.lines,))
+        found[hit.record.id] = replace(
+            _candidate(hit.record, hit.score, part), passages=(hit.lines,), duplicates=hit.duplicates
+        )
     for record in wanted:
         found[record.id] = _candidate(record, 0.0, "recalled", whole=True)
-    return list(found.values())
+    for id_, begin in tail.begins.items():
+        if (candidate := found.get(id_)) is not None and not candidate.whole:
+            found[id_] = replace(candidate, body=candidate.body[:begin])
+            if not found[id_].body.strip():
+                del found[id_]
+    return [*tail.candidates, *found.values()]
 
 
 def _pinned(store: MemoryStore, filters: Filters, now: datetime) -> Iterator[Record]:
@@ -132,9 +216,7 @@ def _is_of(record: Record, project: str | tuple[str, ...] | None) -> bool:
     return (record.project or "").casefold() in [name.casefold() for name in names]
 
 
-def _candidate(
-    record: Record, score: float, part: Part, passages: tuple[tuple[int, int], ...] = (), *, whole: bool = False
-) -> Candidate:
+def _candidate(record: Record, score: float, part: Part, *, whole: bool = False) -> Candidate:
     author = record.author
     return Candidate(
         id=record.id,
@@ -147,7 +229,6 @@ def _candidate(
         author=author.agent or author.client,
         score=score,
         part=part,
-        passages=passages,
         whole=whole,
     )
 

@@ -319,6 +319,7 @@ class _Tools:
             Literal["index", "auto", "full"], Field(description="index: a line of each; full: whole texts only")
         ] = "auto",
         expand: Annotated[list[str] | None, Field(description="Ids, or their ends, to have whole first")] = None,
+        session_id: Annotated[str | None, Field(description="Adds this session's summary and last entries")] = None,
     ) -> str:
         """What the memory knows about a question, in a token budget: whole texts, extracts and single lines of the
         memories that answer it, with preferences, open tasks and recent decisions. Extracts and lines name the end of
@@ -332,6 +333,7 @@ class _Tools:
                 since=since,
                 detail=detail,
                 expand=expand,
+                session_id=session_id,
             ),
             lambda answer: answer["text"],
         )

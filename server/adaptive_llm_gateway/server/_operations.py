@@ -236,6 +236,7 @@ class Operations:
         detail: str = "auto",
         expand: Sequence[str] | str | None = None,
         pinned: bool = True,
+        session_id: str | None = None,
         model: str | None = None,
         type: str | Sequence[str] | None = None,
         tags: Sequence[str] | str | None = None,
@@ -249,7 +250,7 @@ class Operations:
         """What answers a question, in a budget of tokens."""
         filters = await self._filters(type, tags, project, since, until, author, max_trust, fields)
         request = ContextRequest(
-            query, budget_tokens, filters, checked_detail(detail), tuple(_tags(expand or ())), pinned
+            query, budget_tokens, filters, checked_detail(detail), tuple(_tags(expand or ())), pinned, session_id
         )
 
         def work(store: MemoryStore) -> Json:
