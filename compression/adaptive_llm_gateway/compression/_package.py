@@ -28,8 +28,8 @@ from adaptive_llm_gateway.core import InvalidInput
 _EXTRACTS = 60  # of the best candidates, those whose units are looked at
 _WORTH_WHOLE = 1_000.0  # of what is wanted whole; others are worth 1 at most
 _FALL = 0.01  # of what is pinned and the like all counts, the first the most, each less by so much
-_COUNTED = 20_000  # characters of bodies that are counted; of more, the tokens are estimated
-_SLOWEST = 40  # characters a token that no text has but blanks: what is longer than so many a token is not counted
+_COUNTED = 8_000  # characters of bodies that are counted; of more, the tokens are estimated
+_FEWER = 0.5  # of the tokens that a piece is guessed to have, what it has at least: blanks may have less
 _SMALLEST = 6  # tokens of the shortest that is worth its reference
 _REFILLS = 2  # times that what the whole text has fewer tokens than its pieces is filled
 _MARGIN = 2  # tokens that a whole text may have more than its pieces
@@ -167,7 +167,7 @@ class _Work:
             [item for item in range(len(self.forms)) if item not in has and not self.forms[item].inline], self.left
         )
         for _ in range(_REFILLS):
-            slack = self.budget - self.counter.count(self.text()) - _MARGIN
+            slack = self.budget - self._count(self.text()) - _MARGIN
             if slack <= max(self.left, 0) + _SMALLEST:
                 break
             self._choose(range(len(self.forms)), slack)
@@ -180,10 +180,9 @@ class _Work:
 
         def cost(item: int, step: int) -> int:
             form = self.forms[items[item]]
-            piece = form.piece(step)
-            if len(piece) > _SLOWEST * max(room, 0) + 1_000:
+            if form.guess(step) * _FEWER > room + _SMALLEST:
                 return self.budget + 1
-            tokens = self._count(piece)
+            tokens = self._count(form.piece(step))
             if step == 0 and (day := _day(form)) not in self._days:
                 tokens += self._count(f"\n{day[1]}")
             return tokens
@@ -249,7 +248,7 @@ class _Work:
         """The text and its tokens; steps are dropped, the last first, until they fit the budget."""
         while True:
             text = self.text()
-            used = self.counter.count(text)
+            used = self._count(text)
             over = used - self.budget
             if over <= 0 or not self.taken:
                 return text, used
