@@ -28,7 +28,7 @@ def best_unit(question: str, body: str, **more: object) -> str:
     one = candidate(body, **more)  # pyright: ignore[reportArgumentType]
     terms, (hits,) = terms_of(question, [body])
     units = units_of(body)
-    share = shares(question, one, units, hits, terms)
+    share = np.array(shares(question, one, units, hits, terms))
     assert share.sum() == pytest.approx(1)
     lengths = np.array([unit.end - unit.start for unit in units])
     best = units[int(np.argmax(share / lengths))]

@@ -169,6 +169,9 @@ def test_without_vectors_the_answer_says_lexical(index: MemoryIndex) -> None:
         (Filters(fields={"count": 3, "done": True}), {"c"}),
         (Filters(fields={"absent": "x"}), set[str]()),
         (Filters(project="none such"), set[str]()),
+        (Filters(project="none such", or_no_project=True), {"c", "d"}),
+        (Filters(project=("Atlas", "other"), or_no_project=True, types=("task", "fact")), {"b", "c"}),
+        (Filters(project=(), or_no_project=True, types=("fact",)), {"c"}),
     ],
 )
 def test_each_filter_narrows_search_and_list(index: MemoryIndex, filters: Filters, expected: set[str]) -> None:

@@ -74,6 +74,17 @@ def test_a_question_brings_what_answers_it_with_preferences_tasks_and_decisions_
     assert all(source["part"] == "recalled" for source in without["sources"])
 
 
+def test_preferences_of_other_projects_do_not_push_out_those_of_none(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        await operations.write(author=ME, type="preference", title="Answer in English", body="Always.")
+        for number in range(25):
+            await operations.write(author=ME, type="preference", title=f"Tabs {number}", body="Use.", project="other")
+        return await operations.context("pool", project="atlas"), await operations.context("pool")
+
+    for package in run(tmp_path, work):
+        assert [source["title"] for source in package["sources"] if source["part"] == "pinned"] == ["Answer in English"]
+
+
 @pytest.mark.parametrize("budget", [40, 100, 500, 2_000, 100_000])
 def test_the_whole_answer_is_never_longer_than_the_budget(tmp_path: Path, budget: int) -> None:
     async def work(operations: Operations) -> Any:

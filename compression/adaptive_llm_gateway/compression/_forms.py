@@ -169,7 +169,7 @@ def form_of(
     units = _units_near(candidate)
     if not units:
         return whole.as_line() if detail == "index" else whole
-    worth = shares(question, candidate, units, hits, terms).tolist()
+    worth = shares(question, candidate, units, hits, terms)
     lengths = [unit.end - unit.start + 12 for unit in units]
     order = sorted(range(len(units)), key=lambda place: (-worth[place] / lengths[place], place))
     whole.units, whole.best = units, order[0]

@@ -44,6 +44,7 @@ _ASKS = 0.1
 _SHARP = 5.0  # how much more the better units are worth
 _MOST_PASSAGES = 20
 _MODELS = ("assistant:", "Assistant:", "model:", "AI:")  # they say `I` and tell nothing of who asks
+_ASKING = ("?", "？", "؟")
 _FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Ww]e|[Oo]ur)\b")
 _WORD = re.compile(r"[^\W_]+")
 _ENDINGS = ("ing", "ies", "ed", "es", "s", "e", "y")
@@ -170,6 +171,10 @@ def features(
     good = np.maximum((scores - middle) / lead, 0.0)
     when = np.array([candidate.updated.timestamp() for candidate in candidates])
     asked = {stem(word) for word in _WORD.findall(question)}
+    named = {
+        author: any(stem(word) in asked for word in _WORD.findall(author))
+        for author in {candidate.author for candidate in candidates}
+    }
     out = np.zeros((count, 8))
     out[:, 0] = 1
     out[:, 1] = np.maximum(gap, -3.0)
@@ -182,7 +187,7 @@ def features(
         text = candidate.body[:2_000]
         asking = sum(map(len, _QUESTION.findall(text))) if "?" in text or "？" in text or "؟" in text else 0
         out[place, 5] = asking / max(1, len(text))
-        out[place, 6] = any(stem(word) in asked for word in _WORD.findall(candidate.author))
+        out[place, 6] = named[candidate.author]
     weights: list[float] = terms.weights.tolist()
     out[:, 7] = [sum(weights[term] for term in {term for _, term in found}) for found in hits]
     return out
@@ -211,42 +216,47 @@ def _before(when: NDArray[np.float64], good: NDArray[np.float64]) -> NDArray[np.
 
 def shares(
     question: str, candidate: Candidate, units: Sequence[Unit], hits: Sequence[tuple[int, int]], terms: Terms
-) -> NDArray[np.float64]:
+) -> list[float]:
     """Of what a candidate is worth, how much is in each of its units; they add up to 1."""
     if not units:
-        return np.zeros(0)
+        return []
     body = candidate.body
-    blocks = np.array([unit.block for unit in units]) - units[0].block
+    weights: list[float] = terms.weights.tolist()
+    before = units[0].block
+    blocks = [unit.block - before for unit in units]
     starts = [unit.start for unit in units]
-    own = np.zeros((len(units), len(terms.stems)))
+    own: dict[int, set[int]] = {}
+    together: dict[int, set[int]] = {}
     for offset, term in hits:
         place = bisect.bisect_right(starts, offset) - 1
         if place >= 0:
-            own[place, term] = 1
-    together = np.zeros((int(blocks.max()) + 1, len(terms.stems)))
-    np.maximum.at(together, blocks, own)
-    of_block = np.einsum("ij,j->i", together, terms.weights)
-    around = np.zeros(len(of_block))
-    around[1:] += of_block[:-1]
-    around[:-1] += of_block[1:]
-    score = _OWN * np.einsum("ij,j->i", own, terms.weights) + _BLOCK * of_block[blocks] + _AROUND * around[blocks]
-    first, last = np.array([unit.lines for unit in units]).T
+            own.setdefault(place, set()).add(term)
+            together.setdefault(blocks[place], set()).add(term)
+    of_block = {block: sum(weights[term] for term in found) for block, found in together.items()}
+    around = {block: of_block.get(block - 1, 0.0) + of_block.get(block + 1, 0.0) for block in set(blocks)}
+    score = [_BLOCK * of_block.get(block, 0.0) + _AROUND * around[block] for block in blocks]
+    for place, found in own.items():
+        score[place] += _OWN * sum(weights[term] for term in found)
     for nth, (begin, end) in enumerate(candidate.passages[:_MOST_PASSAGES]):
-        score[(first <= end) & (last >= begin)] += _PASSAGE / (1 + nth)
+        for place, unit in enumerate(units):
+            if unit.lines[0] <= end and unit.lines[1] >= begin:
+                score[place] += _PASSAGE / (1 + nth)
     if _FIRST_PERSON.search(question):
         # Who asks about themselves is answered by what they said.
-        says = np.zeros(len(of_block))
-        answers = np.zeros(len(of_block), np.bool_)
-        for place, unit in enumerate(units):
-            says[blocks[place]] += len(_FIRST_PERSON.findall(body[unit.start : unit.end]))
-            answers[blocks[place]] |= body.startswith(_MODELS, unit.start)
-        score += _SAID_BY_ONE * ((says > 0) & ~answers)[blocks]
+        says = {block for block, unit in zip(blocks, units, strict=True)
+                if _FIRST_PERSON.search(body, unit.start, unit.end)}  # fmt: skip
+        says -= {block for block, unit in zip(blocks, units, strict=True) if body.startswith(_MODELS, unit.start)}
+        score = [value + _SAID_BY_ONE * (block in says) for value, block in zip(score, blocks, strict=True)]
     score[0] += 0.02
     for place, unit in enumerate(units):
         if unit.kind == "heading":
             score[place] -= 0.1
-        elif body[unit.start : unit.end].endswith(("?", "？", "؟")):
+        elif body.endswith(_ASKING, unit.start, unit.end):
             score[place] -= _ASKS
-    lengths = np.array([unit.end - unit.start for unit in units], np.float64)
-    worth = np.exp(_SHARP * (score - score.max())) * np.minimum(lengths, 2_000.0)
-    return worth / worth.sum()
+    best = max(score)
+    worth = [
+        math.exp(_SHARP * (value - best)) * min(unit.end - unit.start, 2_000)
+        for value, unit in zip(score, units, strict=True)
+    ]
+    total = sum(worth)
+    return [value / total for value in worth]

@@ -198,7 +198,8 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
         add(_TAGGED, tag)
     if filters.project is not None:
         projects = several(filters.project)
-        add(_among("m.project", projects), *projects)
+        any_of_them = _among("m.project", projects)
+        add(f"({any_of_them} OR m.project IS NULL)" if filters.or_no_project else any_of_them, *projects)
     if filters.author is not None:
         authors = several(filters.author)
         add(_by(authors), *authors, *authors)

@@ -58,7 +58,10 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
     for tag in filters.tags:
         add(_TAGGED, folded(tag))
     if filters.project is not None:
-        add(_OF_PROJECT, _folded(several(filters.project)))
+        add(
+            f"({_OF_PROJECT} OR m.project IS NULL)" if filters.or_no_project else _OF_PROJECT,
+            _folded(several(filters.project)),
+        )
     if filters.author is not None:
         authors = _folded(several(filters.author))
         add(_BY, authors, authors)

@@ -89,6 +89,7 @@ class Filters:
         types: any of these types.
         tags: all of these tags.
         project: of this one, or any of several; whatever the case, as for tags and authors.
+        or_no_project: with `project`, also what belongs to none.
         author: the name of the client, or of the agent within it; or any of several.
         ids: any of these ids.
         since, until: `updated` within [since, until), timezone-aware.
@@ -101,6 +102,7 @@ class Filters:
     types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     project: str | tuple[str, ...] | None = None
+    or_no_project: bool = False
     author: str | tuple[str, ...] | None = None
     ids: tuple[str, ...] = ()
     since: datetime | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,7 +13,7 @@ from adaptive_llm_gateway.memory import Filters
 from adaptive_llm_gateway.server._times import LOCAL, iso
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.compression import Package, Part, TokenCounter
+    from adaptive_llm_gateway.compression import LeftOut, Package, Part, Source, TokenCounter
     from adaptive_llm_gateway.memory import Hit, MemoryStore, Record
 
 Json = dict[str, Any]
@@ -196,10 +196,8 @@ def _pinned(store: MemoryStore, filters: Filters, now: datetime) -> Iterator[Rec
         return not filters.types or kind in filters.types
 
     if wanted("preference"):
-        every = replace(filters, types=("preference",), project=None)
-        for record in store.list(filters=every, limit=_PINNED * 5).records:
-            if record.project is None or _is_of(record, filters.project):
-                yield record
+        every = replace(filters, types=("preference",), project=filters.project or (), or_no_project=True)
+        yield from store.list(filters=every, limit=_PINNED).records
     if not filters.project:
         return
     for status in _OPEN if wanted("task") else ():
@@ -209,11 +207,6 @@ def _pinned(store: MemoryStore, filters: Filters, now: datetime) -> Iterator[Rec
         since = max(filter(None, [filters.since, now - timedelta(days=_RECENT_DAYS)]))
         decided = replace(filters, types=("decision",), fields={**filters.fields, "status": "accepted"}, since=since)
         yield from store.list(filters=decided, limit=_PINNED).records
-
-
-def _is_of(record: Record, project: str | tuple[str, ...] | None) -> bool:
-    names = (project,) if isinstance(project, str) else project or ()
-    return (record.project or "").casefold() in [name.casefold() for name in names]
 
 
 def _candidate(record: Record, score: float, part: Part, *, whole: bool = False) -> Candidate:
@@ -242,6 +235,11 @@ def _package_json(package: Package, budget: int) -> Json:
         "candidates": package.candidates,
         "candidates_tokens": package.candidates_tokens,
         "stats": package.stats,
-        "sources": [{**asdict(source), "updated": iso(source.updated)} for source in package.sources],
-        "left_out": [asdict(item) for item in package.left_out],
+        "sources": [{**_fields(source), "updated": iso(source.updated)} for source in package.sources],
+        "left_out": [_fields(item) for item in package.left_out],
     }
+
+
+def _fields(value: Source | LeftOut) -> Json:
+    """The fields of a flat value: `asdict` would copy everything in them."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
