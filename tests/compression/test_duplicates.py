@@ -28,6 +28,11 @@ def test_a_text_with_a_word_changed_is_a_duplicate_and_one_with_another_number_o
     assert find_duplicates([TEXT, TEXT.replace("We keep", "We do not keep")], days(2)) == ()
 
 
+def test_a_number_that_is_elsewhere_in_both_texts_still_tells_them_apart() -> None:
+    rest = " ".join(f"Step {number} of the release is done by whoever is on call." for number in range(20))
+    assert find_duplicates([f"Pool 3 is empty. {rest}", f"Pool 5 is empty. {rest}"], days(2)) == ()
+
+
 def test_near_duplicates_are_confirmed_by_the_caller_and_exact_ones_are_not_asked_for() -> None:
     asked: list[tuple[int, int]] = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -135,7 +136,7 @@ class _Said:
         return list(pairs)
 
     def confirmed(self, left: int, right: int, alike: Callable[[], bool | None] | None) -> bool:
-        """Whether two texts share enough shingles, all numbers and all negations."""
+        """Whether two texts share enough shingles, and have all numbers and negations as often."""
         if self._telling(left) != self._telling(right):
             return False
         one, other = self._set(left), self._set(right)
@@ -149,8 +150,8 @@ class _Said:
     def _set(self, place: int) -> NDArray[np.uint64]:
         return np.unique(self._shingles[self._starts[place] : self._ends[place]])
 
-    def _telling(self, place: int) -> frozenset[str]:
-        return frozenset(word for word in self._words[place] if word in _NEGATION or not word.isalpha())
+    def _telling(self, place: int) -> Counter[str]:
+        return Counter(word for word in self._words[place] if word in _NEGATION or not word.isalpha())
 
 
 def _mix(values: NDArray[np.uint64], random: np.random.Generator) -> NDArray[np.uint64]:

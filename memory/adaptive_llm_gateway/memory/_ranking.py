@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -213,12 +214,16 @@ def links_of(links: str, fields: str) -> tuple[frozenset[str], frozenset[str]]:
 
 def same_but_for_wording(first: str, second: str) -> bool:
     """Whether two texts that are close by vector say the same: equal but for few words, none a number or `not`."""
-    ours, theirs = set(words_of(first)), set(words_of(second))
-    differing = ours ^ theirs
-    if any(_DIGIT.search(word) for word in differing) or differing & _NEGATIONS:
+    said, says = words_of(first), words_of(second)
+    if _telling(said) != _telling(says):
         return False
+    ours, theirs = set(said), set(says)
     content = (ours | theirs) - STOP_WORDS
-    return len(differing - STOP_WORDS) <= DUPLICATE_WORDS * len(content)
+    return len((ours ^ theirs) - STOP_WORDS) <= DUPLICATE_WORDS * len(content)
+
+
+def _telling(words: Iterable[str]) -> Counter[str]:
+    return Counter(word for word in words if word in _NEGATIONS or _DIGIT.search(word))
 
 
 _NEGATIONS = frozenset(

@@ -81,10 +81,13 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     tail = _tail(store, request.session, request.filters) if request.session else _Tail()
     candidates = _candidates(_newest(store, answer.hits), wanted, pinned, tail)
     notices = [*store.search_notices(), *answer.notices]
+    # A package comes before what is said of it.
     told = "".join(f"\nnotice: {notice}" for notice in notices)
-    room = counter.count(told) + _MARGIN if told else 0
-    if room * 4 > request.budget:  # a package comes before what is said of it
-        told, room = "", 0
+    if counter.count(told) * 4 > request.budget:
+        told = ""
+    most = told + _left_out(len(candidates))
+    names_left_out = request.detail != "index" and counter.count(most) * 4 <= request.budget
+    room = counter.count(most if names_left_out else told) + _MARGIN if told or names_left_out else 0
 
     def alike(one: int, other: int) -> bool | None:
         ids = candidates[one].id, candidates[other].id
@@ -95,16 +98,16 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
         request.query, candidates, request.budget - room, counter=counter, detail=request.detail, alike=alike
     )
     text, used = package.text, package.used
+    if names_left_out and package.left_out:
+        told += _left_out(len(package.left_out))
     if told and (together := counter.count(text + told)) <= request.budget:
         text, used = text + told, together
-    return {
-        "query": request.query,
-        "mode": answer.mode,
-        "text": text,
-        "used": used,
-        **_package_json(package, request.budget),
-        "notices": notices,
-    }
+    package = replace(package, text=text, used=used, budget=request.budget)
+    return {"query": request.query, "mode": answer.mode, **_package_json(package), "notices": notices}
+
+
+def _left_out(count: int) -> str:
+    return f'\n{count} more left out; detail="index" names them'
 
 
 def _trusted(record: Record, filters: Filters) -> Record:
@@ -226,9 +229,11 @@ def _candidate(record: Record, score: float, part: Part, *, whole: bool = False)
     )
 
 
-def _package_json(package: Package, budget: int) -> Json:
+def _package_json(package: Package) -> Json:
     return {
-        "budget": budget,
+        "text": package.text,
+        "budget": package.budget,
+        "used": package.used,
         "detail": package.detail,
         "counter": package.counter,
         "exact": package.exact,
