@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ ALG = str(Path(sys.executable).with_name("alg"))
 
 def agent(name: str) -> Client:
     """An MCP client that starts the gateway as Claude Code or Codex would, under its own name."""
-    server = stdio_client(StdioServerParameters(command=ALG, args=["serve"], env=None))
+    server = stdio_client(StdioServerParameters(command=ALG, args=["serve"], env=dict(os.environ)))
     return Client(server, client_info=Implementation(name=name, version="1.0"))
 
 
@@ -58,6 +59,15 @@ async def main() -> None:
         whole = await call(codex, "memory_read", id=identifier)
         assert "Two offices in different time zones" in whole, whole
         print("codex        read   it whole")
+
+        result = await codex.call_tool(
+            "memory_context",
+            {"query": "how does the report treat time zones?", "budget_tokens": 300, "project": "walrus"},
+        )
+        package = (result.meta or {})["adaptive-llm-gateway/package"]
+        assert package["used"] <= 300, package
+        assert identifier in [source["id"] for source in package["sources"]], package
+        print(f"codex        asked  for what it needs to know: {package['stats']}")
 
         history = await call(codex, "memory_history", id=identifier)
         assert "claude-code" in history and "decided while fixing the report" in history, history
