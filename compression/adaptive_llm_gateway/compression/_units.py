@@ -18,7 +18,8 @@ _TABLE = re.compile(r"[ \t]*\|")
 _INDENTED = re.compile(r"[ \t]+")
 _CODE = re.compile(r" {4}|\t")
 # The end of a sentence: a mark with a space and no small letter behind it, or a mark of a script without spaces.
-_END = re.compile(r"[.!?…]+[\"'”’»)\]]{0,3}\s+(?![a-zß-öø-ÿа-я])|[。！？]+[」』”’）]{0,3}\s*|؟\s+|।\s*")
+# A run of marks is looked at from its beginning only: from each of them it would be read once for each of them.
+_END = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]{0,3}\s+(?![a-zß-öø-ÿа-я])|[。！？]+[」』”’）]{0,3}\s*|؟\s+|।\s*")
 
 
 @dataclass(frozen=True, slots=True)
