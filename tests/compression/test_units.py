@@ -120,8 +120,8 @@ def test_units_are_in_order_do_not_overlap_and_have_all_that_is_not_white_space(
 @pytest.mark.parametrize(
     "piece", ["?", "?!", "…", ". ", "a.", "。", "؟", '."', "- a\n", "| a\n", "```\n", "    x\n", "# \n", "\n", " "]
 )
-def test_two_million_characters_of_the_same_marks_are_bounded_work(piece: str) -> None:
-    body = piece * (2_000_000 // len(piece))
+def test_a_million_characters_of_the_same_marks_are_bounded_work(piece: str) -> None:
+    body = piece * (1_000_000 // len(piece))
     units = units_of(body)  # one look at each mark from every other would take hours
     assert sum(unit.end - unit.start for unit in units) <= len(body)
     assert all(left.end <= right.start for left, right in itertools.pairwise(units))
