@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run test check bench retrieval lock clients clean
+.PHONY: run test check bench retrieval packages lock clients clean
 
 run: $(VENV)/.installed
 	@$(BIN)/alg init --yes >/dev/null
@@ -26,6 +26,9 @@ bench: $(VENV)/.installed-dev
 
 retrieval: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/retrieval/run.py $(DATA) $(ARGS)
+
+packages: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/compression/run.py $(DATA) $(ARGS)
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --quiet --group build --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --universal --python-version 3.11 --output-file requirements.txt

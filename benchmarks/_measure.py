@@ -173,7 +173,7 @@ def commit() -> str | None:
     head = git("rev-parse", "--short=12", "HEAD")
     if head.returncode:
         return None
-    changed = git("diff", "--quiet", "HEAD", "--", "core", "memory", "server").returncode
+    changed = git("diff", "--quiet", "HEAD", "--", "core", "memory", "compression", "server").returncode
     return head.stdout.strip() + ("+" if changed else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,13 @@ def tables(report: dict[str, Any]) -> str:
 def _part(part: dict[str, Any]) -> list[str]:
     if part["failed"]:
         return [f"Failed: {part['failed']}"]
-    notes = [f"- {row['what']}: {row['note']}." for row in part["rows"] if row["note"]]
-    return [_HEAD, *map(_row, part["rows"]), *(["", *notes] if notes else [])]
+    return rows_table(part["rows"])
+
+
+def rows_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of rows (see `_measure.as_json`), and their notes below it."""
+    notes = [f"- {row['what']}: {row['note']}." for row in rows if row["note"]]
+    return [_HEAD, *map(_row, rows), *(["", *notes] if notes else [])]
 
 
 def _peers(peers: dict[str, Any]) -> list[str]:

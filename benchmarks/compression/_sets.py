@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -25,7 +24,7 @@ from adaptive_llm_gateway.memory._search_syntax import read_query
 
 FOUND = 200  # memories that search gives for a question
 _BATCH = 512
-_WORD = re.compile(r"\w+")
+Wanted = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,14 @@ class Asked:
     """A question, what search found for it, and what answers it.
 
     Attributes:
+        place: which of the set's questions it is, from 0, also when others are left out.
         candidates: the best first.
         units: all there is, in order of time.
         evidence: the texts that answer, whole.
         answer: as the set has it; empty where it has none.
     """
 
+    place: int
     question: Question
     candidates: tuple[Candidate, ...]
     units: tuple[Unit, ...]
@@ -46,32 +47,47 @@ class Asked:
     answer: str
 
 
-def locomo(folder: Path, model: CachedModel, work: Path, first: int | None) -> Iterator[Asked]:
-    """Each turn a memory; categories 1 to 4."""
-    raw = json.loads((folder / LOCOMO).read_text("utf-8"))
-    answers = [{qa["question"]: str(qa.get("answer", "")) for qa in item["qa"]} for item in raw]
-    for place, haystack in enumerate(islice(locomo_turns(folder), first)):
+def locomo(
+    folder: Path, model: CachedModel, work: Path, first: int | None, wanted: Wanted = lambda _: True
+) -> Iterator[Asked]:
+    """Each turn a memory; categories 1 to 4.
+
+    Args:
+        first: haystacks; None: all.
+        wanted: says of a question's place whether it is asked.
+    """
+    answers = _locomo_answers(folder)
+    place = 0
+    for number, haystack in enumerate(islice(locomo_turns(folder), first)):
         units = {unit.key: unit for unit in haystack.units}
-        for question, candidates in _searched(haystack, model, work / f"locomo-{place}.db"):
-            if not question.apart:
-                evidence = tuple(units[key].said for key in sorted(question.evidence))
-                answer = answers[place].get(question.text, "")
-                yield Asked(question, candidates, haystack.units, evidence, answer)
+        questions = [question for question in haystack.questions if not question.apart]
+        chosen = {here: question for here, question in enumerate(questions, place) if wanted(here)}
+        place += len(questions)
+        some = Haystack(haystack.units, tuple(chosen.values()))
+        searched = _searched(some, model, work / f"locomo-{number}.db")
+        for here, (question, candidates) in zip(chosen, searched, strict=True):
+            evidence = tuple(units[key].said for key in sorted(question.evidence))
+            yield Asked(here, question, candidates, haystack.units, evidence, answers[number].get(question.text, ""))
 
 
-def longmemeval_sessions(folder: Path, model: CachedModel, work: Path, first: int | None) -> Iterator[Asked]:
-    """Each session a memory; the evidence are the turns marked as having the answer."""
+def longmemeval_sessions(
+    folder: Path, model: CachedModel, work: Path, first: int | None, wanted: Wanted = lambda _: True
+) -> Iterator[Asked]:
+    """Each session a memory; the evidence are the turns marked as having the answer. See `locomo`."""
     found = zip(_marked(folder), longmemeval(folder), strict=False)
     for place, ((turns, answer), haystack) in enumerate(islice(found, first)):
-        for question, candidates in _searched(haystack, model, work / f"longmemeval-{place}.db"):
-            if turns:
-                yield Asked(question, candidates, haystack.units, turns, answer)
+        if turns and wanted(place):
+            for question, candidates in _searched(haystack, model, work / f"longmemeval-{place}.db"):
+                yield Asked(place, question, candidates, haystack.units, turns, answer)
 
 
-def answered(answer: str, text: str) -> bool | None:
-    """Whether a text has all words of an answer that are numbers or of four letters and more; None: it has none."""
-    words = {word for word in _WORD.findall(answer.lower()) if len(word) > 3 or word.isdigit()}
-    return words <= set(_WORD.findall(text.lower())) if words else None
+def _locomo_answers(folder: Path) -> list[dict[str, str]]:
+    """The published answers of each conversation by their questions: corrected ones have remarks among their words."""
+    conversations = json.loads((folder / LOCOMO).read_text("utf-8"))
+    return [
+        {qa["question"]: "" if qa.get("answer") is None else str(qa["answer"]) for qa in item["qa"]}
+        for item in conversations
+    ]
 
 
 def _marked(folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -89,6 +105,8 @@ def _marked(folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _searched(haystack: Haystack, model: CachedModel, path: Path) -> Iterator[tuple[Question, tuple[Candidate, ...]]]:
+    if not haystack.questions:
+        return
     index = Index(path)
     try:
         index.apply([_ways.record(unit) for unit in haystack.units])
