@@ -22,7 +22,7 @@ from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._models import BUILT_IN
 from adaptive_llm_gateway.memory._search_syntax import read_query
 
-FOUND = 200  # memories that search gives for a question
+FOUND = 400  # memories that search gives for a question, the most that a package is made from
 _BATCH = 512
 Wanted = Callable[[int], bool]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_llm_gateway.compression import DEFAULT_SHARES, Part, Share, split
+from adaptive_llm_gateway.compression import DEFAULT_SHARES, Part, Share, hits_for, split
 from adaptive_llm_gateway.core import InvalidInput
 
 NAMES = "abcde"
@@ -42,3 +42,7 @@ def test_what_a_part_does_not_use_goes_to_the_others() -> None:
 def test_a_share_below_zero_or_without_end_is_refused(minimum: int, weight: float) -> None:
     with pytest.raises(InvalidInput):
         Share(minimum=minimum, weight=weight)
+
+
+def test_a_larger_package_is_made_from_more_hits() -> None:
+    assert [hits_for(budget) for budget in (1, 1_000, 2_000, 4_000, 100_000)] == [100, 100, 200, 400, 400]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adaptive_llm_gateway.compression import Candidate
+from adaptive_llm_gateway.compression._forms import form_of
 from adaptive_llm_gateway.compression._relevance import features, probabilities, shares, terms_of
 from adaptive_llm_gateway.compression._units import units_of
 
@@ -50,6 +51,21 @@ def test_who_asks_is_worth_less_than_who_tells_and_whom_the_question_names_more(
     assert named > other
 
 
+@pytest.mark.parametrize(
+    ("tells", "chats"),
+    [
+        ("We moved there last spring, it was hard.", "We moved there with ease, it was not hard."),
+        ("The pool holds 10 connections now.", "The pool holds its connections now."),
+        ("So we went to Kyoto for it.", "So we went to there for it."),
+    ],
+)
+def test_what_says_when_or_how_many_or_names_something_is_worth_more(tells: str, chats: str) -> None:
+    more, less = worth("nothing of it", candidate(tells), candidate(chats))
+    back, forth = worth("nothing of it", candidate(chats), candidate(tells))
+    assert more > less
+    assert forth > back
+
+
 def test_what_was_written_shortly_after_a_good_candidate_is_worth_more_than_what_was_written_later() -> None:
     rest = [candidate("nothing", 0.1, seconds=90_000 + 10_000 * number) for number in range(5)]
     _, soon, late, *_ = worth(
@@ -87,3 +103,13 @@ def test_the_unit_with_the_words_the_passage_and_the_person_who_asks_is_the_best
 def test_a_question_without_words_and_texts_without_any_are_no_error() -> None:
     for question in ("", "?!", "the of", "\ud800", "\x00"):
         assert all(0 < value < 1 for value in worth(question, candidate(""), candidate("\ud800"), candidate("text")))
+
+
+def test_the_same_words_in_other_company_say_something_else() -> None:
+    def says(body: str) -> frozenset[str]:
+        terms, (hits,) = terms_of("x", [body])
+        return form_of("x", candidate(body), 1.0, hits, terms, "auto", extract=True).steps[0].says
+
+    said = says("The deploy failed because the disk was full.")
+    assert said == says("the DEPLOY failed, because the disk was full!")
+    assert not said & says("That disk failed. The old deploy was because of a full moon.")

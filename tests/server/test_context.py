@@ -99,6 +99,15 @@ def test_the_whole_answer_is_never_longer_than_the_budget(tmp_path: Path, budget
     assert len(package["sources"]) + len(package["left_out"]) <= 12
 
 
+def test_a_larger_package_is_made_from_more_hits(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        for number in range(120):
+            await operations.write(author=ME, title=f"Pool {number}", body=f"The pool of hall {number}.")
+        return [await operations.context("pool of a hall", budget_tokens=budget) for budget in (400, 2_000)]
+
+    assert [package["candidates"] for package in run(tmp_path, work)] == [100, 120]
+
+
 def test_an_extract_names_what_reads_the_rest_and_expand_gives_it_whole(tmp_path: Path) -> None:
     async def work(operations: Operations) -> Any:
         made = await operations.write(author=ME, title="Connection pool", body=LONG)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.compression._budget import (
         DEFAULT_SHARES,
         Share,
+        hits_for,
         split,
     )
     from adaptive_llm_gateway.compression._compact import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
-    "_budget": ("DEFAULT_SHARES", "Share", "split"),
+    "_budget": ("DEFAULT_SHARES", "Share", "hits_for", "split"),
     "_package": ("build_package",),
     "_tokens": ("counter_for",),
     "_values": (
@@ -90,6 +91,7 @@ __all__ = [
     "compact",
     "count_log",
     "counter_for",
+    "hits_for",
     "split",
 ]
 

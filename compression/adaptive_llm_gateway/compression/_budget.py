@@ -10,6 +10,8 @@ from adaptive_llm_gateway.compression._values import Part
 from adaptive_llm_gateway.core import InvalidInput
 
 Key = TypeVar("Key", bound=str)
+_FEWEST, _MOST = 100, 400  # hits
+_TOKENS_EACH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,14 @@ DEFAULT_SHARES: Mapping[Part, Share] = {
     "session": Share(minimum=100, weight=1.5, order=3),
     "recalled": Share(minimum=100, weight=6.0, order=4),
 }
+
+
+def hits_for(budget: int) -> int:
+    """How many hits a search should give for a package of so many tokens: one for every ten, from 100 to 400.
+
+    That is a few times what fits. More of them add less than they take to find.
+    """
+    return min(max(budget // _TOKENS_EACH, _FEWEST), _MOST)
 
 
 def split(budget: int, wanted: Mapping[Key, int], shares: Mapping[Key, Share]) -> dict[Key, int]:

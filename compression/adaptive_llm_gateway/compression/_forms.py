@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -158,7 +159,7 @@ def form_of(
     body = candidate.body
     head = _head(candidate)
     stripped = body.strip()
-    says = frozenset(_TELLING.findall(body[:_SAYS].lower()))
+    says = _pairs(body[:_SAYS])
     if len(stripped) <= _SHORT and "\n" not in clean(stripped):
         return Form(candidate, head, [Step(value, says)], inline=True)
     whole = Form(candidate, head, [Step(value, says)])
@@ -226,7 +227,13 @@ def _units_near(candidate: Candidate) -> list[Unit]:
 
 def _said(body: str, units: Sequence[Unit]) -> frozenset[str]:
     text = " ".join(body[unit.start : min(unit.end, unit.start + _SAYS)] for unit in units)
-    return frozenset(_TELLING.findall(text.lower()))
+    return _pairs(text)
+
+
+def _pairs(text: str) -> frozenset[str]:
+    """What a text says: its telling words, two and two."""
+    words = _TELLING.findall(text.lower())
+    return frozenset(map(" ".join, itertools.pairwise(words)))
 
 
 def _short(candidate: Candidate) -> str:

@@ -22,7 +22,7 @@ _STRETCH = 500  # characters
 _READ = 50_000  # characters of a candidate in which words are counted
 _MOST_TERMS = 48
 _NEAR = 150.0  # seconds between two memories of one conversation
-_BEST = 200  # of the candidates, those whose text is looked at to judge them
+_BEST = 400  # of the candidates, those whose text is looked at to judge them
 
 # For questions only: nothing is left out of what is searched.
 _STOP = frozenset(
@@ -49,8 +49,17 @@ _FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Ww]e|[Oo]ur)\b")
 _WORD = re.compile(r"[^\W_]+")
 _ENDINGS = ("ing", "ies", "ed", "es", "s", "e", "y")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-# A sentence that asks, from its beginning: looked for anywhere, it would be read once for each of its letters.
-_QUESTION = re.compile(r"(?<![^.!?\n？؟])[^.!?\n？؟]*[?？؟]")
+# What tells something often says when or how many, and names somebody or something; thanks and good wishes do not.
+_TIMES = frozenset(
+    re.findall(
+        r"\w+",
+        "yesterday today tonight tomorrow ago last next day days week weeks weekend month months year years morning "
+        "evening night monday tuesday wednesday thursday friday saturday sunday january february march april june july "
+        "august september october november december",
+    )
+)
+_NAME = re.compile(r" (?<![.!?…] )[A-Z]\w+")  # within a sentence
+_MOST_NAMES = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,16 +150,20 @@ class Weights:
         asks: the share of the text that is questions: who asks tells nothing.
         author: the question names who wrote it.
         words: the share of the question's words in it, rare ones counting for more.
+        dated: it says a number or a time.
+        names: by the logarithm of the names in it, the first four.
     """
 
-    bias: float = -7.0
-    gap: float = 2.2
-    rank: float = -0.7
-    length: float = 0.8
-    before: float = 1.8
-    asks: float = -2.3
-    author: float = 2.5
-    words: float = 1.3
+    bias: float = -6.6
+    gap: float = 2.7
+    rank: float = -0.6
+    length: float = 0.4
+    before: float = 2.3
+    asks: float = -2.9
+    author: float = 2.7
+    words: float = 1.2
+    dated: float = 1.0
+    names: float = 0.8
 
 
 WEIGHTS = Weights()
@@ -159,7 +172,7 @@ WEIGHTS = Weights()
 def features(
     question: str, candidates: Sequence[Candidate], hits: Sequence[list[tuple[int, int]]], terms: Terms
 ) -> NDArray[np.float64]:
-    """What the weights apply to, of shape (candidates, 8): ones, and in the order of `Weights`."""
+    """What the weights apply to, of shape (candidates, 10): ones, and in the order of `Weights`."""
     count = len(candidates)
     scores = np.nan_to_num(np.array([candidate.score for candidate in candidates], np.float64), posinf=1e9, neginf=-1e9)
     order = np.argsort(-scores, kind="stable")
@@ -175,7 +188,7 @@ def features(
         author: any(stem(word) in asked for word in _WORD.findall(author))
         for author in {candidate.author for candidate in candidates}
     }
-    out = np.zeros((count, 8))
+    out = np.zeros((count, 10))
     out[:, 0] = 1
     out[:, 1] = np.maximum(gap, -3.0)
     out[:, 2] = np.log1p(rank)
@@ -185,9 +198,10 @@ def features(
     for place in best_places:
         candidate = candidates[place]
         text = candidate.body[:2_000]
-        asking = sum(map(len, _QUESTION.findall(text))) if "?" in text or "？" in text or "؟" in text else 0
-        out[place, 5] = asking / max(1, len(text))
+        out[place, 5] = _asking(text) / max(1, len(text))
         out[place, 6] = named[candidate.author]
+        out[place, 8] = _dated(text)
+        out[place, 9] = math.log1p(min(len(set(_NAME.findall(text))), _MOST_NAMES))
     weights: list[float] = terms.weights.tolist()
     out[:, 7] = [sum(weights[term] for term in {term for _, term in found}) for found in hits]
     return out
@@ -197,6 +211,22 @@ def probabilities(about: NDArray[np.float64], weights: Weights = WEIGHTS) -> NDA
     """That each candidate is evidence, between 0 and 1."""
     row = np.array([getattr(weights, field.name) for field in dataclasses.fields(weights)], np.float64)
     return 1 / (1 + np.exp(-np.clip(about @ row, -30, 30)))
+
+
+def _asking(text: str) -> int:
+    """Characters of the questions in a text."""
+    text = text.replace("？", "?").replace("؟", "?")
+    if "?" not in text:
+        return 0
+    return sum(part.rfind("?") + 1 for part in text.replace("!", ".").replace("\n", ".").split("."))
+
+
+def _dated(text: str) -> bool:
+    """Whether a text has a digit or a word for a time."""
+    if any(digit in text for digit in "0123456789"):
+        return True
+    text = text.lower().replace(".", " ").replace(",", " ").replace("!", " ").replace("?", " ")
+    return not _TIMES.isdisjoint(text.split())
 
 
 def _before(when: NDArray[np.float64], good: NDArray[np.float64]) -> NDArray[np.float64]:
