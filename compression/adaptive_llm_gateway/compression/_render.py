@@ -19,7 +19,6 @@ _LONGEST_MARK = 64  # what a text holds of marks is finite, and so is the search
 # Control characters but newline and tab, what changes the direction of all that follows, and halves of pairs.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff]|[\ud800-\udfff]")
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-_SPACE = re.compile(r"\s+")
 _NO_SIGN = re.compile(r"[\W_]+")
 _SIGNS = dict.fromkeys(code for code in range(128) if _NO_SIGN.match(chr(code)))
 
@@ -34,7 +33,7 @@ def clean(text: str) -> str:
 
 def in_line(text: str) -> str:
     """Text as one line."""
-    return _SPACE.sub(" ", clean(text)).strip()
+    return " ".join(clean(text).split())
 
 
 def indented(text: str) -> str:
