@@ -253,6 +253,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in first["enum"])
     if first.get("format") == "path":
         return "path"
+    if first.get("type") == "array":
+        return f"list of {_allowed(first['items'])}s"
     names = {"string": "text", "boolean": "`true`, `false`", "integer": "whole number", "number": "number"}
     bounds = [f"{first[key]:,}" for key in ("minimum", "maximum") if key in first]
     word = names[first["type"]]

@@ -58,6 +58,19 @@ def test_a_tilde_is_the_users_folder_in_file_and_environment(home: Home, monkeyp
     assert load_settings(home).memory.path == user / "others"
 
 
+def test_the_folders_that_may_be_summarised_are_a_list(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = Path(os.environ["HOME"])
+    assert configured(home, "summaries: {roots: [~/projects, /srv]}").summaries.roots == (
+        user / "projects",
+        Path("/srv"),
+    )
+    monkeypatch.setenv("ALG_SUMMARIES__ROOTS", '["~/others"]')
+    assert load_settings(home).summaries.roots == (user / "others",)
+    monkeypatch.setenv("ALG_SUMMARIES__ROOTS", "/srv")
+    with pytest.raises(ConfigError, match=r"summaries|ROOTS|JSON"):
+        load_settings(home)
+
+
 def test_settings_do_not_change(home: Home) -> None:
     settings = load_settings(home)
     with pytest.raises(ValidationError):
@@ -78,6 +91,8 @@ def test_settings_do_not_change(home: Home) -> None:
         ("memory: 5", ["'memory'", "5"]),
         ("memory: [a]", ["'memory'"]),
         ("sync: {remote: [a, b]}", ["sync.remote"]),
+        ("summaries: {roots: [projects]}", ["summaries.roots", "'projects' is not an absolute path"]),
+        ("summaries: {roots: 5}", ["summaries.roots", "5"]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path_and_what_is_allowed(home: Home, text: str, words: list[str]) -> None:

@@ -20,8 +20,28 @@ if TYPE_CHECKING:
         compact,
         count_log,
     )
+    from adaptive_llm_gateway.compression._languages import (
+        LANGUAGES,
+        Language,
+        is_data,
+        language_of,
+    )
+    from adaptive_llm_gateway.compression._outline import (
+        LONGEST_SOURCE,
+        OUTLINE_FORMAT,
+        Definition,
+        Outline,
+        has_grammar,
+        names_of_text,
+        outline_of,
+    )
     from adaptive_llm_gateway.compression._package import (
         build_package,
+    )
+    from adaptive_llm_gateway.compression._pieces import (
+        READ,
+        SummaryFile,
+        cleaned,
     )
     from adaptive_llm_gateway.compression._session import (
         Compaction,
@@ -30,6 +50,14 @@ if TYPE_CHECKING:
         Mention,
         Statement,
         Summariser,
+    )
+    from adaptive_llm_gateway.compression._summary import (
+        LeftOutPath,
+        PathLevel,
+        PathSource,
+        Skipped,
+        Summary,
+        summarise_files,
     )
     from adaptive_llm_gateway.compression._tokens import (
         counter_for,
@@ -50,6 +78,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "_budget": ("DEFAULT_SHARES", "Share", "hits_for", "split"),
     "_package": ("build_package",),
+    "_pieces": ("READ", "SummaryFile", "cleaned"),
+    "_summary": ("LeftOutPath", "PathLevel", "PathSource", "Skipped", "Summary", "summarise_files"),
     "_tokens": ("counter_for",),
     "_values": (
         "DEFAULT_BUDGET",
@@ -71,28 +101,48 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "DEFAULT_BUDGET",
     "DEFAULT_SHARES",
+    "LANGUAGES",
+    "LONGEST_SOURCE",
+    "OUTLINE_FORMAT",
     "PARTS",
+    "READ",
     "Candidate",
     "Compaction",
     "DecisionCandidate",
+    "Definition",
     "Detail",
     "Entry",
+    "Language",
     "LeftOut",
+    "LeftOutPath",
     "Level",
     "Mention",
+    "Outline",
     "Package",
     "Part",
+    "PathLevel",
+    "PathSource",
     "Share",
+    "Skipped",
     "Source",
     "Statement",
     "Summariser",
+    "Summary",
+    "SummaryFile",
     "TokenCounter",
     "build_package",
+    "cleaned",
     "compact",
     "count_log",
     "counter_for",
+    "has_grammar",
     "hits_for",
+    "is_data",
+    "language_of",
+    "names_of_text",
+    "outline_of",
     "split",
+    "summarise_files",
 ]
 
 

@@ -80,7 +80,7 @@ class Form:
         if self.level(taken) == "whole":
             return f"{self.head}:\n{indented(body)}"
         lines = [f"{self.head} {self._extract()}:"]
-        for first, last in _runs(places):
+        for first, last in runs(places):
             if first > 0:
                 lines.append(INDENT + GAP)
             lines.append(indented(body[self.units[first].start : self.units[last].end]))
@@ -106,7 +106,7 @@ class Form:
         if not self.given:
             return (self.units[self.best].lines,) if self.units else ()
         ranges: list[tuple[int, int]] = []
-        for first, last in _runs(self._places(taken)):
+        for first, last in runs(self._places(taken)):
             start, end = self.units[first].lines[0], self.units[last].lines[1]
             if ranges and start <= ranges[-1][1]:
                 ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
@@ -178,7 +178,7 @@ def form_of(
         return whole.as_line()
     if detail == "full":
         return whole
-    given, values = _falling(order, worth, lengths, len(head))
+    given, values = falling(order, worth, lengths, len(head))
     steps = [
         Step(value * share, _said(body, [units[place] for place in places]))
         for places, share in zip(given, values, strict=True)
@@ -186,9 +186,7 @@ def form_of(
     return Form(candidate, head, steps, units, given, best=order[0])
 
 
-def _falling(
-    order: list[int], worth: list[float], lengths: list[int], head: int
-) -> tuple[list[list[int]], list[float]]:
+def falling(order: list[int], worth: list[float], lengths: list[int], head: int) -> tuple[list[list[int]], list[float]]:
     """Steps whose value per character falls: the first carries the head, so it may have several units."""
     given: list[list[int]] = [[order[0]]]
     values, sizes = [worth[order[0]]], [lengths[order[0]] + head + 20]
@@ -250,7 +248,7 @@ def _head(candidate: Candidate) -> str:
     return ": ".join(filter(None, [said, title])) or in_line(candidate.type[:_AUTHOR]) or "?"
 
 
-def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+def runs(places: Sequence[int]) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
     for place in places:
         if runs and place == runs[-1][1] + 1:

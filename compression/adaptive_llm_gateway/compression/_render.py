@@ -41,7 +41,7 @@ def indented(text: str) -> str:
     return "\n".join(INDENT + line if line.strip() else "" for line in clean(text).strip("\n").split("\n"))
 
 
-def fence(lines: Iterable[str]) -> str:
+def fence(lines: Iterable[str], note: str = NOTE) -> str:
     """Lines between two marks that do not occur in them, also not with other letters, spaces or signs in between.
 
     The mark depends on the content alone: the same package is the same text.
@@ -54,7 +54,7 @@ def fence(lines: Iterable[str]) -> str:
         length += 4
         if length > _LONGEST_MARK:
             digest, length = hashlib.sha256(digest.encode()).hexdigest(), 4
-    return f"<{mark}>{NOTE}\n{content}\n</{mark}>" if content else f"<{mark}>{NOTE}\n</{mark}>"
+    return f"<{mark}>{note}\n{content}\n</{mark}>" if content else f"<{mark}>{note}\n</{mark}>"
 
 
 def _plain(text: str) -> str:

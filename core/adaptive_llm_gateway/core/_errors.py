@@ -75,7 +75,7 @@ class TooLarge(InvalidInput):
 
 
 class UnsafePath(InvalidInput):
-    """A path or id that leads out of the memory repo, or through a symbolic link."""
+    """A path or id that leads out of where it may lie, or through a symbolic link."""
 
     code = "unsafe_path"
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -26,6 +26,17 @@ class _Section(BaseModel):
 
 def _expand(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+def _expand_all(value: object) -> object:
+    return [_expand(item) for item in cast("list[object]", value)] if isinstance(value, list) else value
+
+
+def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        if not path.is_absolute():
+            raise ValueError(f"{str(path)!r} is not an absolute path")
+    return paths
 
 
 class MemorySettings(_Section):
@@ -126,6 +137,16 @@ class SyncSettings(_Section):
     timeout_seconds: float = Field(60.0, ge=1, le=3600, description="Longest time one fetch or push may take.")
 
 
+class SummariesSettings(_Section):
+    """Which files may be summarised."""
+
+    roots: Annotated[tuple[Path, ...], BeforeValidator(_expand_all), AfterValidator(_absolute)] = Field(
+        (),
+        description="Folders and files below which `memory_summarize_path` and `alg summarize` may read; none: they "
+        "read nothing. In the environment a JSON list.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings; every one has a default, so that an empty file is a valid one."""
 
@@ -139,6 +160,7 @@ class Settings(BaseSettings):
     reranker: RerankerSettings = RerankerSettings()  # pyright: ignore[reportCallIssue]
     hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
     sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
+    summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app
+from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app, summarize_command
 from adaptive_llm_gateway.server._cli_output import emit, print_json
 from adaptive_llm_gateway.server._cli_values import convert_plain_values
 
@@ -264,6 +264,7 @@ def secrets_scan(
 
 
 app.command("context")(context_command)
+app.command("summarize")(summarize_command)
 app.add_typer(hub_app, name="hub")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(memory_app, name="memory")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -203,6 +204,28 @@ def context_command(
     found = _call(
         context, "context", query=query, budget_tokens=budget, detail=detail, pinned=pinned, **narrowed, **given
     )
+    emit(found, as_json=json, text=lambda _: harmless(found["text"]))
+    if not json:
+        talk(found["stats"] if found["exact"] else f"{found['stats']} ({found['counter']})")
+
+
+def summarize_command(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or a folder.")],
+    query: Annotated[str, typer.Option(metavar="Q", help="What you want to know.")] = "",
+    budget: Annotated[int, typer.Option(metavar="N", help="At most this many tokens.")] = 2_000,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model whose tokens count.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print what files say, in a budget of tokens.
+
+    Code as an outline of its definitions, text as extracts. PATH has to lie below a folder that `summaries.roots` in
+    the configuration names.
+    """
+    # Not made any plainer here: the hub follows the links, and decides.
+    full = os.path.join(os.getcwd(), os.path.expanduser(path))  # noqa: PTH109, PTH111, PTH118
+    given = {"model": model} if model else {}
+    found = _call(context, "summarize_path", path=full, query=query, budget_tokens=budget, **given)
     emit(found, as_json=json, text=lambda _: harmless(found["text"]))
     if not json:
         talk(found["stats"] if found["exact"] else f"{found['stats']} ({found['counter']})")

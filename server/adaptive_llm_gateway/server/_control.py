@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 Step = Callable[[int, int], None]
 
-_READING = ("search", "context", "list", "read", "history", "status")
+_READING = ("search", "context", "summarize_path", "list", "read", "history", "status")
 _WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore")
 _SYNCING = ("pull", "push")
 

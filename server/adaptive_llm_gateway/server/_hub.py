@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
 from adaptive_llm_gateway.server._operations import Operations
+from adaptive_llm_gateway.server._summaries import Summaries
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -161,6 +162,7 @@ class Hub:
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
             compact_sessions_at=settings.memory.compact_sessions_at,
+            summaries=Summaries(settings.summaries.roots, private=(home.root, settings.memory.path or home.memory)),
         )
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 NAME = "alg"
 PACKAGE = "adaptive-llm-gateway/package"
 """Under which name a result's `_meta` has what a package is made of."""
+SUMMARY = "adaptive-llm-gateway/summary"
+"""And what a summary of files is."""
 # Some clients show no more than the first 250 characters: they say all that matters.
 INSTRUCTIONS = (
     "Memory shared by all AI clients of this person. First: memory_context with your task; memory_search "
@@ -253,6 +255,7 @@ class _Tools:
         return [
             (self.memory_search, "memory.search", read),
             (self.memory_context, "memory.context", read),
+            (self.memory_summarize_path, "memory.summarize_path", read),
             (self.memory_read, "memory.read", read),
             (self.memory_write, "memory.write", write),
             (self.memory_record_decision, "memory.record_decision", write),
@@ -338,9 +341,19 @@ class _Tools:
                 session_id=session_id,
             )
         )
-        # Not as structured content: some clients give the model that in place of the text, or both, past its budget.
-        about = {name: value for name, value in answer.items() if name != "text"}
-        return CallToolResult(content=[TextContent(type="text", text=answer["text"])], _meta={PACKAGE: about})
+        return _text_with(PACKAGE, answer)
+
+    async def memory_summarize_path(
+        self,
+        path: Annotated[str, Field(description="Absolute path of a file or folder")],
+        query: Annotated[str, Field(description="What you need to know; empty: what is there")] = "",
+        budget_tokens: Annotated[int, Field(description="Most tokens of the answer; default 2000")] = DEFAULT_BUDGET,
+    ) -> CallToolResult:
+        """What files say, in a token budget: source code as an outline of its definitions with their lines, ranked by
+        the query and by what the rest refers to; text as extracts. What is left out is named: ask again with its path.
+        Only below folders that the user allows."""
+        answer = await _asked(self._operations.summarize_path(path, query=query, budget_tokens=budget_tokens))
+        return _text_with(SUMMARY, answer)
 
     async def memory_read(
         self,
@@ -554,6 +567,13 @@ class _Tools:
     async def memory_push(self) -> str:
         """Push memories to the git remote; says truthfully how it ended."""
         return await _answer(self._operations.push(), sync_answer_text)
+
+
+def _text_with(name: str, answer: Json) -> CallToolResult:
+    """The text of an answer, and under a name of its `_meta` all the rest."""
+    # Not as structured content: some clients give the model that in place of the text, or both, past its budget.
+    about = {key: value for key, value in answer.items() if key != "text"}
+    return CallToolResult(content=[TextContent(type="text", text=answer["text"])], _meta={name: about})
 
 
 async def _answer(work: Awaitable[Json], render: Callable[[Json], str]) -> str:

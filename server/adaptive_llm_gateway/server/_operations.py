@@ -38,6 +38,7 @@ from adaptive_llm_gateway.server._compaction import (
 from adaptive_llm_gateway.server._context import ContextRequest, checked_detail
 from adaptive_llm_gateway.server._context import build as build_context
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
+from adaptive_llm_gateway.server._summaries import PathRequest, Summaries
 from adaptive_llm_gateway.server._times import LOCAL, iso, moment
 
 if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
@@ -74,6 +75,7 @@ class Operations:
         commit_wait: seconds an answer waits for its commit.
         compact_sessions_at: tokens from which on a session gets a summary by itself; 0: none does.
         counter: makes what counts tokens; called in a thread.
+        summaries: of files; by default none may be read.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Operations:
         commit_wait: float,
         compact_sessions_at: int = 0,
         counter: CounterMaker = exact_counter,
+        summaries: Summaries | None = None,
     ) -> None:
         self._open_store = open_store
         self._commit_wait = commit_wait
@@ -91,6 +94,9 @@ class Operations:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         # Searches of the past take long at times, and come one after the other: they must not hold the readers up.
         self._past = ThreadPoolExecutor(1, thread_name_prefix="past")
+        # So do summaries of many files; they need no store.
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="files")
+        self._file_summaries = summaries or Summaries()
         self._counter = counter
         self._growth = Growth(compact_sessions_at)
         self._compacting = asyncio.Lock()  # one after the other: an older summary must not replace a newer one
@@ -128,7 +134,7 @@ class Operations:
                 await asyncio.to_thread(store.close)
             except Exception as error:  # noqa: BLE001 - it never opened, or cannot be closed: the hub ends all the same
                 _log.warning("the store was not closed: %s", error)
-        for threads in (self._readers, self._past):
+        for threads in (self._readers, self._past, self._files):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def store(self) -> MemoryStore:
@@ -260,6 +266,21 @@ class Operations:
             return build_context(store, request, counter=counter, now=datetime.now(UTC))
 
         return await self._read(work)
+
+    async def summarize_path(
+        self, path: str, *, query: str = "", budget_tokens: int = DEFAULT_BUDGET, model: str | None = None
+    ) -> Json:
+        """What a file or the files of a folder say, in a budget of tokens."""
+        request = PathRequest(path, query, budget_tokens)
+
+        def work() -> Json:
+            from adaptive_llm_gateway.compression import counter_for  # noqa: PLC0415 - after the hub listens
+
+            counter = counter_for(model) if model else self._counter()
+            return self._file_summaries.build(request, counter=counter)
+
+        with self._busy():
+            return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
     async def list(
         self,
