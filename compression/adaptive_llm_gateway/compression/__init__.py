@@ -77,6 +77,16 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "_budget": ("DEFAULT_SHARES", "Share", "hits_for", "split"),
+    "_languages": ("LANGUAGES", "Language", "is_data", "language_of"),
+    "_outline": (
+        "LONGEST_SOURCE",
+        "OUTLINE_FORMAT",
+        "Definition",
+        "Outline",
+        "has_grammar",
+        "names_of_text",
+        "outline_of",
+    ),
     "_package": ("build_package",),
     "_pieces": ("READ", "SummaryFile", "cleaned"),
     "_summary": ("LeftOutPath", "PathLevel", "PathSource", "Skipped", "Summary", "summarise_files"),
