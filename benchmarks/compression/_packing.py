@@ -12,7 +12,7 @@ from _cache import CachedModel
 from _headroom import TextCrusher
 from _turns import Turn, best_turns
 
-from adaptive_llm_gateway.compression import TokenCounter, build_package, hits_for
+from adaptive_llm_gateway.compression import FIRST_HITS, TokenCounter, build_package, hits_for
 from adaptive_llm_gateway.compression._units import units_of
 
 OURS = "our package"
@@ -109,7 +109,9 @@ def ways(crusher: TextCrusher | None) -> dict[str, Way]:
 
 def _ours(prepared: Prepared, budget: int) -> str:
     asked = prepared.asked
-    hits = asked.candidates[: hits_for(budget)]  # as many as the tool asks for
+    # As many as the tool asks for.
+    characters = sum(len(one.body) for one in asked.candidates[:FIRST_HITS])
+    hits = asked.candidates[: hits_for(budget, characters)]
     return build_package(asked.question.text, hits, budget, counter=prepared.counter).text
 
 

@@ -45,4 +45,9 @@ def test_a_share_below_zero_or_without_end_is_refused(minimum: int, weight: floa
 
 
 def test_a_larger_package_is_made_from_more_hits() -> None:
-    assert [hits_for(budget) for budget in (1, 1_000, 2_000, 4_000, 100_000)] == [100, 100, 200, 400, 400]
+    budgets = (1, 1_000, 2_000, 4_000, 100_000)
+    assert [hits_for(budget, 10_000) for budget in budgets] == [100, 100, 200, 400, 400]
+
+
+def test_where_the_first_hits_have_some_times_what_fits_they_are_enough() -> None:
+    assert [hits_for(budget, 60_000) for budget in (2_000, 3_750, 4_000)] == [100, 100, 400]

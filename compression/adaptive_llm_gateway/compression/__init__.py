@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression._budget import (
         DEFAULT_SHARES,
+        FIRST_HITS,
         Share,
         hits_for,
         split,
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
-    "_budget": ("DEFAULT_SHARES", "Share", "hits_for", "split"),
+    "_budget": ("DEFAULT_SHARES", "FIRST_HITS", "Share", "hits_for", "split"),
     "_languages": ("LANGUAGES", "Language", "is_data", "language_of"),
     "_outline": (
         "LONGEST_SOURCE",
@@ -111,6 +112,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "DEFAULT_BUDGET",
     "DEFAULT_SHARES",
+    "FIRST_HITS",
     "LANGUAGES",
     "LONGEST_SOURCE",
     "OUTLINE_FORMAT",

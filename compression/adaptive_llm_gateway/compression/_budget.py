@@ -10,8 +10,11 @@ from adaptive_llm_gateway.compression._values import Part
 from adaptive_llm_gateway.core import InvalidInput
 
 Key = TypeVar("Key", bound=str)
-_FEWEST, _MOST = 100, 400  # hits
+FIRST_HITS = 100
+"""How many hits a search is asked for at first."""
+_MOST = 400  # hits
 _TOKENS_EACH = 10
+_ENOUGH = 16  # characters of hits for each token of the budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,16 @@ DEFAULT_SHARES: Mapping[Part, Share] = {
 }
 
 
-def hits_for(budget: int) -> int:
-    """How many hits a search should give for a package of so many tokens: one for every ten, from 100 to 400.
+def hits_for(budget: int, characters: int) -> int:
+    """How many hits a package of so many tokens is made from: the first 100, where they have some times what fits;
+    where memories are short one for every ten tokens, up to 400. More of them add less than they take to find.
 
-    That is a few times what fits. More of them add less than they take to find.
+    Args:
+        characters: of the bodies of the first 100.
     """
-    return min(max(budget // _TOKENS_EACH, _FEWEST), _MOST)
+    if characters >= budget * _ENOUGH:
+        return FIRST_HITS
+    return min(max(budget // _TOKENS_EACH, FIRST_HITS), _MOST)
 
 
 def split(budget: int, wanted: Mapping[Key, int], shares: Mapping[Key, Share]) -> dict[Key, int]:

@@ -12,17 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
 class Step:
     """One more piece of an item.
 
-    Attributes:
+    Args:
         value: what it adds when nothing else is taken.
-        says: what it tells; a later step that tells the same is worth less.
+        says: what it tells, or what finds that out, once; a later step that tells the same is worth less.
     """
 
-    value: float
-    says: frozenset[str] = frozenset()
+    __slots__ = ("_says", "value")
+
+    def __init__(self, value: float, says: frozenset[str] | Callable[[], frozenset[str]] = frozenset()) -> None:
+        self.value = value
+        self._says = says
+
+    @property
+    def says(self) -> frozenset[str]:
+        """What it tells."""
+        if callable(self._says):
+            self._says = self._says()
+        return self._says
 
 
 @dataclass(slots=True)
@@ -43,6 +52,7 @@ class Choice:
 
 
 Cost = Callable[[int, int], int]
+_UNSEEN = -1
 REPEATED = 0.5  # of its value, what a step loses when all that it says was said; far less when only half was
 
 
@@ -53,6 +63,7 @@ def choose(
     *,
     taken: Sequence[tuple[int, int]] = (),
     guess: Callable[[int, int], float] | None = None,
+    expected: Callable[[int], float] | None = None,
     took: Callable[[int, int], None] | None = None,
     smallest: int = 0,
 ) -> Choice:
@@ -63,6 +74,7 @@ def choose(
         cost: tokens of a step as things stand: asked when the step is the best one, and again after others were taken.
         taken: what is in already, for nothing.
         guess: tokens of a step, quickly, for the order in which costs are asked; better too few than too many.
+        expected: value per token of an item's first step, roughly: its steps are asked for only when its turn comes.
         smallest: tokens that no step is below; with as many left it is done.
         took: told of each step that is taken.
     """
@@ -87,9 +99,15 @@ def choose(
             heapq.heappush(heap, (-items[item][step].value / max(tokens, 1e-9), item, step))
 
     for item in range(len(items)):
-        offer(item, start.get(item, 0))
+        if expected is None or item in start:
+            offer(item, start.get(item, 0))
+        else:
+            heapq.heappush(heap, (-expected(item), item, _UNSEEN))
     while heap and choice.spent < budget - smallest:
         rate, item, step = heapq.heappop(heap)
+        if step == _UNSEEN:
+            offer(item, 0)
+            continue
         tokens = cost(item, step)
         value = worth(item, step)
         real = value / max(tokens, 1e-9)
@@ -107,5 +125,5 @@ def choose(
             took(item, step)
         offer(item, step + 1)
     if heap and not choice.missed:
-        choice.missed = worth(heap[0][1], heap[0][2])
+        choice.missed = worth(heap[0][1], max(heap[0][2], 0))
     return choice

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from adaptive_llm_gateway.compression._choose import Step
@@ -18,9 +19,36 @@ _LINE = 160  # characters of the best sentence in one line
 _TITLE, _AUTHOR = 120, 60
 _ID = 6  # letters of an id's end
 _EXTRACTED = 200_000  # characters of a body of which units are made, from the best passage on
-_LINE_VALUE = 0.3  # of the best unit's value, what its beginning has
+_LINE_VALUE = 0.1  # of the whole's value, what the beginning of its best unit has
+_FIRST = 100  # characters of a first step, roughly
 _SAYS = 2_000  # characters that are compared with what was said
 _TELLING = re.compile(r"[^\W_]{4,}")
+
+
+class _Sight:
+    """The units of a candidate and what they are worth, found when they are asked for."""
+
+    __slots__ = ("_ask", "best", "lengths", "order", "seen", "units", "worth")
+
+    def __init__(self, ask: Callable[[], tuple[list[Unit], list[float]]]) -> None:
+        self._ask = ask
+        self.seen = False
+        self.units: list[Unit] = []
+        self.worth: list[float] = []
+        self.lengths: list[int] = []
+        self.order: list[int] = []
+        self.best = 0
+
+    def look(self) -> _Sight:
+        """Itself, when all of it is known."""
+        if not self.seen:
+            self.seen = True
+            self.units, self.worth = self._ask()
+            self.lengths = [unit.end - unit.start + 12 for unit in self.units]
+            rates = [worth / length for worth, length in zip(self.worth, self.lengths, strict=True)]
+            self.order = sorted(range(len(rates)), key=lambda place: (-rates[place], place))
+            self.best = self.order[0] if self.order else 0
+        return self
 
 
 @dataclass(slots=True)
@@ -28,49 +56,80 @@ class Form:
     """What a candidate can give.
 
     Attributes:
-        steps: what can be taken, in this order.
-        units: of the body, when an extract can be made of them.
-        given: the units of each step, by place.
-        single: what is taken at once: the whole, or a line.
+        single: what is taken at once: the whole, or a line; an extract is taken step by step.
+        inline: it stands in the line of its reference.
     """
 
     candidate: Candidate
     head: str
-    steps: list[Step]
-    units: Sequence[Unit] = ()
-    given: list[list[int]] = field(default_factory=list[list[int]])
+    value: float
     single: Level = "whole"
     inline: bool = False
-    best: int = 0
-    pieces: dict[int, str] = field(default_factory=dict[int, str])
+    _sight: _Sight | None = None
+    _steps: list[Step] | None = None
+    _given: list[list[int]] = field(default_factory=list[list[int]])
+    _pieces: dict[int, str] = field(default_factory=dict[int, str])
+
+    @property
+    def steps(self) -> list[Step]:
+        """What can be taken, in this order."""
+        if self._steps is None:
+            self._steps = self._found()
+        return self._steps
+
+    def _found(self) -> list[Step]:
+        body = self.candidate.body
+        if self.single == "line":
+            return [Step(self.value)]
+        if self.single == "extract" and self._sight is not None:
+            sight = self._sight.look()
+            if sight.order:
+                self._given, values = falling(sight.order, sight.worth, sight.lengths, len(self.head))
+                return [
+                    Step(self.value * share, functools.partial(_said, body, [sight.units[place] for place in places]))
+                    for places, share in zip(self._given, values, strict=True)
+                ]
+            self.single = "whole"
+        return [Step(self.value, lambda: _pairs(body[:_SAYS]))]
+
+    @property
+    def expected(self) -> float:
+        """The value per token of the first step, roughly, without a look at it."""
+        length = _LINE if self.single == "line" else _FIRST if self.single == "extract" else len(self.candidate.body)
+        return self.value / ((min(length, len(self.candidate.body)) + len(self.head)) / 5 + 3)
 
     def guess(self, step: int) -> float:
         """Tokens of a step, roughly."""
-        if self.given:
-            length = sum(self.units[place].end - self.units[place].start for place in self.given[step])
+        if self._given:
+            units = self._units
+            length = sum(units[place].end - units[place].start for place in self._given[step])
         else:
             length = min(len(self.candidate.body), _LINE) if self.single == "line" else len(self.candidate.body)
         return (length + (len(self.head) if step == 0 else 0)) / 5 + 3
 
+    @property
+    def _units(self) -> Sequence[Unit]:
+        return self._sight.look().units if self._sight is not None else ()
+
     def piece(self, step: int) -> str:
         """What a step adds to the text, or a little more."""
-        if step not in self.pieces:
-            self.pieces[step] = self._piece(step)
-        return self.pieces[step]
+        if step not in self._pieces:
+            self._pieces[step] = self._piece(step)
+        return self._pieces[step]
 
     def _piece(self, step: int) -> str:
-        if not self.given:
+        if not self._given:
             return f"\n[S100] {self.text(1)}"
         body = self.candidate.body
         parts = [
-            f"{GAP}\n{indented(body[self.units[place].start : self.units[place].end])}" for place in self.given[step]
+            f"{GAP}\n{indented(body[self._units[place].start : self._units[place].end])}" for place in self._given[step]
         ]
         return "\n".join([f"\n[S100] {self.head} {self._extract()}"] * (step == 0) + parts)
 
     def text(self, taken: int) -> str:
         """The candidate's text behind its reference, with so many steps taken."""
         body = self.candidate.body
-        if not self.given:
+        if not self._given:
             if self.single == "line":
                 return self._line()
             if self.inline:
@@ -83,7 +142,7 @@ class Form:
         for first, last in runs(places):
             if first > 0:
                 lines.append(INDENT + GAP)
-            lines.append(indented(body[self.units[first].start : self.units[last].end]))
+            lines.append(indented(body[self._units[first].start : self._units[last].end]))
         return "\n".join(lines)
 
     def _extract(self) -> str:
@@ -91,7 +150,7 @@ class Form:
 
     def level(self, taken: int) -> Level:
         """How it stands with so many steps taken."""
-        if not self.given:
+        if not self._given:
             return self.single
         return "whole" if taken == len(self.steps) and self._all() else "extract"
 
@@ -103,11 +162,11 @@ class Form:
     def _lines(self, taken: int) -> tuple[tuple[int, int], ...]:
         if self.level(taken) == "whole":
             return ((1, max(1, self.candidate.body.rstrip("\n").count("\n") + 1)),)
-        if not self.given:
-            return (self.units[self.best].lines,) if self.units else ()
+        if not self._given:
+            return (self._units[self._sight.best].lines,) if self._sight is not None and self._units else ()
         ranges: list[tuple[int, int]] = []
         for first, last in runs(self._places(taken)):
-            start, end = self.units[first].lines[0], self.units[last].lines[1]
+            start, end = self._units[first].lines[0], self._units[last].lines[1]
             if ranges and start <= ranges[-1][1]:
                 ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
             else:
@@ -116,14 +175,14 @@ class Form:
 
     def as_line(self) -> Form:
         """The same candidate as one line."""
-        value = sum(step.value for step in self.steps[:1]) * _LINE_VALUE
-        return Form(self.candidate, self.head, [Step(value)], self.units, single="line", best=self.best)
+        return Form(self.candidate, self.head, self.value * _LINE_VALUE, single="line", _sight=self._sight)
 
     def _line(self) -> str:
         if self.inline or not self.candidate.body.strip():
             start, end = 0, len(self.candidate.body)
-        elif self.units:
-            start, end = self.units[self.best].start, self.units[self.best].end
+        elif self._sight is not None and self._units:
+            best = self._units[self._sight.best]
+            start, end = best.start, best.end
         else:
             start, end = 0, _LINE * 4
         text = in_line(self.candidate.body[start : min(end, start + _LINE * 8)])
@@ -134,10 +193,10 @@ class Form:
         return f"{head}: {text}" if text else head
 
     def _places(self, taken: int) -> list[int]:
-        return sorted(place for step in self.given[:taken] for place in step)
+        return sorted(place for step in self._given[:taken] for place in step)
 
     def _all(self) -> bool:
-        return len(self.units) == sum(map(len, self.given)) and len(self.candidate.body) <= _EXTRACTED
+        return len(self._units) == sum(map(len, self._given)) and len(self.candidate.body) <= _EXTRACTED
 
 
 def form_of(
@@ -156,34 +215,20 @@ def form_of(
         hits: what its body has of the terms.
         extract: whether its units are looked at; the others are whole, or a line.
     """
-    body = candidate.body
     head = _head(candidate)
-    stripped = body.strip()
-    says = _pairs(body[:_SAYS])
+    stripped = candidate.body.strip()
     if len(stripped) <= _SHORT and "\n" not in clean(stripped):
-        return Form(candidate, head, [Step(value, says)], inline=True)
-    whole = Form(candidate, head, [Step(value, says)])
+        return Form(candidate, head, value, inline=True)
     if candidate.whole:
-        return whole
-    if not extract:
-        return whole.as_line() if detail == "index" else whole
-    units = _units_near(candidate)
-    if not units:
-        return whole.as_line() if detail == "index" else whole
-    worth = shares(question, candidate, units, hits, terms)
-    lengths = [unit.end - unit.start + 12 for unit in units]
-    order = sorted(range(len(units)), key=lambda place: (-worth[place] / lengths[place], place))
-    whole.units, whole.best = units, order[0]
-    if detail == "index":
-        return whole.as_line()
-    if detail == "full":
-        return whole
-    given, values = falling(order, worth, lengths, len(head))
-    steps = [
-        Step(value * share, _said(body, [units[place] for place in places]))
-        for places, share in zip(given, values, strict=True)
-    ]
-    return Form(candidate, head, steps, units, given, best=order[0])
+        return Form(candidate, head, value)
+
+    def ask() -> tuple[list[Unit], list[float]]:
+        units = _units_near(candidate)
+        return units, shares(question, candidate, units, hits, terms)
+
+    sight = _Sight(ask) if extract else None
+    form = Form(candidate, head, value, "extract" if extract and detail == "auto" else "whole", _sight=sight)
+    return form.as_line() if detail == "index" else form
 
 
 def falling(order: list[int], worth: list[float], lengths: list[int], head: int) -> tuple[list[list[int]], list[float]]:

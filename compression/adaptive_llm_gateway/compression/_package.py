@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import overload
 
 import numpy as np
 
 from adaptive_llm_gateway.compression._budget import DEFAULT_SHARES, Share, split
-from adaptive_llm_gateway.compression._choose import choose
+from adaptive_llm_gateway.compression._choose import Step, choose
 from adaptive_llm_gateway.compression._duplicates import Alike, find_duplicates
 from adaptive_llm_gateway.compression._forms import Form, form_of
 from adaptive_llm_gateway.compression._relevance import features, probabilities, terms_of
@@ -117,6 +118,24 @@ def _forms(
     return forms, [names[place] for place in order]
 
 
+class _Steps(Sequence[Sequence[Step]]):
+    """The steps of forms, each made when it is asked for."""
+
+    def __init__(self, forms: Sequence[Form]) -> None:
+        self._forms = forms
+
+    def __len__(self) -> int:
+        return len(self._forms)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[Step]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[Step]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[Step] | Sequence[Sequence[Step]]:
+        """The steps of a form, or of several."""
+        return _Steps(self._forms[index]) if isinstance(index, slice) else self._forms[index].steps
+
+
 class _Work:
     """A package in the making: the steps that were taken of each form."""
 
@@ -200,11 +219,12 @@ class _Work:
 
         position = {item: place for place, item in enumerate(items)}
         choice = choose(
-            [self.forms[item].steps for item in items],
+            _Steps([self.forms[item] for item in items]),
             budget,
             cost,
             taken=[(position[item], step) for item, step in self.taken if item in position],
             guess=lambda item, step: self.forms[items[item]].guess(step),
+            expected=lambda item: self.forms[items[item]].expected,
             took=took,
             smallest=_SMALLEST,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
-from adaptive_llm_gateway.compression import Candidate, Detail, hits_for
+from adaptive_llm_gateway.compression import FIRST_HITS, Candidate, Detail, hits_for
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.memory import Filters
 from adaptive_llm_gateway.server._times import LOCAL, iso
@@ -74,7 +74,11 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     from adaptive_llm_gateway.compression import build_package  # noqa: PLC0415 - brings numpy along
     from adaptive_llm_gateway.memory import SearchRequest  # noqa: PLC0415 - brings the index along
 
-    answer = store.ask(SearchRequest(request.query, request.filters, limit=hits_for(request.budget)), zone=LOCAL)
+    search = SearchRequest(request.query, request.filters, limit=FIRST_HITS)
+    answer = store.ask(search, zone=LOCAL)
+    wanted_hits = hits_for(request.budget, sum(len(hit.record.body) for hit in answer.hits))
+    if answer.next_cursor and wanted_hits > FIRST_HITS:
+        answer = store.ask(replace(search, limit=wanted_hits), zone=LOCAL)
     wanted = [_trusted(store.read(id_).record, request.filters) for id_ in request.expand]
     pinned = list(_pinned(store, request.filters, now)) if request.pinned else []
     tail = _tail(store, request.session, request.filters) if request.session else _Tail()
