@@ -21,6 +21,7 @@ _ID = 6  # letters of an id's end
 _EXTRACTED = 200_000  # characters of a body of which units are made, from the best passage on
 _LINE_VALUE = 0.1  # of the whole's value, what the beginning of its best unit has
 _FIRST = 100  # characters of a first step, roughly
+_FIRST_SHARE = 0.5  # of the whole's value, what it has at most, roughly
 _SAYS = 2_000  # characters that are compared with what was said
 _TELLING = re.compile(r"[^\W_]{4,}")
 
@@ -96,7 +97,8 @@ class Form:
     def expected(self) -> float:
         """The value per token of the first step, roughly, without a look at it."""
         length = _LINE if self.single == "line" else _FIRST if self.single == "extract" else len(self.candidate.body)
-        return self.value / ((min(length, len(self.candidate.body)) + len(self.head)) / 5 + 3)
+        share = _FIRST_SHARE if self.single == "extract" else 1.0
+        return self.value * share / ((min(length, len(self.candidate.body)) + len(self.head)) / 5 + 3)
 
     def guess(self, step: int) -> float:
         """Tokens of a step, roughly."""
