@@ -6,7 +6,6 @@ shingles that both have. What differs in a number or a negation is no duplicate:
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +22,10 @@ LIKENESS_IF_ALIKE = 0.5  # the same where the caller confirms
 _READ = 20_000  # characters of a text
 _FEWEST = 8  # words; what is shorter is folded only when it is the same
 _BANDS, _ROWS = 8, 2
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_INVERSE = np.uint64(pow(int(_ODD), -1, 2**64))
+_SPACE = 32
+_BLOCK = 65_536  # bytes that are looked at together
 _COMPARED = 8  # others of one band that a text is compared with
 _WORD = re.compile(r"\w+")
 _SIGNS = str.maketrans(dict.fromkeys((chr(code) for code in range(128) if not _WORD.match(chr(code))), " "))
@@ -61,25 +64,17 @@ def find_duplicates(
             place = parent[place]
         return place
 
-    same: dict[tuple[str, ...], int] = {}
-    words: list[list[str]] = []
-    first: list[int] = []
-    for place, text in enumerate(texts):
-        found = _words(text[:_READ].lower())
-        # Of texts longer than what is read, or without words, only what is the same throughout counts as the same.
-        key = tuple(found) if found and len(text) <= _READ else ("", text)
-        known = same.setdefault(key, place)
-        if known != place:
+    said = _Said(texts)
+    same: dict[object, int] = {}
+    for place in range(len(texts)):
+        known = same.setdefault(said.key(place), place)
+        if known != place and said.equal(known, place):
             parent[place] = known
-        else:
-            first.append(place)
-            words.append(found if len(text) <= _READ else [])
-    said = _Said(words)
-    at = {place: number for number, place in enumerate(first)}
-    for left, right in said.proposed():
-        one, other = root(first[left]), root(first[right])
+    first = [place for place in range(len(texts)) if parent[place] == place]
+    for left, right in said.proposed(first):
+        one, other = root(left), root(right)
         # The first of a group stands for it, so that no chain of small changes joins what differs.
-        if one != other and said.confirmed(at[one], at[other], (lambda a=one, b=other: alike(a, b)) if alike else None):
+        if one != other and said.confirmed(one, other, (lambda a=one, b=other: alike(a, b)) if alike else None):
             parent[max(one, other)] = min(one, other)
     groups: dict[int, list[int]] = {}
     for place in range(len(texts)):
@@ -92,32 +87,39 @@ def find_duplicates(
     return tuple(sorted(found_groups, key=lambda group: group.kept))
 
 
-def _words(text: str) -> list[str]:
-    # The same for ASCII, and four times as fast.
-    return text.translate(_SIGNS).split() if text.isascii() else _WORD.findall(text)
-
-
 class _Said:
-    """The words of all texts as they are compared, by the places of the texts."""
+    """The words of all texts as they are compared, by the places of the texts.
 
-    def __init__(self, words: Sequence[list[str]]) -> None:
-        self._words = words
-        every = list(itertools.chain.from_iterable(words))
-        numbers = {word: number for number, word in enumerate(dict.fromkeys(every))}
-        codes = np.fromiter(map(numbers.__getitem__, every), np.uint64, len(every))
+    Of texts longer than what is read, or without words, only what is the same throughout counts as the same.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._plain = [_plain(text) if len(text) <= _READ else "" for text in texts]
+        codes, counts = _word_codes(self._plain)
+        self._codes = codes
         # Shingles begin at every word; those that run into the next text are never looked at.
-        self._shingles: NDArray[np.uint64] = codes[:-2] << np.uint64(42) ^ codes[1:-1] << np.uint64(21) ^ codes[2:]
-        lengths = np.array([len(found) for found in words], np.int64)
-        self._starts = np.cumsum(lengths) - lengths
-        self._ends = np.maximum(self._starts + lengths - 2, self._starts)
-        self._rows = np.flatnonzero(lengths >= _FEWEST)
+        self._shingles: NDArray[np.uint64] = (codes[:-2] * _ODD + codes[1:-1]) * _ODD + codes[2:]
+        self._starts = np.cumsum(counts) - counts
+        self._counts = counts
 
-    def proposed(self) -> list[tuple[int, int]]:
-        """Pairs that agree in a band, a bounded number for each text."""
-        rows: list[int] = self._rows.tolist()
+    def key(self, place: int) -> object:
+        """The same for texts that have the same words."""
+        start, count = int(self._starts[place]), int(self._counts[place])
+        return self._codes[start : start + count].tobytes() if count else self._texts[place]
+
+    def equal(self, left: int, right: int) -> bool:
+        """Whether two texts with the same key have the same words: keys are made of numbers, which may agree."""
+        return self._words(left) == self._words(right)
+
+    def proposed(self, places: Sequence[int]) -> list[tuple[int, int]]:
+        """Pairs of some texts that agree in a band, a bounded number for each."""
+        rows = [place for place in places if self._counts[place] >= _FEWEST]
         if len(rows) < 2:
             return []
-        edges = np.column_stack([self._starts[self._rows], self._ends[self._rows]]).ravel()
+        starts = self._starts[rows]
+        ends = starts + self._counts[rows] - 2
+        edges = np.column_stack([starts, ends]).ravel()
         random = np.random.default_rng(20_230_508)  # fixed: the same texts give the same pairs
         shingles = np.append(self._shingles, np.uint64(0))  # an edge may be the end
         pairs: dict[tuple[int, int], None] = {}
@@ -125,7 +127,7 @@ class _Said:
             band = np.zeros(len(rows), np.uint64)
             for _ in range(_ROWS):
                 least = np.minimum.reduceat(_mix(shingles, random), edges)[::2]
-                band = band * np.uint64(0x9E3779B97F4A7C15) + least
+                band = band * _ODD + least
             _, which, counts = np.unique(band, return_inverse=True, return_counts=True)
             seen: dict[int, list[int]] = {}
             for place in np.flatnonzero(counts[which] > 1).tolist():
@@ -140,18 +142,54 @@ class _Said:
         if self._telling(left) != self._telling(right):
             return False
         one, other = self._set(left), self._set(right)
-        both = len(np.intersect1d(one, other, assume_unique=True))
+        both = len(one & other)
         share = both / max(1, len(one) + len(other) - both)
         if share < (LIKENESS if alike is None else LIKENESS_IF_ALIKE):
             return False
         mean_the_same = alike() if alike is not None else None
         return share >= LIKENESS if mean_the_same is None else mean_the_same
 
-    def _set(self, place: int) -> NDArray[np.uint64]:
-        return np.unique(self._shingles[self._starts[place] : self._ends[place]])
+    def _words(self, place: int) -> list[str]:
+        return self._plain[place].split()
+
+    def _set(self, place: int) -> set[tuple[str, str, str]]:
+        words = self._words(place)
+        return set(zip(words, words[1:], words[2:], strict=False))
 
     def _telling(self, place: int) -> Counter[str]:
-        return Counter(word for word in self._words[place] if word in _NEGATION or not word.isalpha())
+        return Counter(word for word in self._words(place) if word in _NEGATION or not word.isalpha())
+
+
+def _plain(text: str) -> str:
+    """The words of a text in small letters, with spaces between."""
+    text = text.lower()
+    return text.translate(_SIGNS) if text.isascii() else " ".join(_WORD.findall(text))
+
+
+def _word_codes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """A number for each word of all texts, the same for the same word, and how many words each text has.
+
+    The number is the word's bytes as a polynomial modulo 2^64, from sums over all of the text: no look at single words.
+    """
+    codes: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
+    counts: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    block: list[bytes] = []
+    size = 0
+    for place, text in enumerate(texts):
+        block.append(text.encode("utf-8", "surrogatepass") + b" ")
+        size += len(block[-1])
+        if size >= _BLOCK or place == len(texts) - 1:
+            data = np.frombuffer(b"".join(block), np.uint8)
+            powers = np.cumprod(np.full(size, _ODD))
+            back = np.cumprod(np.full(size, _INVERSE))
+            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(data * powers)])
+            edges = np.flatnonzero(np.diff(np.concatenate([[True], data == _SPACE]).astype(np.int8)))
+            starts, ends = edges[::2], edges[1::2]
+            codes.append((sums[ends] - sums[starts]) * back[starts])
+            limits = np.cumsum([len(piece) for piece in block])
+            counts.append(np.diff(np.searchsorted(starts, limits), prepend=0))
+            block, size = [], 0
+    return np.concatenate(codes), np.concatenate(counts)
 
 
 def _mix(values: NDArray[np.uint64], random: np.random.Generator) -> NDArray[np.uint64]:

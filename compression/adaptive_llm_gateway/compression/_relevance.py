@@ -21,6 +21,7 @@ from adaptive_llm_gateway.compression._values import Candidate
 _STRETCH = 500  # characters
 _READ = 50_000  # characters of a candidate in which words are counted
 _MOST_TERMS = 48
+_MOST_HITS = 1_000  # of a term in a text, looked at
 _NEAR = 150.0  # seconds between two memories of one conversation
 _BEST = 400  # of the candidates, those whose text is looked at to judge them
 
@@ -69,19 +70,26 @@ class Terms:
     Attributes:
         stems: without their endings; for scripts without spaces, pairs of characters.
         weights: by stem, how rare it is among the candidates; they add up to 1 (or are all 0).
-        form: finds the stems, each in a group of its own place.
+        forms: by stem, what matches a word with it where the stem begins; `None` for pairs of characters.
     """
 
     stems: tuple[str, ...]
     weights: NDArray[np.float64]
-    form: re.Pattern[str] | None
+    forms: tuple[re.Pattern[str] | None, ...]
 
     def hits(self, text: str) -> list[tuple[int, int]]:
-        """(offset, place of the stem) of all that a text has of them."""
-        if self.form is None:
-            return []
-        places = {stem: place for place, stem in enumerate(self.stems)}
-        return [(match.start(), places[match[0]]) for match in self.form.finditer(_lower(text[:_READ]))]
+        """(offset, place of the stem) of all that a text has of them, of each a bounded number."""
+        lower = _lower(text[:_READ])
+        found: list[tuple[int, int]] = []
+        for place, (stem, form) in enumerate(zip(self.stems, self.forms, strict=True)):
+            offset = lower.find(stem)
+            most = _MOST_HITS
+            while offset >= 0 and most:
+                if form is None or form.match(lower, offset):
+                    found.append((offset, place))
+                most -= 1
+                offset = lower.find(stem, offset + len(stem))
+        return found
 
 
 def _lower(text: str) -> str:
@@ -110,16 +118,11 @@ def terms_of(question: str, texts: Sequence[str]) -> tuple[Terms, list[list[tupl
     A term is rare when few stretches of text have it, whatever the length of the texts.
     """
     stems = tuple(dict.fromkeys(_stems(question)))[:_MOST_TERMS]
-    form = None
-    if stems:
-        parts = (
-            re.escape(part)
-            if _UNSPACED.match(part)
-            else rf"\b{re.escape(part)}(?=(?:s|e|es|ed|ing|y|ies|er|ers|ly)?\b)"
-            for part in sorted(stems, key=len, reverse=True)
-        )
-        form = re.compile("|".join(parts))
-    terms = Terms(stems, np.zeros(len(stems)), form)
+    forms = tuple(
+        None if _UNSPACED.match(stem) else re.compile(rf"\b{re.escape(stem)}(?:s|e|es|ed|ing|y|ies|er|ers|ly)?\b")
+        for stem in stems
+    )
+    terms = Terms(stems, np.zeros(len(stems)), forms)
     hits = [terms.hits(text) for text in texts]
     stretches = sum(min(len(text), _READ) // _STRETCH + 1 for text in texts)
     counts = np.zeros(len(stems))
@@ -127,7 +130,7 @@ def terms_of(question: str, texts: Sequence[str]) -> tuple[Terms, list[list[tupl
         for _, place in {(offset // _STRETCH, place) for offset, place in found}:
             counts[place] += 1
     rare = np.log((stretches + 1) / (counts + 0.5))
-    return Terms(stems, rare / max(float(rare.sum()), 1e-9), form), hits
+    return Terms(stems, rare / max(float(rare.sum()), 1e-9), forms), hits
 
 
 def _stems(question: str) -> Iterable[str]:
