@@ -298,6 +298,7 @@ def test_a_client_gets_a_package_in_its_budget_and_beside_it_what_it_is_made_of(
     text = server.text_of(result)
     about = result["_meta"]["adaptive-llm-gateway/package"]
     assert counter_for().count(text) == about["used"] <= 300 == about["budget"]
+    assert 0 < about["missed"] < 1
     assert "structuredContent" not in result  # some clients would show that in place of the text
     assert {source["id"] for source in about["sources"]} | {item["id"] for item in about["left_out"]} == set(ids)
     first = about["sources"][0]

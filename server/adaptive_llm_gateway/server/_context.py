@@ -242,6 +242,7 @@ def _package_json(package: Package) -> Json:
         "exact": package.exact,
         "candidates": package.candidates,
         "candidates_tokens": package.candidates_tokens,
+        "missed": package.missed,
         "stats": package.stats,
         "sources": [{**_fields(source), "updated": iso(source.updated)} for source in package.sources],
         "left_out": [_fields(item) for item in package.left_out],
