@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -296,3 +297,14 @@ def qdrant() -> Iterator[QdrantDouble]:
     yield double
     double.stop()
     double.engine.close()
+
+
+@pytest.fixture
+def without_grammars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where the extra `code` is not installed."""
+    from adaptive_llm_gateway.compression._outline import grammar_of
+
+    grammar_of.cache_clear()
+    monkeypatch.setitem(sys.modules, "tree_sitter", None)
+    yield
+    grammar_of.cache_clear()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -414,15 +412,6 @@ def test_outlines_touch_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", refused)
     monkeypatch.setattr(socket, "create_connection", refused)
     assert all(outline_of(text, language).definitions for language, (text, _) in SAMPLES.items())
-
-
-@pytest.fixture
-def without_grammars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As where the extra is not installed."""
-    grammar_of.cache_clear()
-    monkeypatch.setitem(sys.modules, "tree_sitter", None)
-    yield
-    grammar_of.cache_clear()
 
 
 @pytest.mark.usefixtures("without_grammars")

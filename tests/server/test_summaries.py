@@ -10,14 +10,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adaptive_llm_gateway.compression import counter_for
-from adaptive_llm_gateway.compression._outline import grammar_of
 from adaptive_llm_gateway.core import AlgError, ConfigError, InvalidInput, NotFound, StorageError, UnsafePath
 from adaptive_llm_gateway.server import _allowed_files
 from adaptive_llm_gateway.server._allowed_files import Found, Limits, Unread, Walk, files_at, place_of
@@ -431,15 +430,6 @@ def test_threads_that_ask_at_once_get_the_same(project: Path) -> None:
         thread.join(60)
     assert len(answers) == 6
     assert len(set(answers)) == 1
-
-
-@pytest.fixture
-def without_grammars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As where the extra is not installed."""
-    grammar_of.cache_clear()
-    monkeypatch.setitem(sys.modules, "tree_sitter", None)
-    yield
-    grammar_of.cache_clear()
 
 
 @pytest.mark.usefixtures("without_grammars")
