@@ -92,3 +92,20 @@ def _number(value: float, unit: str) -> str:
 
 def _load(values: list[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in values)
+
+
+def aligned(markdown: str) -> str:
+    """Markdown whose tables stand in columns of spaces, as a terminal shows them best."""
+    blocks: list[str] = []
+    rows: list[list[str]] = []
+    for line in [*markdown.splitlines(), ""]:
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            rows += [] if set("".join(cells)) <= set("-:") and any(cells) else [cells]
+            continue
+        if rows:
+            widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+            blocks += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+            rows = []
+        blocks.append(line)
+    return "\n".join(blocks) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from _tables import write_between
+from _tables import aligned, write_between
 from _units import PARTS
 
 _BEGIN = "<!-- retrieval: begin; written by `benchmarks/retrieval/run.py --write-docs` -->"
@@ -46,19 +46,7 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def as_text(report: dict[str, Any]) -> str:
     """The same tables with aligned columns."""
-    blocks: list[str] = []
-    rows: list[list[str]] = []
-    for line in [*as_markdown(report).splitlines(), ""]:
-        if line.startswith("|"):
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            rows += [] if set("".join(cells)) <= set("-:") and any(cells) else [cells]
-            continue
-        if rows:
-            widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-            blocks += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-            rows = []
-        blocks.append(line)
-    return "\n".join(blocks) + "\n"
+    return aligned(as_markdown(report))
 
 
 def _set(part: dict[str, Any]) -> list[str]:
