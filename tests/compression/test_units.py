@@ -125,3 +125,15 @@ def test_a_million_characters_of_the_same_marks_are_bounded_work(piece: str) -> 
     units = units_of(body)  # one look at each mark from every other would take hours
     assert sum(unit.end - unit.start for unit in units) <= len(body)
     assert all(left.end <= right.start for left, right in itertools.pairwise(units))
+
+
+def test_indented_code_goes_on_behind_blank_lines() -> None:
+    body = "Text.\n\n    def a():\n        pass\n\n    def b():\n        pass\n\nEnd.\n\n    one\n\n    - an item"
+    kinds = [(unit.kind, body[unit.start : unit.end]) for unit in units_of(body)]
+    assert ("code", "    def a():\n        pass\n\n    def b():\n        pass") in kinds
+    assert kinds[2:] == [("sentence", "End."), ("code", "    one"), ("item", "    - an item")]
+
+
+def test_marks_that_close_in_their_line_open_no_code_block() -> None:
+    body = "```make``` builds it.\n\nThe deploy is on Friday."
+    assert [unit.kind for unit in units_of(body)] == ["sentence", "sentence"]

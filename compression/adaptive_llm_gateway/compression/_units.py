@@ -11,7 +11,7 @@ from typing import Literal
 Kind = Literal["heading", "sentence", "item", "table", "code"]
 LONGEST_SENTENCE = 2_000  # characters; text without an end in so many is divided at a space
 
-_FENCE = re.compile(r"[ \t]{0,3}(`{3,}|~{3,})")
+_FENCE = re.compile(r"[ \t]{0,3}(`{3,}+(?=[^`]*+$)|~{3,})")  # what has marks behind it, too, is code within a line
 _HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?:[ \t]|$)")
 _ITEM = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]")
 _TABLE = re.compile(r"[ \t]*\|")
@@ -105,14 +105,27 @@ def _blocks(body: str) -> Iterator[tuple[Kind, list[_Line]]]:
             place = _end_of_item(lines, place)
         elif after_blank and _CODE.match(text):
             kind = "code"
-            while place < len(lines) and _CODE.match(lines[place].text):
-                place += 1
+            place = _end_of_indented(lines, place)
         else:
             place += 1
             while place < len(lines) and _goes_on(lines[place].text):
                 place += 1
         after_blank = False
         yield kind, lines[first:place]
+
+
+def _end_of_indented(lines: list[_Line], place: int) -> int:
+    """Indented code goes on behind blank lines, up to what is not indented or is a list's."""
+    end = place
+    while place < len(lines):
+        text = lines[place].text
+        if not text or text.isspace():
+            place += 1
+        elif _CODE.match(text) and (place == end or not _ITEM.match(text)):
+            place = end = place + 1
+        else:
+            break
+    return end
 
 
 def _closes(text: str, mark: str) -> bool:
