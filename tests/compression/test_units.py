@@ -137,3 +137,12 @@ def test_indented_code_goes_on_behind_blank_lines() -> None:
 def test_marks_that_close_in_their_line_open_no_code_block() -> None:
     body = "```make``` builds it.\n\nThe deploy is on Friday."
     assert [unit.kind for unit in units_of(body)] == ["sentence", "sentence"]
+
+
+def test_a_table_whose_lines_begin_without_a_mark_is_kept_whole() -> None:
+    table = "Name | Note\n--- | ---\nx | Big. Very big.\ny | Small. Not big."
+    body = f"{table}\n\nEnd."
+    assert [(unit.kind, body[unit.start : unit.end]) for unit in units_of(body)] == [
+        ("table", table),
+        ("sentence", "End."),
+    ]

@@ -15,6 +15,7 @@ _FENCE = re.compile(r"[ \t]{0,3}(`{3,}+(?=[^`]*+$)|~{3,})")  # what has marks be
 _HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?:[ \t]|$)")
 _ITEM = re.compile(r"[ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]")
 _TABLE = re.compile(r"[ \t]*\|")
+_UNDER_HEADS = re.compile(r"[ \t]*:?-+:?[ \t]*\|[ \t:|-]*$")  # of a table whose lines do not begin with `|`
 _INDENTED = re.compile(r"[ \t]+")
 _CODE = re.compile(r" {4}|\t")
 # The end of a sentence: a mark with a space and no small letter behind it, or a mark of a script without spaces.
@@ -99,6 +100,10 @@ def _blocks(body: str) -> Iterator[tuple[Kind, list[_Line]]]:
         elif _TABLE.match(text):
             kind = "table"
             while place < len(lines) and _TABLE.match(lines[place].text):
+                place += 1
+        elif "|" in text and place + 1 < len(lines) and _UNDER_HEADS.match(lines[place + 1].text):
+            kind = "table"
+            while place < len(lines) and "|" in lines[place].text:
                 place += 1
         elif _ITEM.match(text):
             kind = "item"
