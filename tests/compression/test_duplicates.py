@@ -84,3 +84,25 @@ def test_long_texts_that_differ_far_behind_their_beginning_are_no_duplicates() -
     long = f"{TEXT} " * 200
     assert find_duplicates([long + "Here.", long + "There it ends."], days(2)) == ()
     assert find_duplicates([long, long], days(2)) == (Group(1, (0,)),)
+
+
+def test_texts_that_differ_in_a_sign_that_tells_something_are_no_duplicates() -> None:
+    for one, other in (
+        ("We write it in C", "We write it in C++"),
+        ("The limit is -5", "The limit is 5"),
+        ("if a < b stop", "if a > b stop"),
+        ("if a == b stop", "if a != b stop"),
+        ("It costs $10", "It costs €10"),
+        ("Login works ✅", "Login works ❌"),
+        (f"{TEXT} In C#.", f"{TEXT} In C."),
+    ):
+        assert find_duplicates([one, other], days(2)) == ()
+        assert find_duplicates([one, other, other], days(3)) == (Group(2, (1,)),)
+    assert find_duplicates(["- *We* keep `SQLite`.", "We keep SQLite!", "> We keep “SQLite”"], days(3)) == (
+        Group(2, (1, 0)),
+    )
+
+
+def test_numbers_in_another_order_and_all_words_that_deny_tell_texts_apart() -> None:
+    assert find_duplicates([f"{TEXT} From 10 to 20.", f"{TEXT} From 20 to 10."], days(2)) == ()
+    assert find_duplicates([f"{TEXT} You should deploy.", f"{TEXT} You shouldn't deploy."], days(2)) == ()

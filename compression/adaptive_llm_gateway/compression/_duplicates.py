@@ -1,13 +1,13 @@
 """Exact and near duplicates among candidates. Pure.
 
 Near ones are proposed by MinHash (Broder 1997) over shingles of three words, in bands, and confirmed by the share of
-shingles that both have. What differs in a number or a negation is no duplicate: it may be the newer truth.
+shingles that both have. What differs in a number, a negation or a sign that tells something is no duplicate: it may be
+the newer truth.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +30,17 @@ _COMPARED = 8  # others of one band that a text is compared with
 _WORD = re.compile(r"\w+")
 _SIGNS = str.maketrans(dict.fromkeys((chr(code) for code in range(128) if not _WORD.match(chr(code))), " "))
 _NEGATION = frozenset(
-    re.findall(r"\w+", "no not never none without cannot isn aren wasn weren don doesn didn won can wouldn nor")
+    re.findall(
+        r"\w+",
+        "no not never none nothing nobody neither nor without cannot can couldn isn aren wasn weren don doesn didn won "
+        "wouldn shouldn mustn needn hasn haven hadn ain",
+    )
+)
+# What tells `-5` from `5`, `C#` from `C`, `a < b` from `a > b`, `$` from `€` and one picture from another; marks of
+# sentences and of Markdown do not.
+_SIGN = re.compile(
+    r"(?<![\w.-])-(?=\.?\d)|(?<=\w)#|!(?==)|(?<=\S )[*>](?= )|[$%+=<^/]|[\u00a2-\u00a5\u00b1\u00d7\u00f7]"
+    r"|[\u20a0-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]"
 )
 
 
@@ -67,7 +77,10 @@ def find_duplicates(
     said = _Said(texts)
     same: dict[object, int] = {}
     for place in range(len(texts)):
-        known = same.setdefault(said.key(place), place)
+        key = said.key(place)
+        known = same.setdefault(key, place)
+        if known != place and not said.equal(known, place):  # other signs
+            known = same.setdefault((key, said.signs(place)), place)
         if known != place and said.equal(known, place):
             parent[place] = known
     first = [place for place in range(len(texts)) if parent[place] == place]
@@ -109,8 +122,14 @@ class _Said:
         return self._codes[start : start + count].tobytes() if count else self._texts[place]
 
     def equal(self, left: int, right: int) -> bool:
-        """Whether two texts with the same key have the same words: keys are made of numbers, which may agree."""
-        return self._words(left) == self._words(right)
+        """Whether two texts with the same key have the same words and signs: keys are made of numbers, which may agree."""
+        return self._texts[left] == self._texts[right] or (
+            self._words(left) == self._words(right) and self.signs(left) == self.signs(right)
+        )
+
+    def signs(self, place: int) -> tuple[str, ...]:
+        """The signs of a text that tell something, in order."""
+        return tuple(_SIGN.findall(self._texts[place]))
 
     def proposed(self, places: Sequence[int]) -> list[tuple[int, int]]:
         """Pairs of some texts that agree in a band, a bounded number for each."""
@@ -138,13 +157,13 @@ class _Said:
         return list(pairs)
 
     def confirmed(self, left: int, right: int, alike: Callable[[], bool | None] | None) -> bool:
-        """Whether two texts share enough shingles, and have all numbers and negations as often."""
+        """Whether two texts share enough shingles, and have the same numbers, negations and signs in the same order."""
         if self._telling(left) != self._telling(right):
             return False
         one, other = self._set(left), self._set(right)
         both = len(one & other)
         share = both / max(1, len(one) + len(other) - both)
-        if share < (LIKENESS if alike is None else LIKENESS_IF_ALIKE):
+        if share < (LIKENESS if alike is None else LIKENESS_IF_ALIKE) or self.signs(left) != self.signs(right):
             return False
         mean_the_same = alike() if alike is not None else None
         return share >= LIKENESS if mean_the_same is None else mean_the_same
@@ -156,8 +175,8 @@ class _Said:
         words = self._words(place)
         return set(zip(words, words[1:], words[2:], strict=False))
 
-    def _telling(self, place: int) -> Counter[str]:
-        return Counter(word for word in self._words(place) if word in _NEGATION or not word.isalpha())
+    def _telling(self, place: int) -> list[str]:
+        return [word for word in self._words(place) if word in _NEGATION or not word.isalpha()]
 
 
 def _plain(text: str) -> str:
