@@ -279,3 +279,16 @@ def test_one_line_of_two_megabytes_takes_no_more_than_its_place() -> None:
     package = build([candidate(0, "deploy " * 300_000), candidate(1, "The deploy is on Friday.")], 300)
     assert "The deploy is on Friday." in package.text
     assert package.used <= 300
+
+
+def test_what_is_wanted_whole_is_not_folded_into_a_newer_one_much_like_it() -> None:
+    text = "The reason was given by {} in a long letter to all of the team, and it was read twice by each of them, "
+    text = f"{text * 2}\n\nOld."
+    both = [
+        candidate(1, text.format("Anna", "Anna"), whole=True),
+        candidate(2, text.format("Bert", "Bert")),
+    ]
+    package = build(both, 2_000, alike=lambda one, other: True)
+    assert "Anna" in package.text
+    assert {source.id: source.duplicates for source in package.sources}["ID1"] == ()
+    assert [source.id for source in build([dataclasses.replace(both[0], whole=False), both[1]], 2_000).sources] == ["ID2"]

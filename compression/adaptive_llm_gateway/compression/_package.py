@@ -79,7 +79,13 @@ def _forms(
 ) -> tuple[list[Form], list[tuple[str, ...]]]:
     """The forms of those that are kept, the most valuable first, and what was folded into each."""
     texts = [f"{candidate.type}\n{candidate.title}\n{candidate.body}" for candidate in candidates]
-    groups = find_duplicates(texts, [candidate.updated for candidate in candidates], alike=alike)
+
+    def same(one: int, other: int) -> bool | None:
+        if candidates[one].whole or candidates[other].whole:
+            return False  # wanted as it is, and not as what is much like it
+        return alike(one, other) if alike is not None else None
+
+    groups = find_duplicates(texts, [candidate.updated for candidate in candidates], alike=same)
     folded = {group.kept: group.folded for group in groups}
     gone = {place for group in groups for place in group.folded}
     kept: list[Candidate] = []

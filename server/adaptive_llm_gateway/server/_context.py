@@ -190,7 +190,12 @@ def _candidates(
             found[id_] = replace(candidate, body=candidate.body[:begin])
             if not found[id_].body.strip():
                 del found[id_]
-    return [*tail.candidates, *found.values()]
+    # What is asked for by its id is no copy of another, though the search may have folded it.
+    rest = (
+        replace(one, duplicates=tuple(id_ for id_ in one.duplicates if id_ not in found)) if one.duplicates else one
+        for one in found.values()
+    )
+    return [*tail.candidates, *rest]
 
 
 def _pinned(store: MemoryStore, filters: Filters, now: datetime) -> Iterator[Record]:
