@@ -282,13 +282,20 @@ def test_one_line_of_two_megabytes_takes_no_more_than_its_place() -> None:
 
 
 def test_what_is_wanted_whole_is_not_folded_into_a_newer_one_much_like_it() -> None:
-    text = "The reason was given by {} in a long letter to all of the team, and it was read twice by each of them, "
-    text = f"{text * 2}\n\nOld."
-    both = [
-        candidate(1, text.format("Anna", "Anna"), whole=True),
-        candidate(2, text.format("Bert", "Bert")),
-    ]
+    words = " ".join(f"word{chr(97 + number)}{chr(110 + number % 7)}" for number in range(26))
+    both = [candidate(1, f"{words} said Anna.\n\nEnd.", whole=True), candidate(2, f"{words} said Bert.\n\nEnd.")]
     package = build(both, 2_000, alike=lambda one, other: True)
     assert "Anna" in package.text
     assert {source.id: source.duplicates for source in package.sources}["ID1"] == ()
     assert [source.id for source in build([dataclasses.replace(both[0], whole=False), both[1]], 2_000).sources] == ["ID2"]
+
+
+def test_what_is_wanted_whole_and_is_longer_than_the_budget_is_an_extract_before_all_others() -> None:
+    long = "\n\n".join([f"Paragraph {number} is about gardens." for number in range(200)] + ["The deploy is on Friday."])
+    others = [candidate(number, f"The deploy of hall {number} is on Monday.") for number in range(2, 9)]
+    package = build([candidate(1, long, whole=True), *others], 200)
+    (source,) = [source for source in package.sources if source.id == "ID1"]
+    assert source.level == "extract"
+    assert "The deploy is on Friday." in package.text
+    assert source.tokens > 100
+    assert build([candidate(1, long, whole=True)], 10_000).sources[0].level == "whole"

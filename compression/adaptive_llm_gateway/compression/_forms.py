@@ -175,6 +175,10 @@ class Form:
                 ranges.append((start, end))
         return tuple(ranges)
 
+    def as_extract(self) -> Form:
+        """The same candidate as an extract."""
+        return Form(self.candidate, self.head, self.value, single="extract", _sight=self._sight)
+
     def as_line(self) -> Form:
         """The same candidate as one line."""
         return Form(self.candidate, self.head, self.value * _LINE_VALUE, single="line", _sight=self._sight)
@@ -221,14 +225,14 @@ def form_of(
     stripped = candidate.body.strip()
     if len(stripped) <= _SHORT and "\n" not in clean(stripped):
         return Form(candidate, head, value, inline=True)
-    if candidate.whole:
-        return Form(candidate, head, value)
 
     def ask() -> tuple[list[Unit], list[float]]:
         units = _units_near(candidate)
         return units, shares(question, candidate, units, hits, terms)
 
-    sight = _Sight(ask) if extract else None
+    sight = _Sight(ask) if extract or candidate.whole else None
+    if candidate.whole:
+        return Form(candidate, head, value, _sight=sight)
     form = Form(candidate, head, value, "extract" if extract and detail == "auto" else "whole", _sight=sight)
     return form.as_line() if detail == "index" else form
 

@@ -67,6 +67,8 @@ def build_package(
         )
     forms, folded = _forms(question, candidates, detail, alike)
     work = _Work(forms, budget, least, counter, shares)
+    if detail == "auto":
+        work.extract_what_cannot_be_whole()
     work.fill()
     if detail != "index":
         work.fill_with_lines()
@@ -171,6 +173,15 @@ class _Work:
     def left(self) -> int:
         """Tokens that may still be spent."""
         return self.budget - self._spent
+
+    def extract_what_cannot_be_whole(self) -> None:
+        """Of what is wanted whole and is longer than all of the budget, let the best of it be there."""
+        for item, form in enumerate(self.forms):
+            if form.candidate.whole and not form.inline and not self._may_fit(form):
+                self.forms[item] = form.as_extract()
+
+    def _may_fit(self, form: Form) -> bool:
+        return form.guess(0) * _FEWER <= self.left and self._count(form.piece(0)) <= self.left
 
     def fill(self) -> None:
         """Take steps: each part within what it is given, then all of them in what is left."""
