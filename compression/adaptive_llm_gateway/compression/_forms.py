@@ -165,7 +165,11 @@ class Form:
         if self.level(taken) == "whole":
             return ((1, max(1, self.candidate.body.rstrip("\n").count("\n") + 1)),)
         if not self._given:
-            return (self._units[self._sight.best].lines,) if self._sight is not None and self._units else ()
+            if self._sight is not None and self._units:
+                return (self._units[self._sight.best].lines,)
+            body = self.candidate.body[: _LINE * 4]
+            first = body[: len(body) - len(body.lstrip())].count("\n") + 1
+            return ((first, body.rstrip().count("\n") + 1),) if body.strip() else ()
         ranges: list[tuple[int, int]] = []
         for first, last in runs(self._places(taken)):
             start, end = self._units[first].lines[0], self._units[last].lines[1]
