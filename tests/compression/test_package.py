@@ -232,8 +232,8 @@ def test_details_are_an_index_of_lines_or_whole_memories() -> None:
     assert {source.level for source in index.sources} == {"line"}
     assert len(index.sources) == 5
     full = build(candidates, 700, detail="full")
-    assert {source.level for source in full.sources} <= {"whole", "line"}
-    assert any(source.level == "whole" for source in full.sources)
+    assert {source.level for source in full.sources} == {"whole"}
+    assert full.left_out
 
 
 def test_of_duplicates_the_newest_stays_and_names_the_others() -> None:
@@ -299,3 +299,10 @@ def test_what_is_wanted_whole_and_is_longer_than_the_budget_is_an_extract_before
     assert "The deploy is on Friday." in package.text
     assert source.tokens > 100
     assert build([candidate(1, long, whole=True)], 10_000).sources[0].level == "whole"
+
+
+def test_a_line_of_one_that_was_not_looked_into_says_which_lines_it_is_from() -> None:
+    many = [candidate(number, f"\n\nThe deploy of {number}.\nMore of it.\n" + "." * 900) for number in range(80)]
+    index = build(many, 10_000, detail="index")
+    assert all(source.lines for source in index.sources)
+    assert index.sources[-1].lines == ((3, 5),)

@@ -70,8 +70,10 @@ def build_package(
     if detail == "auto":
         work.extract_what_cannot_be_whole()
     work.fill()
-    if detail != "index":
+    if detail == "auto":
         work.fill_with_lines()
+    if detail != "index":
+        work.refill()
     text, used = work.verified()
     return _package(work, candidates, folded, detail, text, used)
 
@@ -195,7 +197,7 @@ class _Work:
         self.missed = self._choose(range(len(self.forms)), self.left)
 
     def fill_with_lines(self) -> None:
-        """Lines of what had no place otherwise, and then whatever the whole text leaves of the budget."""
+        """Lines of what had no place otherwise."""
         has = {item for item, _ in self.taken}
         for item, form in enumerate(self.forms):
             if item not in has and not form.inline:
@@ -203,6 +205,9 @@ class _Work:
         self._choose(
             [item for item in range(len(self.forms)) if item not in has and not self.forms[item].inline], self.left
         )
+
+    def refill(self) -> None:
+        """Take what fits into that of the budget which the whole text leaves."""
         for _ in range(_REFILLS):
             slack = self.budget - self._count(self.text()) - _MARGIN
             if slack <= max(self.left, 0) + _SMALLEST:
