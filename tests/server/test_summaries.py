@@ -508,3 +508,9 @@ def test_every_refusal_is_one_of_ours(project: Path) -> None:
     for ask in asked:
         with pytest.raises(AlgError):
             ask()
+
+
+def test_a_path_that_no_file_can_have_is_refused(project: Path) -> None:
+    for path in (f"{project}/\ud800", f"{project}/" + "x" * 5_000, f"{project}\0"):
+        with pytest.raises(InvalidInput, match="is not a path"):
+            build(project, path)

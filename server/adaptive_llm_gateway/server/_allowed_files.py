@@ -136,7 +136,7 @@ def place_of(path: str, roots: Sequence[Path]) -> Place:
             "then `alg hub stop`; the next call starts the hub anew.",
             key="summaries.roots",
         )
-    if not path.strip() or "\0" in path or len(os.fsencode(path.encode("utf-8", "replace"))) > _LONGEST_PATH:
+    if not path.strip() or "\0" in path or not 0 < _length(path) <= _LONGEST_PATH:
         raise InvalidInput(f"{path[:200]!r} is not a path", hint="Give the absolute path of a file or a folder.")
     given = os.path.expanduser(path)  # noqa: PTH111 - pathlib would collapse parts before links are followed
     if not os.path.isabs(given):  # noqa: PTH117
@@ -164,6 +164,14 @@ def place_of(path: str, roots: Sequence[Path]) -> Place:
     if not found.parts and not os.path.isdir(found.root):  # noqa: PTH112 - a root may be a file
         return Place(os.path.dirname(found.root), (os.path.basename(found.root),))  # noqa: PTH119, PTH120
     return found
+
+
+def _length(path: str) -> int:
+    """The bytes of a path; 0 of one that no file can have."""
+    try:
+        return len(os.fsencode(path))
+    except UnicodeEncodeError:
+        return 0
 
 
 def files_at(
