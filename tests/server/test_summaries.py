@@ -467,6 +467,9 @@ def test_a_client_summarises_a_folder_and_is_refused_outside(server: Any, projec
     about = result["_meta"]["adaptive-llm-gateway/summary"]
     assert {source["path"]: source["lines"] for source in about["sources"]}["src/pool.py"] == [[1, 5]]
     assert "structuredContent" not in result
+    (project / os.fsdecode(b"b\xff.md")).write_text("A name that is no UTF-8.", encoding="utf-8")
+    result = client.answer(client.start_call("memory_summarize_path", path=str(project)))["result"]
+    assert "b\ufffd.md" in {source["path"] for source in result["_meta"]["adaptive-llm-gateway/summary"]["sources"]}
     refused = client.refused("memory_summarize_path", path=str(project.parent))
     assert "summaries.roots" in refused
     refused = client.refused("memory_summarize_path", path=str(server.home))

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
@@ -572,8 +572,19 @@ class _Tools:
 def _text_with(name: str, answer: Json) -> CallToolResult:
     """The text of an answer, and under a name of its `_meta` all the rest."""
     # Not as structured content: some clients give the model that in place of the text, or both, past its budget.
-    about = {key: value for key, value in answer.items() if key != "text"}
+    about = _valid({key: value for key, value in answer.items() if key != "text"})
     return CallToolResult(content=[TextContent(type="text", text=answer["text"])], _meta={name: about})
+
+
+def _valid(value: Any) -> Any:
+    """JSON with valid Unicode: a name of a file may be none, and would keep all of the answer from being sent."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: _valid(one) for key, one in cast("Json", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(one) for one in cast("list[Any]", value)]
+    return value
 
 
 async def _answer(work: Awaitable[Json], render: Callable[[Json], str]) -> str:
