@@ -248,6 +248,8 @@ def test_titles_count_by_share() -> None:
         ("The port of the service is 8080.", "The port of the service is 8081.", False),
         ("We do want retries in the client.", "We do not want retries in the client.", False),
         ("Alice likes green tea.", "Bob likes green tea.", False),
+        ("The limit is -5 degrees.", "The limit is 5 degrees.", False),
+        ("The build is green ✅", "The build is green ❌", False),
         ("Port 80 for 2 nodes, 3 in all.", "Port 80 for 3 nodes, 3 in all. 2", False),
     ],
 )

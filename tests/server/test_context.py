@@ -362,3 +362,16 @@ def test_the_command_line_prints_a_package_and_what_it_left_out(server: Any) -> 
     assert refused.returncode == 2
     assert "The least that works is" in refused.stderr
     assert not refused.stdout
+
+
+def test_memories_that_differ_in_a_sign_are_both_there(tmp_path: Path) -> None:
+    texts = ("The limit is -5", "The limit is 5", "Login works ✅", "Login works ❌", "It costs $10", "It costs €10")
+
+    async def work(operations: Operations) -> Any:
+        for text in texts:
+            await operations.write(author=ME, title="Facts", body=text)
+        return await operations.context("What is the limit, does the login work, what does it cost?")
+
+    package = run(tmp_path, work)
+    assert [text for text in texts if text not in package["text"]] == []
+    assert len(package["sources"]) == len(texts)

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
-from adaptive_llm_gateway.memory._query import any_of, phrase_of, words_of
+from adaptive_llm_gateway.memory._query import any_of, phrase_of, signs_of, words_of
 from adaptive_llm_gateway.memory._sql import fetch_all
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
 
@@ -102,10 +102,12 @@ def tombstone_of(row: tuple[Any, ...]) -> Tombstone:
 
 
 def fingerprint(record: Record) -> bytes:
-    """The same for memories whose title and body have the same words."""
+    """The same for memories whose title and body have the same words, and signs that tell something."""
     text = " ".join(words_of(record.title)) + "\n" + " ".join(words_of(record.body))
     if not text.strip():
         text = f"{record.title}\n{record.body}"
+    elif signs := signs_of(f"{record.title}\n{record.body}"):
+        text += "\n" + "".join(signs)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
 
 
