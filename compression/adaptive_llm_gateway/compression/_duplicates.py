@@ -15,6 +15,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.core import signs_of
+
 Alike = Callable[[int, int], bool | None]
 
 LIKENESS = 0.8  # of the shingles of both, those that both have
@@ -35,12 +37,6 @@ _NEGATION = frozenset(
         "no not never none nothing nobody neither nor without cannot can couldn isn aren wasn weren don doesn didn won "
         "wouldn shouldn mustn needn hasn haven hadn ain",
     )
-)
-# What tells `-5` from `5`, `C#` from `C`, `a < b` from `a > b`, `$` from `€` and one picture from another; marks of
-# sentences and of Markdown do not.
-_SIGN = re.compile(
-    r"(?<![\w.-])-(?=\.?\d)|(?<=\w)#|!(?==)|(?<=\S )[*>](?= )|[$%+=<^/]|[\u00a2-\u00a5\u00b1\u00d7\u00f7]"
-    r"|[\u20a0-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]"
 )
 
 
@@ -122,14 +118,14 @@ class _Said:
         return self._codes[start : start + count].tobytes() if count else self._texts[place]
 
     def equal(self, left: int, right: int) -> bool:
-        """Whether two texts with the same key have the same words and signs: keys are made of numbers, which may agree."""
+        """Whether two texts with the same key have the same words and signs: keys are numbers, which may agree."""
         return self._texts[left] == self._texts[right] or (
             self._words(left) == self._words(right) and self.signs(left) == self.signs(right)
         )
 
     def signs(self, place: int) -> tuple[str, ...]:
         """The signs of a text that tell something, in order."""
-        return tuple(_SIGN.findall(self._texts[place]))
+        return tuple(signs_of(self._texts[place]))
 
     def proposed(self, places: Sequence[int]) -> list[tuple[int, int]]:
         """Pairs of some texts that agree in a band, a bounded number for each."""

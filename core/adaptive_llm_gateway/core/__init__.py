@@ -60,6 +60,9 @@ if TYPE_CHECKING:
         Settings,
         load_settings,
     )
+    from adaptive_llm_gateway.core._signs import (
+        signs_of,
+    )
     from adaptive_llm_gateway.core._trust import (
         Trust,
     )
@@ -114,6 +117,7 @@ _MODULES = {
         "Settings",
         "load_settings",
     ),
+    "_signs": ("signs_of",),
     "_trust": ("Trust",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -155,6 +159,7 @@ __all__ = [
     "load_settings",
     "new_ulid",
     "reach",
+    "signs_of",
     "socket_address",
     "ulid_milliseconds",
 ]

@@ -12,8 +12,8 @@ from typing import Any
 
 import apsw
 
-from adaptive_llm_gateway.core import InvalidInput, Trust
-from adaptive_llm_gateway.memory._query import any_of, phrase_of, signs_of, words_of
+from adaptive_llm_gateway.core import InvalidInput, Trust, signs_of
+from adaptive_llm_gateway.memory._query import any_of, phrase_of, words_of
 from adaptive_llm_gateway.memory._sql import fetch_all
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
 

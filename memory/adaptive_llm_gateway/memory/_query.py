@@ -40,11 +40,6 @@ _MARKS = (
     r"\u0d3b-\u0d57\u0d81-\u0d83\u0dca-\u0df3\u0f18-\u0f84\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f"
 )
 _WORD = re.compile(rf"[^\W_](?:[^\W_]|[{_MARKS}])*")
-# What tells `-5` from `5`, `C#` from `C`, `a < b` from `a > b`, `$` from `€`, one picture from another: as in packages.
-_SIGN = re.compile(
-    r"(?<![\w.-])-(?=\.?\d)|(?<=\w)#|!(?==)|(?<=\S )[*>](?= )|[$%+=<^/]|[\u00a2-\u00a5\u00b1\u00d7\u00f7]"
-    r"|[\u20a0-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]"
-)
 _QUOTED = re.compile(r'["“„«]([^"“”„«»]{1,400})["”“»]')
 _TOKEN = re.compile(r"[^\s\"“”„«»,;!?]+")
 # Digits among letters, or letters joined by the marks of code, paths, versions and tickets.
@@ -156,11 +151,6 @@ def normalise(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """The words of a text, lower-case, as queries see them."""
     return [word.lower() for word in _WORD.findall(normalise(text))]
-
-
-def signs_of(text: str) -> list[str]:
-    """The signs of a text that tell something, in order."""
-    return _SIGN.findall(text)
 
 
 def phrase_of(text: str) -> str:

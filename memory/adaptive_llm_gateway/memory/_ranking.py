@@ -17,8 +17,9 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.core import signs_of
 from adaptive_llm_gateway.memory._bm25 import Facts, WordScores
-from adaptive_llm_gateway.memory._query import STOP_WORDS, signs_of, words_of
+from adaptive_llm_gateway.memory._query import STOP_WORDS, words_of
 from adaptive_llm_gateway.memory._vectors import Integers
 
 RECENCY_HALF_LIFE_DAYS = 30.0
@@ -213,7 +214,7 @@ def links_of(links: str, fields: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def same_but_for_wording(first: str, second: str) -> bool:
-    """Whether two texts that are close by vector say the same: equal but for few words, none a number or `not`, no sign."""
+    """Whether two texts that are close by vector say the same: equal but for few words, no number, `not` or sign."""
     said, says = words_of(first), words_of(second)
     if _telling(said) != _telling(says) or signs_of(first) != signs_of(second):
         return False
