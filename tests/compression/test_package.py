@@ -291,15 +291,13 @@ def test_what_is_wanted_whole_is_not_folded_into_a_newer_one_much_like_it() -> N
     package = build(both, 2_000, alike=alike)
     assert "Anna" in package.text
     assert {source.id: source.duplicates for source in package.sources}["ID1"] == ()
-    assert [source.id for source in build([dataclasses.replace(both[0], whole=False), both[1]], 2_000).sources] == [
-        "ID2"
-    ]
+    folded = build([dataclasses.replace(both[0], whole=False), both[1]], 2_000)
+    assert [source.id for source in folded.sources] == ["ID2"]
 
 
 def test_what_is_wanted_whole_and_is_longer_than_the_budget_is_an_extract_before_all_others() -> None:
-    long = "\n\n".join(
-        [f"Paragraph {number} is about gardens." for number in range(200)] + ["The deploy is on Friday."]
-    )
+    gardens = "\n\n".join(f"Paragraph {number} is about gardens." for number in range(200))
+    long = f"{gardens}\n\nThe deploy is on Friday."
     others = [candidate(number, f"The deploy of hall {number} is on Monday.") for number in range(2, 9)]
     package = build([candidate(1, long, whole=True), *others], 200)
     (source,) = [source for source in package.sources if source.id == "ID1"]

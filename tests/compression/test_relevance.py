@@ -36,6 +36,11 @@ def best_unit(question: str, body: str, **more: object) -> str:
     return body[best.start : best.end]
 
 
+def test_a_word_is_found_behind_many_words_that_only_begin_or_go_on_like_it() -> None:
+    terms, (hits,) = terms_of("Is it written in C?", ["accident cat " * 1_200 + "written in C"])
+    assert [terms.stems[place] for _, place in hits] == ["written", "c"]
+
+
 def test_what_search_scores_higher_is_worth_more() -> None:
     found = worth("a question", *(candidate("the same length", score) for score in (0.9, 0.5, 0.1)))
     assert found == sorted(found, reverse=True)

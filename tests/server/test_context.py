@@ -235,6 +235,26 @@ def test_a_session_brings_its_summary_and_its_last_entries_with_their_lines(tmp_
     assert all(source["part"] != "session" for source in without["sources"])
 
 
+def test_a_summary_is_held_back_as_its_session_is_when_that_is_raised(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        log = await operations.append_session("We decided to drain the pump, because it leaks.", author=ME)
+        await operations.compact_session(log["session_id"], author=ME)
+        await operations.write(author=ME, id=log["session_id"], trust="confidential")
+        return await operations.context("pump", max_trust="internal"), await operations.context("pump")
+
+    held, whole = run(tmp_path, work)
+    assert held["sources"] == held["left_out"] == []
+    assert {source["type"] for source in whole["sources"]} == {"note", "session"}
+
+
+def test_a_session_that_is_asked_for_whole_is_there_once(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        log = await operations.append_session("The pump leaks.", author=ME)
+        return await operations.context("pump", session_id=log["session_id"], expand=[log["id"]])
+
+    assert run(tmp_path, work)["text"].count("The pump leaks.") == 1
+
+
 def test_of_copies_the_newest_is_in_the_package_and_the_others_are_named(tmp_path: Path) -> None:
     async def work(operations: Operations) -> Any:
         ids = [

@@ -21,7 +21,7 @@ from adaptive_llm_gateway.compression._values import Candidate
 _STRETCH = 500  # characters
 _READ = 50_000  # characters of a candidate in which words are counted
 _MOST_TERMS = 48
-_MOST_HITS = 1_000  # of a term in a text, looked at
+_MOST_HITS, _MOST_LOOKS = 1_000, 10_000  # of a term in a text
 _NEAR = 150.0  # seconds between two memories of one conversation
 _BEST = 400  # of the candidates, those whose text is looked at to judge them
 
@@ -83,11 +83,12 @@ class Terms:
         found: list[tuple[int, int]] = []
         for place, (stem, form) in enumerate(zip(self.stems, self.forms, strict=True)):
             offset = lower.find(stem)
-            most = _MOST_HITS
-            while offset >= 0 and most:
+            hits = looks = 0
+            while offset >= 0 and hits < _MOST_HITS and looks < _MOST_LOOKS:
                 if form is None or form.match(lower, offset):
                     found.append((offset, place))
-                most -= 1
+                    hits += 1
+                looks += 1
                 offset = lower.find(stem, offset + len(stem))
         return found
 

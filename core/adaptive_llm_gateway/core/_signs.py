@@ -12,5 +12,5 @@ _SIGN = re.compile(
 
 
 def signs_of(text: str) -> list[str]:
-    """What tells `-5` from `5`, `C#` from `C`, `a < b` from `a > b`, `$` from `€`, one picture from another; in order."""
+    """What tells `-5` from `5`, `C#` from `C`, `a < b` from `a > b`, `$` from `€`, a picture from another; in order."""
     return _SIGN.findall(text)

@@ -119,7 +119,7 @@ def _trusted(record: Record, filters: Filters) -> Record:
         raise InvalidInput(
             f"memory {record.id!r} is {record.trust.value}, and the package may have what is "
             f"{filters.max_trust.value} at most",
-            hint="Leave it out, or ask for a package with a higher `max_trust`.",
+            hint="Leave it out.",
         )
     return record
 
@@ -149,7 +149,7 @@ def _tail(store: MemoryStore, session: str, filters: Filters) -> _Tail:
         )
         for place, entry in enumerate(entries)
     ]
-    if log.summary is not None and log.summary.trust.rank <= filters.max_trust.rank:
+    if log.summary is not None and max(log.summary.trust.rank, log.trust.rank) <= filters.max_trust.rank:
         tail.append(_candidate(log.summary, float(_TAIL), "session"))
         begins[log.summary.id] = 0
     return _Tail(tuple(tail), begins)
@@ -184,7 +184,8 @@ def _candidates(
             _candidate(hit.record, hit.score, part), passages=(hit.lines,), duplicates=hit.duplicates
         )
     for record in wanted:
-        found[record.id] = _candidate(record, 0.0, "recalled", whole=True)
+        known = found.get(record.id) or _candidate(record, 0.0, "recalled")
+        found[record.id] = replace(known, part="recalled", whole=True)
     for id_, begin in tail.begins.items():
         if (candidate := found.get(id_)) is not None and not candidate.whole:
             found[id_] = replace(candidate, body=candidate.body[:begin])
@@ -195,7 +196,8 @@ def _candidates(
         replace(one, duplicates=tuple(id_ for id_ in one.duplicates if id_ not in found)) if one.duplicates else one
         for one in found.values()
     )
-    return [*tail.candidates, *rest]
+    asked_for = {record.id for record in wanted}
+    return [*(entry for entry in tail.candidates if entry.id not in asked_for), *rest]
 
 
 def _pinned(store: MemoryStore, filters: Filters, now: datetime) -> Iterator[Record]:

@@ -379,7 +379,7 @@ class Operations:
         redact: bool = False,
     ) -> Json:
         """Create a memory, or update the one with `id`."""
-        return await self._write(
+        answer = await self._write(
             WriteMemory(
                 author=author,
                 type=type,
@@ -397,6 +397,9 @@ class Operations:
                 redact=redact,
             )
         )
+        if answer["type"] == "session" and trust is not None:
+            await self._raise_summary(answer["id"], author)
+        return answer
 
     async def replace_text(
         self, id: str, text: str, *, author: Author, if_version: str | None = None, reason: str | None = None
@@ -406,7 +409,17 @@ class Operations:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InvalidInput(f"the text is not valid Unicode at position {error.start}") from None
-        return await self._write(ReplaceText(author, id, data, if_version, reason))
+        answer = await self._write(ReplaceText(author, id, data, if_version, reason))
+        if answer["type"] == "session":
+            await self._raise_summary(answer["id"], author)
+        return answer
+
+    async def _raise_summary(self, session: str, author: Author) -> None:
+        """Give a session's summary the trust level of its log, which it repeats, if that is higher."""
+        log = await self._read(lambda store: store.session(session))
+        if log.summary is not None and log.summary.trust.rank < log.trust.rank:
+            reason = "the trust level of its session was raised"
+            await self._write(WriteMemory(author, id=log.summary.id, trust=log.trust, reason=reason))
 
     async def append_session(
         self,
