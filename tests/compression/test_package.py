@@ -144,12 +144,12 @@ def test_a_package_has_never_more_tokens_than_its_budget(
     margin = [line for line in package.text.split("\n")[1:-1] if line and not line.startswith("  ")]
     refs = [match[0] for line in margin if (match := re.match(r"\[S\d+\]", line))]
     assert refs == [f"[{source.ref}]" for source in package.sources]
-    ours = re.compile(r"\[S\d+\] |(\d{4}-)?\d\d-\d\d$|(instructions|pinned|recalled|session|handoff):$")
+    ours = re.compile(r"\[S\d+\] |\d{4}-\d\d-\d\d$|(instructions|pinned|recalled|session|handoff):$")
     assert all(ours.match(line) for line in margin)
     day, days = "", list[str]()
     for line in margin:
         if line[0].isdigit():
-            day = day[: 10 - len(line)] + line  # without a year: that of the day above
+            day = line
         elif line.startswith("[S"):
             days.append(day)
     assert days == [source.updated.date().isoformat() for source in package.sources]
@@ -178,17 +178,6 @@ def test_an_enormous_budget_gives_everything_whole() -> None:
 def test_a_short_memory_is_one_line_under_its_day() -> None:
     package = build([candidate(0, "I went to the group yesterday.")], 100)
     assert package.text.splitlines()[1:-1] == ["2023-05-08", "[S1] Caroline: I went to the group yesterday."]
-
-
-def test_a_day_has_its_year_where_the_one_above_has_another() -> None:
-    days = [
-        datetime(2023, 5, 8, 12, tzinfo=UTC),
-        datetime(2023, 12, 24, tzinfo=UTC),
-        datetime(2024, 12, 24, tzinfo=UTC),
-    ]
-    package = build([candidate(number, f"Fact {number}.", updated=day) for number, day in enumerate(days)], 200)
-    lines = package.text.splitlines()[1:-1]
-    assert lines[::2] == ["2023-05-08", "12-24", "2024-12-24"]
 
 
 def test_a_long_memory_gives_the_sentences_that_answer_with_their_lines_and_the_handle_to_the_rest() -> None:

@@ -162,7 +162,6 @@ class _Work:
         self._shares = shares
         self._counts: dict[str, int] = {}
         self._days: set[tuple[Part, str]] = set()
-        self._years: set[tuple[Part, str]] = set()
         self.parts: list[Part] = [part for part in PARTS if any(form.candidate.part == part for form in forms)]
         self._spent = self._least + (sum(self._count(f"\n{part}:") for part in self.parts) if self.headed else 0)
 
@@ -226,7 +225,7 @@ class _Work:
                 return self.budget + 1
             tokens = self._count(form.piece(step))
             if step == 0 and (day := _day(form)) not in self._days:
-                tokens += self._count(f"\n{_heading(day, day if _year(day) in self._years else None)}")
+                tokens += self._count(f"\n{day[1]}")
             return tokens
 
         def took(item: int, step: int) -> None:
@@ -235,9 +234,7 @@ class _Work:
             room -= spent
             self._spent += spent
             self.taken.append((items[item], step))
-            day = _day(self.forms[items[item]])
-            self._days.add(day)
-            self._years.add(_year(day))
+            self._days.add(_day(self.forms[items[item]]))
 
         position = {item: place for place, item in enumerate(items)}
         choice = choose(
@@ -284,8 +281,8 @@ class _Work:
                 part = form.candidate.part
                 lines.append(f"{part}:")
             if _day(form) != day:
-                lines.append(_heading(_day(form), day))
                 day = _day(form)
+                lines.append(day[1])
             lines.append(f"[S{number}] {form.text(counts[item])}")
         return fence(lines)
 
@@ -329,15 +326,6 @@ class _Work:
 
 def _day(form: Form) -> tuple[Part, str]:
     return form.candidate.part, form.candidate.updated.date().isoformat()
-
-
-def _year(day: tuple[Part, str]) -> tuple[Part, str]:
-    return day[0], day[1][:4]
-
-
-def _heading(day: tuple[Part, str], above: tuple[Part, str] | None) -> str:
-    """A day as a line, without its year where the one above it is of the same: four tokens rather than seven."""
-    return day[1][5:] if above is not None and _year(above) == _year(day) else day[1]
 
 
 def _package(
