@@ -204,9 +204,7 @@ def context_command(
     found = _call(
         context, "context", query=query, budget_tokens=budget, detail=detail, pinned=pinned, **narrowed, **given
     )
-    emit(found, as_json=json, text=lambda _: harmless(found["text"]))
-    if not json:
-        talk(found["stats"] if found["exact"] else f"{found['stats']} ({found['counter']})")
+    _emit_in_budget(found, as_json=json)
 
 
 def summarize_command(
@@ -226,8 +224,13 @@ def summarize_command(
     full = os.path.join(os.getcwd(), os.path.expanduser(path))  # noqa: PTH109, PTH111, PTH118
     given = {"model": model} if model else {}
     found = _call(context, "summarize_path", path=full, query=query, budget_tokens=budget, **given)
-    emit(found, as_json=json, text=lambda _: harmless(found["text"]))
-    if not json:
+    _emit_in_budget(found, as_json=json)
+
+
+def _emit_in_budget(found: Any, *, as_json: bool) -> None:
+    """What fits a budget of tokens, and beside it how much of what there was that is."""
+    emit(found, as_json=as_json, text=lambda _: harmless(found["text"]))
+    if not as_json:
         talk(found["stats"] if found["exact"] else f"{found['stats']} ({found['counter']})")
 
 
