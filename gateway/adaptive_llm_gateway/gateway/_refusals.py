@@ -1,0 +1,139 @@
+"""What to say when a plan has no step: the one error that helps most, with every reason attached. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import ClassVar
+
+from adaptive_llm_gateway.core import AlgError, NotFound, TooLarge, Unavailable
+from adaptive_llm_gateway.gateway._routing import Plan, ReasonCode, Rejected, RouteRequest
+
+_TRUST: frozenset[ReasonCode] = frozenset({"policy", "mode"})
+_CONSENT: frozenset[ReasonCode] = frozenset({"consent_needed"})
+_PASSING: frozenset[ReasonCode] = frozenset({"circuit_open", "rate_limited"})
+_NAMED = 10
+"""Candidates that `details` names, at most."""
+
+
+class NotPermitted(AlgError):
+    """The policy or the mode lets the request go to no provider that there is."""
+
+    code = "not_permitted"
+    exit_code = 10
+
+
+class ConsentNeeded(NotPermitted):
+    """A provider could take the request if a person consented; `details["providers"]` names them."""
+
+    code = "consent_needed"
+
+
+class OverBudget(AlgError):
+    """What the request may cost is more than is left in its budget."""
+
+    code: ClassVar[str] = "over_budget"
+    exit_code = 10
+
+
+def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = ()) -> AlgError:
+    """Why nobody gets the request, and what to do.
+
+    Args:
+        plan: one without a step.
+        looked_for: the providers that were looked for on this machine and among the keys, for when there is none.
+    """
+    candidates = [each for each in plan.rejected if not _has(each, "no_models")]
+    if not candidates:
+        return _no_provider(plan, looked_for)
+    meant = [each for each in candidates if not _has(each, "other_model")]
+    if not meant:
+        return _unknown_model(request, candidates)
+    details = [
+        {
+            "provider": each.provider,
+            "model": each.model,
+            "reasons": [{"code": reason.code, "text": reason.text} for reason in each.reasons],
+        }
+        for each in meant[:_NAMED]
+    ]
+    # What stands between the request and the candidate that is nearest to taking it.
+    if only := _only(meant, _PASSING):
+        soonest = min(only, key=_passes_in)
+        return Unavailable(
+            f"no provider can take the request now: {_told(soonest)}",
+            hint=f"Try again in {_passes_in(soonest):.0f} s.",
+            retry_in=_passes_in(soonest),
+            candidates=details,
+        )
+    if only := _only(meant, _CONSENT):
+        names = sorted({each.provider for each in only})
+        return ConsentNeeded(
+            f"the request needs a person's consent: {_told(only[0])}",
+            hint=f"A person can give it: alg consent grant --provider {names[0]} --trust {plan.trust.value}. Or use a "
+            "local provider.",
+            providers=names,
+            candidates=details,
+        )
+    if only := _only(meant, frozenset({"too_long"})):
+        return TooLarge(
+            f"the request is too long: {_told(only[0])}",
+            hint="Shorten it, or have its context built for a budget: `context: {query, budget}` in gateway_chat.",
+            candidates=details,
+        )
+    if only := _only(meant, frozenset({"over_budget", "price_unknown"})):
+        return OverBudget(
+            f"the budget of {request.budget} micro-cents is not enough: {_told(only[0])}",
+            hint="Raise the budget, bound the answer with `max_tokens`, or use a local model.",
+            candidates=details,
+        )
+    if all(any(reason.code in _TRUST for reason in each.reasons) for each in meant):
+        return NotPermitted(
+            f"{plan.trust.value} text may go to none of the providers: {_told(meant[0])}",
+            hint="Add a local provider, or ask a person to look at the policy.",
+            candidates=details,
+        )
+    nearest = min(meant, key=lambda each: (_has(each, "policy") or _has(each, "mode"), len(each.reasons)))
+    return Unavailable(
+        f"no provider can take the request: {_told(nearest)}",
+        hint="alg gateway preview shows the reasons for each.",
+        candidates=details,
+    )
+
+
+def _no_provider(plan: Plan, looked_for: tuple[str, ...]) -> AlgError:
+    without = sorted({each.provider for each in plan.rejected})
+    what = f"no model is known of {', '.join(without)}" if without else "no provider is configured"
+    looked = f"; looked for {', '.join(looked_for)}" if looked_for else ""
+    return Unavailable(
+        f"{what}{looked}",
+        hint="Start a local server such as Ollama, LM Studio or llama.cpp, or add a provider under `providers` in "
+        "config.yaml.",
+        looked_for=list(looked_for),
+    )
+
+
+def _unknown_model(request: RouteRequest, candidates: list[Rejected]) -> AlgError:
+    full = sorted(f"{each.provider}/{each.model}" for each in candidates)
+    short = sorted({each.model for each in candidates})
+    near = difflib.get_close_matches(request.model, [*short, *full], n=3, cutoff=0.5)
+    return NotFound(
+        f"no provider has a model {request.model!r}",
+        hint=f"Nearest: {', '.join(near)}." if near else f"There are: {', '.join(full[:_NAMED])}.",
+        nearest=near,
+    )
+
+
+def _has(each: Rejected, code: ReasonCode) -> bool:
+    return any(reason.code == code for reason in each.reasons)
+
+
+def _only(candidates: list[Rejected], codes: frozenset[ReasonCode]) -> list[Rejected]:
+    return [each for each in candidates if all(reason.code in codes for reason in each.reasons)]
+
+
+def _passes_in(each: Rejected) -> float:
+    return max((reason.passes_in or 0.0 for reason in each.reasons), default=0.0)
+
+
+def _told(each: Rejected) -> str:
+    return f"{each.provider}/{each.model}: {'; '.join(reason.text for reason in each.reasons)}"
