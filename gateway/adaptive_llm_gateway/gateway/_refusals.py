@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from typing import ClassVar
 
 from adaptive_llm_gateway.core import AlgError, NotFound, TooLarge, Unavailable
 from adaptive_llm_gateway.gateway._routing import Plan, ReasonCode, Rejected, RouteRequest
@@ -31,7 +30,7 @@ class ConsentNeeded(NotPermitted):
 class OverBudget(AlgError):
     """What the request may cost is more than is left in its budget."""
 
-    code: ClassVar[str] = "over_budget"
+    code = "over_budget"
     exit_code = 10
 
 
@@ -95,7 +94,7 @@ def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = 
     nearest = min(meant, key=lambda each: (_has(each, "policy") or _has(each, "mode"), len(each.reasons)))
     return Unavailable(
         f"no provider can take the request: {_told(nearest)}",
-        hint="alg gateway preview shows the reasons for each.",
+        hint="Why each was rejected: gateway_route_preview.",
         candidates=details,
     )
 
