@@ -23,10 +23,11 @@ from adaptive_llm_gateway.gateway import (
 )
 
 RULES = BreakerRules(failures=3, window=60, open_for=10, longest=25, probe_for=40)
+NEW = Breaker()
 KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
-def after(times: list[float], breaker: Breaker = Breaker()) -> Breaker:
+def after(times: list[float], breaker: Breaker = NEW) -> Breaker:
     for at in times:
         breaker = failed(breaker, RULES, "server", at)
     return breaker

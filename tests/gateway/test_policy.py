@@ -104,7 +104,7 @@ def test_a_policy_without_rules_denies() -> None:
     ],
 )
 def test_a_gap_a_contradiction_or_a_slip_is_refused_with_its_line(text: str, line: int, words: str) -> None:
-    with pytest.raises(ConfigError, match="mine.yaml line") as caught:
+    with pytest.raises(ConfigError, match=r"^mine\.yaml line") as caught:
         parse_policy(text, source="mine.yaml")
     assert caught.value.details["line"] == line
     assert words in caught.value.message
@@ -188,10 +188,12 @@ def test_a_table_is_taken_exactly_when_it_does_not_contradict_itself(
 
 @given(st.text(alphabet="rules:\n {}[]-pubicantershod&*!#'\"allowdeny,ask0", max_size=200))
 def test_no_text_fails_in_any_way_but_as_a_refusal_with_a_line(text: str) -> None:
+    refused: ConfigError | None = None
     try:
         parse_policy(text)
     except ConfigError as error:
-        assert error.details["line"] >= 1
+        refused = error
+    assert refused is None or refused.details["line"] >= 1
 
 
 @given(st.permutations([Rule(trust, each, None, "ask", 1) for trust, each in CELLS]))

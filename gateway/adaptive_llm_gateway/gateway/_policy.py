@@ -28,7 +28,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, get_args
 
 from adaptive_llm_gateway.core import ConfigError, Trust
 from adaptive_llm_gateway.gateway._values import PROVIDER_CLASSES, PURPOSES, ProviderClass, Purpose
@@ -45,6 +45,9 @@ LARGEST_POLICY: Final = 256 * 1024
 _STRICTNESS: Final[dict[Verdict, int]] = {"allow": 0, "redact": 1, "ask": 1, "deny": 2}  # redact and ask do not compare
 _ANY: Final = "any"
 _PURPOSE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_DEEPEST: Final = 20
+_BEGINS: Final = frozenset({"<block mapping start>", "<block sequence start>", "[", "{"})
+_ENDS: Final = frozenset({"<block end>", "]", "}"})
 _Word = TypeVar("_Word", bound=str)
 
 DEFAULT_POLICY: Final = """\
@@ -289,13 +292,18 @@ class _Reader:
         if len(text.encode("utf-8", "surrogatepass")) > LARGEST_POLICY:
             self.refuse(1, f"begins more than {LARGEST_POLICY} bytes")
         try:
-            # Aliases can make a small text large, and a line stand for two places.
-            for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            depth = 0
+            for token in yaml.scan(text, Loader=loader):
+                line = token.start_mark.line + 1
+                # Aliases can make a small text large, and a line stand for two places.
                 if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
-                    self.refuse(token.start_mark.line + 1, "has an anchor, an alias or a tag: write it out")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except RecursionError:
-            self.refuse(1, "begins a text that is nested too deep")
+                    self.refuse(line, "has an anchor, an alias or a tag: write it out")
+                depth += token.id in _BEGINS
+                depth -= token.id in _ENDS
+                if depth > _DEEPEST:  # the composer goes down by recursion
+                    self.refuse(line, "is nested too deep")
+            node = yaml.compose(text, Loader=loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or str(error).splitlines()[0]
