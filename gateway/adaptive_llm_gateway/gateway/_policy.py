@@ -27,8 +27,8 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar, get_args
 
 from adaptive_llm_gateway.core import ConfigError, Trust
 from adaptive_llm_gateway.gateway._values import PROVIDER_CLASSES, PURPOSES, ProviderClass, Purpose
@@ -137,11 +137,21 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A table of rules; what it does not name is denied."""
+    """A table of rules; what it does not name is denied.
+
+    Attributes:
+        digest: SHA-256 over what the rules say, whatever their order, comments and tests.
+    """
 
     rules: tuple[Rule, ...]
     purposes: tuple[Purpose, ...] = PURPOSES
     tests: tuple[PolicyTest, ...] = ()
+    digest: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        said = sorted([rule.trust.value, rule.provider, rule.purpose or _ANY, rule.verdict] for rule in self.rules)
+        digest = hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
+        object.__setattr__(self, "digest", digest)
 
     def rule(self, trust: Trust, provider: ProviderClass, purpose: Purpose) -> Rule:
         """The rule for a purpose: its own, else that for `any`, else one that denies."""
@@ -172,12 +182,6 @@ class Policy:
         left = self.rule(redacted, provider, purpose)
         verdict = "allow" if left.verdict == "redact" else left.verdict
         return Ruling(verdict, True, redacted, left.line, f"{said}, and then it is {redacted.value}: {_said(left)}")
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over what the rules say, whatever their order, comments and tests."""
-        said = sorted([rule.trust.value, rule.provider, rule.purpose or _ANY, rule.verdict] for rule in self.rules)
-        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
 
 
 def _said(rule: Rule) -> str:
@@ -292,7 +296,8 @@ class _Reader:
         if len(text.encode("utf-8", "surrogatepass")) > LARGEST_POLICY:
             self.refuse(1, f"begins more than {LARGEST_POLICY} bytes")
         try:
-            loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            # Not the loader in C, which is faster and takes other texts: what is valid must not hang on the machine.
+            loader = yaml.SafeLoader
             depth = 0
             for token in yaml.scan(text, Loader=loader):
                 line = token.start_mark.line + 1

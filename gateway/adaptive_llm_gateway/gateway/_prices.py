@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adaptive_llm_gateway.core import InvalidInput
 
@@ -33,17 +33,18 @@ class PriceTable:
 
     version: str
     prices: tuple[Price, ...] = ()
+    _by_name: dict[tuple[str, str], Price] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        named: set[tuple[str, str]] = set()
+        by_name: dict[tuple[str, str], Price] = {}
         for price in self.prices:
-            if (price.provider, price.model) in named:
+            if by_name.setdefault((price.provider, price.model), price) is not price:
                 raise InvalidInput(f"the price table {self.version!r} has {price.provider}/{price.model} twice")
-            named.add((price.provider, price.model))
+        object.__setattr__(self, "_by_name", by_name)
 
     def of(self, provider: str, model: str) -> Price | None:
         """The price of a model; None where the table has none."""
-        return next((price for price in self.prices if (price.provider, price.model) == (provider, model)), None)
+        return self._by_name.get((provider, model))
 
 
 NO_PRICES = PriceTable("none")

@@ -14,7 +14,7 @@ from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.gateway._breaker import Circuit
 from adaptive_llm_gateway.gateway._policy import Policy, Ruling
 from adaptive_llm_gateway.gateway._prices import NO_PRICES, PriceTable
-from adaptive_llm_gateway.gateway._values import ModelInfo, ProviderClass, Purpose
+from adaptive_llm_gateway.gateway._values import PROVIDER_CLASSES, ModelInfo, ProviderClass, Purpose
 
 Task = Literal["chat", "complete", "embed"]
 Mode = Literal["normal", "local", "offline"]
@@ -264,8 +264,12 @@ def plan(
         twice = sorted({name for name in names if names.count(name) > 1})
         raise InvalidInput(f"more than one provider is named {', '.join(map(repr, twice))}")
     candidates = _candidates(request, sorted(providers, key=lambda state: state.name), routes)
+    redacted = request.trust if request.redacted is None else request.redacted
+    rulings = {each: policy.judge(request.trust, redacted, each, request.purpose) for each in PROVIDER_CLASSES}
     for each in candidates:
-        _judge_trust(each, request, policy, consents, mode)
+        if each.reasons:  # another model is meant: nothing else is of interest
+            continue
+        _judge_trust(each, request, rulings[each.provider_class], consents, mode)
         _judge_state(each)
         _judge_capabilities(each, request)
         _judge_size_and_cost(each, request, prices)
@@ -307,8 +311,9 @@ def _candidates(request: RouteRequest, providers: list[ProviderState], routes: t
         if each.place is None:
             each.reject("other_model", f"the request asks for {request.model!r}")
         found.append(each)
+    offering = {each.state.name for each in found}
     for state in providers:
-        if not any(each.state is state for each in found):
+        if state.name not in offering:
             each = _Candidate(state, ModelInfo(""), state.provider_class, None)
             each.reject("no_models", "it is not known to offer any model")
             found.append(each)
@@ -334,11 +339,16 @@ def _named(name: str, offers: list[tuple[ProviderState, ModelInfo]]) -> list[tup
 def _listed(state: ProviderState) -> list[ModelInfo]:
     """Each name once. A peer may list one twice: then it is served elsewhere if one of them is."""
     found: dict[str, ModelInfo] = {}
-    for model in sorted(state.models, key=lambda model: (model.name, repr(model))):
-        same = found.setdefault(model.name, model)
-        if model.remote and not same.remote:
-            found[model.name] = replace(same, remote=True)
-    return list(found.values())
+    for model in state.models:
+        same = found.get(model.name)
+        # Of what else differs, one is taken by a rule that does not depend on the order of the list.
+        found[model.name] = model if same is None else _more_careful(same, model)
+    return [found[name] for name in sorted(found)]
+
+
+def _more_careful(one: ModelInfo, other: ModelInfo) -> ModelInfo:
+    remote = one.remote or other.remote
+    return min(replace(one, remote=remote), replace(other, remote=remote), key=repr)
 
 
 def _unlisted(state: ProviderState, wanted: tuple[str, ...]) -> list[str]:
@@ -357,9 +367,7 @@ def _class_of(state: ProviderState, model: ModelInfo) -> ProviderClass:
 # --- Judging ------------------------------------------------------------------------------------------------------
 
 
-def _judge_trust(each: _Candidate, request: RouteRequest, policy: Policy, consents: Consents, mode: Mode) -> None:
-    redacted = request.trust if request.redacted is None else request.redacted
-    ruling = policy.judge(request.trust, redacted, each.provider_class, request.purpose)
+def _judge_trust(each: _Candidate, request: RouteRequest, ruling: Ruling, consents: Consents, mode: Mode) -> None:
     each.ruling = ruling
     if mode != "normal" and each.provider_class != "local":
         where = "the model is served elsewhere" if each.model.remote else "the provider is not on this machine"
