@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -318,7 +319,7 @@ def test_wrong_requests_tables_and_providers_are_refused() -> None:
 # --- For all requests, policies and states ------------------------------------------------------------------------
 
 # Weighted so that most plans have steps: an empty plan breaks no rule and proves none.
-MAYBE = st.sampled_from([True, True, None, None, False])
+MAYBE = st.sampled_from([True, None])
 NAMES = st.sampled_from(["m", "n", "p/m"])
 MODELS = st.builds(
     ModelInfo,
@@ -331,24 +332,30 @@ MODELS = st.builds(
     context=st.sampled_from([None, None, 20_000, 3_000]),
     remote=st.booleans(),
 )
+TROUBLES: list[dict[str, Any]] = [
+    *[{}] * 6,
+    {"enabled": False},
+    {"key_missing": "no key"},
+    {"circuit": "open", "opens_in": 3.0},
+    {"limited_for": 5.0},
+    {"models": ()},
+]
 STATES = st.lists(
     st.builds(
-        ProviderState,
+        lambda trouble, **rest: ProviderState(**{**rest, **trouble}),  # pyright: ignore
+        trouble=st.sampled_from(TROUBLES),
         name=st.sampled_from("pqrs"),
         provider_class=st.sampled_from(PROVIDER_CLASSES),
-        models=st.lists(MODELS, min_size=1, max_size=3).map(tuple) | st.just(()),
+        models=st.lists(MODELS, min_size=1, max_size=3).map(tuple),
         lists_all=st.booleans(),
-        enabled=st.sampled_from([True, True, True, False]),
         order=st.integers(0, 1),
-        key_missing=st.sampled_from([None, None, None, "no key"]),
-        circuit=st.sampled_from(["closed", "closed", "half_open", "open"]),
-        limited_for=st.sampled_from([0.0, 0.0, 0.0, 5.0]),
+        circuit=st.sampled_from(["closed", "half_open"]),
         running=st.integers(0, 1),
         concurrency=st.none() | st.just(1),
     ),
-    min_size=1,
+    min_size=2,
     max_size=4,
-    unique_by=lambda state: state.name,
+    unique_by=lambda state: state.name,  # pyright: ignore
 ).map(tuple)
 PURPOSE = st.sampled_from(["chat", "embed", "own"])
 GRANTS = st.lists(
@@ -377,16 +384,16 @@ REQUESTS = st.builds(
     redacted=st.none() | st.sampled_from(Trust),
     purpose=PURPOSE,
     task=st.sampled_from(["chat", "complete", "embed"]),
-    model=st.sampled_from(["auto", "auto", "auto", "m", "p/m", "q/zzz", "best", "none such"]),
+    model=st.sampled_from(["auto", "auto", "auto", "auto", "auto", "m", "p/m", "q/zzz", "best", "none such"]),
     input_tokens=st.integers(0, 6_000),
     max_tokens=st.none() | st.integers(1, 2_000),
     stream=st.booleans(),
     json=st.booleans(),
     project=st.none() | st.just("x"),
     fallback=st.booleans(),
-    budget=st.sampled_from([None, None, None, 0, 50, 10**6]),
+    budget=st.sampled_from([None, None, None, None, None, 50]),
 )
-MODES = st.sampled_from(["normal", "normal", "local", "offline"])
+MODES = st.sampled_from(["normal", "normal", "normal", "local", "offline"])
 TABLE = PriceTable("1", (Price("p", "m", 100, 200), Price("q", "n", 10**8, 10**8)))
 ROUTES = (Route("best", ("q/n", "m", "r/zzz")),)
 

@@ -46,8 +46,6 @@ _STRICTNESS: Final[dict[Verdict, int]] = {"allow": 0, "redact": 1, "ask": 1, "de
 _ANY: Final = "any"
 _PURPOSE = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _DEEPEST: Final = 20
-_BEGINS: Final = frozenset({"<block mapping start>", "<block sequence start>", "[", "{"})
-_ENDS: Final = frozenset({"<block end>", "]", "}"})
 _Word = TypeVar("_Word", bound=str)
 
 DEFAULT_POLICY: Final = """\
@@ -298,14 +296,21 @@ class _Reader:
         try:
             # Not the loader in C, which is faster and takes other texts: what is valid must not hang on the machine.
             loader = yaml.SafeLoader
+            begins = (
+                yaml.BlockMappingStartToken
+                | yaml.BlockSequenceStartToken
+                | yaml.FlowMappingStartToken
+                | yaml.FlowSequenceStartToken
+            )
+            ends = yaml.BlockEndToken | yaml.FlowMappingEndToken | yaml.FlowSequenceEndToken
             depth = 0
             for token in yaml.scan(text, Loader=loader):
                 line = token.start_mark.line + 1
                 # Aliases can make a small text large, and a line stand for two places.
                 if isinstance(token, yaml.AliasToken | yaml.AnchorToken | yaml.TagToken):
                     self.refuse(line, "has an anchor, an alias or a tag: write it out")
-                depth += token.id in _BEGINS
-                depth -= token.id in _ENDS
+                depth += isinstance(token, begins)
+                depth -= isinstance(token, ends)
                 if depth > _DEEPEST:  # the composer goes down by recursion
                     self.refuse(line, "is nested too deep")
             node = yaml.compose(text, Loader=loader)
