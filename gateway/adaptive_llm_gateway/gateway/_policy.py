@@ -409,7 +409,7 @@ class _Reader:
         for provider in PROVIDER_CLASSES:
             line, node = classes[provider]
             if isinstance(node, yaml.ScalarNode):
-                verdict = self.word(self.text(node, "a verdict"), VERDICTS, line, "of the verdicts")
+                verdict: Verdict = self.word(self.text(node, "a verdict"), VERDICTS, line, "of the verdicts")
                 yield Rule(trust, provider, None, verdict, line)
                 continue
             cells = self.mapping(node, "the purposes", (_ANY, *purposes))
@@ -422,7 +422,7 @@ class _Reader:
                     hint="Add `any`, for every purpose that has no rule of its own: `any: deny` if in doubt.",
                 )
             for purpose, (at, value) in cells.items():
-                verdict = self.word(self.text(value, "a verdict"), VERDICTS, at, "of the verdicts")
+                verdict: Verdict = self.word(self.text(value, "a verdict"), VERDICTS, at, "of the verdicts")
                 yield Rule(trust, provider, None if purpose == _ANY else purpose, verdict, at)
 
     def all_there(self, found: dict[str, _Section], needed: tuple[str, ...], line: int, what: str) -> None:
@@ -448,9 +448,9 @@ class _Reader:
         if missing:
             self.refuse(line, f"begins a test without {', '.join(missing)}")
         trusts = self.words(fields["trust"], tuple(level.value for level in Trust), "trust level")
-        providers = self.words(fields["provider"], PROVIDER_CLASSES, "class of provider")
+        providers: tuple[ProviderClass, ...] = self.words(fields["provider"], PROVIDER_CLASSES, "class of provider")
         wanted = self.words(fields["purpose"], purposes, "purpose") if "purpose" in fields else ()
         at, expect = fields["expect"]
-        verdict = self.word(self.text(expect, "a verdict"), VERDICTS, at, "of the verdicts")
+        verdict: Verdict = self.word(self.text(expect, "a verdict"), VERDICTS, at, "of the verdicts")
         name = self.text(fields["name"][1], "a name") if "name" in fields else f"line {line}"
         return PolicyTest(name, tuple(map(Trust, trusts)), providers, wanted, verdict, line)

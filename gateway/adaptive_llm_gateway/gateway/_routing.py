@@ -333,7 +333,7 @@ def _named(name: str, offers: list[tuple[ProviderState, ModelInfo]]) -> list[tup
             kinds[1].append((state, model))
         elif f"{name}:latest" in (full, model.name):  # Ollama's own shorthand
             kinds[2].append((state, model))
-    return next(filter(None, kinds), [])
+    return kinds[0] or kinds[1] or kinds[2]
 
 
 def _listed(state: ProviderState) -> list[ModelInfo]:
