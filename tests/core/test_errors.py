@@ -22,7 +22,8 @@ from adaptive_llm_gateway.core import POINTS, AlgError, SecretRefused, Trust, Ve
 
 def modules() -> list[ModuleType]:
     """Every module of ours, so that every error class is known."""
-    packages = [importlib.import_module(f"adaptive_llm_gateway.{name}") for name in ("core", "memory", "server")]
+    names = ("core", "memory", "gateway", "server")
+    packages = [importlib.import_module(f"adaptive_llm_gateway.{name}") for name in names]
     return [
         importlib.import_module(f"{package.__name__}.{found.name}")
         for package in packages

@@ -30,7 +30,7 @@ PUBLIC = RouteRequest(Trust.PUBLIC)
 
 
 def refused(request: RouteRequest, *providers: ProviderState, looked_for: tuple[str, ...] = ()) -> AlgError:
-    prices = PriceTable("1", (Price("cloud", "gpt-x", 10**9, 10**9),))
+    prices = PriceTable("1", (Price("cloud", "gpt-x", {"input": 10**9, "output": 10**9}),))
     made = plan(request, policy=default_policy(), providers=providers, prices=prices)
     assert not made.steps
     return refusal(request, made, looked_for=looked_for)

@@ -33,6 +33,10 @@ POINTS = (
     "sync.ref_moved",
     "sync.index_updated",
     "sync.pushed",
+    "append.part_written",
+    "append.written",
+    "append.synced",
+    "append.acknowledged",
 )
 
 _wanted, _, _count = os.environ.get("ALG_FAULT", "").partition(":")

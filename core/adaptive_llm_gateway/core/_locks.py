@@ -15,6 +15,7 @@ from typing import Self
 from adaptive_llm_gateway.core._errors import LockHeld, ReadOnly, StorageError
 
 _POLL_SECONDS = 0.01
+_NOTE_BYTES = 400  # more than a host's longest name needs
 
 
 class ProcessLock:
@@ -67,9 +68,13 @@ class ProcessLock:
             time.sleep(_POLL_SECONDS)
         self._fd = fd
         note = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
+        padded = note.ljust(_NOTE_BYTES).encode()
         try:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, note.encode(), 0) if hasattr(os, "pwrite") else os.write(fd, note.encode())
+            # Written over the last owner's, which is as long: ext4 flushes a file that was cut to nothing when it is
+            # closed, which takes as long as a sync.
+            if os.fstat(fd).st_size > len(padded):
+                os.ftruncate(fd, 0)
+            os.pwrite(fd, padded, 0) if hasattr(os, "pwrite") else os.write(fd, padded)
         except OSError:
             pass  # a full disk does not keep us from holding the lock; only the message loses its name
         return self

@@ -1,50 +1,221 @@
-"""What tokens cost, in integer micro-cents (a millionth of a cent, 1e-8 of a dollar), from a table with a version."""
+"""What a request cost, in integer micro-cents, from a versioned table. No floats: money that is rounded twice differs.
+
+A micro-cent is a millionth of a cent. Prices are micro-cents per million tokens, so a published price of $0.0375 per
+million is 3,750,000 exactly. A cost is rounded up once, at its end: what was paid for is never nothing.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from adaptive_llm_gateway.core import InvalidInput
+from adaptive_llm_gateway.core import ConfigError, InvalidInput
+from adaptive_llm_gateway.gateway._canonical import Json, digest
 
-_MILLION = 1_000_000
+if TYPE_CHECKING:
+    from yaml import Node as _Node
+
+MICRO_CENTS_PER_DOLLAR: Final = 100_000_000
+_MILLION: Final = 1_000_000
+_LARGEST_FILE = 4_000_000  # bytes
+_AMOUNT = re.compile(r"\d{1,6}(\.\d{1,8})?")
+
+TokenKind = Literal["input", "cached_input", "output"]
+TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
+Known = Literal["known", "no_price", "no_usage"]
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Of a model at a provider; `input` and `output` are micro-cents for a million tokens (3 dollars: 300,000,000)."""
+    """Micro-cents per million tokens of each kind; a kind that a model does not have is missing."""
 
     provider: str
     model: str
-    input: int
-    output: int
-
-    def __post_init__(self) -> None:
-        if self.input < 0 or self.output < 0:
-            raise InvalidInput(f"the price of {self.provider}/{self.model} is below 0")
-
-    def cost(self, input_tokens: int, output_tokens: int) -> int:
-        """Micro-cents, rounded up: what is counted is never less than what is billed."""
-        return -(-(max(input_tokens, 0) * self.input + max(output_tokens, 0) * self.output) // _MILLION)
+    per_million: Mapping[TokenKind, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request cost.
+
+    Attributes:
+        micro_cents: None when it is not known; never 0 for that.
+        known: `no_price`: the table has no price for the model or a kind of token; `no_usage`: the provider did not say
+            how many tokens it were.
+        table: the version of the table that was used.
+        why: one sentence for the receipt.
+    """
+
+    micro_cents: int | None
+    known: Known
+    table: str
+    why: str
+
+
 class PriceTable:
-    """Prices as they stood when the table had this version."""
+    """Prices by provider and model.
 
-    version: str
-    prices: tuple[Price, ...] = ()
-    _by_name: dict[tuple[str, str], Price] = field(init=False, repr=False, compare=False)
+    Args:
+        version: what whoever made the table calls it, such as `2026-11-22`.
+        prices: one for each provider and model.
+        free: providers that cost nothing, such as the local ones.
 
-    def __post_init__(self) -> None:
-        by_name: dict[tuple[str, str], Price] = {}
-        for price in self.prices:
-            if by_name.setdefault((price.provider, price.model), price) is not price:
-                raise InvalidInput(f"the price table {self.version!r} has {price.provider}/{price.model} twice")
-        object.__setattr__(self, "_by_name", by_name)
+    Raises:
+        InvalidInput: a model has two prices, or one below 0.
+    """
 
-    def of(self, provider: str, model: str) -> Price | None:
-        """The price of a model; None where the table has none."""
-        return self._by_name.get((provider, model))
+    def __init__(self, version: str, prices: tuple[Price, ...] = (), *, free: frozenset[str] = frozenset()) -> None:
+        self.version = version
+        self.free = free
+        self._prices: dict[tuple[str, str], Price] = {}
+        for price in prices:
+            if self._prices.setdefault((price.provider, price.model), price) is not price:
+                raise InvalidInput(f"the price table {version!r} has {price.provider}/{price.model} twice")
+            if any(amount < 0 for amount in price.per_million.values()):
+                raise InvalidInput(f"the price of {price.provider}/{price.model} is below 0")
+        content: list[Json] = [
+            [price.provider, price.model, {kind: price.per_million[kind] for kind in sorted(price.per_million)}]
+            for _, price in sorted(self._prices.items())
+        ]
+        self.hash = digest([version, content])
+
+    def price(self, provider: str, model: str) -> Price | None:
+        """The price of a model by its exact name, or None."""
+        return self._prices.get((provider, model))
+
+    def cost(
+        self, provider: str, model: str, tokens: Mapping[TokenKind, int | None], *, cached_is_input: bool = False
+    ) -> Cost:
+        """What these tokens cost; what is not known is said to be so, never taken for nothing.
+
+        Args:
+            tokens: of each kind; None where the provider did not say. `input` is without what was cached.
+            cached_is_input: charge cached tokens as others where the table has no price for them.
+
+        Raises:
+            ValueError: less than no tokens.
+        """
+        if provider in self.free:
+            return Cost(0, "known", self.version, f"{provider!r} costs nothing")
+        price = self.price(provider, model)
+        if price is None:
+            why = f"the price table {self.version!r} has no price for {model!r} of {provider!r}"
+            return Cost(None, "no_price", self.version, why)
+        parts = 0
+        for kind in TOKEN_KINDS:
+            count = tokens.get(kind, 0)
+            if count is None:
+                return Cost(None, "no_usage", self.version, f"{provider!r} did not say how many {kind} tokens it were")
+            if count < 0:
+                raise ValueError(f"{count!r} {kind} tokens")
+            each = price.per_million.get(kind)
+            if each is None and kind == "cached_input" and cached_is_input:
+                each = price.per_million.get("input")
+            if count and each is None:
+                why = f"the price table {self.version!r} has no price for {kind} tokens of {model!r}"
+                return Cost(None, "no_price", self.version, why)
+            parts += count * (each or 0)
+        return Cost(-(-parts // _MILLION), "known", self.version, f"by the price table {self.version!r}")
 
 
-NO_PRICES = PriceTable("none")
+NO_PRICES: Final = PriceTable("none")
+"""The table of whoever has none: no price is known."""
+
+
+def load_prices(path: Path, *, free: frozenset[str] = frozenset()) -> PriceTable:
+    """The table of a `prices.yaml`: `version`, and under `prices` by provider and model dollars per million tokens.
+
+    ```yaml
+    version: "2026-11-22"
+    prices:
+      openai:
+        some-model: { input: 2.50, cached_input: 1.25, output: 10.00 }
+    ```
+
+    Raises:
+        ConfigError: the file is not such a table; the message names path and line.
+    """
+    import yaml  # noqa: PLC0415 - only those with such a file pay for it
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise ConfigError(f"{str(path)!r} is larger than {_LARGEST_FILE:,} bytes", path=str(path))
+        root = yaml.compose(data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}", path=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{str(path)!r} is not UTF-8: {error.reason}", path=str(path)) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise _invalid(path, mark.line if mark else 0, "is not valid YAML") from error
+    reader = _Reader(path)
+    top = reader.mapping(root, 0, "the file")
+    if unknown := sorted(top.keys() - {"version", "prices"}):
+        raise _invalid(path, top[unknown[0]].start_mark.line, f"has the unknown key {unknown[0]!r}")
+    if "version" not in top or not (version := reader.scalar(top["version"])).strip():
+        raise _invalid(path, 0, "has no version")
+    prices: list[Price] = []
+    for provider, models in reader.mapping(top.get("prices"), 0, "prices").items():
+        for model, kinds in reader.mapping(models, 0, repr(provider)).items():
+            amounts: dict[TokenKind, int] = {}
+            for kind, amount in reader.mapping(kinds, 0, repr(model)).items():
+                if kind not in TOKEN_KINDS:
+                    known = ", ".join(TOKEN_KINDS)
+                    raise _invalid(
+                        path, amount.start_mark.line, f"has the unknown kind of tokens {kind!r} (of {known})"
+                    )
+                amounts[kind] = reader.amount(amount)
+            prices.append(Price(provider, model, amounts))
+    return PriceTable(version, tuple(prices), free=free)
+
+
+class _Reader:
+    """Nodes to values: as written, not as YAML would type them, since a price must not become a float."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def mapping(self, node: object, line: int, what: str) -> dict[str, _Node]:
+        import yaml  # noqa: PLC0415 - see load_prices
+
+        if not isinstance(node, yaml.MappingNode):
+            at = getattr(node, "start_mark", None)
+            raise _invalid(self._path, at.line if at else line, f"has no mapping for {what}")
+        values: dict[str, _Node] = {}
+        for key, value in node.value:
+            name = self.scalar(key)
+            if name in values:
+                raise _invalid(self._path, key.start_mark.line, f"has {name!r} twice")
+            values[name] = value
+        return values
+
+    def scalar(self, node: object) -> str:
+        import yaml  # noqa: PLC0415 - see load_prices
+
+        if not isinstance(node, yaml.ScalarNode):
+            at = getattr(node, "start_mark", None)
+            raise _invalid(self._path, at.line if at else 0, "has a list or a mapping where a text belongs")
+        return str(node.value)
+
+    def amount(self, node: _Node) -> int:
+        text = self.scalar(node)
+        if not _AMOUNT.fullmatch(text):
+            raise _invalid(
+                self._path, node.start_mark.line, f"has the price {text[:40]!r}, which is no amount such as 2.50"
+            )
+        return int(Decimal(text) * MICRO_CENTS_PER_DOLLAR)  # 8 places, so it is whole
+
+
+def _invalid(path: Path, line: int, what: str) -> ConfigError:
+    return ConfigError(
+        f"{str(path)!r}, line {line + 1}: the price table {what}",
+        hint="It has a `version`, and under `prices`, provider and model the dollars per million tokens.",
+        path=str(path),
+        line=line + 1,
+    )

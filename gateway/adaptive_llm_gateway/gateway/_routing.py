@@ -12,8 +12,9 @@ from typing import Final, Literal
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.gateway._breaker import Circuit
+from adaptive_llm_gateway.gateway._consents import NO_CONSENTS, Consents
 from adaptive_llm_gateway.gateway._policy import Policy, Ruling
-from adaptive_llm_gateway.gateway._prices import NO_PRICES, PriceTable
+from adaptive_llm_gateway.gateway._prices import NO_PRICES, PriceTable, TokenKind
 from adaptive_llm_gateway.gateway._values import PROVIDER_CLASSES, ModelInfo, ProviderClass, Purpose
 
 Task = Literal["chat", "complete", "embed"]
@@ -82,40 +83,6 @@ class RouteRequest:
             )
         if self.budget is not None and self.budget < 0:
             raise InvalidInput(f"a budget of {self.budget} micro-cents is below 0")
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """An entry of the consent ledger that is in force: not expired, not revoked.
-
-    Attributes:
-        trust: the highest level that it covers.
-        purpose: None covers every purpose.
-        project: None covers every project.
-    """
-
-    id: str
-    provider: str
-    trust: Trust
-    purpose: Purpose | None = None
-    project: str | None = None
-
-    def covers(self, provider: str, trust: Trust, purpose: Purpose, project: str | None) -> bool:
-        """Whether it lets text of this level go to this provider for this."""
-        return (
-            self.provider == provider
-            and self.trust.allows(trust)
-            and self.purpose in (None, purpose)
-            and self.project in (None, project)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Consents:
-    """What the ledger gives: entries in force; none count where its chain is `broken`."""
-
-    entries: tuple[Consent, ...] = ()
-    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +213,7 @@ def plan(
     *,
     policy: Policy,
     providers: tuple[ProviderState, ...],
-    consents: Consents = Consents(),
+    consents: Consents = NO_CONSENTS,
     prices: PriceTable = NO_PRICES,
     routes: tuple[Route, ...] = (),
     mode: Mode = "normal",
@@ -388,7 +355,9 @@ def _judge_consent(each: _Candidate, ruling: Ruling, request: RouteRequest, cons
         return
     name = each.state.name
     fitting = [
-        consent for consent in consents.entries if consent.covers(name, ruling.trust, request.purpose, request.project)
+        consent
+        for consent in consents.entries
+        if consent.covers(provider=name, level=ruling.trust, purpose=request.purpose, project=request.project)
     ]
     if not fitting:
         each.reject("consent_needed", f"nobody consented to send {name} {ruling.trust.value} text: {ruling.reason}")
@@ -396,7 +365,7 @@ def _judge_consent(each: _Candidate, ruling: Ruling, request: RouteRequest, cons
     # The narrowest, so that a receipt names the entry that says most exactly this.
     narrowest = min(
         fitting,
-        key=lambda consent: (consent.trust.rank, consent.purpose is None, consent.project is None, consent.id),
+        key=lambda consent: (consent.level.rank, consent.purpose is None, consent.project is None, consent.id),
     )
     each.consent = narrowest.id
     each.said.append(f"consent {narrowest.id}")
@@ -450,10 +419,9 @@ def _judge_size_and_cost(each: _Candidate, request: RouteRequest, prices: PriceT
     if answers and request.max_tokens is None:
         room = ASSUMED_OUTPUT if context is None else max(context - request.input_tokens, 1)
         output = min(ASSUMED_OUTPUT, room)
-    price = prices.of(each.state.name, each.model.name)
-    if price is not None:
-        each.cost = price.cost(request.input_tokens, output)
-    elif each.provider_class == "local":
+    tokens: dict[TokenKind, int | None] = {"input": request.input_tokens, "output": output}
+    each.cost = prices.cost(each.state.name, each.model.name, tokens).micro_cents
+    if each.cost is None and each.provider_class == "local":
         each.cost = 0
     each.max_tokens = request.max_tokens
     if request.budget is not None:

@@ -1,0 +1,119 @@
+"""Prices and costs: whole numbers from end to end, and what is not known is said to be so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.gateway._prices import MICRO_CENTS_PER_DOLLAR, Price, PriceTable, load_prices
+
+FILE = """\
+version: "2026-11-22"
+prices:
+  acme:
+    big: { input: 2.50, cached_input: 1.25, output: 10.00 }
+    tiny: { input: 0.0375, output: 0.15 }
+    embed: { input: 0.02 }
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> PriceTable:
+    path = tmp_path / "prices.yaml"
+    path.write_text(FILE, encoding="utf-8")
+    return load_prices(path, free=frozenset({"ollama"}))
+
+
+def test_a_cost_is_exact_in_micro_cents(table: PriceTable) -> None:
+    cost = table.cost("acme", "big", {"input": 1_000, "cached_input": 500, "output": 200})
+    # $0.0025 + $0.000625 + $0.002
+    assert cost.micro_cents == 512_500
+    assert (cost.known, cost.table) == ("known", "2026-11-22")
+    assert table.cost("acme", "big", {"input": 1_000_000}).micro_cents == 250 * 1_000_000
+
+
+def test_a_cost_is_rounded_up_once_so_that_nothing_paid_for_is_nothing(table: PriceTable) -> None:
+    assert table.cost("acme", "tiny", {"input": 1}).micro_cents == 4  # 3.75
+    assert table.cost("acme", "tiny", {"input": 1, "output": 1}).micro_cents == 19  # 3.75 + 15, not 4 + 15 + 1
+    assert table.cost("acme", "tiny", {"input": 0}).micro_cents == 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tokens", "known"),
+    [
+        ("acme", "unheard-of", {"input": 1}, "no_price"),
+        ("other", "big", {"input": 1}, "no_price"),
+        ("acme", "Big", {"input": 1}, "no_price"),
+        ("acme", "embed", {"input": 1, "output": 1}, "no_price"),
+        ("acme", "tiny", {"input": 1, "cached_input": 1}, "no_price"),
+        ("acme", "big", {"input": 1, "output": None}, "no_usage"),
+    ],
+)
+def test_an_unknown_cost_is_said_to_be_unknown_and_is_not_nothing(
+    table: PriceTable, provider: str, model: str, tokens: dict[str, int | None], known: str
+) -> None:
+    cost = table.cost(provider, model, tokens)  # type: ignore[arg-type]
+    assert cost.micro_cents is None
+    assert cost.known == known
+    assert cost.why
+
+
+def test_a_free_provider_costs_nothing_and_that_is_known(table: PriceTable) -> None:
+    assert table.cost("ollama", "anything", {"input": None}).micro_cents == 0
+    assert table.cost("acme", "tiny", {"cached_input": 2}, cached_is_input=True).micro_cents == 8
+
+
+def test_the_hash_changes_with_any_price_and_not_with_their_order() -> None:
+    one, two = Price("a", "m", {"input": 1, "output": 2}), Price("b", "m", {"output": 3})
+    assert PriceTable("v", (one, two)).hash == PriceTable("v", (two, one)).hash
+    assert PriceTable("v", (one, two)).hash != PriceTable("v", (one, Price("b", "m", {"output": 4}))).hash
+    assert PriceTable("v", (one,)).hash != PriceTable("w", (one,)).hash
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**12), st.integers(0, 10**12))
+def test_a_cost_is_never_less_than_its_parts_and_less_than_one_more(a: int, b: int, price_a: int, price_b: int) -> None:
+    table = PriceTable("v", (Price("p", "m", {"input": price_a, "output": price_b}),))
+    cost = table.cost("p", "m", {"input": a, "output": b}).micro_cents
+    assert isinstance(cost, int)
+    assert 0 <= cost * 1_000_000 - (a * price_a + b * price_b) < 1_000_000
+
+
+def test_every_published_amount_is_held_exactly(table: PriceTable) -> None:
+    price = table.price("acme", "tiny")
+    assert price is not None
+    assert price.per_million == {"input": 3_750_000, "output": 15_000_000}
+    assert MICRO_CENTS_PER_DOLLAR == 100 * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("prices: {}\n", 1, "no version"),
+        ("version: '1'\nprize: {}\n", 2, "unknown key 'prize'"),
+        ("version: '1'\nprices:\n  a:\n    m: { input: -1 }\n", 4, "'-1'"),
+        ("version: '1'\nprices:\n  a:\n    m: { input: 1e3 }\n", 4, "'1e3'"),
+        ("version: '1'\nprices:\n  a:\n    m: { imput: 1 }\n", 4, "'imput'"),
+        ("version: '1'\nprices:\n  a:\n    m: {}\n    m: {}\n", 5, "'m' twice"),
+        ("version: '1'\nprices:\n  a: [1]\n", 3, "no mapping for 'a'"),
+        ("version: '1'\nprices: [\n", 3, "not valid YAML"),
+        ("version: [1]\n", 1, "where a text belongs"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, line: int, what: str) -> None:
+    path = tmp_path / "prices.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"line {line}: .*{what}") as caught:
+        load_prices(path)
+    assert caught.value.hint
+
+
+def test_a_table_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_prices(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_prices(tmp_path / "bytes.yaml")

@@ -1,0 +1,383 @@
+"""Receipts: one for each request, whatever became of it; whole after a crash, and without a key in any file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+
+from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner, Trust, derived_ulid
+from adaptive_llm_gateway.gateway import _receipts
+from adaptive_llm_gateway.gateway._canonical import canonical, digest
+from adaptive_llm_gateway.gateway._plain import plain
+from adaptive_llm_gateway.gateway._receipt_values import (
+    Attempt,
+    BlockedItem,
+    ConsentUse,
+    ContextRef,
+    LevelReason,
+    Outcome,
+    Receipt,
+    ReceiptAnswer,
+    ReceiptCost,
+    ReceiptLevel,
+    ReceiptMessage,
+    ReceiptRequest,
+    ReceiptTimings,
+    ReceiptTokens,
+    RedactedItem,
+    RouteStep,
+)
+from adaptive_llm_gateway.gateway._receipts import Receipts, receipt_from, receipt_schema
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+POINTS = ("append.part_written", "append.written", "append.synced", "append.acknowledged")
+
+
+def receipt(key: str = "one", *, at: datetime = NOW, outcome: Outcome = "answered", text: str = "hello") -> Receipt:
+    """A receipt with something in every field."""
+    return Receipt(
+        id=derived_ulid(key, milliseconds=int(at.timestamp() * 1000)),
+        at=at,
+        outcome=outcome,
+        why="it went as planned",
+        request=ReceiptRequest(
+            "chat", "chat", "atlas", "codex", "big", (ReceiptMessage("user", text),), (), 100, 0.7, True, ("END",)
+        ),
+        level=ReceiptLevel(Trust.INTERNAL, (LevelReason("default", Trust.INTERNAL, "nothing was declared"),)),
+        context=(ContextRef("01M80H07WZ27YYF6WCAJP97E2R", "9" * 40, Trust.PUBLIC),),
+        blocked=(BlockedItem("memory 01M80H07WZ27YYF6WCAJP97E2S", "it is secret"),),
+        redacted=(RedactedItem("github-token", "message 1", 2),),
+        route=(
+            RouteStep("openai", "big", "hosted", False, "no consent"),
+            RouteStep("ollama", "big", "local", True, "the policy allows it"),
+        ),
+        attempts=(Attempt("ollama", "big", "rate_limited", 12, 3_400, 429, 1_000_000, "too many"),),
+        tokens=ReceiptTokens(8_000, 1_900, 2_000, 40),
+        cost=ReceiptCost(512_500, "by the price table '2026-11-22'", "2026-11-22", "a" * 64),
+        timings=ReceiptTimings(5_000, 120, 900),
+        consents=(ConsentUse("01M80H07WZ27YYF6WCAJP97E2T", "b" * 64),),
+        answer=ReceiptAnswer(12, "c" * 64, "stop", "big"),
+    )
+
+
+def again(tmp_path: Path) -> Receipts:
+    """The receipts as another process finds them."""
+    return Receipts(tmp_path / "gateway", scanner=SecretScanner())
+
+
+@pytest.fixture
+def receipts(tmp_path: Path) -> Receipts:
+    return again(tmp_path)
+
+
+def chain(tmp_path: Path) -> Path:
+    (path,) = (tmp_path / "gateway" / "receipts").glob("*.jsonl")
+    return path
+
+
+@pytest.mark.parametrize("outcome", get_args(Outcome))
+def test_a_receipt_comes_back_as_it_was_whatever_the_outcome(
+    receipts: Receipts, tmp_path: Path, outcome: Outcome
+) -> None:
+    filed = receipts.file(receipt(outcome=outcome), inputs={"policy": ["a"]})
+    assert filed.receipt == replace(receipt(outcome=outcome), inputs=digest({"policy": ["a"]}))
+    assert again(tmp_path).show(filed.receipt.id) == filed
+    assert again(tmp_path).list(outcome=outcome) == (filed,)
+    check = again(tmp_path).verify()
+    assert check.holds
+    assert (check.runs, check.unfinished, check.files[0].receipts, check.files[0].last) == ((), (), 1, filed.hash)
+
+
+def test_a_receipt_fits_the_schema_in_the_docs_and_a_wrong_one_does_not() -> None:
+    schema = json.loads((ROOT / "docs/schemas/receipt.schema.json").read_text(encoding="utf-8"))
+    assert schema == receipt_schema(), "write it anew with scripts/receipt_schema.py"
+    jsonschema.Draft202012Validator.check_schema(schema)
+    checker: Any = jsonschema.Draft202012Validator(schema)
+    value: Any = plain(receipt())
+    checker.validate(value)
+    assert receipt_from(json.loads(canonical(value))) == receipt()
+    for name, wrong in (("outcome", "fine"), ("level", {"level": "top"}), ("cost", {"micro_cents": 0.5, "why": ""})):
+        with pytest.raises(jsonschema.ValidationError):
+            checker.validate({**value, name: wrong})
+
+
+def test_the_newest_come_first_and_only_those_asked_for(receipts: Receipts) -> None:
+    filed = [receipts.file(receipt(str(n), at=NOW + n * timedelta(minutes=1))) for n in range(4)]
+    refused = receipts.file(receipt("r", at=NOW + timedelta(hours=1), outcome="refused"))
+    assert receipts.list(limit=2) == (refused, filed[3])
+    assert receipts.list(since=NOW + timedelta(minutes=3)) == (refused, filed[3])
+    assert receipts.list(outcome="refused") == (refused,)
+    with pytest.raises(NotFound):
+        receipts.show(receipt("other").id)
+    with pytest.raises(InvalidInput):
+        receipts.show("../../etc/passwd")
+
+
+def test_a_run_folder_holds_the_receipt_and_what_the_plan_was_made_from_and_is_made_again(
+    receipts: Receipts, tmp_path: Path
+) -> None:
+    filed = receipts.file(receipt(), inputs={"policy": "p", "states": []})
+    folder = tmp_path / "gateway" / "runs" / "2026-11-22" / filed.receipt.id
+    assert json.loads((folder / "inputs.json").read_bytes()) == {"policy": "p", "states": []}
+    kept = (folder / "receipt.json").read_bytes()
+    assert receipt_from(json.loads(kept)) == filed.receipt
+    (folder / "receipt.json").write_bytes(kept.replace(b"answered", b"refused"))
+    assert receipts.verify().runs == (filed.receipt.id,)
+    assert receipts.rebuild_run(filed.receipt.id) == folder
+    assert (folder / "receipt.json").read_bytes() == kept
+    (folder / "inputs.json").unlink()
+    assert receipts.verify().runs == (filed.receipt.id,)
+    receipts.rebuild_run(filed.receipt.id)
+    assert receipts.verify().runs == ()
+
+
+def test_a_file_a_day_each_continuing_the_one_before_also_when_the_clock_goes_back(
+    receipts: Receipts, tmp_path: Path
+) -> None:
+    for n, at in enumerate((NOW, NOW + DAY, NOW, NOW + 2 * DAY)):
+        again(tmp_path).file(receipt(str(n), at=at))
+    check = receipts.verify()
+    assert check.holds
+    assert [(file.file, file.receipts) for file in check.files] == [
+        ("2026-11-22-01.jsonl", 1), ("2026-11-23-01.jsonl", 2), ("2026-11-24-01.jsonl", 1),
+    ]  # fmt: skip
+    (tmp_path / "gateway" / "receipts" / "2026-11-23-01.jsonl").unlink()
+    broken = [file.broken for file in again(tmp_path).verify().files]
+    assert broken[0] is None
+    assert broken[1] is not None
+    assert "file before" in broken[1].why
+
+
+def test_a_full_file_is_continued_by_another(receipts: Receipts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_receipts, "_LARGEST_FILE", 5_000)  # 4 MB would take thousands of receipts
+    for n in range(6):
+        receipts.file(receipt(str(n)))
+    check = receipts.verify()
+    assert check.holds
+    assert len(check.files) > 1
+    assert sum(file.receipts for file in check.files) == 6
+    assert len(receipts.list()) == 6
+
+
+def test_a_changed_line_is_named_and_the_next_receipt_is_stored_all_the_same(
+    receipts: Receipts, tmp_path: Path
+) -> None:
+    for n in range(3):
+        receipts.file(receipt(str(n)))
+    path = chain(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = b"".join([lines[0], lines[1].replace(b"512500", b"1"), lines[2]])
+    path.write_bytes(changed)
+    check = again(tmp_path).verify()
+    assert not check.holds
+    assert check.files[0].broken is not None
+    assert check.files[0].broken.line == 2
+    for seen, key in ((receipts, "a"), (again(tmp_path), "b")):
+        seen.file(receipt(key))
+    assert path.read_bytes() == changed
+    check = again(tmp_path).verify()
+    assert [(file.file, file.broken is None) for file in check.files] == [
+        ("2026-11-22-01.jsonl", False), ("2026-11-22-02.jsonl", True),
+    ]  # fmt: skip
+    assert receipts.show(receipt("b").id).receipt.id == receipt("b").id
+
+
+# --- Nothing secret in any file -----------------------------------------------------------------------------------
+
+CANARY = "canary/Key+with no shape=42"
+SHAPED = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
+
+
+def test_a_key_is_in_no_file_that_a_request_leaves_behind(receipts: Receipts, tmp_path: Path) -> None:
+    said = f"use {CANARY} and {SHAPED}, or {quote(CANARY, safe='')}"
+    full = replace(
+        receipt(text=said),
+        why=said,
+        blocked=(BlockedItem(said, said),),
+        route=(RouteStep(said, said, "hosted", False, said),),
+        attempts=(Attempt("p", "m", "auth", 1, 1, 401, None, f"401: {said}"),),
+    )
+    receipts.begin(full, keys=[CANARY])
+    begun = list((tmp_path / "gateway" / "open").iterdir())
+    assert len(begun) == 1
+    everything = begun[0].read_bytes()
+    filed = receipts.file(full, inputs={said: [said, {"key": CANARY, "password": "hunter2hunter2"}]}, keys=[CANARY])
+    for path in (tmp_path / "gateway").rglob("*"):
+        everything += path.read_bytes() if path.is_file() else b""
+    everything += repr(filed).encode()
+    for secret in (CANARY, quote(CANARY, safe=""), SHAPED, "hunter2hunter2"):
+        assert secret.encode() not in everything
+        assert json.dumps(secret)[1:-1].encode() not in everything
+    assert b"[REDACTED:key]" in everything
+    assert b"[REDACTED:github" in everything
+    assert receipts.verify().holds
+    assert receipts.verify().runs == ()
+    assert receipts.show(full.id) == filed
+
+
+def test_a_receipt_without_secrets_is_not_touched(receipts: Receipts) -> None:
+    given = {"hashes": ["d" * 64, digest("x")], "policy": digest("policy"), "table_hash": digest("table")}
+    filed = receipts.file(replace(receipt(), cost=ReceiptCost(1, "ok", "v", digest("prices"))), inputs=given)
+    assert filed.inputs == given
+    assert filed.receipt.cost.table_hash == digest("prices")
+
+
+def test_half_of_a_pair_of_surrogates_does_not_keep_a_request_from_its_receipt(receipts: Receipts) -> None:
+    filed = receipts.file(receipt(text="a\ud800b 😀 \udc00"))
+    assert receipts.show(filed.receipt.id).receipt.request.messages[0].text == "a\ufffdb 😀 \ufffd"
+
+
+def test_only_their_owner_may_read_them(receipts: Receipts, tmp_path: Path) -> None:
+    receipts.begin(receipt("open"))
+    receipts.file(receipt(), inputs=1)
+    found = [tmp_path / "gateway", *(tmp_path / "gateway").rglob("*")]
+    assert len(found) > 8
+    assert {path.stat().st_mode & 0o077 for path in found} == {0}
+
+
+# --- Crashes and other processes ------------------------------------------------------------------------------------
+
+_WORKER = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_receipts import receipt
+from adaptive_llm_gateway.core import SecretScanner
+from adaptive_llm_gateway.gateway._receipts import Receipts
+receipts = Receipts(Path(sys.argv[1]), scanner=SecretScanner())
+for number in range(int(sys.argv[3])):
+    made = receipt(f"{{sys.argv[2]}}-{{number}}")
+    receipts.begin(made)
+    print("sent", made.id, flush=True)
+    receipts.file(made, inputs={{"n": number}})
+    print("filed", made.id, flush=True)
+"""
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("which", [1, 3])
+def test_killed_at_any_step_every_request_that_was_sent_has_one_receipt(tmp_path: Path, point: str, which: int) -> None:
+    died = subprocess.run(
+        [sys.executable, "-c", _WORKER, str(tmp_path / "gateway"), "w", "5"],
+        env={**os.environ, "ALG_FAULT": f"{point}:{which}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    said = [line.split() for line in died.stdout.splitlines()]
+    sent = [name for what, name in said if what == "sent"]
+    filed = [name for what, name in said if what == "filed"]
+    assert (len(sent), len(filed)) == (which, which - 1)
+    receipts = again(tmp_path)
+    assert receipts.verify().holds
+    assert receipts.verify().unfinished == (sent[-1],)
+    recovered = receipts.recover()
+    lost = point == "append.part_written"
+    assert [(one.receipt.id, one.receipt.outcome) for one in recovered] == ([(sent[-1], "interrupted")] if lost else [])
+    listed = receipts.list()
+    assert sorted(one.receipt.id for one in listed) == sorted(sent)
+    assert [one.receipt.outcome for one in listed].count("interrupted") == lost
+    check = again(tmp_path).verify()
+    assert check.holds
+    assert check.unfinished == ()
+    for name in check.runs:  # killed behind its line: the line has it all
+        receipts.rebuild_run(name)
+    assert receipts.verify().runs == ()
+    assert receipts.recover() == ()
+
+
+def test_a_request_that_was_killed_while_it_was_noted_was_not_sent_and_leaves_nothing(
+    receipts: Receipts, tmp_path: Path
+) -> None:
+    receipts.begin(receipt())
+    (noted,) = (tmp_path / "gateway" / "open").iterdir()
+    noted.write_bytes(noted.read_bytes()[:50])
+    assert receipts.recover() == ()
+    assert receipts.verify().unfinished == ()
+
+
+def test_the_first_line_of_a_day_torn_by_a_kill_is_replaced_by_one_that_continues_the_day_before(
+    receipts: Receipts, tmp_path: Path
+) -> None:
+    receipts.file(receipt())
+    (tmp_path / "gateway" / "receipts" / "2026-11-23-01.jsonl").write_bytes(b'{"hash":"12')
+    assert again(tmp_path).verify().holds
+    again(tmp_path).file(receipt("next", at=NOW + DAY))
+    check = again(tmp_path).verify()
+    assert check.holds
+    assert [file.receipts for file in check.files] == [1, 1]
+
+
+def test_processes_that_store_at_once_make_one_chain(tmp_path: Path) -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER, str(tmp_path / "gateway"), name, "10"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("one", "two", "three")
+    ]  # fmt: skip
+    filed: list[str] = []
+    for process in running:
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+        filed += [line.split()[1] for line in out.splitlines() if line.startswith("filed")]
+    check = again(tmp_path).verify()
+    assert check.holds
+    assert (check.runs, check.unfinished) == ((), ())
+    assert sorted(one.receipt.id for one in again(tmp_path).list(limit=100)) == sorted(filed)
+    assert len(filed) == 30
+
+
+# --- Retention --------------------------------------------------------------------------------------------------------
+
+
+def test_old_receipts_go_with_their_runs_and_the_rest_still_verifies(receipts: Receipts, tmp_path: Path) -> None:
+    for n in range(5):
+        receipts.file(receipt(str(n), at=NOW + n * DAY), inputs=n)
+    pruned = receipts.prune(NOW + 4 * DAY, max_age=DAY)
+    # 22 and 23 ended longer than a day before noon of the 26th; 24 ended at midnight before the 25th: 36 hours.
+    assert pruned.files == ("2026-11-22-01.jsonl", "2026-11-23-01.jsonl", "2026-11-24-01.jsonl")
+    assert pruned.receipts == 3
+    assert sorted(path.name for path in (tmp_path / "gateway" / "runs").iterdir()) == ["2026-11-25", "2026-11-26"]
+    check = again(tmp_path).verify()
+    assert check.holds
+    assert sum(file.receipts for file in check.files) == 2
+    assert receipts.prune(NOW + 4 * DAY, max_age=DAY).files == ()
+    again(tmp_path).file(receipt("later", at=NOW + 5 * DAY))
+    assert again(tmp_path).verify().holds
+
+
+def test_a_file_that_went_without_being_pruned_is_noticed(receipts: Receipts, tmp_path: Path) -> None:
+    for n in range(3):
+        receipts.file(receipt(str(n), at=NOW + n * DAY))
+    (tmp_path / "gateway" / "receipts" / "2026-11-22-01.jsonl").unlink()
+    check = again(tmp_path).verify()
+    assert not check.holds
+    assert check.files[0].broken is not None
+    assert "not pruned" in check.files[0].broken.why
+
+
+def test_by_size_the_oldest_go_until_it_fits_and_the_newest_stays(receipts: Receipts) -> None:
+    for n in range(4):
+        receipts.file(receipt(str(n), at=NOW + n * DAY), inputs="x" * 10_000)
+    pruned = receipts.prune(NOW + 3 * DAY, max_bytes=60_000)
+    assert pruned.files == ("2026-11-22-01.jsonl", "2026-11-23-01.jsonl")
+    assert pruned.bytes > 40_000
+    assert receipts.prune(NOW + 3 * DAY, max_bytes=0).files == ("2026-11-24-01.jsonl",)
+    assert [one.receipt.at for one in receipts.list()] == [NOW + 3 * DAY]
+    assert receipts.verify().holds
