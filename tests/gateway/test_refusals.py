@@ -22,6 +22,7 @@ from adaptive_llm_gateway.gateway import (
     plan,
     refusal,
 )
+from adaptive_llm_gateway.gateway._port import LONGEST_MESSAGE
 
 SMALL = ModelInfo("llama3:8b", chat=True, context=1_000)
 LOCAL = ProviderState("ollama", "local", (SMALL,))
@@ -113,5 +114,5 @@ def test_a_refusal_can_be_pickled(request_: RouteRequest) -> None:
 def test_a_providers_failure_can_be_pickled_and_its_text_is_bounded() -> None:
     failure = ProviderFailure("x" * 10_000, kind="rate_limited", retry_after=3.0, status=429)
     again = pickle.loads(pickle.dumps(failure))  # noqa: S301 - its own
-    assert len(failure.message) == 500
+    assert len(failure.message) == LONGEST_MESSAGE
     assert (again.kind, again.retry_after, again.status, again.message) == ("rate_limited", 3.0, 429, failure.message)

@@ -10,6 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.gateway._any_llm import (
+        AnyLLMProvider,
+        ProviderSpec,
+    )
     from adaptive_llm_gateway.gateway._breaker import (
         SICKNESS,
         Breaker,
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
         opens_in,
         released,
         succeeded,
+    )
+    from adaptive_llm_gateway.gateway._built_in import (
+        BuiltInProvider,
     )
     from adaptive_llm_gateway.gateway._canonical import (
         canonical,
@@ -35,12 +42,31 @@ if TYPE_CHECKING:
         Consent,
         Consents,
     )
+    from adaptive_llm_gateway.gateway._discover import (
+        FoundServer,
+        local_servers,
+    )
+    from adaptive_llm_gateway.gateway._hosted import (
+        HOSTED,
+        Hosted,
+        hosted_spec,
+    )
+    from adaptive_llm_gateway.gateway._keys import (
+        KeySource,
+    )
     from adaptive_llm_gateway.gateway._ledger import (
         ConsentLedger,
         ConsentRecord,
         LedgerCheck,
         Revocation,
         State,
+    )
+    from adaptive_llm_gateway.gateway._locality import (
+        Address,
+        Locality,
+        address_of,
+        class_of,
+        locality_of,
     )
     from adaptive_llm_gateway.gateway._policy import (
         DEFAULT_POLICY,
@@ -57,6 +83,12 @@ if TYPE_CHECKING:
         parse_policy,
         parse_policy_tests,
         run_policy_tests,
+    )
+    from adaptive_llm_gateway.gateway._port import (
+        FailureKind,
+        Health,
+        ProviderFailure,
+        ProviderPort,
     )
     from adaptive_llm_gateway.gateway._prices import (
         NO_PRICES,
@@ -127,26 +159,25 @@ if TYPE_CHECKING:
         plan,
     )
     from adaptive_llm_gateway.gateway._values import (
-        LONGEST_MESSAGE,
         PROVIDER_CLASSES,
         PURPOSES,
-        FailureKind,
         Finish,
-        Health,
         Message,
         ModelAnswer,
         ModelInfo,
         ModelRequest,
         Piece,
         ProviderClass,
-        ProviderFailure,
-        ProviderPort,
         Purpose,
         Role,
         Usage,
     )
 
 _MODULES = {
+    "_any_llm": (
+        "AnyLLMProvider",
+        "ProviderSpec",
+    ),
     "_breaker": (
         "SICKNESS",
         "Breaker",
@@ -159,6 +190,7 @@ _MODULES = {
         "released",
         "succeeded",
     ),
+    "_built_in": ("BuiltInProvider",),
     "_canonical": (
         "canonical",
         "digest",
@@ -172,12 +204,29 @@ _MODULES = {
         "Consent",
         "Consents",
     ),
+    "_discover": (
+        "FoundServer",
+        "local_servers",
+    ),
+    "_hosted": (
+        "HOSTED",
+        "Hosted",
+        "hosted_spec",
+    ),
+    "_keys": ("KeySource",),
     "_ledger": (
         "ConsentLedger",
         "ConsentRecord",
         "LedgerCheck",
         "Revocation",
         "State",
+    ),
+    "_locality": (
+        "Address",
+        "Locality",
+        "address_of",
+        "class_of",
+        "locality_of",
     ),
     "_policy": (
         "DEFAULT_POLICY",
@@ -194,6 +243,12 @@ _MODULES = {
         "parse_policy",
         "parse_policy_tests",
         "run_policy_tests",
+    ),
+    "_port": (
+        "FailureKind",
+        "Health",
+        "ProviderFailure",
+        "ProviderPort",
     ),
     "_prices": (
         "NO_PRICES",
@@ -264,20 +319,15 @@ _MODULES = {
         "plan",
     ),
     "_values": (
-        "LONGEST_MESSAGE",
         "PROVIDER_CLASSES",
         "PURPOSES",
-        "FailureKind",
         "Finish",
-        "Health",
         "Message",
         "ModelAnswer",
         "ModelInfo",
         "ModelRequest",
         "Piece",
         "ProviderClass",
-        "ProviderFailure",
-        "ProviderPort",
         "Purpose",
         "Role",
         "Usage",
@@ -289,9 +339,9 @@ __all__ = [
     "ASSUMED_OUTPUT",
     "AUTO",
     "DEFAULT_POLICY",
+    "HOSTED",
     "LARGEST_POLICY",
     "LONGEST_HINT",
-    "LONGEST_MESSAGE",
     "NO_CONSENTS",
     "NO_PRICES",
     "POLICY_VERSION",
@@ -299,12 +349,15 @@ __all__ = [
     "PURPOSES",
     "SICKNESS",
     "VERDICTS",
+    "Address",
     "Again",
+    "AnyLLMProvider",
     "Attempt",
     "BlockedItem",
     "Break",
     "Breaker",
     "BreakerRules",
+    "BuiltInProvider",
     "ChainBroken",
     "Circuit",
     "Consent",
@@ -320,10 +373,14 @@ __all__ = [
     "FileCheck",
     "FiledReceipt",
     "Finish",
+    "FoundServer",
     "Health",
+    "Hosted",
+    "KeySource",
     "LedgerCheck",
     "LevelReason",
     "LevelSource",
+    "Locality",
     "Message",
     "Mode",
     "ModelAnswer",
@@ -343,6 +400,7 @@ __all__ = [
     "ProviderClass",
     "ProviderFailure",
     "ProviderPort",
+    "ProviderSpec",
     "ProviderState",
     "Pruned",
     "Purpose",
@@ -376,14 +434,19 @@ __all__ = [
     "TokenKind",
     "Usage",
     "Verdict",
+    "address_of",
     "admit",
     "after_failure",
     "canonical",
     "circuit",
+    "class_of",
     "default_policy",
     "digest",
     "failed",
+    "hosted_spec",
     "load_prices",
+    "local_servers",
+    "locality_of",
     "opens_in",
     "parse_policy",
     "parse_policy_tests",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from adaptive_llm_gateway.core import InvalidInput
-from adaptive_llm_gateway.gateway._values import FailureKind
+from adaptive_llm_gateway.gateway._port import FailureKind
 
 Circuit = Literal["closed", "open", "half_open"]
 """Closed lets all through, open none, half-open one at a time to see how it goes."""

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, assert_never
 
 from adaptive_llm_gateway.core import InvalidInput
-from adaptive_llm_gateway.gateway._values import FailureKind
+from adaptive_llm_gateway.gateway._port import FailureKind
 
 LONGEST_HINT: Final = 7 * 86_400.0
 """Seconds: what a provider may have itself left alone for, at most. A longer hint counts as this."""

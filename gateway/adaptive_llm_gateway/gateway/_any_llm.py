@@ -1,0 +1,496 @@
+"""Providers reached through `any-llm-sdk`, behind the port. It loads with the first call, and nothing of it comes out.
+
+Its OpenAI dialect serves every provider but Anthropic; so no extra of it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.gateway._health import Server, has_sign, models_of, ollama_info, version_of
+from adaptive_llm_gateway.gateway._keys import KeySource, without
+from adaptive_llm_gateway.gateway._locality import Address
+from adaptive_llm_gateway.gateway._port import FailureKind, Health, ProviderFailure
+from adaptive_llm_gateway.gateway._transport import CALL_HEADER, MOST_ANSWER, Call, GuardedClient, guarded_client
+from adaptive_llm_gateway.gateway._values import Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
+
+Limit = Literal["both", "max_tokens", "max_completion_tokens"]
+_NO_KEY = "none"  # what the SDKs are given for a key: the transport has the real one
+_SHOWN = 64  # models of Ollama that are asked for what they can do
+_CHARACTERS_PER_TOKEN = 32  # more than any tokenizer puts into one on average: beyond it the server ignores the limit
+_GRACE = 5.0  # seconds for the rest of a stream after its finish
+_FINISH: dict[str, Finish] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool",
+    "function_call": "tool",
+    "tool_use": "tool",
+    "content_filter": "filter",
+    "refusal": "filter",
+}
+_TOO_LONG = re.compile(
+    r"context[ _-]?(length|size|window)|maximum context|n_ctx|too many tokens|(prompt|input) is too long", re.IGNORECASE
+)
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """How a provider is reached.
+
+    Args:
+        name: as the user calls it.
+        address: its base, where the API's paths begin (`.../v1`).
+        dialect: of its API.
+        server: what answers there, where that is known: whose list of models is read.
+        key: where its key lies; without it none is sent.
+        limit: the field that bounds the answer. Local servers differ in which they heed, so they are sent both.
+        stream_usage: ask for the usage in streams; not every server takes that.
+        loopback_only: refuse any connection that does not end on this machine.
+
+    Raises:
+        ConfigError: a key would travel unencrypted to another machine.
+    """
+
+    name: str
+    address: Address
+    dialect: Literal["openai", "anthropic"] = "openai"
+    server: Server = "openai"
+    key: KeySource | None = None
+    limit: Limit = "both"
+    stream_usage: bool = True
+    loopback_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.address.scheme != "https" and not self.loopback_only:
+            raise ConfigError(
+                f"the provider {self.name!r} at {self.address.url!r} would be sent its key unencrypted",
+                hint="Give it an https address, or leave the key out.",
+                provider=self.name,
+            )
+
+
+class AnyLLMProvider:
+    """A provider behind `any-llm-sdk`. One event loop uses it; many calls may run side by side.
+
+    Args:
+        most_bytes: of an answer; more ends it with a failure.
+    """
+
+    def __init__(self, spec: ProviderSpec, *, most_bytes: int = MOST_ANSWER) -> None:
+        self.name = spec.name
+        self._spec = spec
+        self._most_bytes = most_bytes
+        self._marks = itertools.count(1)
+        self._guarded: GuardedClient | None = None
+        self._sdk: Any = None
+        self._lock = asyncio.Lock()
+
+    async def chat(self, request: ModelRequest, *, timeout: float) -> ModelAnswer:
+        """The whole answer."""
+
+        async def ask(sdk: Any, mark: str) -> ModelAnswer:
+            return self._whole(await sdk.acompletion(**self._asked(request, mark, timeout)), request)
+
+        return await self._run(ask, timeout)
+
+    async def stream(self, request: ModelRequest, *, timeout: float) -> AsyncIterator[Piece]:
+        """The answer in pieces."""
+        sdk = await self._loaded()
+        call, mark = await self._begin()
+        most = _most_text(request)
+        given = 0
+        finish: Finish | None = None
+        usage: Usage | None = None
+        failure: ProviderFailure | None = None
+        chunks: Any = None
+        try:
+            async with asyncio.timeout(timeout):
+                asked = self._asked(request, mark, timeout, stream=True)
+                chunks = aiter(await sdk.acompletion(**asked))
+            while True:
+                try:
+                    async with asyncio.timeout(timeout if finish is None else min(timeout, _GRACE)):
+                        chunk = await anext(chunks)
+                except StopAsyncIteration:
+                    break
+                usage = _usage(getattr(chunk, "usage", None)) or usage
+                text, ended = _of_chunk(chunk)
+                if text and finish is None:
+                    given += len(text)
+                    yield Piece(text)
+                if ended is not None and finish is None:
+                    finish = _FINISH.get(ended)
+                    if finish is None:
+                        failure = self._incomplete(f"ended with {ended[:40]!r}")
+                        break
+                if given > most:  # it was told when to end
+                    finish = "length"
+                    break
+        except ProviderFailure as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever an SDK raises becomes a failure of ours
+            if finish is None:  # else it was whole, and only the rest of the connection was not
+                failure = self._failed(error, call, timeout, given=given > 0)
+        finally:
+            with contextlib.suppress(Exception):  # what is left of a stream may break as it likes
+                await chunks.aclose()
+            await self._end(call, mark)
+        if failure is None and finish is None:
+            failure = self._incomplete("ended without saying why")
+        if failure is not None:
+            raise failure
+        yield Piece(finish=finish, usage=usage)
+
+    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> list[list[float]]:
+        """One vector a text; their shape is checked."""
+        if not texts:
+            return []
+
+        async def ask(sdk: Any, mark: str) -> list[list[float]]:
+            answer = await sdk.aembedding(
+                model, list(texts), encoding_format="float", extra_headers={CALL_HEADER: mark}, timeout=timeout
+            )
+            return self._vectors(answer, len(texts))
+
+        return await self._run(ask, timeout)
+
+    async def models(self, *, timeout: float) -> list[ModelInfo]:
+        """The models of its list."""
+        spec = self._spec
+        if spec.server == "ollama":
+            return await self._ollama_models(timeout)
+        url = f"{spec.address.root}/api/v1/models" if spec.server == "lmstudio" else self._url("/models")
+        document = await self._json(url, timeout)
+        if not has_sign("lmstudio" if spec.server == "lmstudio" else "openai", document):
+            raise ProviderFailure(
+                f"{self.name!r} at {url!r} answered something that is no list of models", kind="broken"
+            )
+        return models_of(spec.server, document)
+
+    async def health(self, *, timeout: float) -> Health:
+        """Whether its list of models can be had."""
+        try:
+            found = await self.models(timeout=timeout)
+            version = await self._version(timeout)
+        except ProviderFailure as failure:
+            answered = failure.kind in ("broken", "redirect", "bad_request")  # as the provider never would
+            return Health("other" if answered else "down", said=failure.message)
+        return Health("up", server=self._spec.server, version=version, models=len(found), said="answers")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        async with self._lock:
+            guarded, self._guarded, self._sdk = self._guarded, None, None
+        if guarded is not None:
+            await guarded.client.aclose()
+
+    def _url(self, path: str) -> str:
+        base = self._spec.address.url
+        return f"{base}/v1{path}" if self._spec.dialect == "anthropic" else f"{base}{path}"
+
+    # --- the client ---------------------------------------------------------------------------------------------
+
+    async def _client(self) -> GuardedClient:
+        async with self._lock:
+            if self._guarded is None:
+                self._guarded = await asyncio.to_thread(self._connected)
+            return self._guarded
+
+    def _connected(self) -> GuardedClient:
+        if self._spec.dialect == "anthropic":
+            import httpx as family  # noqa: PLC0415 - its SDK takes no httpx2 yet
+        else:
+            import httpx2 as family  # noqa: PLC0415 - loaded with the first call
+        return guarded_client(
+            family, self._spec.address, loopback_only=self._spec.loopback_only, most_bytes=self._most_bytes
+        )
+
+    async def _loaded(self) -> Any:
+        guarded = await self._client()
+        async with self._lock:
+            if self._sdk is None:
+                self._sdk = await asyncio.to_thread(self._make, guarded.client)
+            return self._sdk
+
+    def _make(self, client: Any) -> Any:
+        """The SDK's provider: without a key, without retries, and with our client."""
+        from any_llm import AnyLLM  # noqa: PLC0415 - takes two seconds
+
+        made = cast("Any", AnyLLM)
+        common = {"http_client": client, "max_retries": 0, "unified_exceptions": True}
+        if self._spec.dialect == "anthropic":
+            return made.create("anthropic", api_key=_NO_KEY, api_base=self._spec.address.url, **common)
+        return made.create_openai_compatible(
+            self.name, api_base=self._spec.address.url, api_key=_NO_KEY, organization="", project="", **common
+        )
+
+    async def _begin(self) -> tuple[Call, str]:
+        guarded = await self._client()
+        key = await self._spec.key.resolve(self.name) if self._spec.key is not None else None
+        call = Call(key=key, auth="x-api-key" if self._spec.dialect == "anthropic" else "bearer")
+        mark = str(next(self._marks))
+        guarded.calls[mark] = call
+        return call, mark
+
+    async def _end(self, call: Call, mark: str) -> None:
+        if self._guarded is not None:
+            self._guarded.calls.pop(mark, None)
+        await call.release()
+
+    async def _run(self, ask: Callable[[Any, str], Awaitable[_Answer]], timeout: float) -> _Answer:
+        sdk = await self._loaded()
+        call, mark = await self._begin()
+        try:
+            async with asyncio.timeout(timeout):
+                return await ask(sdk, mark)
+        except ProviderFailure as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever an SDK raises becomes a failure of ours
+            failure = self._failed(error, call, timeout)
+        finally:
+            await self._end(call, mark)
+        raise failure  # outside the handler: an SDK's error, which has the request, is not chained
+
+    async def _json(self, url: str, timeout: float, *, body: object = None) -> object:
+        """The JSON of an address, without any SDK."""
+        guarded = await self._client()
+        call, mark = await self._begin()
+        headers = {CALL_HEADER: mark, "accept": "application/json"}
+        if self._spec.dialect == "anthropic":
+            headers["anthropic-version"] = "2023-06-01"
+        try:
+            async with asyncio.timeout(timeout):
+                response = await (
+                    guarded.client.get(url, headers=headers)
+                    if body is None
+                    else guarded.client.post(url, headers=headers, json=body)
+                )
+                if response.status_code == 200:
+                    return json.loads(response.content)
+                failure = self._failed(ValueError(), call, timeout)
+        except Exception as error:  # noqa: BLE001
+            failure = self._failed(error, call, timeout)
+        finally:
+            await self._end(call, mark)
+        raise failure
+
+    async def _ollama_models(self, timeout: float) -> list[ModelInfo]:
+        root = self._spec.address.root
+        document = await self._json(f"{root}/api/tags", timeout)
+        if not has_sign("ollama", document):
+            raise ProviderFailure(
+                f"{self.name!r} at {root!r} is not Ollama: its list of models has another form", kind="broken"
+            )
+        listed = models_of("ollama", document)
+        entries = {str(entry["name"]): entry for entry in cast("Any", document)["models"]}
+        found: list[ModelInfo] = []
+        for model in listed[:_SHOWN]:
+            try:
+                shown = await self._json(f"{root}/api/show", timeout, body={"model": model.name})
+            except ProviderFailure:
+                shown = None  # what it can do stays unknown
+            found.append(ollama_info(model.name, entries[model.name], shown))
+        return found + listed[_SHOWN:]
+
+    async def _version(self, timeout: float) -> str | None:
+        path = {"ollama": "/api/version", "llamacpp": "/props", "vllm": "/version"}.get(self._spec.server)
+        if path is None:
+            return None
+        try:
+            return version_of(await self._json(f"{self._spec.address.root}{path}", timeout))
+        except ProviderFailure:
+            return None
+
+    # --- what is asked, and what comes back ---------------------------------------------------------------------
+
+    def _asked(self, request: ModelRequest, mark: str, timeout: float, *, stream: bool = False) -> dict[str, Any]:
+        asked: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": message.role, "content": message.text} for message in request.messages],
+            "extra_headers": {CALL_HEADER: mark},
+            "timeout": timeout,
+        }
+        if request.temperature is not None:
+            asked["temperature"] = request.temperature
+        if request.stop:
+            asked["stop"] = list(request.stop)
+        if request.json:
+            asked["response_format"] = {"type": "json_object"}
+        if request.max_tokens is not None:
+            if self._spec.dialect == "anthropic" or self._spec.limit != "max_tokens":
+                asked["max_tokens"] = request.max_tokens  # the SDK calls it max_completion_tokens on the wire
+            if self._spec.dialect == "openai" and self._spec.limit != "max_completion_tokens":
+                asked["extra_body"] = {"max_tokens": request.max_tokens}
+        if stream:
+            asked["stream"] = True
+            if self._spec.stream_usage and self._spec.dialect == "openai":
+                asked["stream_options"] = {"include_usage": True}
+        return asked
+
+    def _whole(self, answer: Any, request: ModelRequest) -> ModelAnswer:
+        choices = getattr(answer, "choices", None)
+        if not choices:
+            raise ProviderFailure(f"{self.name!r} answered without a choice", kind="broken")
+        message = choices[0].message
+        text = message.content if message is not None else None
+        reason = choices[0].finish_reason
+        finish = _FINISH.get(reason) if isinstance(reason, str) else None
+        if finish is None:
+            said = f"ended with {reason[:40]!r}" if isinstance(reason, str) else "ended without saying why"
+            raise self._incomplete(said)
+        if text is not None and not isinstance(text, str):
+            raise ProviderFailure(f"{self.name!r} answered something that is no text", kind="broken")
+        text = str(text or "")
+        most = _most_text(request)
+        if len(text) > most:
+            text, finish = text[: int(most)], "length"
+        model = getattr(answer, "model", None)
+        usage = _usage(getattr(answer, "usage", None)) or Usage(None, None)
+        return ModelAnswer(text, finish, usage, model[:200] if isinstance(model, str) and model else request.model)
+
+    def _vectors(self, answer: Any, count: int) -> list[list[float]]:
+        data = sorted(answer.data, key=lambda entry: entry.index)
+        vectors: list[Any] = [entry.embedding for entry in data]
+        whole = [entry.index for entry in data] == list(range(count))
+        flat = all(_is_vector(vector) for vector in vectors)
+        if not whole or not flat or len({len(vector) for vector in vectors}) != 1:
+            raise ProviderFailure(
+                f"{self.name!r} answered {len(vectors)!r} embeddings for {count!r} texts, or none of one length each",
+                kind="broken",
+                hint="Take a model that gives one vector a text (a pooled one).",
+            )
+        return [[float(value) for value in vector] for vector in vectors]
+
+    # --- failures -----------------------------------------------------------------------------------------------
+
+    def _incomplete(self, what: str) -> ProviderFailure:
+        return ProviderFailure(f"the answer of {self.name!r} is not whole: it {what}", kind="incomplete")
+
+    def _failed(self, error: Exception, call: Call, timeout: float, *, given: bool = False) -> ProviderFailure:
+        """Our failure for whatever was raised, by what the transport saw rather than by an SDK's words."""
+        kind, what, hint = _kind_of(error, call, timeout, given=given)
+        words = "" if kind in ("auth", "redirect") else _words(call)  # who refuses a key likes to quote it
+        failure = ProviderFailure(
+            without(call.key, f"{self.name!r} at {self._spec.address.url!r} {what}{words}"),
+            kind=kind,
+            retry_after=call.retry_after,
+            status=call.status if call.status != 200 else None,
+            hint=hint,
+            sent=call.sent,
+        )
+        return failure.with_traceback(None)
+
+
+def _kind_of(error: Exception, call: Call, timeout: float, *, given: bool) -> tuple[FailureKind, str, str | None]:
+    """The kind, what happened, and what to do."""
+    names = {kind.__name__ for raised in _chain(error) for kind in type(raised).__mro__}
+    status = call.status
+    if call.stopped is not None:
+        kind: FailureKind = "refused" if call.stopped_by in ("peer", "address") else "broken"
+        return kind, f"was left: {call.stopped}", None
+    if status is not None and status != 200:
+        return _kind_of_status(status, call)
+    if names & {"TimeoutError", "TimeoutException", "APITimeoutError"}:
+        return "timeout", f"did not answer within {timeout:g} s", None
+    if "ConnectError" in names:
+        return "refused", "cannot be reached", "Check that it runs, and its address."
+    if given:
+        return "incomplete", "broke off its answer", None
+    if not call.sent:
+        return "bad_request", f"cannot be asked that ({type(error).__name__})", None
+    if any(type(raised).__name__ == "APIError" for raised in _chain(error)):  # that itself: an error within a stream
+        return "server", "sent an error instead of an answer", None
+    return "broken", f"answered what its API does not promise ({type(error).__name__})", None
+
+
+def _kind_of_status(status: int, call: Call) -> tuple[FailureKind, str, str | None]:
+    what = f"answered HTTP {status}"
+    if 300 <= status < 400:
+        return "redirect", f"{what}, a redirect, which is not followed", "Set the address that answers by itself."
+    if status in (401, 402, 403):
+        return "auth", f"refuses us (HTTP {status})", "Check the provider's key and what it may do."
+    if status == 413 or (status in (400, 422) and _TOO_LONG.search(call.said)):
+        return "too_long", what, None
+    if status in (408, 504):
+        return "timeout", what, None
+    if status == 429:
+        return "rate_limited", what, None
+    if status in (503, 529):
+        return "overloaded", what, None
+    return ("server", what, None) if status >= 500 else ("bad_request", what, None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those behind it."""
+    pending, seen = [error], set[int]()
+    while pending:
+        raised = pending.pop()
+        if id(raised) in seen:
+            continue
+        seen.add(id(raised))
+        yield raised
+        behind = (getattr(raised, "original_exception", None), raised.__cause__, raised.__context__)
+        pending += [other for other in behind if isinstance(other, BaseException)]
+
+
+def _words(call: Call) -> str:
+    """What the provider gave as its reason: one short, quoted line; empty where there is none."""
+    try:
+        document = json.loads(call.said)
+    except (ValueError, RecursionError):
+        return ""
+    for path in (("error", "message"), ("error",), ("message",), ("detail",)):
+        found: Any = document
+        for key in path:
+            found = cast("dict[str, Any]", found).get(key) if isinstance(found, dict) else None
+        if isinstance(found, str) and found.strip():
+            return f" and said {' '.join(found.split())[:200]!r}"
+    return ""
+
+
+def _of_chunk(chunk: Any) -> tuple[str, str | None]:
+    """The text of a stream's chunk, and why it ends there."""
+    choices = getattr(chunk, "choices", None)
+    if not choices:
+        return "", None
+    delta = choices[0].delta
+    text = getattr(delta, "content", None)
+    reason = choices[0].finish_reason
+    return (text if isinstance(text, str) else ""), (reason if isinstance(reason, str) else None)
+
+
+def _is_vector(value: Any) -> bool:
+    """Whether something is a flat list of finite numbers, with one at least."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(part, int | float) and math.isfinite(part) for part in cast("list[Any]", value))
+
+
+def _usage(usage: Any) -> Usage | None:
+    if usage is None:
+        return None
+    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    asked, answered = (
+        count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None for count in counts
+    )
+    return Usage(asked, answered)
+
+
+def _most_text(request: ModelRequest) -> float:
+    """Characters of an answer beyond which the server cannot have heeded the limit."""
+    return math.inf if request.max_tokens is None else request.max_tokens * _CHARACTERS_PER_TOKEN + 1024
