@@ -290,7 +290,7 @@ def _candidates(request: RouteRequest, providers: list[ProviderState], routes: t
 def _named(name: str, offers: list[tuple[ProviderState, ModelInfo]]) -> list[tuple[ProviderState, ModelInfo]]:
     """Those that a name means: `provider/model` before a model that is called so, at whatever provider."""
     if name in ("", AUTO):
-        return offers
+        return [offer for offer in offers if not offer[1].by_name]
     kinds: list[list[tuple[ProviderState, ModelInfo]]] = [[], [], []]
     for state, model in offers:
         full = f"{state.name}/{model.name}"

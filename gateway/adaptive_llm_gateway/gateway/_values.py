@@ -77,6 +77,7 @@ class ModelInfo:
     Attributes:
         context: tokens of prompt and answer together.
         remote: served elsewhere, though its provider is on this machine (Ollama's cloud models).
+        by_name: only taken where it is asked for by its name, or by a route.
     """
 
     name: str
@@ -87,3 +88,4 @@ class ModelInfo:
     json: bool | None = None
     context: int | None = None
     remote: bool = False
+    by_name: bool = False
