@@ -532,7 +532,7 @@ class Gateway:
             receipt = replace(receipt, answer=replace(receipt.answer, finish=None))
         try:
             self._file(run, receipt)
-        except AlgError:  # what is told is the first error; the note of the request stays, and gets its receipt later
+        except Exception:  # noqa: BLE001 - the first error is told; the note of the request stays for a later receipt
             _log.exception("the receipt %s could not be stored", run.id)
 
     def _file(self, run: Run, receipt: Receipt) -> FiledReceipt:

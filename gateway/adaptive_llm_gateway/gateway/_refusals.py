@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from adaptive_llm_gateway.core import AlgError, NotFound, TooLarge, Unavailable
-from adaptive_llm_gateway.gateway._routing import Plan, ReasonCode, Rejected, RouteRequest
+from adaptive_llm_gateway.gateway._routing import AUTO, Plan, ReasonCode, Rejected, RouteRequest
 
 _TRUST: frozenset[ReasonCode] = frozenset({"policy", "mode"})
 _CONSENT: frozenset[ReasonCode] = frozenset({"consent_needed"})
@@ -46,7 +46,7 @@ def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = 
         return _no_provider(plan, looked_for)
     meant = [each for each in candidates if not _has(each, "other_model")]
     if not meant:
-        return _unknown_model(request, candidates)
+        return _none_by_itself(candidates) if request.model in ("", AUTO) else _unknown_model(request, candidates)
     details = [
         {
             "provider": each.provider,
@@ -108,6 +108,17 @@ def _no_provider(plan: Plan, looked_for: tuple[str, ...]) -> AlgError:
         hint="Start a local server such as Ollama, LM Studio or llama.cpp, or add a provider under `providers` in "
         "config.yaml.",
         looked_for=list(looked_for),
+    )
+
+
+def _none_by_itself(candidates: list[Rejected]) -> AlgError:
+    names = sorted({each.provider for each in candidates})
+    return NotFound(
+        f"no model is chosen by itself of what {', '.join(names)} {'offers' if len(names) == 1 else 'offer'}: a hosted "
+        "provider's list has models of all kinds and prices",
+        hint=f"Name one, such as {candidates[0].provider}/{candidates[0].model}, or list those to choose from under "
+        f"`providers.{candidates[0].provider}.models` in config.yaml, or make a route.",
+        providers=names,
     )
 
 

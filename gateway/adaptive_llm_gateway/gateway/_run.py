@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _KEPT_BACK: Final[frozenset[ReasonCode]] = frozenset({"policy", "consent_needed", "ledger_broken", "mode"})
 _LONGEST_TEXT: Final = 16_000
 """Characters of a message that a receipt has; of a longer one, the hash of all of it as well."""
+_LARGEST_NUMBER: Final = 1 << 53
 _MOST_NAMED: Final = 100
 """Candidates that a receipt names; a router may list hundreds."""
 
@@ -215,8 +217,9 @@ def _request(ask: Ask) -> ReceiptRequest:
         model=ask.model,
         messages=tuple(shown),
         texts=tuple(map(_shown, ask.texts)),
-        max_tokens=ask.max_tokens,
-        temperature=ask.temperature,
+        # What is refused for its numbers has a receipt, too, and JSON has no place for all of them.
+        max_tokens=ask.max_tokens if ask.max_tokens is not None and abs(ask.max_tokens) < _LARGEST_NUMBER else None,
+        temperature=ask.temperature if ask.temperature is not None and math.isfinite(ask.temperature) else None,
         json=ask.json,
         stop=ask.stop,
     )

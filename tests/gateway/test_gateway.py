@@ -1,0 +1,826 @@
+"""Requests from end to end: level, plan, calls and receipt, with providers that fail as told and one clock for all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretScanner, TooLarge, Trust, Unavailable
+from adaptive_llm_gateway.gateway import (
+    Answered,
+    Ask,
+    BuiltInProvider,
+    ConsentNeeded,
+    ContextGiven,
+    ContextRef,
+    FailureKind,
+    FiledReceipt,
+    Gateway,
+    GatewayConfig,
+    Health,
+    Locality,
+    Message,
+    ModelAnswer,
+    ModelConfig,
+    ModelInfo,
+    ModelRequest,
+    NotPermitted,
+    OverBudget,
+    Piece,
+    Price,
+    PriceTable,
+    ProviderConfig,
+    ProviderFailure,
+    ProviderPort,
+    Route,
+    WhatIf,
+    parse_policy,
+)
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HELLO = (Message("user", "hello there"),)
+REDACTING = """\
+version: 1
+rules:
+  public: {local: allow, hosted: allow}
+  internal: {local: allow, hosted: allow}
+  confidential: {local: allow, hosted: redact}
+  secret: {local: allow, hosted: redact}
+"""
+
+
+class Told(BuiltInProvider):
+    """The built-in provider, which keeps what it was asked and may hang until it is let go."""
+
+    def __init__(self, name: str, *, failures: Sequence[ProviderFailure | None] = (), hangs: bool = False, **more: Any):
+        super().__init__(name, failures=failures, **more)
+        self.asked: list[ModelRequest | list[str]] = []
+        self.hangs = hangs
+        self.began = asyncio.Event()
+        self.most = 0
+        self._now = 0
+
+    async def chat(self, request: ModelRequest, *, timeout: float) -> ModelAnswer:
+        self.asked.append(request)
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            self.began.set()
+            if self.hangs:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            return await super().chat(request, timeout=timeout)
+        finally:
+            self._now -= 1
+
+    async def stream(self, request: ModelRequest, *, timeout: float) -> AsyncIterator[Piece]:
+        self.asked.append(request)
+        async for piece in super().stream(request, timeout=timeout):
+            yield piece
+
+    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> list[list[float]]:
+        self.asked.append(list(texts))
+        return await super().embed(texts, model, timeout=timeout)
+
+    async def models(self, *, timeout: float) -> list[ModelInfo]:
+        failures, self._failures = self._failures, []
+        try:
+            return await super().models(timeout=timeout)
+        finally:
+            self._failures = failures
+
+    @property
+    def texts(self) -> str:
+        """All that it was ever sent."""
+        return json.dumps(
+            [
+                [message.text for message in asked.messages] if isinstance(asked, ModelRequest) else asked
+                for asked in self.asked
+            ]
+        )
+
+
+class Times:
+    """A clock that goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.at = 1_000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.at += seconds
+        await asyncio.sleep(0)
+
+
+def failing(kind: FailureKind, **more: Any) -> ProviderFailure:
+    return ProviderFailure(f"it {kind}", kind=kind, **more)
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+class Made:
+    """A gateway over providers of the test's; those named `cloud...` are elsewhere."""
+
+    def __init__(self, folder: Path, *ports: BuiltInProvider, configs: dict[str, Any] | None = None, **more: Any):
+        self.folder = folder
+        self.times = Times()
+        self.ports = {port.name: port for port in ports}
+        providers = tuple(
+            # Of one that is elsewhere only the models that the user names are chosen by themselves.
+            ProviderConfig(
+                port.name,
+                "built_in",
+                order=order,
+                models=(ModelConfig("built-in"), ModelConfig("built-in-embed")),
+                **(configs or {}).get(port.name, {}),
+            )
+            for order, port in enumerate(ports)
+        )
+        settings = {key: more.pop(key) for key in ("budget", "deadline", "routes", "default_trust") if key in more}
+        config = GatewayConfig(providers=providers, discover=False, **settings)
+        given: dict[str, ProviderPort] = dict(self.ports)
+        self.gateway = Gateway(
+            config,
+            folder,
+            scanner=SecretScanner(),
+            ports=given,
+            locate=self._locate,
+            count=words,
+            now=lambda: NOW,
+            clock=self.times,
+            sleep=self.times.sleep,
+            jitter=lambda: 0.5,
+            **more,
+        )
+
+    @staticmethod
+    async def _locate(config: ProviderConfig) -> Locality:
+        return Locality(not config.name.startswith("cloud"), "the test says so")
+
+    def consent(self, provider: str, level: Trust = Trust.INTERNAL) -> None:
+        self.gateway.ledger.grant(provider=provider, level=level, now=NOW, by="a person")
+
+    async def refused(self, ask: Ask) -> tuple[AlgError, FiledReceipt]:
+        with pytest.raises(AlgError) as caught:
+            await self.gateway.answer(ask)
+        return caught.value, self.gateway.receipts.show(caught.value.details["receipt"])
+
+    def only(self) -> FiledReceipt:
+        (filed,) = self.gateway.receipts.list()
+        return filed
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await work()
+
+    asyncio.run(bounded())
+
+
+async def streamed(gateway: Gateway, ask: Ask) -> tuple[str, Answered]:
+    text, answered = "", None
+    async for piece in gateway.stream(ask):
+        if isinstance(piece, Answered):
+            answered = piece
+        else:
+            assert answered is None
+            text += piece.text
+    assert answered is not None
+    return text, answered
+
+
+Way = Callable[[Gateway, Ask], Awaitable[Answered]]
+
+
+async def whole(gateway: Gateway, ask: Ask) -> Answered:
+    return await gateway.answer(ask)
+
+
+async def by_pieces(gateway: Gateway, ask: Ask) -> Answered:
+    text, answered = await streamed(gateway, ask)
+    assert text == answered.text
+    return answered
+
+
+WAYS = pytest.mark.parametrize("way", [whole, by_pieces])
+
+
+@WAYS
+def test_an_answer_names_who_gave_it_and_its_receipt_says_the_same(tmp_path: Path, way: Way) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("here"))
+        answered = await way(made.gateway, Ask("complete", HELLO, client="a test", project="mine"))
+        assert answered.text.endswith("to: hello there")
+        assert (answered.provider, answered.model, answered.provider_class) == ("here", "built-in", "local")
+        receipt = made.only().receipt
+        assert receipt.id == answered.receipt
+        assert receipt.outcome == "answered"
+        assert receipt.request.messages[0].text == "hello there"
+        assert (receipt.request.client, receipt.request.project) == ("a test", "mine")
+        assert receipt.level.level is Trust.INTERNAL
+        assert [each.outcome for each in receipt.attempts] == ["ok"]
+        assert receipt.tokens.output == answered.usage.output_tokens
+        assert receipt.cost.micro_cents == 0
+        assert receipt.answer is not None
+        assert receipt.answer.characters == len(answered.text)
+        assert receipt.route[0].taken
+        assert not made.gateway.receipts.verify().unfinished
+
+    run(work)
+
+
+@WAYS
+def test_when_the_first_of_the_plan_fails_the_next_answers(tmp_path: Path, way: Way) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one", failures=[failing("refused")]), Told("two"))
+        answered = await way(made.gateway, Ask("chat", HELLO))
+        assert answered.provider == "two"
+        assert answered.attempts == 2
+        assert [(each.provider, each.outcome) for each in made.only().receipt.attempts] == [
+            ("one", "refused"),
+            ("two", "ok"),
+        ]
+
+    run(work)
+
+
+@WAYS
+def test_without_fallback_the_second_is_never_called(tmp_path: Path, way: Way) -> None:
+    async def work() -> None:
+        second = Told("two")
+        made = Made(tmp_path, Told("one", failures=[failing("refused")]), second)
+        with pytest.raises(ProviderFailure) as caught:
+            await way(made.gateway, Ask("chat", HELLO, fallback=False))
+        assert caught.value.kind == "refused"
+        assert not second.asked
+        assert made.only().receipt.outcome == "failed"
+        assert made.only().receipt.id == caught.value.details["receipt"]
+
+    run(work)
+
+
+@WAYS
+def test_a_rate_limit_is_waited_for_as_asked_and_the_same_provider_answers(tmp_path: Path, way: Way) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one", failures=[failing("rate_limited", retry_after=7.0)]), Told("two"))
+        answered = await way(made.gateway, Ask("chat", HELLO))
+        assert answered.provider == "one"
+        assert made.times.slept == [7.25]  # what was asked, and half of the first wait of our own
+        assert made.only().receipt.attempts[0].waited_for == 7_000_000
+
+    run(work)
+
+
+def test_a_provider_that_asks_for_a_day_is_left_alone_by_later_requests(tmp_path: Path) -> None:
+    async def work() -> None:
+        first = Told("one", failures=[failing("rate_limited", retry_after=86_401.0)])
+        made = Made(tmp_path, first, Told("two"))
+        for _ in range(2):
+            assert (await made.gateway.answer(Ask("chat", HELLO))).provider == "two"
+        assert len(first.asked) == 1
+        assert made.times.slept == []
+        later = made.gateway.receipts.list(limit=1)[0].receipt
+        assert any(
+            step.provider == "one" and "its rate limit holds for 86401.0 s" in step.reason for step in later.route
+        )
+
+    run(work)
+
+
+def test_a_provider_that_keeps_failing_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    async def work() -> None:
+        first = Told("one", failures=[failing("refused")] * 20)
+        made = Made(tmp_path, first, Told("two"))
+        for _ in range(8):
+            assert (await made.gateway.answer(Ask("chat", HELLO))).provider == "two"
+        assert len(first.asked) == 5  # then its circuit is open
+        made.times.at += 16
+        first._failures.clear()  # pyright: ignore[reportPrivateUsage]
+        assert (await made.gateway.answer(Ask("chat", HELLO))).provider == "two"  # one that failed comes last
+        made.times.at += 300
+        states = {state.name: state for state in await made.gateway.models()}
+        assert states["one"].circuit == "half_open"
+
+    run(work)
+
+
+def test_when_nobody_answers_each_failure_is_told(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one", failures=[failing("auth")]), Told("two", failures=[failing("refused")]))
+        error, filed = await made.refused(Ask("chat", HELLO))
+        assert isinstance(error, ProviderFailure)
+        assert "one/built-in: it auth" in error.message
+        assert "two/built-in: it refused" in error.message
+        assert filed.receipt.outcome == "failed"
+        assert filed.receipt.cost.micro_cents == 0
+
+    run(work)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_broke_after_its_first_piece_is_neither_continued_nor_whole(tmp_path: Path) -> None:
+    async def work() -> None:
+        second = Told("two")
+        made = Made(tmp_path, Told("one", cut_after=2), second)
+        pieces: list[str] = []
+
+        async def read() -> None:
+            async for piece in made.gateway.stream(Ask("chat", HELLO)):
+                assert isinstance(piece, Piece)
+                pieces.append(piece.text)
+
+        with pytest.raises(ProviderFailure) as caught:
+            await read()
+        assert len(pieces) == 2
+        assert caught.value.kind == "incomplete"
+        assert not second.asked
+        receipt = made.only().receipt
+        assert receipt.outcome == "incomplete"
+        assert receipt.answer is not None
+        assert receipt.answer.finish is None
+        assert receipt.answer.characters == len("".join(pieces))
+
+    run(work)
+
+
+def test_a_stream_that_somebody_leaves_is_cancelled_and_has_a_receipt(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one"))
+        stream = made.gateway.stream(Ask("chat", HELLO))
+        assert isinstance(await anext(stream), Piece)
+        await stream.aclose()
+        assert made.only().receipt.outcome == "cancelled"
+        assert [each.outcome for each in made.only().receipt.attempts] == ["cancelled"]
+        (state,) = await made.gateway.models()
+        assert state.running == 0
+
+    run(work)
+
+
+def test_a_request_that_is_cancelled_stops_the_call_and_has_a_receipt(tmp_path: Path) -> None:
+    async def work() -> None:
+        provider = Told("one", hangs=True)
+        made = Made(tmp_path, provider)
+        task = asyncio.create_task(made.gateway.answer(Ask("chat", HELLO)))
+        await provider.began.wait()
+        assert made.gateway.receipts.verify().unfinished  # noted before it was sent
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert made.only().receipt.outcome == "cancelled"
+        assert not made.gateway.receipts.verify().unfinished
+        (state,) = await made.gateway.models()
+        assert state.running == 0
+
+    run(work)
+
+
+def test_many_streams_side_by_side_lose_no_piece(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one"))
+        asks = [Ask("chat", (Message("user", f"number {number} of many"),)) for number in range(100)]
+        for ask, (text, answered) in zip(
+            asks, await asyncio.gather(*(streamed(made.gateway, ask) for ask in asks)), strict=True
+        ):
+            assert text == answered.text
+            assert text.endswith(f"to: {ask.messages[0].text}")
+        check = made.gateway.receipts.verify()
+        assert check.holds
+        assert sum(file.receipts for file in check.files) == 100
+
+    run(work)
+
+
+# --- trust ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", Trust)
+def test_what_is_confidential_or_secret_never_reaches_a_hosted_provider(tmp_path: Path, level: Trust) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud)
+        made.consent("cloud", Trust.SECRET)
+        ask = Ask("chat", HELLO, trust=level)
+        if level in (Trust.PUBLIC, Trust.INTERNAL):
+            assert (await made.gateway.answer(ask)).provider == "cloud"
+            return
+        error, filed = await made.refused(ask)
+        assert isinstance(error, NotPermitted)
+        assert not cloud.asked
+        assert filed.receipt.outcome == "refused"
+        assert filed.receipt.level.level is level
+        assert filed.receipt.blocked[0].what == "cloud/built-in"
+
+    run(work)
+
+
+def test_internal_text_needs_consent_and_the_receipt_names_the_entry(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud)
+        error, _ = await made.refused(Ask("chat", HELLO))
+        assert isinstance(error, ConsentNeeded)
+        assert not cloud.asked
+        made.consent("cloud")
+        answered = await made.gateway.answer(Ask("chat", HELLO))
+        (consent,) = made.gateway.ledger.consents(NOW)
+        (used,) = made.gateway.receipts.show(answered.receipt).receipt.consents
+        assert (used.id, used.entry) == (consent.id, consent.entry)
+        made.gateway.ledger.revoke(consent.id, now=NOW, by="a person")
+        assert isinstance((await made.refused(Ask("chat", HELLO)))[0], ConsentNeeded)
+        assert len(cloud.asked) == 1
+
+    run(work)
+
+
+def test_a_broken_ledger_keeps_everything_that_needs_consent(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud)
+        made.consent("cloud")
+        path = tmp_path / "consents.jsonl"
+        path.write_text(path.read_text(encoding="utf-8").replace('"internal"', '"secret"'), encoding="utf-8")
+        error, filed = await made.refused(Ask("chat", HELLO))
+        assert "the consent ledger is broken" in error.message
+        assert "ledger_broken" in filed.receipt.route[0].reason
+        assert not cloud.asked
+        assert (await made.gateway.answer(Ask("chat", HELLO, trust=Trust.PUBLIC))).provider == "cloud"
+
+    run(work)
+
+
+def test_a_credential_in_a_prompt_makes_it_secret_and_stays_here(tmp_path: Path) -> None:
+    key = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+
+    async def work() -> None:
+        cloud, here = Told("cloud"), Told("here")
+        made = Made(tmp_path, cloud, here)
+        answered = await made.gateway.answer(Ask("chat", (Message("user", f"use {key} for it"),), trust=Trust.PUBLIC))
+        assert answered.provider == "here"
+        assert answered.trust is Trust.SECRET
+        assert not cloud.asked
+        left = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        assert key.encode() not in left
+        assert made.only().receipt.level.reasons[-1].source == "detected"
+
+    run(work)
+
+
+@WAYS
+def test_a_policy_that_redacts_sends_the_text_without_what_was_found(tmp_path: Path, way: Way) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud, policy=parse_policy(REDACTING))
+        text = "write to joe.smith@gmail.com and to joe.smith@gmail.com again"
+        answered = await way(made.gateway, Ask("chat", (Message("user", text),)))
+        assert answered.redacted == 2
+        assert answered.trust is Trust.INTERNAL
+        assert "joe.smith" not in cloud.texts
+        assert cloud.texts.count("[redacted:email#1]") == 2
+        receipt = made.only().receipt
+        assert [(item.kind, item.count) for item in receipt.redacted] == [("email", 2)]
+        assert receipt.level.level is Trust.CONFIDENTIAL
+
+    run(work)
+
+
+def test_what_is_to_be_embedded_is_redacted_as_well(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud, policy=parse_policy(REDACTING))
+        answered = await made.gateway.answer(Ask("embed", texts=("plain", "joe.smith@gmail.com")))
+        assert len(answered.vectors) == 2
+        assert "joe.smith" not in cloud.texts
+        assert '"plain"' in cloud.texts
+
+    run(work)
+
+
+def test_memories_in_the_context_raise_the_level_and_no_redaction_lowers_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud, here = Told("cloud"), Told("here")
+        made = Made(tmp_path, cloud, here, policy=parse_policy(REDACTING.replace("hosted: redact", "hosted: deny")))
+        context = ContextGiven("[S1] what we know", (ContextRef("01A", "v1", Trust.CONFIDENTIAL),), 40, 900)
+        answered = await made.gateway.answer(Ask("chat", HELLO, trust=Trust.PUBLIC, context=context))
+        assert answered.provider == "here"
+        assert not cloud.asked
+        request = here.asked[0]
+        assert isinstance(request, ModelRequest)
+        assert [message.text for message in request.messages] == ["[S1] what we know", "hello there"]
+        receipt = made.only().receipt
+        assert receipt.level.level is Trust.CONFIDENTIAL
+        assert receipt.context == context.refs
+        assert (receipt.tokens.context_from, receipt.tokens.context) == (900, 40)
+
+    run(work)
+
+
+def test_a_redacting_policy_does_not_let_confidential_memories_out(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        strict = REDACTING.replace("internal: {local: allow, hosted: allow}", "internal: {local: allow, hosted: ask}")
+        made = Made(tmp_path, cloud, policy=parse_policy(strict))
+        text = (Message("user", "about joe.smith@gmail.com"),)
+        error, _ = await made.refused(Ask("chat", text))
+        assert isinstance(error, ConsentNeeded)  # redacted it is internal, and that needs consent
+        assert not cloud.asked
+
+    run(work)
+
+
+def test_offline_and_local_mode_call_nobody_elsewhere(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud)
+        for mode in ("offline", "local"):
+            await made.gateway.set_mode(mode)
+            error, filed = await made.refused(Ask("chat", HELLO, trust=Trust.PUBLIC))
+            assert isinstance(error, NotPermitted)
+            assert f"the mode is '{mode}'" in filed.receipt.blocked[0].why
+        assert not cloud.asked
+        await made.gateway.set_mode("normal")
+        assert (await made.gateway.answer(Ask("chat", HELLO, trust=Trust.PUBLIC))).provider == "cloud"
+
+    run(work)
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+PRICED = PriceTable("1", (Price("cloud", "built-in", {"input": 10**8, "output": 10**8}),))
+
+
+def test_a_budget_holds_for_all_attempts_together(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud", failures=[failing("incomplete")] * 3)
+        made = Made(tmp_path, cloud, prices=PRICED)
+        ask = Ask("chat", HELLO, trust=Trust.PUBLIC, max_tokens=10, budget=2_500)  # an attempt: 1,600
+        error, filed = await made.refused(ask)
+        assert len(cloud.asked) == 1
+        assert "it may cost 1600 micro-cents, and of 2500 failed attempts may have taken 1600" in error.message
+        assert filed.receipt.cost.micro_cents is None
+
+    run(work)
+
+
+def test_too_small_a_budget_is_refused_before_anybody_is_called(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud, prices=PRICED, budget=100)
+        error, filed = await made.refused(Ask("chat", HELLO, trust=Trust.PUBLIC, max_tokens=10))
+        assert isinstance(error, OverBudget)
+        assert not cloud.asked
+        assert filed.receipt.outcome == "refused"
+        answered = await made.gateway.answer(Ask("chat", HELLO, trust=Trust.PUBLIC, max_tokens=10, budget=10_000))
+        usage = answered.usage
+        assert usage.input_tokens is not None
+        assert usage.output_tokens is not None
+        assert answered.cost.micro_cents == (usage.input_tokens + usage.output_tokens) * 100
+
+    run(work)
+
+
+def test_the_deadline_bounds_all_attempts_together(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one", failures=[failing("overloaded", retry_after=5.0)] * 3), deadline=8.0)
+        error, _ = await made.refused(Ask("chat", HELLO))
+        assert isinstance(error, ProviderFailure)
+        assert made.times.slept == [5.25]  # a second wait would end behind the deadline
+
+    run(work)
+
+
+def test_no_more_requests_run_at_a_provider_than_it_may_have(tmp_path: Path) -> None:
+    async def work() -> None:
+        provider = Told("one")
+        made = Made(tmp_path, provider, configs={"one": {"concurrency": 3}})
+        await asyncio.gather(*(made.gateway.answer(Ask("chat", HELLO)) for _ in range(20)))
+        assert provider.most == 3
+
+    run(work)
+
+
+def test_no_more_requests_begin_in_a_minute_than_a_provider_may_have(tmp_path: Path) -> None:
+    async def work() -> None:
+        provider = Told("one")
+        made = Made(tmp_path, provider, configs={"one": {"per_minute": 2}})
+        for _ in range(2):
+            await made.gateway.answer(Ask("chat", HELLO))
+        error, _ = await made.refused(Ask("chat", HELLO))
+        assert isinstance(error, Unavailable)
+        assert error.details["retry_in"] == 60.0
+        made.times.at += 61
+        await made.gateway.answer(Ask("chat", HELLO))
+        assert len(provider.asked) == 3
+
+    run(work)
+
+
+def test_a_prompt_beyond_the_context_says_by_how_much_and_offers_a_budget(tmp_path: Path) -> None:
+    async def work() -> None:
+        provider = Told("one")
+        made = Made(tmp_path, provider)
+        error, _ = await made.refused(Ask("chat", (Message("user", "word " * 9_000),)))
+        assert isinstance(error, TooLarge)
+        assert "813 more than its context of 8192" in error.message
+        assert "context: {query, budget}" in (error.hint or "")
+        assert not provider.asked
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Ask("chat"),
+        Ask("chat", (Message("system", "only a system's text"),)),
+        Ask("chat", (Message("user", "   "),)),
+        Ask("chat", (Message("user", "\ud800"),)),
+        Ask("embed"),
+        Ask("embed", texts=("a", "")),
+        Ask("chat", HELLO, model="a\nb"),
+        Ask("chat", HELLO, model="a" * 300),
+        Ask("chat", HELLO, max_tokens=0),
+        Ask("chat", HELLO, max_tokens=10**30),
+        Ask("chat", HELLO, temperature=float("nan")),
+        Ask("chat", HELLO, budget=-1),
+        Ask("chat", HELLO, deadline=0),
+        Ask("chat", HELLO, deadline=float("inf")),
+        Ask("chat", HELLO, stop=("",)),
+        Ask("chat", HELLO, purpose=""),
+        Ask("chat", (Message("user", "x" * 9_000_000),)),
+        Ask("chat", HELLO * 3_000),
+    ],
+)
+def test_what_is_no_request_is_refused_with_a_receipt_and_nobody_is_called(tmp_path: Path, wrong: Ask) -> None:
+    async def work() -> None:
+        provider = Told("one")
+        made = Made(tmp_path, provider)
+        error, filed = await made.refused(wrong)
+        assert isinstance(error, InvalidInput)
+        assert error.hint
+        assert not provider.asked
+        assert filed.receipt.outcome == "refused"
+        assert made.gateway.receipts.verify().holds
+
+    run(work)
+
+
+def test_without_a_provider_it_says_what_was_looked_for(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path)
+        error, _ = await made.refused(Ask("chat", HELLO))
+        assert isinstance(error, Unavailable)
+        assert "no provider is configured" in error.message
+        assert "config.yaml" in (error.hint or "")
+
+    run(work)
+
+
+def test_models_of_a_hosted_provider_are_taken_by_name_alone(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(tmp_path, cloud, configs={"cloud": {}})
+        made.gateway = Gateway(
+            GatewayConfig((ProviderConfig("cloud", "built_in"),), discover=False),
+            tmp_path,
+            scanner=SecretScanner(),
+            ports={"cloud": cloud},
+            locate=Made._locate,  # pyright: ignore[reportPrivateUsage]
+            count=words,
+        )
+        error, _ = await made.refused(Ask("chat", HELLO, trust=Trust.PUBLIC))
+        assert isinstance(error, NotFound)
+        assert "Name one, such as cloud/built-in" in (error.hint or "")
+        for name in ("built-in", "cloud/built-in"):
+            answered = await made.gateway.answer(Ask("chat", HELLO, model=name, trust=Trust.PUBLIC))
+            assert answered.model == "built-in"
+
+    run(work)
+
+
+def test_an_answer_that_should_be_json_and_is_none_goes_to_the_next(tmp_path: Path) -> None:
+    class Chatty(Told):
+        async def chat(self, request: ModelRequest, *, timeout: float) -> ModelAnswer:
+            return await super().chat(replace(request, json=False), timeout=timeout)
+
+    async def work() -> None:
+        made = Made(tmp_path, Chatty("one"), Told("two"))
+        answered = await made.gateway.answer(Ask("chat", HELLO, json=True))
+        assert answered.provider == "two"
+        assert json.loads(answered.text)["asked"] == "hello there"
+
+    run(work)
+
+
+# --- previews and replays ---------------------------------------------------------------------------------------------
+
+
+def test_a_preview_sends_nothing_and_tells_what_would_be_called_if(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud, here = Told("cloud"), Told("here")
+        made = Made(tmp_path, cloud, here)
+        ask = Ask("route_preview", HELLO)
+
+        async def order(what_if: WhatIf) -> list[str]:
+            return [step.provider for step in (await made.gateway.preview(ask, what_if)).plan.steps]
+
+        assert await order(WhatIf()) == ["here"]
+        assert await order(WhatIf(consent=("cloud",))) == ["here", "cloud"]
+        assert await order(WhatIf(trust=Trust.PUBLIC)) == ["here", "cloud"]
+        assert await order(WhatIf(trust=Trust.PUBLIC, down=("here",))) == ["cloud"]
+        assert await order(WhatIf(trust=Trust.PUBLIC, mode="offline")) == ["here"]
+        refused = await made.gateway.preview(ask, WhatIf(down=("here",)))
+        assert isinstance(refused.error, ConsentNeeded)
+        with pytest.raises(InvalidInput, match="nobody"):
+            await order(WhatIf(down=("nobody",)))
+        assert not cloud.asked
+        assert not here.asked
+        receipts = made.gateway.receipts.list()
+        assert {filed.receipt.outcome for filed in receipts} == {"simulated", "refused"}
+        assert not made.gateway.ledger.records()
+
+    run(work)
+
+
+def test_a_replay_makes_the_same_plan_and_says_what_is_otherwise_now(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Told("cloud")
+        made = Made(
+            tmp_path, cloud, Told("here"), prices=PRICED, routes=(Route("both", ("cloud/built-in", "here/built-in")),)
+        )
+        made.consent("cloud")
+        answered = await made.gateway.answer(Ask("chat", HELLO, model="both"))
+        assert answered.provider == "cloud"
+        same = await made.gateway.replay(answered.receipt)
+        assert (same.reproduces, same.differences) == (True, ())
+        (consent,) = made.gateway.ledger.consents(NOW)
+        made.gateway.ledger.revoke(consent.id, now=NOW, by="a person")
+        other = await made.gateway.replay(answered.receipt)
+        assert other.reproduces
+        assert len(other.differences) == 1
+        assert other.differences[0].startswith("cloud/built-in would be called no more: nobody consented")
+        assert len(cloud.asked) == 1
+        with pytest.raises(NotFound):
+            await made.gateway.replay("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+    run(work)
+
+
+def test_a_replay_of_changed_inputs_does_not_reproduce(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("here"))
+        answered = await made.gateway.answer(Ask("chat", HELLO))
+        (path,) = (tmp_path / "receipts").glob("*.jsonl")
+        path.write_text(path.read_text(encoding="utf-8").replace('"mode":"normal"', '"mode":"offline"'), "utf-8")
+        replayed = await Made(tmp_path, Told("here")).gateway.replay(answered.receipt)
+        assert not replayed.reproduces
+        assert "the mode was 'offline' and is 'normal'" in replayed.differences
+
+    run(work)
+
+
+def test_a_process_that_died_leaves_a_receipt_at_the_next_start(tmp_path: Path) -> None:
+    async def work() -> None:
+        provider = Told("one", hangs=True)
+        made = Made(tmp_path, provider)
+        task = asyncio.create_task(made.gateway.answer(Ask("chat", HELLO)))
+        await provider.began.wait()
+        other = Made(tmp_path, Told("one"))  # as after a kill: the note is there, and no receipt
+        await other.gateway.open()
+        assert other.only().receipt.outcome == "interrupted"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(work)
+
+
+def test_health_tells_of_each_provider_and_a_probe_has_it_answer(tmp_path: Path) -> None:
+    async def work() -> None:
+        sick = Told("sick", failures=[failing("server")])
+        made = Made(tmp_path, sick, Told("well"), Told("cloud"), configs={"well": {"enabled": True}})
+        health = {each.name: each for each in await made.gateway.health(probe=True)}
+        assert health["well"].health == Health("up", "built-in", None, 2, "built-in answers")
+        assert health["sick"].health.state == "other"
+        assert "it server" in health["sick"].health.said
+        assert health["cloud"].provider_class == "hosted"
+        assert "answers by itself" in health["cloud"].health.said  # nothing is sent there
+        assert isinstance(made.ports["cloud"], Told)
+        assert not made.ports["cloud"].asked
+
+    run(work)
