@@ -56,6 +56,17 @@ def test_lines_are_counted_by_any_line_end(scanner: SecretScanner, end: str) -> 
     assert [finding.line for finding in scanner.scan(text)] == [3, 5]
 
 
+def test_spans_say_where_each_finding_is(scanner: SecretScanner) -> None:
+    text = f"İstanbul 東京 😀 {TOKEN}\nand {URL}, {TOKEN}"
+    spans = scanner.spans(text)
+    assert tuple(span.finding for span in spans) == scanner.scan(text)
+    assert text[spans[0].start : spans[0].end] == text[spans[2].start : spans[2].end] == TOKEN
+    assert PASSWORD in text[spans[1].start : spans[1].end]
+    assert scanner.spans("nothing here") == ()
+    allowing = scanner.with_allowed([Allowance(spans[0].finding.fingerprint, "a sample")])
+    assert allowing.spans(text) == spans[1:2]
+
+
 def test_positions_hold_after_text_of_other_scripts(scanner: SecretScanner) -> None:
     before = "İstanbul, 東京, Ελλάδα 😀 "
     redacted, findings = scanner.redact(f"{before}{TOKEN} κ")

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.core._secrets import (
         Allowance,
         Finding,
+        FindingSpan,
         SecretScanner,
         load_allowances,
     )
@@ -110,6 +111,7 @@ _MODULES = {
     "_secrets": (
         "Allowance",
         "Finding",
+        "FindingSpan",
         "SecretScanner",
         "load_allowances",
     ),
@@ -130,6 +132,7 @@ __all__ = [
     "ConfigError",
     "DiskFull",
     "Finding",
+    "FindingSpan",
     "FormatTooNew",
     "Home",
     "HubUnavailable",

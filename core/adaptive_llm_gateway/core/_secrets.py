@@ -52,6 +52,15 @@ class Allowance:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class FindingSpan:
+    """Where in a text a finding is: characters `start` up to `end`, for whoever puts something in its place."""
+
+    finding: Finding
+    start: int
+    end: int
+
+
 class SecretScanner:
     """Finds, redacts or refuses credentials in text. Immutable and safe to share between threads.
 
@@ -79,6 +88,18 @@ class SecretScanner:
         if not self._allowed:
             return findings
         return tuple(finding for finding in findings if finding.fingerprint not in self._allowed)
+
+    def spans(self, text: str) -> tuple[FindingSpan, ...]:
+        """Every credential in `text` with its place, in order and without overlap.
+
+        With one credential gone, the scan of what is left may find another.
+        """
+        if not self.scan(text):
+            return ()
+        matches = find_matches(text)
+        found = zip(_findings(text, matches), matches, strict=True)
+        spans = [FindingSpan(finding, match.start, match.end) for finding, match in found]
+        return tuple(span for span in spans if span.finding.fingerprint not in self._allowed)
 
     def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
         """The text with `[REDACTED:<kind>]` for each credential and nothing else changed, and what was found.
