@@ -96,6 +96,14 @@ if TYPE_CHECKING:
         PersonalScanner,
         PersonalSpan,
     )
+    from adaptive_llm_gateway.gateway._personal_emails import (
+        email,
+    )
+    from adaptive_llm_gateway.gateway._personal_ids import (
+        announced,
+        is_lettered_id,
+        national_id,
+    )
     from adaptive_llm_gateway.gateway._policy import (
         DEFAULT_POLICY,
         LARGEST_POLICY,
@@ -316,6 +324,12 @@ _MODULES = {
         "PersonalKind",
         "PersonalScanner",
         "PersonalSpan",
+    ),
+    "_personal_emails": ("email",),
+    "_personal_ids": (
+        "announced",
+        "is_lettered_id",
+        "national_id",
     ),
     "_policy": (
         "DEFAULT_POLICY",
@@ -597,6 +611,7 @@ __all__ = [
     "address_of",
     "admit",
     "after_failure",
+    "announced",
     "canonical",
     "check",
     "circuit",
@@ -605,9 +620,11 @@ __all__ = [
     "default_policy",
     "detect",
     "digest",
+    "email",
     "failed",
     "hosted_spec",
     "inputs_of",
+    "is_lettered_id",
     "kept_inputs",
     "level_of",
     "load_prices",
@@ -615,6 +632,7 @@ __all__ = [
     "locality_of",
     "located",
     "messages_of",
+    "national_id",
     "opens_in",
     "parse_policy",
     "parse_policy_tests",
