@@ -148,6 +148,9 @@ def play_well(handler: Handler, asked: Asked) -> None:
         handler.give(completion())
 
 
+Play = Callable[[Handler, Asked], None]
+
+
 class Peers:
     """Starts servers; `well` is what a good one does."""
 
@@ -160,7 +163,7 @@ class Peers:
     def __init__(self) -> None:
         self._running: list[tuple[ThreadingHTTPServer, Peer]] = []
 
-    def start(self, play: Callable[[Any, Asked], None] = play_well, *, host: str = "127.0.0.1") -> Peer:
+    def start(self, play: Play = play_well, *, host: str = "127.0.0.1") -> Peer:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -174,7 +177,7 @@ class Peers:
         self._running.append((server, peer))
         return peer
 
-    def on_socket(self, path: Path, play: Callable[[Any, Asked], None] = play_well) -> Peer:
+    def on_socket(self, path: Path, play: Play = play_well) -> Peer:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             address_family = socket.AF_UNIX

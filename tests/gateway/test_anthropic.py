@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -20,6 +20,9 @@ from adaptive_llm_gateway.gateway import (
     Usage,
     address_of,
 )
+
+if TYPE_CHECKING:
+    from conftest import Peers
 
 Result = TypeVar("Result")
 CANARY = "sk-ant-canary-0123456789abcdef"
@@ -91,7 +94,7 @@ def play(handler: Any, asked: Any, *, until: int = 99) -> None:
         event(handler, kind, **fields)
 
 
-def test_an_answer_comes_whole_and_only_known_headers_leave(peers: Any) -> None:
+def test_an_answer_comes_whole_and_only_known_headers_leave(peers: Peers) -> None:
     peer = peers.start(play)
     assert using(peer.url, whole) == ModelAnswer("Hello world", "stop", Usage(3, 2), "m")
     headers = peer.asked[0].headers
@@ -101,21 +104,21 @@ def test_an_answer_comes_whole_and_only_known_headers_leave(peers: Any) -> None:
     assert peer.asked[0].json["max_tokens"] == 50
 
 
-def test_an_answer_comes_in_pieces(peers: Any) -> None:
+def test_an_answer_comes_in_pieces(peers: Peers) -> None:
     found = using(peers.start(play).url, pieces)
     assert "".join(piece.text for piece in found) == "Hello world"
     assert found[-1].finish == "stop"
 
 
 @pytest.mark.parametrize("until", [1, 3, 5])
-def test_a_stream_that_ends_early_is_not_whole(peers: Any, until: int) -> None:
+def test_a_stream_that_ends_early_is_not_whole(peers: Peers, until: int) -> None:
     with pytest.raises(ProviderFailure) as caught:
         using(peers.start(lambda h, asked: play(h, asked, until=until)).url, pieces)
     assert caught.value.kind in ("incomplete", "broken")
 
 
 @pytest.mark.parametrize("work", [whole, pieces])
-def test_a_rate_limit_and_a_redirect_are_what_they_are(peers: Any, work: Any) -> None:
+def test_a_rate_limit_and_a_redirect_are_what_they_are(peers: Peers, work: Any) -> None:
     error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}
     with pytest.raises(ProviderFailure) as caught:
         using(peers.start(lambda h, asked: h.give(error, 429, retry_after="61")).url, work)
@@ -127,7 +130,7 @@ def test_a_rate_limit_and_a_redirect_are_what_they_are(peers: Any, work: Any) ->
     assert not other.asked
 
 
-def test_its_models_are_listed_and_it_embeds_nothing(peers: Any) -> None:
+def test_its_models_are_listed_and_it_embeds_nothing(peers: Peers) -> None:
     peer = peers.start(play)
     assert [model.name for model in using(peer.url, lambda p: p.models(timeout=5))] == ["m"]
     with pytest.raises(ProviderFailure) as caught:

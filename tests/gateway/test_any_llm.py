@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import inspect
 import traceback
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
@@ -25,6 +25,9 @@ from adaptive_llm_gateway.gateway import (
     address_of,
 )
 
+if TYPE_CHECKING:
+    from conftest import Peers
+
 Result = TypeVar("Result")
 CANARY = "sk-canary-0123456789abcdef-CANARY"
 PROMPT = "PROMPT-canary: what is a lease?"
@@ -37,9 +40,8 @@ def asked_of(**settings: Any) -> ModelRequest:
 
 def using(base: str, work: Callable[[AnyLLMProvider], Awaitable[Result]], *, most: int = 10**7, **spec: Any) -> Result:
     async def run() -> Result:
-        provider = AnyLLMProvider(
-            ProviderSpec("there", address_of(base), **{"loopback_only": True, **spec}), most_bytes=most
-        )
+        spec.setdefault("loopback_only", True)
+        provider = AnyLLMProvider(ProviderSpec("there", address_of(base), **spec), most_bytes=most)
         try:
             return await work(provider)
         finally:
@@ -75,19 +77,19 @@ def fails(base: str, way: str, **settings: Any) -> ProviderFailure:
 # --- as it should be ------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_is_of_our_own_types(peers: Any) -> None:
+def test_an_answer_is_of_our_own_types(peers: Peers) -> None:
     answer = using(peers.start().base, lambda provider: provider.chat(asked_of(), timeout=10))
     assert answer == ModelAnswer(peers.text, "stop", Usage(3, 5), "m")
 
 
-def test_a_stream_has_its_pieces_its_finish_and_its_usage(peers: Any) -> None:
+def test_a_stream_has_its_pieces_its_finish_and_its_usage(peers: Peers) -> None:
     given: list[Piece] = []
     assert ask(peers.start().base, "stream", given=given) == peers.text
     assert [piece.text for piece in given[:-1]] == peers.words
     assert given[-1] == Piece(finish="stop", usage=Usage(3, 5))
 
 
-def test_embeddings_come_in_the_order_of_their_texts(peers: Any) -> None:
+def test_embeddings_come_in_the_order_of_their_texts(peers: Peers) -> None:
     vectors = using(peers.start().base, lambda provider: provider.embed(["a", "b", "c"], "m", timeout=10))
     assert vectors == [[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]
 
@@ -102,7 +104,7 @@ def test_embeddings_come_in_the_order_of_their_texts(peers: Any) -> None:
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_the_answers_limit_is_sent_under_the_names_that_the_server_heeds(
-    peers: Any, way: str, limit: Any, fields: dict[str, int]
+    peers: Peers, way: str, limit: Any, fields: dict[str, int]
 ) -> None:
     peer = peers.start()
     ask(peer.base, way, request=asked_of(max_tokens=7), limit=limit)
@@ -110,7 +112,7 @@ def test_the_answers_limit_is_sent_under_the_names_that_the_server_heeds(
     assert {name: sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent} == fields
 
 
-def test_nothing_is_sent_that_was_not_asked_for(peers: Any) -> None:
+def test_nothing_is_sent_that_was_not_asked_for(peers: Peers) -> None:
     peer = peers.start()
     ask(peer.base, "whole")
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPT}]
@@ -124,7 +126,7 @@ def test_nothing_is_sent_that_was_not_asked_for(peers: Any) -> None:
     assert (sent["temperature"], sent["stop"], sent["response_format"]) == (0.5, ["END"], {"type": "json_object"})
 
 
-def test_only_known_headers_leave_whatever_the_environment_says(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_known_headers_leave_whatever_the_environment_says(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_API_KEY", "OPENAI_COMPATIBLE_API_KEY"):
         monkeypatch.setenv(name, "leaked")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-leak: leaked")
@@ -144,7 +146,7 @@ def test_only_known_headers_leave_whatever_the_environment_says(peers: Any, monk
     assert not other.asked
 
 
-def test_a_server_that_ignores_the_limit_is_cut(peers: Any) -> None:
+def test_a_server_that_ignores_the_limit_is_cut(peers: Peers) -> None:
     def ramble(handler: Any, asked: Any) -> None:
         if not asked.json.get("stream"):
             handler.give(peers.completion("word " * 10_000))
@@ -172,7 +174,7 @@ def test_a_server_that_ignores_the_limit_is_cut(peers: Any) -> None:
     [("0", 0.0), ("1", 1.0), ("59", 59.0), ("61", 61.0), ("86401", 86401.0), ("garbage", None), (None, None)],
 )
 def test_a_rate_limit_says_when_and_nobody_asks_again_by_itself(
-    peers: Any, way: str, hint: str | None, seconds: float | None
+    peers: Peers, way: str, hint: str | None, seconds: float | None
 ) -> None:
     headers = {} if hint is None else {"retry_after": hint}
     peer = peers.start(lambda h, asked: h.give({"error": {"message": "slow down"}}, 429, **headers))
@@ -182,7 +184,7 @@ def test_a_rate_limit_says_when_and_nobody_asks_again_by_itself(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_rate_limit_may_name_a_date(peers: Any, way: str) -> None:
+def test_a_rate_limit_may_name_a_date(peers: Peers, way: str) -> None:
     date = "Thu, 01 Jan 2099 00:00:00 GMT"
     failure = fails(peers.start(lambda h, asked: h.give({}, 429, retry_after=date)).base, way)
     assert failure.retry_after is not None
@@ -203,7 +205,7 @@ def test_a_rate_limit_may_name_a_date(peers: Any, way: str) -> None:
     ],
 )
 def test_a_status_has_its_kind_whatever_its_words_resemble(
-    peers: Any, way: str, status: int, said: str, kind: str
+    peers: Peers, way: str, status: int, said: str, kind: str
 ) -> None:
     peer = peers.start(lambda h, asked: h.give({"error": {"message": said}}, status))
     failure = fails(peer.base, way)
@@ -212,7 +214,7 @@ def test_a_status_has_its_kind_whatever_its_words_resemble(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_redirect_is_a_failure_and_its_target_gets_no_prompt(peers: Any, way: str) -> None:
+def test_a_redirect_is_a_failure_and_its_target_gets_no_prompt(peers: Peers, way: str) -> None:
     other = peers.start()
     peer = peers.start(lambda h, asked: h.give({}, 307, location=f"{other.base}/chat/completions"))
     assert fails(peer.base, way).kind == "redirect"
@@ -220,7 +222,7 @@ def test_a_redirect_is_a_failure_and_its_target_gets_no_prompt(peers: Any, way: 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_proxy_of_the_environment_gets_no_prompt(peers: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_gets_no_prompt(peers: Peers, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     peer, proxy = peers.start(), peers.start()
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, proxy.url)
@@ -229,7 +231,7 @@ def test_a_proxy_of_the_environment_gets_no_prompt(peers: Any, way: str, monkeyp
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nobody_there_is_refused(peers: Any, way: str) -> None:
+def test_nobody_there_is_refused(peers: Peers, way: str) -> None:
     peer = peers.start()
     peers.stop()
     peers.__init__()
@@ -237,12 +239,12 @@ def test_nobody_there_is_refused(peers: Any, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_server_that_hangs_is_left_in_time(peers: Any, way: str) -> None:
+def test_a_server_that_hangs_is_left_in_time(peers: Peers, way: str) -> None:
     assert ask(peers.start().base, way) == peers.text  # the SDK has loaded, which takes longer than the timeout below
     assert fails(peers.start(lambda h, asked: h.hang()).base, way, timeout=0.3).kind == "timeout"
 
 
-def cut(handler: Any, peers: Any, pieces: int) -> None:
+def cut(handler: Any, peers: Peers, pieces: int) -> None:
     """Promises more than it sends."""
     handler.send_response(200)
     handler.send_header("content-type", "text/event-stream")
@@ -254,19 +256,19 @@ def cut(handler: Any, peers: Any, pieces: int) -> None:
 
 
 @pytest.mark.parametrize("pieces", [0, 1, 3])
-def test_a_stream_that_is_cut_is_not_whole(peers: Any, pieces: int) -> None:
+def test_a_stream_that_is_cut_is_not_whole(peers: Peers, pieces: int) -> None:
     given: list[Piece] = []
     failure = fails(peers.start(lambda h, asked: cut(h, peers, pieces)).base, "stream", given=given)
     assert failure.kind == ("incomplete" if pieces else "broken")
     assert [piece.text for piece in given] == peers.words[:pieces]
 
 
-def test_a_whole_answer_that_is_cut_is_broken(peers: Any) -> None:
+def test_a_whole_answer_that_is_cut_is_broken(peers: Peers) -> None:
     assert fails(peers.start(lambda h, asked: cut(h, peers, 0)).base, "whole").kind == "broken"
 
 
 @pytest.mark.parametrize("ping", [False, True])
-def test_a_stream_that_stalls_is_left_in_time_also_if_it_sends_comments(peers: Any, ping: bool) -> None:
+def test_a_stream_that_stalls_is_left_in_time_also_if_it_sends_comments(peers: Peers, ping: bool) -> None:
     def stall(handler: Any, asked: Any) -> None:
         handler.begin_stream()
         handler.event(peers.chunk("Hello"))
@@ -282,7 +284,7 @@ def test_a_stream_that_stalls_is_left_in_time_also_if_it_sends_comments(peers: A
 
 
 @pytest.mark.parametrize("line", ['{"choices": [{"delta": {"content": "lo', "[]", "7", '{"choices": 3}', "null"])
-def test_a_malformed_line_is_never_passed_over(peers: Any, line: str) -> None:
+def test_a_malformed_line_is_never_passed_over(peers: Peers, line: str) -> None:
     def malformed(handler: Any, asked: Any) -> None:
         handler.begin_stream()
         handler.event(peers.chunk("Hel"))
@@ -297,7 +299,7 @@ def test_a_malformed_line_is_never_passed_over(peers: Any, line: str) -> None:
 
 @pytest.mark.parametrize("finish", [None, "abort", ""])
 @pytest.mark.parametrize("way", WAYS)
-def test_without_a_finish_that_we_know_an_answer_is_not_whole(peers: Any, way: str, finish: str | None) -> None:
+def test_without_a_finish_that_we_know_an_answer_is_not_whole(peers: Peers, way: str, finish: str | None) -> None:
     def unfinished(handler: Any, asked: Any) -> None:
         if way == "whole":
             handler.give(peers.completion(finish=finish))
@@ -311,7 +313,7 @@ def test_without_a_finish_that_we_know_an_answer_is_not_whole(peers: Any, way: s
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_oversized_answer_is_left(peers: Any, way: str) -> None:
+def test_an_oversized_answer_is_left(peers: Peers, way: str) -> None:
     def flood(handler: Any, asked: Any) -> None:
         handler.begin_stream()
         while True:
@@ -324,7 +326,7 @@ def test_an_oversized_answer_is_left(peers: Any, way: str) -> None:
     assert peer.left.wait(10)
 
 
-def test_an_error_within_a_stream_is_one(peers: Any) -> None:
+def test_an_error_within_a_stream_is_one(peers: Peers) -> None:
     def erring(handler: Any, asked: Any) -> None:
         handler.begin_stream()
         handler.event(peers.chunk("Hello"))
@@ -334,7 +336,7 @@ def test_an_error_within_a_stream_is_one(peers: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}'])
-def test_an_answer_of_another_form_is_a_failure(peers: Any, body: bytes) -> None:
+def test_an_answer_of_another_form_is_a_failure(peers: Peers, body: bytes) -> None:
     failure = fails(peers.start(lambda h, asked: h.give(body)).base, "whole")
     assert failure.kind in ("broken", "incomplete")
 
@@ -350,7 +352,7 @@ def test_an_answer_of_another_form_is_a_failure(peers: Any, body: bytes) -> None
         [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}],
     ],
 )
-def test_embeddings_of_another_shape_are_refused(peers: Any, data: list[Any]) -> None:
+def test_embeddings_of_another_shape_are_refused(peers: Peers, data: list[Any]) -> None:
     document = {"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
     peer = peers.start(lambda h, asked: h.give(document))
     with pytest.raises(ProviderFailure) as caught:
@@ -362,7 +364,7 @@ def test_embeddings_of_another_shape_are_refused(peers: Any, data: list[Any]) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_neither_key_nor_prompt_is_in_a_failure(peers: Any, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_key_nor_prompt_is_in_a_failure(peers: Peers, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THERE_KEY", CANARY)
     peer = peers.start(lambda h, asked: h.give({"error": {"message": f"bad {asked.headers['authorization']}"}}, 500))
     failure = fails(peer.base, way, key=KeySource("THERE_KEY"))
@@ -372,18 +374,20 @@ def test_neither_key_nor_prompt_is_in_a_failure(peers: Any, way: str, monkeypatc
     assert "PROMPT-canary" not in told
 
 
-def test_the_sdk_never_has_the_key(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sdk_never_has_the_key(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THERE_KEY", CANARY)
 
     async def work(provider: AnyLLMProvider) -> None:
         await provider.chat(asked_of(), timeout=10)
-        sdk = provider._sdk  # pyright: ignore[reportPrivateUsage]
-        assert CANARY not in str(vars(sdk)) + str(vars(sdk.client)) + str(dict(sdk.client.default_headers))
+        sdk: object = provider._sdk  # pyright: ignore[reportPrivateUsage]
+        client: Any = vars(sdk)["client"]
+        headers: dict[str, str] = dict(client.default_headers)
+        assert CANARY not in f"{vars(sdk)} {vars(client)} {headers}"
 
     using(peers.start().base, work, key=KeySource("THERE_KEY"))
 
 
-def test_a_stream_that_is_left_closes_its_connection(peers: Any) -> None:
+def test_a_stream_that_is_left_closes_its_connection(peers: Peers) -> None:
     def endless(handler: Any, asked: Any) -> None:
         handler.begin_stream()
         while True:
@@ -400,7 +404,7 @@ def test_a_stream_that_is_left_closes_its_connection(peers: Any) -> None:
     using(peer.base, work)
 
 
-def test_a_cancelled_call_closes_its_connection(peers: Any) -> None:
+def test_a_cancelled_call_closes_its_connection(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.hang())
 
     async def work(provider: AnyLLMProvider) -> None:
@@ -414,7 +418,7 @@ def test_a_cancelled_call_closes_its_connection(peers: Any) -> None:
     using(peer.base, work)
 
 
-def test_a_hundred_streams_side_by_side_lose_no_piece(peers: Any) -> None:
+def test_a_hundred_streams_side_by_side_lose_no_piece(peers: Peers) -> None:
     async def work(provider: AnyLLMProvider) -> list[str]:
         async def one() -> str:
             return "".join([piece.text async for piece in provider.stream(asked_of(), timeout=60)])
@@ -430,7 +434,7 @@ def test_no_type_of_an_sdk_is_in_the_port() -> None:
             assert not [word for word in ("any_llm", "openai", "httpx") if word in str(inspect.signature(method))]
 
 
-def test_no_value_that_crosses_the_port_is_an_sdks(peers: Any) -> None:
+def test_no_value_that_crosses_the_port_is_an_sdks(peers: Peers) -> None:
     async def work(provider: AnyLLMProvider) -> list[object]:
         pieces = [piece async for piece in provider.stream(asked_of(), timeout=10)]
         return [
@@ -447,7 +451,7 @@ def test_no_value_that_crosses_the_port_is_an_sdks(peers: Any) -> None:
             for part in dataclasses.fields(value):
                 found |= types_of(getattr(value, part.name))
         elif isinstance(value, list | tuple):
-            for part in value:  # pyright: ignore[reportUnknownVariableType]
+            for part in cast("Sequence[object]", value):
                 found |= types_of(part)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +11,10 @@ from adaptive_llm_gateway.gateway import AnyLLMProvider, Health, ModelInfo, Prov
 from adaptive_llm_gateway.gateway._discover import local_servers
 from adaptive_llm_gateway.gateway._health import SIGNS, has_sign, models_of
 
-OLLAMA = {
+if TYPE_CHECKING:
+    from conftest import Peers
+
+OLLAMA: dict[str, Any] = {
     "models": [
         {"name": "llama3.2:latest", "model": "llama3.2:latest", "digest": "a", "details": {}},
         {
@@ -23,7 +26,7 @@ OLLAMA = {
         {"name": "mine:latest", "model": "mine:latest", "digest": "c", "remote_host": "https://ollama.com"},
     ]
 }
-LMSTUDIO = {
+LMSTUDIO: dict[str, Any] = {
     "models": [
         {
             "key": "qwen",
@@ -35,16 +38,20 @@ LMSTUDIO = {
         {"key": "nomic", "type": "embedding", "architecture": "bert", "max_context_length": 512},
     ]
 }
-LLAMACPP = {"default_generation_settings": {"n_ctx": 1024}, "total_slots": 1, "build_info": "b4000-abc"}
-VLLM = {"object": "list", "data": [{"id": "q", "object": "model", "owned_by": "vllm", "max_model_len": 2048}]}
-OTHER = {"object": "list", "data": [{"id": "gpt", "object": "model", "owned_by": "openai"}]}
+LLAMACPP: dict[str, Any] = {"default_generation_settings": {"n_ctx": 1024}, "total_slots": 1, "build_info": "b4000-abc"}
+VLLM: dict[str, Any] = {
+    "object": "list",
+    "data": [{"id": "q", "object": "model", "owned_by": "vllm", "max_model_len": 2048}],
+}
+OTHER: dict[str, Any] = {"object": "list", "data": [{"id": "gpt", "object": "model", "owned_by": "openai"}]}
 DOCUMENTS = {"ollama": OLLAMA, "lmstudio": LMSTUDIO, "llamacpp": LLAMACPP, "vllm": VLLM}
 
 
 @pytest.mark.parametrize("server", [sign.server for sign in SIGNS])
 def test_each_server_has_a_sign_that_no_other_has(server: Any) -> None:
     assert [name for name, document in DOCUMENTS.items() if has_sign(server, document)] == [server]
-    for document in (None, [], "Ollama is running", {}, {"models": "x"}, {"models": [1]}, {"data": [None]}, OTHER):
+    others: list[Any] = [None, [], "Ollama is running", {}, {"models": "x"}, {"models": [1]}, {"data": [None]}, OTHER]
+    for document in others:
         assert not has_sign(server, document), document
 
 
@@ -88,11 +95,11 @@ def play_ollama(handler: Any, asked: Any) -> None:
         handler.give({"error": "no"}, 404)
 
 
-def test_ollama_is_up_by_its_own_signs(peers: Any) -> None:
+def test_ollama_is_up_by_its_own_signs(peers: Peers) -> None:
     assert health(peers.start(play_ollama), "ollama") == Health("up", "ollama", "0.12.6", 3, "answers")
 
 
-def test_what_an_ollama_model_can_do_is_asked(peers: Any) -> None:
+def test_what_an_ollama_model_can_do_is_asked(peers: Peers) -> None:
     peer = peers.start(play_ollama)
 
     async def run() -> list[ModelInfo]:
@@ -109,14 +116,14 @@ def test_what_an_ollama_model_can_do_is_asked(peers: Any) -> None:
     assert found["mine:latest"] == ModelInfo("mine:latest", remote=True)
 
 
-def test_somebody_else_at_the_port_is_not_the_provider(peers: Any) -> None:
+def test_somebody_else_at_the_port_is_not_the_provider(peers: Peers) -> None:
     assert health(peers.start(), "ollama").state == "other"  # it has no such path
     assert health(peers.start(lambda h, asked: h.give({"hello": 1})), "ollama").state == "other"
     assert health(peers.start(lambda h, asked: h.give(b"<html>")), "openai").state == "other"
     assert health(peers.start(lambda h, asked: h.give({}, 500)), "openai").state == "down"
 
 
-def test_nobody_there_is_down(peers: Any) -> None:
+def test_nobody_there_is_down(peers: Peers) -> None:
     peer = peers.start()
     peers.stop()
     peers.__init__()
@@ -139,7 +146,7 @@ def at(port: int) -> list[tuple[str, str, str | None]]:
     ],
 )
 def test_a_local_server_is_found_by_what_it_says_at_any_port(
-    peers: Any, server: str, path: str, version: str | None
+    peers: Peers, server: str, path: str, version: str | None
 ) -> None:
     def play(handler: Any, asked: Any) -> None:
         handler.give(DOCUMENTS[server]) if asked.path == path else handler.give({}, 404)
@@ -147,12 +154,12 @@ def test_a_local_server_is_found_by_what_it_says_at_any_port(
     assert at(peers.start(play).port) == [(server, "127.0.0.1", version)]
 
 
-def test_ollama_is_found_with_its_version_on_either_loopback(peers: Any) -> None:
+def test_ollama_is_found_with_its_version_on_either_loopback(peers: Peers) -> None:
     assert at(peers.start(play_ollama).port) == [("ollama", "127.0.0.1", "0.12.6")]
     assert at(peers.start(play_ollama, host="::1").port) == [("ollama", "::1", "0.12.6")]
 
 
-def test_whoever_speaks_the_api_is_found_as_that_and_anybody_else_is_not(peers: Any) -> None:
+def test_whoever_speaks_the_api_is_found_as_that_and_anybody_else_is_not(peers: Peers) -> None:
     assert at(peers.start().port) == [("openai", "127.0.0.1", None)]
     assert at(peers.start(lambda h, asked: h.give({"hello": 1})).port) == []
     assert at(peers.start(lambda h, asked: h.give(b"Ollama is running")).port) == []
@@ -161,7 +168,7 @@ def test_whoever_speaks_the_api_is_found_as_that_and_anybody_else_is_not(peers: 
     assert not other.asked
 
 
-def test_nobody_listening_is_nothing_found(peers: Any) -> None:
+def test_nobody_listening_is_nothing_found(peers: Peers) -> None:
     peer = peers.start()
     peers.stop()
     peers.__init__()

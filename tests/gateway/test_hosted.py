@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.gateway import HOSTED, AnyLLMProvider, ProviderFailure, hosted_spec
+
+if TYPE_CHECKING:
+    from conftest import Peers
 
 
 @pytest.mark.parametrize("name", HOSTED)
@@ -25,7 +28,7 @@ def test_an_unknown_name_says_which_are_known() -> None:
     assert "openai" in str(caught.value.hint)
 
 
-def test_without_its_key_a_hosted_provider_hears_nothing(monkeypatch: pytest.MonkeyPatch, peers: Any) -> None:
+def test_without_its_key_a_hosted_provider_hears_nothing(monkeypatch: pytest.MonkeyPatch, peers: Peers) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
     async def run() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.gateway import Locality, address_of, class_of, locality_of
 from adaptive_llm_gateway.gateway._locality import is_loopback, is_remote_model
+
+if TYPE_CHECKING:
+    from conftest import Peers
 
 
 def locality(url: str, *addresses: str) -> Locality:
@@ -74,7 +77,7 @@ def test_the_systems_own_resolution_proves_the_loopback(host: str) -> None:
     assert found.addresses == (host.strip("[]"),)
 
 
-def test_a_unix_socket_is_local_and_a_file_in_its_place_is_not(peers: Any, tmp_path: Path) -> None:
+def test_a_unix_socket_is_local_and_a_file_in_its_place_is_not(peers: Peers, tmp_path: Path) -> None:
     peers.on_socket(tmp_path / "s")
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert asyncio.run(locality_of(address_of(f"unix://{tmp_path}/s:/v1"))).local

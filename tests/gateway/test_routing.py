@@ -384,10 +384,14 @@ POLICIES = st.lists(st.none() | st.sampled_from(VERDICTS), min_size=len(CELLS), 
         tuple(Rule(*cell, verdict) for cell, verdict in zip(CELLS, verdicts, strict=True) if verdict)
     )
 )
+
+
+def drawn(trust: Trust, redacted: Trust | None, **rest: Any) -> RouteRequest:
+    return RouteRequest(trust, redacted=redacted if redacted is None or redacted.rank <= trust.rank else trust, **rest)
+
+
 REQUESTS = st.builds(
-    lambda trust, redacted, **rest: RouteRequest(  # pyright: ignore[reportUnknownLambdaType]
-        trust, redacted=redacted if redacted is None or redacted.rank <= trust.rank else trust, **rest
-    ),
+    drawn,
     trust=st.sampled_from(Trust),
     redacted=st.none() | st.sampled_from(Trust),
     purpose=PURPOSE,

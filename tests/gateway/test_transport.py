@@ -12,13 +12,16 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.gateway import AnyLLMProvider, KeySource, ProviderFailure, ProviderSpec, address_of
 from adaptive_llm_gateway.gateway._transport import MOST_ERROR, seconds_of
+
+if TYPE_CHECKING:
+    from conftest import Peers
 
 Result = TypeVar("Result")
 CANARY = "sk-canary-0123456789abcdef-CANARY"
@@ -36,7 +39,8 @@ def using(spec: ProviderSpec, work: Callable[[AnyLLMProvider], Awaitable[Result]
 
 
 def spec_of(base: str, **settings: Any) -> ProviderSpec:
-    return ProviderSpec("there", address_of(base), **{"loopback_only": True, **settings})
+    settings.setdefault("loopback_only", True)
+    return ProviderSpec("there", address_of(base), **settings)
 
 
 def failure_of(spec: ProviderSpec, **settings: Any) -> ProviderFailure:
@@ -45,7 +49,7 @@ def failure_of(spec: ProviderSpec, **settings: Any) -> ProviderFailure:
     return caught.value
 
 
-def test_no_proxy_of_the_environment_hears_of_a_request(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_of_the_environment_hears_of_a_request(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     peer, proxy = peers.start(), peers.start()
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, proxy.url)
@@ -55,7 +59,7 @@ def test_no_proxy_of_the_environment_hears_of_a_request(peers: Any, monkeypatch:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_a_failure_and_its_target_hears_nothing(peers: Any, status: int) -> None:
+def test_a_redirect_is_a_failure_and_its_target_hears_nothing(peers: Peers, status: int) -> None:
     other = peers.start()
     peer = peers.start(lambda h, asked: h.give({}, status, location=f"{other.base}/models"))
     failure = failure_of(spec_of(peer.base))
@@ -63,7 +67,7 @@ def test_a_redirect_is_a_failure_and_its_target_hears_nothing(peers: Any, status
     assert not other.asked
 
 
-def test_only_known_headers_leave(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_known_headers_leave(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = peers.start()
     for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "leaked")
@@ -73,7 +77,7 @@ def test_only_known_headers_leave(peers: Any, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_key_goes_to_the_wire_alone(
-    peers: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    peers: Peers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(handler: Any, asked: Any) -> None:
         handler.give({"error": {"message": f"bad key {asked.headers['authorization']}"}}, 400)
@@ -91,7 +95,7 @@ def test_the_key_goes_to_the_wire_alone(
     assert failure.__context__ is None
 
 
-def test_a_key_is_looked_up_for_each_call(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_looked_up_for_each_call(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = peers.start()
 
     async def twice(provider: AnyLLMProvider) -> None:
@@ -105,7 +109,7 @@ def test_a_key_is_looked_up_for_each_call(peers: Any, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("value", ["", "two words", "schlüssel", "a\x07b"])
-def test_without_a_usable_key_nothing_is_sent(peers: Any, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_without_a_usable_key_nothing_is_sent(peers: Peers, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     peer = peers.start()
     monkeypatch.setenv("THERE_KEY", value)
     failure = failure_of(spec_of(peer.base, key=KeySource("THERE_KEY")))
@@ -125,12 +129,15 @@ def test_a_key_in_the_place_of_its_variables_name_is_not_shown() -> None:
     assert CANARY not in str(caught.value) + str(caught.value.hint)
 
 
-def test_a_peer_that_is_not_of_the_loopback_gets_nothing(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_is_not_of_the_loopback_gets_nothing(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     # The address was proved to be local, and then the name resolves to another machine: only the connection tells.
     from adaptive_llm_gateway.gateway import _transport
 
+    def nowhere(text: str) -> bool:
+        return False
+
     peer = peers.start()
-    monkeypatch.setattr(_transport, "is_loopback", lambda text: False)  # patched: a test has no second machine
+    monkeypatch.setattr(_transport, "is_loopback", nowhere)  # patched: a test has no second machine
     failure = failure_of(spec_of(peer.base))
     assert failure.kind == "refused"
     assert "127.0.0.1" in failure.message
@@ -138,7 +145,7 @@ def test_a_peer_that_is_not_of_the_loopback_gets_nothing(peers: Any, monkeypatch
     assert not peer.asked
 
 
-def test_an_answer_has_a_most_of_bytes(peers: Any) -> None:
+def test_an_answer_has_a_most_of_bytes(peers: Peers) -> None:
     def flood(handler: Any, asked: Any) -> None:
         handler.begin_stream()
         while True:
@@ -151,13 +158,13 @@ def test_an_answer_has_a_most_of_bytes(peers: Any) -> None:
     assert peer.left.wait(10)
 
 
-def test_an_errors_body_is_read_in_part(peers: Any) -> None:
+def test_an_errors_body_is_read_in_part(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.give(b"x" * (4 * MOST_ERROR), 500))
     failure = failure_of(spec_of(peer.base))
     assert (failure.kind, failure.status) == ("server", 500)
 
 
-def test_a_compressed_answer_is_refused(peers: Any) -> None:
+def test_a_compressed_answer_is_refused(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.give(b"x", content_encoding="gzip"))
     failure = failure_of(spec_of(peer.base))
     assert failure.kind == "broken"
@@ -182,14 +189,14 @@ def test_a_compressed_answer_is_refused(peers: Any) -> None:
         (529, "overloaded"),
     ],
 )
-def test_a_status_has_its_kind(peers: Any, status: int, kind: str) -> None:
+def test_a_status_has_its_kind(peers: Peers, status: int, kind: str) -> None:
     peer = peers.start(lambda h, asked: h.give({"error": {"message": "no"}}, status))
     failure = failure_of(spec_of(peer.base))
     assert (failure.kind, failure.status) == (kind, status)
     assert len(peer.asked) == 1  # nobody asks again by itself
 
 
-def test_a_failure_survives_pickling_whole(peers: Any) -> None:
+def test_a_failure_survives_pickling_whole(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.give({}, 429, retry_after="7"))
     failure = failure_of(spec_of(peer.base))
     copy = pickle.loads(pickle.dumps(failure))  # noqa: S301
@@ -223,21 +230,21 @@ def test_a_hint_may_be_a_date_or_milliseconds() -> None:
     assert seconds_of("9", milliseconds="1500") == 1.5
 
 
-def test_nobody_there_is_refused(peers: Any) -> None:
+def test_nobody_there_is_refused(peers: Peers) -> None:
     peer = peers.start()
     peers.stop()
     peers.__init__()
     assert failure_of(spec_of(peer.base)).kind == "refused"
 
 
-def test_a_peer_that_hangs_is_left_in_time(peers: Any) -> None:
+def test_a_peer_that_hangs_is_left_in_time(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.hang())
     with pytest.raises(ProviderFailure) as caught:
         using(spec_of(peer.base), lambda p: p.models(timeout=0.2))
     assert caught.value.kind == "timeout"
 
 
-def test_a_provider_is_reached_over_a_unix_socket(peers: Any, tmp_path: Path) -> None:
+def test_a_provider_is_reached_over_a_unix_socket(peers: Peers, tmp_path: Path) -> None:
     place = tmp_path / "s"
     peer = peers.on_socket(place)
     spec = spec_of(f"unix://{place}:/v1")
@@ -245,7 +252,7 @@ def test_a_provider_is_reached_over_a_unix_socket(peers: Any, tmp_path: Path) ->
     assert peer.asked[0].path == "/v1/models"
 
 
-def test_a_cancelled_call_raises_what_the_task_expects(peers: Any) -> None:
+def test_a_cancelled_call_raises_what_the_task_expects(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.hang())
 
     async def cancel(provider: AnyLLMProvider) -> None:
