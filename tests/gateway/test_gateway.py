@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretScanner, TooLarge, Trust, Unavailable
 from adaptive_llm_gateway.gateway import (
@@ -822,5 +825,84 @@ def test_health_tells_of_each_provider_and_a_probe_has_it_answer(tmp_path: Path)
         assert "answers by itself" in health["cloud"].health.said  # nothing is sent there
         assert isinstance(made.ports["cloud"], Told)
         assert not made.ports["cloud"].asked
+
+    run(work)
+
+
+# --- preview and execution are one ------------------------------------------------------------------------------------
+
+KINDS: list[FailureKind] = ["refused", "timeout", "auth", "bad_request", "too_long", "redirect", "server", "incomplete"]
+TEXTS = [
+    "hello there",
+    "write to joe.smith@gmail.com",
+    "word " * 9_000,
+    "the key is ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",
+]
+POLICIES = [None, REDACTING]
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(st.lists(st.sampled_from(["here", "there", "cloud", "cloud-two"]), min_size=1, unique=True))
+    return {
+        "providers": [(name, draw(st.lists(st.none() | st.sampled_from(KINDS), max_size=2))) for name in names],
+        "consents": draw(st.lists(st.sampled_from(names), unique=True)),
+        "policy": draw(st.sampled_from(POLICIES)),
+        "mode": draw(st.sampled_from(["normal", "normal", "local", "offline"])),
+        "ask": Ask(
+            "chat",
+            (Message("user", draw(st.sampled_from(TEXTS))),),
+            model=draw(st.sampled_from(["auto", "auto", "built-in", "cloud/built-in", "both", "none such"])),
+            trust=draw(st.none() | st.sampled_from(Trust)),
+            max_tokens=draw(st.none() | st.just(5)),
+            json=draw(st.booleans()),
+            fallback=draw(st.booleans()),
+            budget=draw(st.sampled_from([None, None, 10**9, 0])),
+        ),
+        "stream": draw(st.booleans()),
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(situations())
+def test_what_a_preview_says_is_what_is_done(situation: dict[str, Any]) -> None:
+    async def work() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            ports = [
+                Told(name, failures=[failing(kind) if kind else None for kind in kinds])
+                for name, kinds in situation["providers"]
+            ]
+            policy = parse_policy(situation["policy"]) if situation["policy"] else None
+            routes = (Route("both", ("cloud/built-in", "built-in")),)
+            made = Made(Path(folder), *ports, policy=policy, mode=situation["mode"], routes=routes, prices=PRICED)
+            for name in situation["consents"]:
+                made.consent(name)
+            ask: Ask = situation["ask"]
+            preview = await made.gateway.preview(ask, stream=situation["stream"])
+            assert not any(port.asked for port in ports)
+            error: AlgError | None = None
+            try:
+                await (by_pieces if situation["stream"] else whole)(made.gateway, ask)
+            except AlgError as caught:
+                error = caught
+            done, simulated = made.gateway.receipts.list()
+            assert simulated.receipt.outcome == "simulated"
+            assert done.receipt.route == simulated.receipt.route
+            assert done.receipt.level == simulated.receipt.level
+            assert done.receipt.blocked[: len(simulated.receipt.blocked)] == simulated.receipt.blocked
+            if preview.error is not None:
+                assert error is not None
+                assert (type(error), error.message) == (type(preview.error), preview.error.message)
+                assert not any(port.asked for port in ports)
+                return
+            called = [(each.provider, each.model) for each in done.receipt.attempts]
+            steps = [(step.provider, step.model) for step in preview.plan.steps]
+            assert called[0] == steps[0]
+            assert list(dict.fromkeys(called)) == [step for step in steps if step in called]
+            for port in ports:
+                step = next((step for step in preview.plan.steps if step.provider == port.name), None)
+                assert step is not None or not port.asked
+                if step is not None and port.asked and step.redact:
+                    assert "joe.smith" not in port.texts
 
     run(work)
