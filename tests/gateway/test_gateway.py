@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +25,7 @@ from adaptive_llm_gateway.gateway import (
     ContextRef,
     FailureKind,
     FiledReceipt,
+    FoundServer,
     Gateway,
     GatewayConfig,
     Health,
@@ -44,8 +45,12 @@ from adaptive_llm_gateway.gateway import (
     ProviderPort,
     Route,
     WhatIf,
+    address_of,
     parse_policy,
 )
+
+if TYPE_CHECKING:
+    from conftest import Peers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HELLO = (Message("user", "hello there"),)
@@ -160,7 +165,7 @@ class Made:
             folder,
             scanner=SecretScanner(),
             ports=given,
-            locate=self._locate,
+            locate=self.locate,
             count=words,
             now=lambda: NOW,
             clock=self.times,
@@ -170,7 +175,7 @@ class Made:
         )
 
     @staticmethod
-    async def _locate(config: ProviderConfig) -> Locality:
+    async def locate(config: ProviderConfig) -> Locality:
         return Locality(not config.name.startswith("cloud"), "the test says so")
 
     def consent(self, provider: str, level: Trust = Trust.INTERNAL) -> None:
@@ -704,7 +709,7 @@ def test_models_of_a_hosted_provider_are_taken_by_name_alone(tmp_path: Path) -> 
             tmp_path,
             scanner=SecretScanner(),
             ports={"cloud": cloud},
-            locate=Made._locate,  # pyright: ignore[reportPrivateUsage]
+            locate=Made.locate,
             count=words,
         )
         error, _ = await made.refused(Ask("chat", HELLO, trust=Trust.PUBLIC))
@@ -906,3 +911,72 @@ def test_what_a_preview_says_is_what_is_done(situation: dict[str, Any]) -> None:
                     assert "joe.smith" not in port.texts
 
     run(work)
+
+
+# --- what is known of providers ---------------------------------------------------------------------------------------
+
+
+class Slow(Told):
+    """Takes until it is let go to say what it offers."""
+
+    def __init__(self, name: str, **more: Any) -> None:
+        super().__init__(name, **more)
+        self.go = asyncio.Event()
+        self.lists = 0
+
+    async def models(self, *, timeout: float) -> list[ModelInfo]:
+        self.lists += 1
+        await self.go.wait()
+        return await super().models(timeout=timeout)
+
+
+def test_nobody_waits_for_what_a_hosted_provider_lists(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Slow("cloud")
+        made = Made(tmp_path, cloud, Told("here"))
+        assert (await made.gateway.answer(Ask("chat", HELLO))).provider == "here"
+        cloud.go.set()
+        await made.gateway.close()
+
+    run(work)
+
+
+def test_a_name_that_only_a_hosted_list_may_have_waits_for_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        cloud = Slow("cloud")
+        config = GatewayConfig((ProviderConfig("cloud", "built_in"),), discover=False)
+        ports: dict[str, ProviderPort] = {"cloud": cloud}
+        scanner = SecretScanner()
+        gateway = Gateway(config, tmp_path, scanner=scanner, ports=ports, locate=Made.locate, count=words)
+        task = asyncio.create_task(gateway.answer(Ask("chat", HELLO, model="built-in", trust=Trust.PUBLIC)))
+        while not cloud.lists:
+            await asyncio.sleep(0)
+        cloud.go.set()
+        assert (await task).provider == "cloud"
+        assert cloud.lists == 1
+        await gateway.close()
+
+    run(work)
+
+
+def test_a_local_server_that_was_just_started_is_found_by_the_next_request(tmp_path: Path, peers: Peers) -> None:
+    found: list[FoundServer] = []
+
+    async def search() -> list[FoundServer]:
+        return found
+
+    async def work(url: str) -> None:
+        gateway = Gateway(GatewayConfig(), tmp_path, scanner=SecretScanner(), search=search, count=words, clock=times)
+        with pytest.raises(Unavailable) as caught:
+            await gateway.answer(Ask("chat", HELLO))
+        assert "looked for local servers at their usual ports" in caught.value.message
+        found.append(FoundServer("openai", address_of(url)))
+        times.at += 2
+        answered = await gateway.answer(Ask("chat", HELLO))
+        assert answered.text == "Hello, wide world."
+        assert answered.provider.startswith("local-")
+        await gateway.close()
+
+    times = Times()
+    url = peers.start().base
+    run(lambda: work(url))

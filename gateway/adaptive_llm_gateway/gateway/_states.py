@@ -46,9 +46,13 @@ _MINUTE = 60.0
 
 async def located(config: ProviderConfig) -> Locality:
     """Where a provider's requests end, as proved now."""
+    from adaptive_llm_gateway.gateway._hosted import HOSTED  # noqa: PLC0415 - on first use
+
     if config.kind == "built_in":
         return Locality(True, "it is this program")
-    return await locality_of(_address(config))
+    if config.kind in HOSTED and config.url is None:
+        return Locality(False, f"{config.kind} is a hosted service")  # no question of DNS before a request
+    return await locality_of(_address(config), timeout=LOOK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class _Known:
     locality: Locality | None = None
     listed: tuple[ModelInfo, ...] = ()
     looked_at: float | None = None
+    listed_at: float | None = None
     answered: bool = False
     said: str = ""
     key_missing: str | None = None
@@ -157,12 +162,18 @@ class Providers:
             known.looked_at = None
 
     async def ready(self) -> None:
-        """Know all providers: those that were never asked are asked now, stale ones in the background."""
+        """Know all providers: local ones that were never asked are asked now, stale ones in the background.
+
+        What a hosted one lists is only wanted for names that nobody else knows, and nobody waits for it here.
+        """
         await self._search_once()
         now = self._clock()
         new = [known for known in self._known.values() if known.looked_at is None and known.config.enabled]
         if new:
-            await asyncio.gather(*(self._look(known) for known in new))
+            await asyncio.gather(*(self._look(known, lists_hosted=False) for known in new))
+            for known in new:
+                if known.provider_class == "hosted" and not known.answered:
+                    self._in_background(self._look(known))
         for known in self._known.values():
             at = known.looked_at
             if known.config.enabled and at is not None and now - at > FRESH_SECONDS and not known.looking.locked():
@@ -173,16 +184,15 @@ class Providers:
     async def look_again(self) -> bool:
         """Ask those once more that did not answer a moment ago: somebody may have started one. Whether any was."""
         now = self._clock()
+        if self._search is not None and now - (self._searched_at or 0.0) > AGAIN_SECONDS:
+            await self._search_again()
         silent = [
             known
             for known in self._known.values()
             if known.config.enabled
             and not known.answered
-            and known.looked_at is not None
-            and now - known.looked_at > AGAIN_SECONDS
+            and (known.listed_at is None or now - known.listed_at > AGAIN_SECONDS)
         ]
-        if self._search is not None and now - (self._searched_at or 0.0) > AGAIN_SECONDS:
-            await self._search_again()
         await asyncio.gather(*(self._look(known) for known in silent))
         return bool(silent) or self._search is not None
 
@@ -308,20 +318,27 @@ class Providers:
 
     # --- asking them ------------------------------------------------------------------------------------------
 
-    async def _look(self, known: _Known) -> None:
+    async def _look(self, known: _Known, *, lists_hosted: bool = True) -> None:
         """Learn where a provider is, whether its key is there, and what it offers."""
+        asked = self._clock()
         async with known.looking:
+            done = known.listed_at if lists_hosted else known.looked_at
+            if done is not None and done > asked:  # somebody else did, while this waited
+                return
             try:
                 await self._connect(known)
+                known.looked_at = self._clock()
+                if known.provider_class == "hosted" and not lists_hosted:
+                    return
                 if known.port is not None and self._may_ask(known):
                     known.listed = tuple(await known.port.models(timeout=LOOK_SECONDS))
                     known.answered, known.said = True, ""
+                known.listed_at = self._clock()
             except AlgError as error:
                 known.answered, known.said = False, error.message
+                known.looked_at = known.listed_at = self._clock()
                 if not isinstance(error, ProviderFailure):
                     known.key_missing = error.message  # a setting that keeps it from being used
-            finally:
-                known.looked_at = self._clock()
 
     def _may_ask(self, known: _Known) -> bool:
         """Whether it may be asked what it offers: not without its key, nor elsewhere while nothing may leave."""
@@ -494,7 +511,7 @@ def _with(listed: ModelInfo | None, own: ModelConfig | None) -> ModelInfo:
         return listed
     said = {name: getattr(own, name) for name in ("chat", "embed", "stream", "tools", "json", "context")}
     told = {name: value for name, value in said.items() if value is not None}
-    return replace(listed or ModelInfo(own.name), by_name=False, **told)
+    return replace(listed or _guessed(ModelInfo(own.name)), by_name=False, **told)
 
 
 def _guessed(model: ModelInfo) -> ModelInfo:
