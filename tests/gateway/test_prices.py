@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import ConfigError
-from adaptive_llm_gateway.gateway._prices import MICRO_CENTS_PER_DOLLAR, Price, PriceTable, load_prices
+from adaptive_llm_gateway.gateway._prices import (
+    MICRO_CENTS_PER_DOLLAR,
+    Price,
+    PriceTable,
+    PriceTier,
+    load_prices,
+)
 
 FILE = """\
 version: "2026-11-22"
@@ -25,7 +31,7 @@ prices:
 def table(tmp_path: Path) -> PriceTable:
     path = tmp_path / "prices.yaml"
     path.write_text(FILE, encoding="utf-8")
-    return load_prices(path, free=frozenset({"ollama"}))
+    return load_prices(path)
 
 
 def test_a_cost_is_exact_in_micro_cents(table: PriceTable) -> None:
@@ -62,8 +68,7 @@ def test_an_unknown_cost_is_said_to_be_unknown_and_is_not_nothing(
     assert cost.why
 
 
-def test_a_free_provider_costs_nothing_and_that_is_known(table: PriceTable) -> None:
-    assert table.cost("ollama", "anything", {"input": None}).micro_cents == 0
+def test_cached_tokens_may_be_charged_as_others(table: PriceTable) -> None:
     assert table.cost("acme", "tiny", {"cached_input": 2}, cached_is_input=True).micro_cents == 8
 
 
@@ -80,6 +85,17 @@ def test_a_cost_is_never_less_than_its_parts_and_less_than_one_more(a: int, b: i
     cost = table.cost("p", "m", {"input": a, "output": b}).micro_cents
     assert isinstance(cost, int)
     assert 0 <= cost * 1_000_000 - (a * price_a + b * price_b) < 1_000_000
+
+
+def test_a_long_request_has_the_price_of_its_length_for_all_of_its_tokens() -> None:
+    tiers = (PriceTier(100, {"input": 2_000_000, "output": 5_000_000}), PriceTier(200, {"input": 3_000_000}))
+    long = PriceTable("v", (Price("p", "m", {"input": 1_000_000, "cached_input": 0, "output": 4_000_000}, tiers),))
+    assert long.cost("p", "m", {"input": 100, "output": 1}).micro_cents == 104
+    assert long.cost("p", "m", {"input": 101, "output": 1}).micro_cents == 207
+    assert long.cost("p", "m", {"input": 60, "cached_input": 40}).micro_cents == 60
+    assert long.cost("p", "m", {"input": 60, "cached_input": 41}).known == "no_price"
+    assert long.cost("p", "m", {"input": 201, "cached_input": 0}).micro_cents == 603
+    assert long.hash != PriceTable("v", (Price("p", "m", {"input": 1_000_000, "output": 4_000_000}, tiers[:1]),)).hash
 
 
 def test_every_published_amount_is_held_exactly(table: PriceTable) -> None:

@@ -126,6 +126,11 @@ if TYPE_CHECKING:
         ProviderFailure,
         ProviderPort,
     )
+    from adaptive_llm_gateway.gateway._price_data import (
+        PRICED_KINDS,
+        ShippedPrices,
+        depends_on_the_hour,
+    )
     from adaptive_llm_gateway.gateway._prices import (
         NO_PRICES,
         Cost,
@@ -353,6 +358,11 @@ _MODULES = {
         "ProviderFailure",
         "ProviderPort",
     ),
+    "_price_data": (
+        "PRICED_KINDS",
+        "ShippedPrices",
+        "depends_on_the_hour",
+    ),
     "_prices": (
         "NO_PRICES",
         "Cost",
@@ -493,6 +503,7 @@ __all__ = [
     "PERSONAL_KINDS",
     "PERSONAL_LEVELS",
     "POLICY_VERSION",
+    "PRICED_KINDS",
     "PROVIDER_CLASSES",
     "PROVIDER_KINDS",
     "PURPOSES",
@@ -599,6 +610,7 @@ __all__ = [
     "Rule",
     "Ruling",
     "Run",
+    "ShippedPrices",
     "State",
     "Step",
     "Stop",
@@ -618,6 +630,7 @@ __all__ = [
     "class_of",
     "compared",
     "default_policy",
+    "depends_on_the_hour",
     "detect",
     "digest",
     "email",

@@ -2,13 +2,18 @@
 
 A micro-cent is a millionth of a cent. Prices are micro-cents per million tokens, so a published price of $0.0375 per
 million is 3,750,000 exactly. A cost is rounded up once, at its end: what was paid for is never nothing.
+
+What runs on this machine costs nothing, but that is not said here: a server on this machine may have a model served
+elsewhere, and whose price that is, no table of providers knows.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
@@ -18,6 +23,8 @@ from adaptive_llm_gateway.gateway._canonical import Json, digest
 
 if TYPE_CHECKING:
     from yaml import Node as _Node
+
+    from adaptive_llm_gateway.gateway._price_data import ShippedPrices
 
 MICRO_CENTS_PER_DOLLAR: Final = 100_000_000
 _MILLION: Final = 1_000_000
@@ -30,12 +37,30 @@ Known = Literal["known", "no_price", "no_usage"]
 
 
 @dataclass(frozen=True, slots=True)
+class PriceTier:
+    """What all tokens of a request cost, per million, where it reads more than `above` tokens."""
+
+    above: int
+    per_million: Mapping[TokenKind, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
-    """Micro-cents per million tokens of each kind; a kind that a model does not have is missing."""
+    """Micro-cents per million tokens of each kind; a kind that a model does not have is missing.
+
+    Attributes:
+        provider: the provider's name; in the shipped table its kind, such as `openai`.
+        tiers: prices of longer requests, the lowest `above` first.
+    """
 
     provider: str
     model: str
     per_million: Mapping[TokenKind, int]
+    tiers: tuple[PriceTier, ...] = ()
+
+    def of(self, read: int) -> Mapping[TokenKind, int]:
+        """The prices of a request that reads so many tokens, cached ones among them."""
+        return next((tier.per_million for tier in reversed(self.tiers) if read > tier.above), self.per_million)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +85,88 @@ class PriceTable:
     """Prices by provider and model.
 
     Args:
-        version: what whoever made the table calls it, such as `2026-11-22`.
+        version: what whoever made the table calls it, such as `2026-11-22`; None for one without prices of its own.
         prices: one for each provider and model.
-        free: providers that cost nothing, such as the local ones.
+        over: a table whose prices hold where this one has none.
+        shipped: prices by the kind of a provider, which `for_providers` gives.
 
     Raises:
         InvalidInput: a model has two prices, or one below 0.
     """
 
-    def __init__(self, version: str, prices: tuple[Price, ...] = (), *, free: frozenset[str] = frozenset()) -> None:
-        self.version = version
-        self.free = free
+    def __init__(
+        self,
+        version: str | None,
+        prices: tuple[Price, ...] = (),
+        *,
+        over: PriceTable | None = None,
+        shipped: ShippedPrices | None = None,
+    ) -> None:
+        self._versions: tuple[str, ...] = (version,) if version is not None else ()
+        self._shipped = shipped
+        self._kinds: Mapping[str, str] = {}
         self._prices: dict[tuple[str, str], Price] = {}
+        if over is not None:
+            self._versions += over._versions
+            self._shipped = shipped or over._shipped
+            self._kinds = over._kinds
+            self._prices |= over._prices
+        self._hash: str | None = None
+        own: dict[tuple[str, str], Price] = {}
         for price in prices:
-            if self._prices.setdefault((price.provider, price.model), price) is not price:
+            if own.setdefault((price.provider, price.model), price) is not price:
                 raise InvalidInput(f"the price table {version!r} has {price.provider}/{price.model} twice")
-            if any(amount < 0 for amount in price.per_million.values()):
+            if any(amount < 0 for part in (price, *price.tiers) for amount in part.per_million.values()):
                 raise InvalidInput(f"the price of {price.provider}/{price.model} is below 0")
-        content: list[Json] = [
-            [price.provider, price.model, {kind: price.per_million[kind] for kind in sorted(price.per_million)}]
-            for _, price in sorted(self._prices.items())
-        ]
-        self.hash = digest([version, content])
+        self._prices |= own
+        self.version = self._named()
+
+    def _named(self) -> str:
+        names = (*self._versions, *((self._shipped.version,) if self._shipped else ()))
+        return " over ".join(names) or "none"
+
+    @property
+    def hash(self) -> str:
+        """Changes with whatever may change a cost; reads the shipped data the first time."""
+        if self._hash is None:
+            content: list[Json] = []
+            for _, price in sorted(self._prices.items(), key=lambda item: item[0]):
+                tiers: list[Json] = [[tier.above, _sorted(tier.per_million)] for tier in price.tiers]
+                content.append([price.provider, price.model, _sorted(price.per_million), tiers])
+            self._hash = digest([self.version, content, self._shipped.hash if self._shipped else None])
+        return self._hash
+
+    def for_providers(self, kinds: Mapping[str, str]) -> PriceTable:
+        """The same prices for providers by the names that the user gave them.
+
+        Args:
+            kinds: the kind of each provider by its name. Leave out who is reached at another address than its kind's:
+                what that one charges is not known.
+        """
+        table = copy(self)
+        table._kinds = dict(kinds)
+        return table
+
+    def on(self, day: date) -> PriceTable:
+        """The prices of that day (UTC): the shipped ones change with it. The table itself if it is of that day."""
+        if self._shipped is None or self._shipped.day == day:
+            return self
+        table = copy(self)
+        table._shipped, table._hash = self._shipped.on(day), None
+        table.version = table._named()
+        return table
+
+    def prepare(self) -> None:
+        """Read the shipped data now, which takes 0.2 s, and not at the first question."""
+        if self._shipped is not None:
+            self._shipped.prepare()
 
     def price(self, provider: str, model: str) -> Price | None:
-        """The price of a model by its exact name, or None."""
-        return self._prices.get((provider, model))
+        """The price of a model, or None: by its exact name, and in the shipped table by any name that it has there."""
+        own = self._prices.get((provider, model))
+        if own is not None or self._shipped is None or (kind := self._kinds.get(provider)) is None:
+            return own
+        return self._shipped.price(kind, model)
 
     def cost(
         self, provider: str, model: str, tokens: Mapping[TokenKind, int | None], *, cached_is_input: bool = False
@@ -99,34 +180,45 @@ class PriceTable:
         Raises:
             ValueError: less than no tokens.
         """
-        if provider in self.free:
-            return Cost(0, "known", self.version, f"{provider!r} costs nothing")
         price = self.price(provider, model)
         if price is None:
             why = f"the price table {self.version!r} has no price for {model!r} of {provider!r}"
             return Cost(None, "no_price", self.version, why)
-        parts = 0
+        parts, each_of = 0, price.of((tokens.get("input") or 0) + (tokens.get("cached_input") or 0))
         for kind in TOKEN_KINDS:
             count = tokens.get(kind, 0)
             if count is None:
                 return Cost(None, "no_usage", self.version, f"{provider!r} did not say how many {kind} tokens it were")
             if count < 0:
                 raise ValueError(f"{count!r} {kind} tokens")
-            each = price.per_million.get(kind)
+            each = each_of.get(kind)
             if each is None and kind == "cached_input" and cached_is_input:
-                each = price.per_million.get("input")
+                each = each_of.get("input")
             if count and each is None:
                 why = f"the price table {self.version!r} has no price for {kind} tokens of {model!r}"
                 return Cost(None, "no_price", self.version, why)
             parts += count * (each or 0)
-        return Cost(-(-parts // _MILLION), "known", self.version, f"by the price table {self.version!r}")
+        why = f"by the price table {self.version!r}"
+        if "cached_input" in each_of and "cached_input" not in tokens:
+            why += ", and at most: how many tokens its cache had was not told"
+        return Cost(-(-parts // _MILLION), "known", self.version, why)
 
 
-NO_PRICES: Final = PriceTable("none")
+NO_PRICES: Final = PriceTable(None)
 """The table of whoever has none: no price is known."""
 
 
-def load_prices(path: Path, *, free: frozenset[str] = frozenset()) -> PriceTable:
+def default_prices(day: date | None = None) -> PriceTable:
+    """The prices that come with the gateway, of `day` (UTC; today if None). Asks nobody, reads nothing yet.
+
+    They are of OpenAI, Anthropic, Groq, Mistral and OpenRouter; `for_providers` says which provider is which.
+    """
+    from adaptive_llm_gateway.gateway._price_data import ShippedPrices  # noqa: PLC0415 - it needs this module's values
+
+    return PriceTable(None, shipped=ShippedPrices(day or datetime.now(UTC).date()))
+
+
+def load_prices(path: Path, *, base: PriceTable = NO_PRICES) -> PriceTable:
     """The table of a `prices.yaml`: `version`, and under `prices` by provider and model dollars per million tokens.
 
     ```yaml
@@ -135,6 +227,9 @@ def load_prices(path: Path, *, free: frozenset[str] = frozenset()) -> PriceTable
       openai:
         some-model: { input: 2.50, cached_input: 1.25, output: 10.00 }
     ```
+
+    Args:
+        base: what holds for models that the file does not have.
 
     Raises:
         ConfigError: the file is not such a table; the message names path and line.
@@ -172,7 +267,11 @@ def load_prices(path: Path, *, free: frozenset[str] = frozenset()) -> PriceTable
                     )
                 amounts[kind] = reader.amount(amount)
             prices.append(Price(provider, model, amounts))
-    return PriceTable(version, tuple(prices), free=free)
+    return PriceTable(version, tuple(prices), over=base)
+
+
+def _sorted(amounts: Mapping[TokenKind, int]) -> dict[str, Json]:
+    return {kind: amounts[kind] for kind in sorted(amounts)}
 
 
 class _Reader:
