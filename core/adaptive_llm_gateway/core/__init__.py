@@ -9,6 +9,16 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers take the name as true; `typing` itself costs the shim 5 ms
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.core._egress import (
+        Attempt,
+        Offline,
+        cut_connections,
+        is_here,
+        is_offline,
+        set_offline,
+        try_to_leave,
+        when_offline,
+    )
     from adaptive_llm_gateway.core._errors import (
         AlgError,
         ConfigError,
@@ -69,6 +79,16 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "_egress": (
+        "Attempt",
+        "Offline",
+        "cut_connections",
+        "is_here",
+        "is_offline",
+        "set_offline",
+        "try_to_leave",
+        "when_offline",
+    ),
     "_errors": (
         "AlgError",
         "ConfigError",
@@ -129,6 +149,7 @@ __all__ = [
     "POINTS",
     "AlgError",
     "Allowance",
+    "Attempt",
     "ConfigError",
     "DiskFull",
     "Finding",
@@ -140,6 +161,7 @@ __all__ = [
     "InvalidInput",
     "LockHeld",
     "NotFound",
+    "Offline",
     "ProcessLock",
     "ReadOnly",
     "RepoBusy",
@@ -155,16 +177,22 @@ __all__ = [
     "UnknownType",
     "UnsafePath",
     "VersionConflict",
+    "cut_connections",
     "derived_ulid",
     "home_root",
+    "is_here",
+    "is_offline",
     "is_ulid",
     "load_allowances",
     "load_settings",
     "new_ulid",
     "reach",
+    "set_offline",
     "signs_of",
     "socket_address",
+    "try_to_leave",
     "ulid_milliseconds",
+    "when_offline",
 ]
 
 

@@ -72,6 +72,11 @@ class Home:
         return self.root / "logs" / "hub.log"
 
     @property
+    def mode(self) -> Path:
+        """The mode, in one word; without the file it is `normal`."""
+        return self.root / "gateway" / "mode"
+
+    @property
     def hub_lock(self) -> Path:
         """Held by the one hub of this home while it lives."""
         return self.root / "hub.lock"
