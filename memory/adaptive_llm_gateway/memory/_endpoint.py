@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from adaptive_llm_gateway.core import ConfigError, Unavailable
+from adaptive_llm_gateway.core import ConfigError, Unavailable, is_here, is_offline
+from adaptive_llm_gateway.memory._offline import BACK
 
 if TYPE_CHECKING:
     import httpx2
@@ -42,7 +42,8 @@ class Endpoint(Generic[Failed]):
     """An address that JSON is posted to.
 
     The key is read from the environment for each request and goes to the configured URL alone: redirects are not
-    followed, a proxy from the environment is used for https only, and no message carries it.
+    followed, a proxy from the environment is used for https to elsewhere only, and no message carries it. In offline
+    mode only an endpoint of the loopback is asked.
 
     Args:
         section: of the settings, for messages.
@@ -100,6 +101,11 @@ class Endpoint(Generic[Failed]):
         """
         import httpx2  # noqa: PLC0415 - loaded with the first request
 
+        if is_offline() and not self.local:
+            hint = f"{BACK} {self._meanwhile}"
+            return Refusal(
+                self.failure("offline", "is held back in offline mode: it is not on this machine", hint=hint)
+            )
         timeout = self._timeout if timeout is None else timeout
         key = self._key()
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -184,9 +190,8 @@ class Endpoint(Generic[Failed]):
                 raise RuntimeError("closed")
             if self._client is None:
                 # A proxy of an https request sees neither text nor key; of an http request it would see both.
-                self._client = httpx2.Client(
-                    follow_redirects=False, trust_env=self.base.startswith("https:"), timeout=self._timeout
-                )
+                proxies = self.base.startswith("https:") and not self.local
+                self._client = httpx2.Client(follow_redirects=False, trust_env=proxies, timeout=self._timeout)
             return self._client
 
     def _key(self) -> str | None:
@@ -241,11 +246,7 @@ def checked_url(section: str, url: str, *, example: str = "https://host/v1") -> 
         )
     if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
         raise ConfigError(f"{key} is {url!r}, which is no http or https URL", hint=f"Write it as {example!r}.", key=key)
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    return url.rstrip("/?#"), local
+    return url.rstrip("/?#"), is_here(host)
 
 
 def _read(response: httpx2.Response, limit: int, timeout: float) -> bytes:

@@ -2,7 +2,8 @@
 
 Used for what git does better than a library: the network, `log --follow`, the index, `gc`, configuration. Nothing in
 a repository may make it run a program: hooks, file-system monitors, pagers and signing are off, helper transports
-(`ext::`) are refused, and nobody is asked for a password.
+(`ext::`) are refused, and nobody is asked for a password. In offline mode git may use no transport but `file`, and a
+git that uses the network when that begins is killed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from adaptive_llm_gateway.core import StorageError
+from adaptive_llm_gateway.core import StorageError, is_offline, when_offline
 
 DEFAULT_TIMEOUT = 30.0
 OUTPUT_LIMIT = 64 * 1024 * 1024
@@ -69,6 +70,7 @@ _KEPT = frozenset(
     }
 )
 _KEPT_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s'\"]+)@")
 _HEADER = re.compile(r"(?i)(authorization:\s*\w+\s+)\S+")
@@ -121,9 +123,14 @@ def mask_credentials(text: str) -> str:
     return _HEADER.sub(r"\1***", _USERINFO.sub(masked, text))
 
 
-def git_environment(base: Mapping[str, str] | None = None, *, reading: bool = False) -> dict[str, str]:
+def git_environment(
+    base: Mapping[str, str] | None = None, *, reading: bool = False, offline: Sequence[str] | None = None
+) -> dict[str, str]:
     """The environment for git, from `base` (default: this process's): nothing prompts, speaks a local language or
     points git at another repository. With `reading` git takes no lock just to refresh what it knows.
+
+    Args:
+        offline: in offline mode, the transports that git may use; `None`: it is not offline.
     """
     source = os.environ if base is None else base
     environment = {
@@ -142,6 +149,11 @@ def git_environment(base: Mapping[str, str] | None = None, *, reading: bool = Fa
         "LANGUAGE": "C",
     }
     environment.pop("SSH_ASKPASS", None)
+    if offline is not None:
+        for name in [name for name in environment if name.lower() in _PROXIES or name == "GIT_PROXY_COMMAND"]:
+            del environment[name]
+        # Above all settings; and a partial clone must not fetch what it lacks.
+        environment |= {"GIT_ALLOW_PROTOCOL": ":".join(offline), "GIT_NO_LAZY_FETCH": "1"}
     if reading:
         environment["GIT_OPTIONAL_LOCKS"] = "0"
     return environment
@@ -158,6 +170,8 @@ def run_git(
     overrides: Sequence[str] = (),
     plain: bool = False,
     output_limit: int = OUTPUT_LIMIT,
+    network: bool = False,
+    protocols: Sequence[str] = ("file",),
 ) -> GitResult:
     """Run `git <arguments>` in `cwd` and wait for it.
 
@@ -169,6 +183,8 @@ def run_git(
         overrides: further `key=value` settings.
         plain: without this module's own settings, to read the user's configuration as it is.
         output_limit: bytes of standard output; more is an error.
+        network: it may reach a remote, and is killed when offline mode begins.
+        protocols: transports that it may use in offline mode.
 
     Raises:
         GitFailed, GitTimeout, GitMissing: all of them `StorageError`.
@@ -179,11 +195,12 @@ def run_git(
             settings += ["-c", setting]
     command = ["git", *settings, *arguments]
     operation = arguments[0]
+    offline = is_offline()
     try:
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=git_environment(reading=reading),
+            env=git_environment(reading=reading, offline=protocols if offline else None),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -204,7 +221,8 @@ def run_git(
     for thread in (out, err, feeder):
         thread.start()
     try:
-        status = process.wait(timeout)
+        with _ended_by_offline(process) if network and not offline else contextlib.nullcontext():
+            status = process.wait(timeout)
     except subprocess.TimeoutExpired as error:
         _kill_group(process)
         _finish(process, out, err, feeder)
@@ -237,6 +255,28 @@ def run_git(
             git=words,
         )
     return GitResult(status, out.data(), words)
+
+
+_leaving: set[subprocess.Popen[bytes]] = set()
+
+
+@contextlib.contextmanager
+def _ended_by_offline(process: subprocess.Popen[bytes]) -> Generator[None]:
+    _leaving.add(process)
+    try:
+        if is_offline():  # since it was started
+            _kill_group(process)
+        yield
+    finally:
+        _leaving.discard(process)
+
+
+def _end_what_leaves() -> None:
+    for process in tuple(_leaving):
+        _kill_group(process)
+
+
+when_offline(_end_what_leaves)
 
 
 class _Drain(threading.Thread):

@@ -21,8 +21,10 @@ from adaptive_llm_gateway.core import (
     ReadOnly,
     StorageError,
     Unavailable,
+    is_offline,
 )
 from adaptive_llm_gateway.memory._index_schema import CorruptIndex
+from adaptive_llm_gateway.memory._offline import BACK, database_is_here
 from adaptive_llm_gateway.memory._requests import PostgresConfig
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all, fetch_value, run
 
@@ -194,6 +196,12 @@ class Database:
         ) from None
 
     def _connect(self) -> Link:
+        if is_offline() and not database_is_here(conninfo.conninfo_to_dict(self._url)):
+            raise Unavailable(
+                f"{self.name} is held back in offline mode: the server is not on this machine",
+                hint=BACK,
+                reason="offline",
+            )
         try:
             connection: Link = psycopg.connect(
                 self._url,

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from adaptive_llm_gateway.core import ConfigError, Trust, Unavailable
+from adaptive_llm_gateway.core import ConfigError, Trust, Unavailable, is_offline
 from adaptive_llm_gateway.memory._endpoint import checked_url
+from adaptive_llm_gateway.memory._offline import BACK
 from adaptive_llm_gateway.memory._requests import QdrantConfig
 from adaptive_llm_gateway.memory._vectors import Floats, Integers
 
@@ -52,8 +53,8 @@ class Points(NamedTuple):
 
 
 class QdrantUnavailable(Unavailable):
-    """The Qdrant server cannot be used; `details["reason"]` is `unreachable`, `timeout`, `key_missing`, `refused`,
-    `dimensions`, `gone`, `status` or `answer`.
+    """The Qdrant server cannot be used; `details["reason"]` is `unreachable`, `timeout`, `offline`, `key_missing`,
+    `refused`, `dimensions`, `gone`, `status` or `answer`.
     """
 
     code = "qdrant_unavailable"
@@ -82,8 +83,8 @@ class QdrantServer:
     """
 
     def __init__(self, config: QdrantConfig, hub: str) -> None:
-        self.url, local = checked_url("index", config.url, example="http://127.0.0.1:6333")
-        self.max_trust = Trust.SECRET if local else Trust.INTERNAL
+        self.url, self._local = checked_url("index", config.url, example="http://127.0.0.1:6333")
+        self.max_trust = Trust.SECRET if self._local else Trust.INTERNAL
         if config.api_key_env is not None and not _ENVIRONMENT.fullmatch(config.api_key_env):
             raise ConfigError(
                 "index.api_key_env is not the name of an environment variable",  # not shown: it may be the key
@@ -270,6 +271,8 @@ class QdrantServer:
         from qdrant_client.http.exceptions import ApiException, ResponseHandlingException  # noqa: PLC0415
         from qdrant_client.http.exceptions import UnexpectedResponse as Unexpected  # noqa: PLC0415
 
+        if is_offline() and not self._local:
+            raise self._failure("offline", "is held back in offline mode: it is not on this machine", hint=BACK)
         client = self._connected()
         # The client's own errors are not chained: they carry the request, and that carries the key.
         try:
@@ -325,7 +328,7 @@ class QdrantServer:
                     timeout=int(_SECONDS),
                     check_compatibility=False,
                     # A proxy of an https request sees neither vectors nor key; of an http request it would see both.
-                    trust_env=secure,
+                    trust_env=secure and not self._local,
                 )
             return self._client
 

@@ -30,11 +30,13 @@ from adaptive_llm_gateway.core import (
     SecretRefused,
     SyncError,
     UnsafePath,
+    is_offline,
     reach,
 )
 from adaptive_llm_gateway.memory._commit_message import one_line
 from adaptive_llm_gateway.memory._git import GitFailed, GitResult, mask_credentials, run_git
 from adaptive_llm_gateway.memory._merge import Conflict, Entry, MergePlan, plan_merge
+from adaptive_llm_gateway.memory._offline import git_settings_here, protocol_here
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, check_format, check_path
 from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between, write_atomically
@@ -49,6 +51,7 @@ _PUSH = ("push", "--porcelain", "--no-verify", "--end-of-options")
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
 _DECISIONS_SHOWN = 200
+_KNOWN_SECONDS = 5.0
 
 # Failures that only a merge mends; having reached the remote does not.
 _NOT_MERGED = frozenset(
@@ -139,6 +142,7 @@ class Sync:
         self._state_lock = threading.Lock()
         self._clean: set[str] = set()
         self._counted: tuple[str | None, str | None, tuple[int, int]] | None = None
+        self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
 
     # --- where it stands ------------------------------------------------------------------------------
 
@@ -175,6 +179,7 @@ class Sync:
             remote=mask_credentials(url),
             kind=failure.get("kind") if failure else None,
             error=failure.get("error") if failure else None,
+            offline=is_offline() and not self._is_here(url),
         )
 
     def url(self) -> str | None:
@@ -183,6 +188,23 @@ class Sync:
             return self._repo.thread_repo.remotes[self._remote].url
         except (KeyError, ValueError):
             return None
+
+    def _is_here(self, url: str) -> bool:
+        """Whether the remote is on this machine, as it was a moment ago."""
+        now = time.monotonic()
+        if self._place is None or self._place[0] != url or now - self._place[1] > _KNOWN_SECONDS:
+            try:
+                here = all(map(protocol_here, (*self._addresses(push=False), *self._addresses(push=True))))
+            except AlgError:
+                here = False
+            self._place = (url, now, here)
+        return self._place[2]
+
+    def _addresses(self, *, push: bool) -> tuple[str, ...]:
+        """Where git would really go: its settings may put other addresses in the place of the remote's."""
+        kind = ["--push"] if push else []
+        listed = run_git(["remote", "get-url", "--all", *kind, self._remote], cwd=self._repo.path, reading=True)
+        return tuple(listed.text.splitlines())
 
     def _tracking_name(self) -> str:
         return f"refs/remotes/{self._remote}/{self._repo.branch}"
@@ -281,16 +303,36 @@ class Sync:
         url = self.url()
         if url is None:
             raise sync_error("no_remote", f"the memory repo at {str(self._repo.path)!r} has no remote {self._remote!r}")
+        overrides, protocols = ("fetch.fsckObjects=true", "transfer.fsckObjects=true"), ("file",)
+        offline = is_offline()
+        if offline:
+            addresses = self._addresses(push=arguments[0] == "push")
+            found = tuple(map(protocol_here, addresses))
+            protocols = tuple(name for name in found if name is not None)
+            if len(protocols) < len(found):
+                raise self._held_back(doing, addresses[found.index(None)])
+            overrides += git_settings_here(self._remote, addresses)
         try:
-            return run_git(
+            result = run_git(
                 arguments,
                 cwd=self._repo.path,
                 timeout=self._timeout,
                 check=check,
-                overrides=("fetch.fsckObjects=true", "transfer.fsckObjects=true"),
+                overrides=overrides,
+                network=True,
+                protocols=protocols,
             )
         except AlgError as error:
+            if is_offline() and not offline:
+                raise self._held_back(doing, url) from error
             raise from_git(error, operation=doing, remote=mask_credentials(url)) from error
+        if result.status != 0 and is_offline() and not offline:
+            raise self._held_back(doing, url)
+        return result
+
+    def _held_back(self, doing: str, url: str) -> SyncError:
+        shown = mask_credentials(url)
+        return sync_error("offline", f"offline mode: {doing} {shown!r} is held back, for it is not on this machine")
 
     def _fetch(self) -> None:
         tracking, before = self._tracking_name(), self._tracked()
@@ -336,7 +378,7 @@ class Sync:
             SyncError: `details["kind"]` is one of `no_remote`, `unreachable`, `timeout`, `auth`, `host_key`,
                 `access_denied`, `remote_missing`, `missing_branch`, `transport_refused`, `ownership`,
                 `corrupt_incoming`, `unrelated_histories`, `shallow_clone`, `secret_incoming`, `unsafe_incoming`,
-                `format_too_new`, `dirty`, `index_lock`, `index_lock_stale`, `ref_locked`, `busy`, `other`;
+                `offline` (the mode, not the network), `format_too_new`, `dirty`, `index_lock`, `index_lock_stale`, `ref_locked`, `busy`, `other`;
                 `details["git"]` has git's words. Nothing was merged.
             RepoBusy: a rebase or the like is under way.
             LockHeld: another process pulls or pushes.
@@ -554,8 +596,9 @@ class Sync:
         except LockHeld:
             raise
         except AlgError as error:
-            with contextlib.suppress(AlgError):
-                self._record(operation, error)
+            if error.details.get("kind") != "offline":  # which is no failure of the remote
+                with contextlib.suppress(AlgError):
+                    self._record(operation, error)
             raise
 
 

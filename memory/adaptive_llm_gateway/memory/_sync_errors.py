@@ -7,6 +7,7 @@ from typing import Final
 
 from adaptive_llm_gateway.core import AlgError, SyncError
 from adaptive_llm_gateway.memory._git import GitTimeout
+from adaptive_llm_gateway.memory._offline import BACK
 
 MERGE_FIRST: Final = "non_fast_forward"
 REF_RACE: Final = "ref_race"
@@ -78,6 +79,7 @@ _HINTS: Final = {
     "corrupt_incoming": "The remote sent what git does not accept; nothing of it was taken.",
     "timeout": "Check the network, or allow more time.",
     "no_remote": "Name one: `alg init --remote URL`.",
+    "offline": f"What is committed here waits. {BACK}",
     "unrelated_histories": "The remote holds something else. Use an empty repository as the remote, or clone that one.",
     "dirty": "Commit these files, or let the hub do it, then pull again.",
     "secret_incoming": "Remove it from the remote's history, or allow it by its fingerprint, then pull again.",

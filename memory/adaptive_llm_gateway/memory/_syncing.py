@@ -17,6 +17,7 @@ from adaptive_llm_gateway.memory._values import SyncStatus
 _log = logging.getLogger(__name__)
 _KNOWN_SECONDS = 2.0
 _STOP_SECONDS = 5.0
+_OFFLINE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,13 @@ class Syncing:
                 jobs, self._jobs = self._jobs, []
                 due, self._due = self._due, None
                 stopping = self._stopping
-            if due is not None and self.status().state not in ("no_remote", "pushed"):
-                jobs.append(_Job("push", Future()))
+            if due is not None:
+                status = self.status()
+                if status.offline:  # what waits goes out when offline mode has ended
+                    with self._wake:
+                        self._due = time.monotonic() + _OFFLINE_SECONDS
+                elif status.state not in ("no_remote", "pushed"):
+                    jobs.append(_Job("push", Future()))
             for job in jobs:
                 self._carry_out(job)
             if stopping:

@@ -201,6 +201,7 @@ class SyncStatus:
         ahead, behind: commits, against the remote as last seen.
         since: when the state was entered.
         last_success: when the remote was last reached and agreed.
+        offline: offline mode holds pulls and pushes back, for the remote is elsewhere.
     """
 
     state: Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
@@ -211,3 +212,4 @@ class SyncStatus:
     remote: str | None = None
     kind: str | None = None
     error: str | None = None
+    offline: bool = False
