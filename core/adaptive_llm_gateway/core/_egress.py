@@ -124,7 +124,7 @@ def _check_address(arguments: Sequence[Any]) -> None:
     host, port = cast("tuple[Any, ...]", address)[:2]
     host = _text(host)
     if not _is_loopback(host) and not (host == "localhost" and _localhost_is_here()):
-        raise Offline(f"{host or 'every address'}:{port}")
+        raise Offline(_place(host, port))
 
 
 def _check_name(arguments: Sequence[Any]) -> None:
@@ -184,6 +184,10 @@ _BY_NAME: Final[Mapping[str, Callable[..., Any]]] = {
     "sendto": _sendto,
     "bind": _bind,
 }
+
+
+def _place(host: str, port: object) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host or 'every address'}:{port}"
 
 
 def _text(host: object) -> str:
@@ -264,13 +268,13 @@ def _elsewhere(connection: socket.socket) -> str | None:
     state = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] if stream and _TCP_INFO is not None else None
     if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) if stream else False:
         host, port = connection.getsockname()[:2]
-        return None if _is_loopback(host) else f"{host}:{port} (which listened)"
+        return None if _is_loopback(host) else f"{_place(host, port)} (which listened)"
     if state == _CONNECTING:
         return "a connection that was being made"
     if state is not None and state not in _ALIVE:
         return None
     host, port = connection.getpeername()[:2]  # an error where it is not connected
-    return None if _is_loopback(host) else f"{host}:{port}"
+    return None if _is_loopback(host) else _place(host, port)
 
 
 # --- The proof -------------------------------------------------------------------------------------------------------
@@ -289,7 +293,7 @@ def try_to_leave() -> tuple[Attempt, ...]:
         _tried("a UDP datagram to an IPv4 address", lambda: _send(socket.AF_INET, _NOBODY_4)),
         _tried("a UDP datagram to an IPv6 address", lambda: _send(socket.AF_INET6, _NOBODY_6)),
         _tried("a question for a name's address", lambda: socket.getaddrinfo(_NO_NAME, 443)),
-        _tried("the same in the old way", lambda: socket.gethostbyname(_NO_NAME)),
+        _tried("a question for a name's address, the old way", lambda: socket.gethostbyname(_NO_NAME)),
         _tried("a question for an address's name", lambda: socket.gethostbyaddr(_NOBODY_4[0])),
         _tried("a TCP connection to a name", lambda: _reach(socket.AF_INET, (_NO_NAME, 443))),
         _tried("a socket that others could connect to", _listen),

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         Page,
         Tombstone,
     )
+    from adaptive_llm_gateway.memory._offline import (
+        protocol_here,
+        try_to_leave_with_git,
+    )
     from adaptive_llm_gateway.memory._opening import look_at_postgres, look_at_qdrant
     from adaptive_llm_gateway.memory._requests import (
         AppendSession,
@@ -119,6 +123,10 @@ _MODULES = {
         "Tombstone",
     ),
     "_opening": ("look_at_postgres", "look_at_qdrant"),
+    "_offline": (
+        "protocol_here",
+        "try_to_leave_with_git",
+    ),
     "_requests": (
         "AppendSession",
         "DeleteMemory",
@@ -241,8 +249,10 @@ __all__ = [
     "import_memories",
     "look_at_postgres",
     "look_at_qdrant",
+    "protocol_here",
     "read_time",
     "summary_id",
+    "try_to_leave_with_git",
 ]
 
 

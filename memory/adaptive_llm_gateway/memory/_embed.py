@@ -21,9 +21,9 @@ class EmbedderUnavailable(Unavailable):
     """No vectors just now; search goes on lexically.
 
     `details["reason"]` says why. The model in the package: `missing`, `truncated`, `damaged`, `wrong_dimension`,
-    `library` (onnxruntime or tokenizers do not load), `failed`, `closed`. An endpoint: `unreachable`, `timeout`, `offline` (the mode),
-    `refused` (status 401 or 403), `status`, `answer` (not what the API promises), `key_missing`, `wrong_dimension`,
-    `closed`.
+    `library` (onnxruntime or tokenizers do not load), `failed`, `closed`. An endpoint: `unreachable`, `timeout`,
+    `offline` (the mode), `refused` (status 401 or 403), `status`, `answer` (not what the API promises), `key_missing`,
+    `wrong_dimension`, `closed`.
     """
 
     code = "embedder_unavailable"

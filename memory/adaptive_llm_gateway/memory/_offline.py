@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from adaptive_llm_gateway.core import is_here
+from adaptive_llm_gateway.core import AlgError, Attempt, is_here
+from adaptive_llm_gateway.memory._git import GitMissing, run_git
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
+
+_TRY_SECONDS = 5.0
 
 BACK = "`alg mode normal` ends offline mode."
 
@@ -53,6 +58,26 @@ def git_settings_here(remote: str, urls: tuple[str, ...]) -> tuple[str, ...]:
         if url.startswith("http"):
             settings += [f"http.{url}.proxy=", f"http.{url}.followRedirects=false"]
     return tuple(settings)
+
+
+def try_to_leave_with_git() -> tuple[Attempt, ...]:
+    """Really have git ask an address that is nobody's; in offline mode it says at once that it may not."""
+    return tuple(_tried(url) for url in ("https://192.0.2.1/x", "ssh://192.0.2.1/x"))
+
+
+def _tried(url: str) -> Attempt:
+    what = f"git over {url.partition(':')[0]}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="alg-") as folder:
+            done = run_git(["ls-remote", url], cwd=Path(folder), timeout=_TRY_SECONDS, check=False, network=True)
+    except GitMissing:
+        return Attempt(what, blocked=True, how="there is no git")
+    except AlgError as error:
+        return Attempt(what, blocked=False, how=f"it was let out, and then: {error}")
+    words = done.stderr.partition("\n")[0]
+    if done.status != 0 and "not allowed" in words:
+        return Attempt(what, blocked=True, how=f"refused, {words.removeprefix('fatal: ')}")
+    return Attempt(what, blocked=False, how=f"it was let out, and then: {words or 'it answered'}")
 
 
 def database_is_here(parts: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> bool:

@@ -19,7 +19,8 @@ class RerankerUnavailable(Unavailable):
 
     `details["reason"]` says why. A model: `library` (sentence-transformers or torch do not load), `missing`,
     `no_reranker` (it gives no single score), `timeout`, `failed`, `closed`. An endpoint: `unreachable`, `timeout`,
-    `refused` (status 401 or 403), `status`, `answer` (not what the API promises), `key_missing`, `closed`.
+    `offline` (the mode), `refused` (status 401 or 403), `status`, `answer` (not what the API promises), `key_missing`,
+    `closed`.
     """
 
     code = "reranker_unavailable"

@@ -378,8 +378,8 @@ class Sync:
             SyncError: `details["kind"]` is one of `no_remote`, `unreachable`, `timeout`, `auth`, `host_key`,
                 `access_denied`, `remote_missing`, `missing_branch`, `transport_refused`, `ownership`,
                 `corrupt_incoming`, `unrelated_histories`, `shallow_clone`, `secret_incoming`, `unsafe_incoming`,
-                `offline` (the mode, not the network), `format_too_new`, `dirty`, `index_lock`, `index_lock_stale`, `ref_locked`, `busy`, `other`;
-                `details["git"]` has git's words. Nothing was merged.
+                `offline` (the mode, not the network), `format_too_new`, `dirty`, `index_lock`, `index_lock_stale`,
+                `ref_locked`, `busy`, `other`; `details["git"]` has git's words. Nothing was merged.
             RepoBusy: a rebase or the like is under way.
             LockHeld: another process pulls or pushes.
         """

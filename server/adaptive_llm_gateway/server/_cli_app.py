@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app, summarize_command
-from adaptive_llm_gateway.server._cli_output import emit, print_json
+from adaptive_llm_gateway.server._cli_output import emit, print_json, talk
 from adaptive_llm_gateway.server._cli_values import convert_plain_values
 
 PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
+ModeName = Literal["normal", "local", "offline"]
 _GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, **_GROUP)
@@ -112,6 +113,28 @@ def serve(
 
     home = Home(root)
     run_standalone(home, load_settings(home))
+
+
+@app.command()
+def mode(
+    context: typer.Context,
+    mode: Annotated[ModeName | None, typer.Argument(help="The mode from now on; without it, say which it is.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say or change what the hub may connect to.
+
+    normal: what policy and consents allow. local: of models, those on this machine alone. offline: the hub connects to
+    nothing but this machine, not for models, nor git remotes, nor databases. That is proved: the hub really tries to
+    leave in every way, and exit code 1 says that it could.
+    """
+    from adaptive_llm_gateway.server import _cli_mode  # noqa: PLC0415
+
+    found = _cli_mode.change(root_of(context), mode) if mode else _cli_mode.look(root_of(context))
+    emit(found, as_json=json, text=lambda paint: _cli_mode.as_text(found, paint))
+    if found["problem"] and not json:
+        talk(f"error: {found['problem']}")
+    if found["problem"]:
+        raise typer.Exit(1)
 
 
 # --- hub -------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, load_settings
-from adaptive_llm_gateway.server import _cli_hub
+from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, is_offline, load_settings, set_offline
+from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._registration import NAME, registration
 from adaptive_llm_gateway.server._render import sync_text
@@ -74,6 +74,7 @@ def examine(root: str) -> list[Check]:
     else:
         source = str(home.config) if home.config.exists() else "none; every key has its default"
         checks.append(Check("config", "ok", source))
+    checks.append(_mode(home))
     seen = _ask_hub(home, settings)
     for look in (_hub, _store, _index, _embedder, _reranker, _hook, _remote, _clients):
         checks += look(seen)
@@ -155,6 +156,16 @@ def _home(home: Home) -> Iterator[Check]:
     free = shutil.disk_usage(root).free
     if free < _FREE_BYTES:
         yield Check("disk", "warn", f"{free // 2**20} MB free", "Free some space.")
+
+
+def _mode(home: Home) -> Check:
+    found = _cli_mode.look(str(home.root))
+    if found["mode"] == "offline":
+        set_offline(True)  # what is looked at here and below must not leave the machine either
+    if found["problem"]:
+        return Check("mode", "fail", found["problem"], "`alg mode` shows what was tried; docs/offline.md says more.")
+    proof = f", proved by {len(found['proof'])} attempts to leave" if found["proof"] else ""
+    return Check("mode", "ok", found["mode"] + proof)
 
 
 # --- The hub and what it holds ----------------------------------------------------------------------------------------
@@ -366,6 +377,12 @@ def _remote(seen: _Seen) -> Iterator[Check]:
         yield Check("remote", "ok", "none")
         return
     shown = _masked(url)
+    if is_offline():
+        from adaptive_llm_gateway.memory import protocol_here  # noqa: PLC0415 - only where it is wanted
+
+        if protocol_here(url) != "file":
+            yield Check("remote", "ok", f"{shown}: held back by offline mode")
+            return
     problem = _reach(seen.repo)
     if problem is None:
         yield Check("remote", "ok", f"{shown}: reached")

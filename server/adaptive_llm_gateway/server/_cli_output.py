@@ -15,7 +15,8 @@ Json = dict[str, Any]
 
 EXIT_CODES: Mapping[int, str] = {
     0: "done",
-    1: "an error without a number of its own; `alg doctor` found a failure; an import refused some items",
+    1: "an error without a number of its own; `alg doctor` found a failure; an import refused some items; "
+    "offline mode is not proved",
     2: "wrong usage, or input that will be refused again: an argument, a field, a file, the configuration",
     3: "no such memory, version, file or commit",
     4: "`--if-version` is stale: read again, then try again",

@@ -27,6 +27,7 @@ Step = Callable[[int, int], None]
 _READING = ("search", "context", "summarize_path", "list", "read", "history", "status")
 _WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore")
 _SYNCING = ("pull", "push")
+_MODE = ("mode", "set_mode")
 
 
 async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
@@ -60,7 +61,7 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return asdict(await asyncio.to_thread(store.reindex, **arguments))
     if name in ("import", "export"):
         return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
-    if name not in (*_READING, *_WRITING, *_SYNCING):
+    if name not in (*_READING, *_WRITING, *_SYNCING, *_MODE):
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
     operation: Callable[..., Any] = getattr(hub.operations, name)
     if name in _WRITING:

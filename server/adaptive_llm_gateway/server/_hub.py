@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._summaries import Summaries
 
@@ -158,11 +159,13 @@ class Hub:
         self._numbers = iter(range(1, sys.maxsize))
         self._stop = asyncio.Event()
         self._idle_since = time.monotonic()
+        self.modes = ModeSwitch(home.mode)
         self.operations = Operations(
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
             compact_sessions_at=settings.memory.compact_sessions_at,
             summaries=Summaries(settings.summaries.roots, private=(home.root, settings.memory.path or home.memory)),
+            modes=self.modes,
         )
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
@@ -173,6 +176,7 @@ class Hub:
 
     async def run(self) -> None:
         """Serve until stopped."""
+        self.modes.begin()  # before anything could connect
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -185,8 +189,10 @@ class Hub:
             self._mcp = build_server(self.operations, version=self.version)
             self.operations.open()
             upkeep = asyncio.create_task(self._upkeep())
+            proving = asyncio.create_task(self.modes.look())
             await self._stop.wait()
             upkeep.cancel()
+            proving.cancel()
         finally:
             await self._shut_down(listener)
 
@@ -291,6 +297,8 @@ class Hub:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "clients": sum(connection.kind == "mcp" for connection in self._connections.values()),
             "idle_minutes": self.settings.hub.idle_minutes,
+            "mode": self.modes.mode,
+            "mode_problem": self.modes.problem,
             "store": state,
             "error": str(error) if error else None,
         }

@@ -37,6 +37,7 @@ from adaptive_llm_gateway.server._compaction import (
 )
 from adaptive_llm_gateway.server._context import ContextRequest, checked_detail
 from adaptive_llm_gateway.server._context import build as build_context
+from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
 from adaptive_llm_gateway.server._summaries import PathRequest, Summaries
 from adaptive_llm_gateway.server._times import LOCAL, iso, moment
@@ -76,6 +77,7 @@ class Operations:
         compact_sessions_at: tokens from which on a session gets a summary by itself; 0: none does.
         counter: makes what counts tokens; called in a thread.
         summaries: of files; by default none may be read.
+        modes: what the process may connect to; by default a switch that nothing keeps.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class Operations:
         compact_sessions_at: int = 0,
         counter: CounterMaker = exact_counter,
         summaries: Summaries | None = None,
+        modes: ModeSwitch | None = None,
     ) -> None:
+        self.modes = modes or ModeSwitch(None)
         self._open_store = open_store
         self._commit_wait = commit_wait
         self._store: asyncio.Future[MemoryStore] | None = None
@@ -356,6 +360,8 @@ class Operations:
             "skipped": [asdict(item) for item in found.skipped],
             "sync": sync_json(found.sync),
             "types": list((await self.store()).types.names),
+            "mode": self.modes.mode,
+            "mode_problem": self.modes.problem,
         }
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -511,6 +517,18 @@ class Operations:
             "conflicts": list(done.conflicts),
             "decisions": list(done.decisions),
         }
+
+    # -- mode --------------------------------------------------------------------------------------------------
+
+    async def mode(self) -> Json:
+        """The mode; offline mode is proved anew."""
+        with self._busy():
+            return await self.modes.look()
+
+    async def set_mode(self, mode: str) -> Json:
+        """Change the mode, for good; offline mode is proved."""
+        with self._busy():
+            return await self.modes.change(mode)
 
     # -- arguments ---------------------------------------------------------------------------------------------
 

@@ -176,8 +176,20 @@ def standing_text(done: Json) -> str:
     return f"{first}; {sync_text(done['sync'])}"
 
 
+def mode_text(status: Json) -> list[str]:
+    """The mode of a hub where there is something to say of it, in a line or two."""
+    means = {"local": "only models on this machine are used", "offline": "nothing leaves this machine"}
+    mode: str = status["mode"]
+    lines = [f"mode: {mode} ({means[mode]})"] if mode in means else []
+    return [*lines, *([f"mode: {status['mode_problem']}"] if status["mode_problem"] else [])]
+
+
 def sync_text(sync: Json) -> str:
     """Where the repo stands against its remote, in one line."""
+    return _standing(sync) + ("; held back by offline mode" if sync["offline"] else "")
+
+
+def _standing(sync: Json) -> str:
     counts = f"{sync['ahead']} ahead, {sync['behind']} behind"
     since = f" since {sync['since']}" if sync["since"] else ""
     match sync["state"]:
@@ -243,6 +255,7 @@ def status_text(status: Json) -> str:
         + (f"; remote {status['sync']['remote']}" if status["sync"]["remote"] else ""),
         f"edits by hand are noticed by: {status['watcher']}",
         f"types: {', '.join(status['types'])}",
+        *mode_text(status),
     ]
     for item in status["skipped"][:20]:
         lines.append(f"skipped {item['path']}: {item['problem']}")
