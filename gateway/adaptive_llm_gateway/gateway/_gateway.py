@@ -19,11 +19,12 @@ from adaptive_llm_gateway.gateway._chain import ChainBroken
 from adaptive_llm_gateway.gateway._config import GatewayConfig
 from adaptive_llm_gateway.gateway._consents import Consent, Consents
 from adaptive_llm_gateway.gateway._detection import LevelDecision, Part, detect, level_of
+from adaptive_llm_gateway.gateway._hosted import HOSTED
 from adaptive_llm_gateway.gateway._ledger import ConsentLedger
 from adaptive_llm_gateway.gateway._personal import PersonalScanner
 from adaptive_llm_gateway.gateway._policy import Policy, default_policy
 from adaptive_llm_gateway.gateway._port import ProviderFailure, ProviderPort
-from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable
+from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable, TokenKind
 from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt
 from adaptive_llm_gateway.gateway._receipts import FiledReceipt, Receipts
 from adaptive_llm_gateway.gateway._refusals import OverBudget, refusal
@@ -99,14 +100,15 @@ class Gateway:
     ) -> None:
         self.config = config
         self.policy = policy or default_policy()
-        self.prices = prices
+        # Who is reached at an address of the user's may charge anything, whatever its kind.
+        self._prices = prices.for_providers({each.name: each.kind for each in config.providers if each.url is None})
         self.ledger = ConsentLedger(folder / "consents.jsonl", scanner=scanner)
         self.receipts = Receipts(folder, scanner=scanner)
         self._scanner = scanner
         self._personal = PersonalScanner(levels=config.personal, allowed=config.personal_allowed)
         self._mode: Mode = mode
         self._count = count
-        self._counted = False
+        self._warm = False
         self._now = now
         self._clock = clock
         self._sleep = sleep
@@ -120,6 +122,11 @@ class Gateway:
             locate=locate,
             search=search if config.discover else None,
         )
+
+    @property
+    def prices(self) -> PriceTable:
+        """The prices of today."""
+        return self._prices.on(self._now().astimezone(UTC).date())
 
     @property
     def mode(self) -> Mode:
@@ -197,8 +204,8 @@ class Gateway:
                         turn.done()
                     except ProviderFailure as failure:
                         turn.failed(failure, started=bool(text))
-            assert run.step is not None and finish is not None  # noqa: S101, PT018 - `_turns` raises otherwise
-            whole = ModelAnswer("".join(text), finish, usage, run.step.model)
+            assert finish is not None  # noqa: S101 - `_turns` raises otherwise
+            whole = ModelAnswer("".join(text), finish, usage, run.called[-1].model)
             yield self._finished(run, whole)
         except BaseException as error:
             self._ended(run, error, given="".join(text))
@@ -222,8 +229,6 @@ class Gateway:
         error = None
         if not prepared.plan.steps:
             error = refusal(prepared.route, prepared.plan, looked_for=self._providers.looked_for)
-        else:
-            run.step = prepared.plan.steps[0]
         why = "nothing was sent" if error is None else f"nothing was sent; it would be refused: {error.message}"
         self._file(run, run.receipt("simulated", why))
         return Preview(run.id, prepared.plan, prepared.level, prepared.route.input_tokens, error)
@@ -267,10 +272,9 @@ class Gateway:
         level = level_of(ask.trust, self.config.default_trust, detected, carried)
         if what_if.trust is not None:
             level = LevelDecision(what_if.trust, what_if.trust, level.reasons)
-        tokens = await self._worked(
-            lambda: sum(self._count(text) + _PER_MESSAGE for text in texts), aside=size > _LONG or not self._counted
-        )
-        self._counted = True
+        if not self._warm:
+            await asyncio.to_thread(self._warm_up)
+        tokens = await self._worked(lambda: sum(self._count(text) + _PER_MESSAGE for text in texts), aside=size > _LONG)
         redacted = list(detected.redacted) if detected.redacted is not None else texts
         route = RouteRequest(
             level.level,
@@ -333,6 +337,13 @@ class Gateway:
             return Consents(self.ledger.consents(self._now()))
         except ChainBroken:
             return Consents(broken=True)
+
+    def _warm_up(self) -> None:
+        """Load what the first request needs and takes long; the event loop goes on meanwhile."""
+        self._count("")
+        if any(each.kind in HOSTED for each in self.config.providers):
+            self.prices.prepare()
+        self._warm = True
 
     async def _worked(self, work: Callable[[], _T], *, aside: bool) -> _T:
         return await asyncio.to_thread(work) if aside else work()
@@ -397,15 +408,16 @@ class Gateway:
                 left = deadline - self._clock()
                 if left <= 0:
                     raise last or ProviderFailure("the deadline passed before anybody could be called", kind="timeout")
-                turn = _Turn(step, min(self._providers.timeout(step.provider), left))
+                turn = _Turn(step)
                 async with _place(self._providers, step, left) as not_now:
                     if not_now is not None:
                         run.pass_over(step, not_now)
                         break
-                    run.step = step
                     began = self._clock()
+                    turn.timeout = min(self._providers.timeout(step.provider), max(deadline - began, 0.001))
                     try:
-                        turn.port = self._providers.port(step.provider)
+                        turn.port = self._providers.port(step.provider, step.provider_class)
+                        run.called.append(step)
                         yield turn
                     except ProviderFailure as failure:
                         turn.failed(failure, started=False)
@@ -479,7 +491,7 @@ class Gateway:
             return found
         request = ModelRequest((Message("user", "Say: ok"),), chats[0].name, max_tokens=1)
         try:
-            await self._providers.port(found.name).chat(request, timeout=self._providers.timeout(found.name))
+            await self._providers.port(found.name, "local").chat(request, timeout=self._providers.timeout(found.name))
         except ProviderFailure as failure:
             health = replace(found.health, state="other", said=f"it lists models, but {failure.message}")
             return replace(found, health=health)
@@ -488,15 +500,18 @@ class Gateway:
     # --- receipts ---------------------------------------------------------------------------------------------
 
     def _finished(self, run: Run, answer: ModelAnswer, vectors: list[list[float]] | None = None) -> Answered:
-        step = run.step
-        assert step is not None  # noqa: S101 - somebody answered
-        tokens = {"input": answer.usage.input_tokens, "output": answer.usage.output_tokens}
+        step = run.called[-1]
+        prices, hash_ = self.prices, None
         if step.provider_class == "local":
-            cost = Cost(0, "known", self.prices.version, "it ran on this machine")
+            cost = Cost(0, "known", prices.version, "it ran on this machine")
         else:
-            cost = self.prices.cost(step.provider, step.model, {"input": tokens["input"], "output": tokens["output"]})
+            tokens: dict[TokenKind, int | None] = {
+                "input": answer.usage.input_tokens,
+                "output": 0 if run.ask.embeds else answer.usage.output_tokens,
+            }
+            cost, hash_ = prices.cost(step.provider, step.model, tokens), prices.hash
         why = f"{step.provider}/{step.model} answered"
-        self._file(run, run.receipt("answered", why, answer=answer, cost=cost, table_hash=self.prices.hash))
+        self._file(run, run.receipt("answered", why, answer=answer, cost=cost, table_hash=hash_))
         return Answered(
             receipt=run.id,
             text=answer.text,
@@ -526,7 +541,7 @@ class Gateway:
             outcome, why = "cancelled", "whoever asked went away"
         else:
             outcome, why = "failed", f"an error of our own: {type(error).__name__}"
-        answer = ModelAnswer(given, "stop", Usage(None, None), run.step.model if run.step else "") if given else None
+        answer = ModelAnswer(given, "stop", Usage(None, None), run.called[-1].model) if given else None
         receipt = run.receipt(outcome, why, answer=answer)
         if receipt.answer is not None:
             receipt = replace(receipt, answer=replace(receipt.answer, finish=None))
@@ -543,9 +558,9 @@ class Gateway:
 class _Turn:
     """A provider's turn: who, and what became of it."""
 
-    def __init__(self, step: Step, timeout: float) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
-        self.timeout = timeout
+        self.timeout = 0.0
         self.port: ProviderPort
         self.over = False
         self.failure: ProviderFailure | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -12,7 +12,7 @@ from adaptive_llm_gateway.gateway._canonical import digest
 from adaptive_llm_gateway.gateway._consents import Consent, Consents
 from adaptive_llm_gateway.gateway._plain import plain
 from adaptive_llm_gateway.gateway._policy import Policy, Rule
-from adaptive_llm_gateway.gateway._prices import Cost, PriceTable, TokenKind
+from adaptive_llm_gateway.gateway._prices import Price, PriceTable
 from adaptive_llm_gateway.gateway._routing import Mode, Plan, ProviderState, Route, RouteRequest, plan
 from adaptive_llm_gateway.gateway._run import route_of
 
@@ -92,47 +92,16 @@ def inputs_of(inputs: PlanInputs, made: Plan) -> Mapping[str, object]:
         "policy": {"digest": inputs.policy.digest, "purposes": inputs.policy.purposes, "rules": inputs.policy.rules},
         "consents": inputs.consents,
         "providers": states,
-        "prices": {
-            "version": inputs.prices.version,
-            "hash": inputs.prices.hash,
-            "per_token": [
-                [provider, model, kind, inputs.prices.cost(provider, model, {kind: _UNIT}).micro_cents]
-                for provider, model in sorted(meant)
-                for kind in _KINDS
-            ],
-        },
+        "prices": {"version": inputs.prices.version, "prices": _prices_of(inputs.prices, meant)},
         "routes": [route for route in inputs.routes if route.name == request.model],
     }
 
 
-_UNIT: Final = 1_000_000
-"""Tokens that a kept price is for: so it is whole."""
-_KINDS: Final[tuple[TokenKind, ...]] = ("input", "output")
-
-
-class _KeptPrices(PriceTable):
-    """The prices that a receipt has kept."""
-
-    def __init__(self, version: str, kept: Mapping[tuple[str, str, str], int | None]) -> None:
-        super().__init__(version)
-        self._kept = kept
-
-    def cost(
-        self,
-        provider: str,
-        model: str,
-        tokens: Mapping[TokenKind, int | None],
-        *,
-        cached_is_input: bool = False,  # noqa: ARG002 - a plan has none that are cached
-    ) -> Cost:
-        """As the table would that the plan was made with."""
-        parts = 0
-        for kind, count in tokens.items():
-            each = self._kept.get((provider, model, kind))
-            if count and each is None:
-                return Cost(None, "no_price", self.version, "the receipt has no price for it")
-            parts += (count or 0) * (each or 0)
-        return Cost(-(-parts // _UNIT), "known", self.version, "by the prices that the receipt has kept")
+def _prices_of(table: PriceTable, models: Collection[tuple[str, str]]) -> tuple[Price, ...]:
+    found = [(provider, model, table.price(provider, model)) for provider, model in sorted(models)]
+    return tuple(
+        replace(price, provider=provider, model=model) for provider, model, price in found if price is not None
+    )
 
 
 def kept_inputs(filed: FiledReceipt) -> PlanInputs:
@@ -149,14 +118,13 @@ def kept_inputs(filed: FiledReceipt) -> PlanInputs:
     try:
         kept = cast("dict[str, Any]", filed.inputs)
         policy, prices = kept["policy"], kept["prices"]
-        per_token = {(row[0], row[1], row[2]): row[3] for row in prices["per_token"]}
         return PlanInputs(
             _read(RouteRequest, kept["request"]),
             _read(Mode, kept["mode"]),
             Policy(_read(tuple[Rule, ...], policy["rules"]), _read(tuple[str, ...], policy["purposes"])),
             Consents(_read(tuple[Consent, ...], kept["consents"]["entries"]), bool(kept["consents"]["broken"])),
             _read(tuple[ProviderState, ...], kept["providers"]),
-            _KeptPrices(str(prices["version"]), per_token),
+            PriceTable(str(prices["version"]), _read(tuple[Price, ...], prices["prices"])),
             _read(tuple[Route, ...], kept["routes"]),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -93,7 +93,8 @@ class Run:
     planned: float | None = None
     first_token: float | None = None
     prepared: Prepared | None = None
-    step: Step | None = None
+    called: list[Step] = field(default_factory=list["Step"])
+    """Those whose turn it was, the last one too: each may have read what it was sent."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     passed_over: list[BlockedItem] = field(default_factory=list[BlockedItem])
     spent: int = 0
@@ -131,8 +132,8 @@ class Run:
 
     @property
     def redactions(self) -> tuple[RedactedItem, ...]:
-        """What was taken out of what was sent last."""
-        if self.prepared is None or self.step is None or not self.step.redact:
+        """What was taken out before the request was sent to one of those that were called."""
+        if self.prepared is None or not any(step.redact for step in self.called):
             return ()
         return self.prepared.detected.items
 
@@ -193,10 +194,11 @@ class Run:
         return ReceiptCost(cost.micro_cents, why, cost.table, table_hash)
 
     def _consents(self) -> tuple[ConsentUse, ...]:
-        if self.prepared is None or self.step is None or self.step.consent is None:
+        if self.prepared is None:
             return ()
+        used = dict.fromkeys(step.consent for step in self.called if step.consent is not None)
         entries = {consent.id: consent.entry for consent in self.prepared.consents.entries}
-        return (ConsentUse(self.step.consent, entries[self.step.consent]),)
+        return tuple(ConsentUse(consent, entries[consent]) for consent in used)
 
 
 def with_receipt(error: AlgError, receipt: str) -> AlgError:

@@ -38,7 +38,11 @@ _log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 2.0
 """How long a provider may take to say what it offers."""
 FRESH_SECONDS: Final = 60.0
-"""How long what it said is taken as it is."""
+"""How long what it said is taken as it is: a name may come to mean a model that is served elsewhere."""
+AGING_SECONDS: Final = 20.0
+"""From when on it is asked anew in the background, so that requests that come often never wait for it."""
+HOSTED_SECONDS: Final = 3_600.0
+"""From when on a hosted provider is asked anew what it lists."""
 AGAIN_SECONDS: Final = 1.0
 """How soon a provider that did not answer is asked again, where nobody else gets the request."""
 _MINUTE = 60.0
@@ -151,6 +155,7 @@ class Providers:
                 known.slots = asyncio.Semaphore(config.concurrency)
             self._known[config.name] = known
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: set[_Known] = set()
 
     async def set_mode(self, mode: Mode) -> None:
         """Take on a mode: what is connected is closed, so that no connection of another mode is used again."""
@@ -162,23 +167,24 @@ class Providers:
             known.looked_at = None
 
     async def ready(self) -> None:
-        """Know all providers: local ones that were never asked are asked now, stale ones in the background.
+        """Know all providers: local ones are asked now what they offer, if that is not known or long ago.
 
         What a hosted one lists is only wanted for names that nobody else knows, and nobody waits for it here.
         """
         await self._search_once()
         now = self._clock()
-        new = [known for known in self._known.values() if known.looked_at is None and known.config.enabled]
-        if new:
-            await asyncio.gather(*(self._look(known, lists_hosted=False) for known in new))
-            for known in new:
-                if known.provider_class == "hosted" and not known.answered:
-                    self._in_background(self._look(known))
-        for known in self._known.values():
-            at = known.looked_at
-            if known.config.enabled and at is not None and now - at > FRESH_SECONDS and not known.looking.locked():
-                self._in_background(self._look(known))
+        enabled = [known for known in self._known.values() if known.config.enabled]
+        stale = [known for known in enabled if known.looked_at is None or now - known.looked_at > FRESH_SECONDS]
+        if stale:
+            await asyncio.gather(*(self._look(known, lists_hosted=False) for known in stale))
+        for known in enabled:
+            at = known.listed_at
+            aging = AGING_SECONDS if known.provider_class == "local" else HOSTED_SECONDS
+            if (at is None or now - at > aging) and not known.looking.locked() and known not in self._asking:
+                self._asking.add(known)
+                self._in_background(self._look(known), then=lambda known=known: self._asking.discard(known))
         if self._search is not None and now - (self._searched_at or now) > FRESH_SECONDS:
+            self._searched_at = now
             self._in_background(self._search_again())
 
     async def look_again(self) -> bool:
@@ -201,13 +207,19 @@ class Providers:
         now = self._clock()
         return tuple(self._state(self._known[name], now) for name in sorted(self._known))
 
-    def port(self, name: str) -> ProviderPort:
+    def port(self, name: str, provider_class: ProviderClass) -> ProviderPort:
         """How a provider is reached.
 
+        Args:
+            provider_class: as the plan has it.
+
         Raises:
-            ProviderFailure: it cannot be.
+            ProviderFailure: it cannot be, or it is not where it was when the plan was made.
         """
         known = self._known[name]
+        if provider_class == "local" and known.provider_class != "local":
+            why = known.locality.why if known.locality else "nobody looked"
+            raise ProviderFailure(f"{name!r} is not on this machine any more ({why}): nothing was sent", kind="refused")
         if known.port is None:
             raise ProviderFailure(f"{name!r} cannot be used: {known.said or 'it was never asked'}", kind="refused")
         return known.port
@@ -337,6 +349,8 @@ class Providers:
             except AlgError as error:
                 known.answered, known.said = False, error.message
                 known.looked_at = known.listed_at = self._clock()
+                if known.config.kind == "ollama":
+                    known.listed = ()  # what its names mean by now is not known, and it serves models of elsewhere
                 if not isinstance(error, ProviderFailure):
                     known.key_missing = error.message  # a setting that keeps it from being used
 
@@ -441,12 +455,15 @@ class Providers:
             if name not in self._known:
                 self._known[name] = _Known(ProviderConfig(name, kind, url=server.address.url), found=True)
 
-    def _in_background(self, work: Awaitable[None]) -> None:
+    def _in_background(self, work: Awaitable[None], *, then: Callable[[], None] | None = None) -> None:
         async def quietly() -> None:
             try:
                 await work
             except Exception:  # noqa: BLE001 - what a look finds out is told with the next request
                 _log.warning("a look at the providers failed", exc_info=True)
+            finally:
+                if then is not None:
+                    then()
 
         task = asyncio.create_task(quietly())
         self._tasks.add(task)
