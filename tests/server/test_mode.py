@@ -118,7 +118,6 @@ def test_a_hub_that_starts_offline_asks_nobody_elsewhere_and_in_normal_mode_it_d
     assert server.json("mode", "normal")["mode"] == "normal"
     assert server.alg("memory", "push", "--json", check=False).returncode == 8  # it answers 404
     assert any(path.startswith("/memory.git") for path in elsewhere.asked)
-    server.wait_until(lambda: any(path == "/v1/embeddings" for path in elsewhere.asked), what="the embedder's turn")
     assert not server.json("memory", "status")["sync"]["offline"]
 
 

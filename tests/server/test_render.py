@@ -26,6 +26,7 @@ from adaptive_llm_gateway.server._render import (
 ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SYNC: dict[str, Any] = {
     "state": "no_remote", "ahead": 0, "behind": 0, "since": None, "kind": None, "error": None, "remote": None,
+    "offline": False,
 }  # fmt: skip
 HIT: dict[str, Any] = {
     "id": ID, "type": "note", "title": "Walrus", "updated": "2026-11-01T10:00:00Z", "version": "a" * 40,
@@ -176,6 +177,8 @@ def test_every_state_of_sync_has_its_words(state: str, words: list[str]) -> None
     assert all(word in text for word in words)
     if state not in ("pushed",):
         assert not text.startswith("pushed")
+    assert "offline" not in text
+    assert sync_text({**status, "offline": True}) == f"{text}; held back by offline mode"
 
 
 def test_a_sync_that_still_runs_does_not_say_it_is_done() -> None:
@@ -199,7 +202,7 @@ def test_the_status_names_every_skipped_file_up_to_twenty() -> None:
         "memories": 2, "by_type": {"note": 2}, "vectors": (1, 3), "index": "ready", "search": "hybrid",
         "embedder": "m", "uncommitted": 0, "head": "h" * 40, "sync": SYNC, "watcher": "events", "types": ["note"],
         "skipped": [{"path": f"notes/{n}.md", "problem": "broken"} for n in range(23)], "notices": ["n1"],
-        "reranker": "off",
+        "reranker": "off", "mode": "normal", "mode_problem": None,
     }  # fmt: skip
     text = status_text(status)
     for word in ("2 memories (2 note)", "vectors 1 of 3", "notes/19.md: broken", "3 more files", "note: n1"):
@@ -208,6 +211,10 @@ def test_the_status_names_every_skipped_file_up_to_twenty() -> None:
     assert "none yet" in status_text({**status, "memories": 0, "by_type": {}, "skipped": []})
     assert "reranker" not in text
     assert "reranker: words" in status_text({**status, "reranker": "words"}).splitlines()
+    assert "mode:" not in text
+    told = status_text({**status, "mode": "offline", "mode_problem": "not proved"}).splitlines()
+    assert {"mode: offline (nothing leaves this machine)", "mode: not proved"} <= set(told)
+    assert "mode: local (" in status_text({**status, "mode": "local"})
 
 
 def test_an_error_says_what_to_do() -> None:
