@@ -37,7 +37,7 @@ def run(script: str, *arguments: object) -> Any:
 
 
 PREAMBLE = """
-import asyncio, contextlib, json, os, socket, sys, threading, time
+import _socket, asyncio, contextlib, json, os, socket, sys, threading, time
 from adaptive_llm_gateway.core import Offline, cut_connections, is_offline, set_offline, try_to_leave
 
 def outcome(action):
@@ -164,6 +164,13 @@ def in_a_thread():
     if found != ["done"]:
         raise ConnectionError(found)
 
+def below(kind, use):
+    connection = _socket.socket(socket.AF_INET, kind)
+    try:
+        use(connection)
+    finally:
+        connection.close()
+
 def mapped():
     with socket.socket(socket.AF_INET6) as connection:
         connection.connect((f"::ffff:{host}", port))
@@ -175,6 +182,8 @@ ways = {
     "udp with flags": udp_with_flags,
     "udp message": udp_message,
     "udp connected": udp_connected,
+    "tcp, below Python's class": lambda: below(socket.SOCK_STREAM, lambda tcp: tcp.connect((host, port))),
+    "udp, below Python's class": lambda: below(socket.SOCK_DGRAM, lambda udp: udp.sendto(b"x", (host, port))),
     "asyncio": lambda: asyncio.run(streams()),
     "http.client": lambda: http.client.HTTPConnection(host, port, timeout=10).request("GET", "/"),
     "urllib": lambda: urllib.request.urlopen(url, timeout=10).read(),
@@ -200,8 +209,8 @@ def test_nothing_of_a_process_in_offline_mode_arrives_elsewhere_and_in_normal_mo
 
     allowed = run(EVERY_WAY, observer.host, observer.port, "normal")
     assert set(allowed.values()) == {"done"}, allowed
-    assert observer.connections >= 7
-    assert observer.datagrams() == 4
+    assert observer.connections >= 8
+    assert observer.datagrams() == 5
 
 
 def test_a_connection_from_before_is_cut(observer: Observer) -> None:
@@ -287,6 +296,7 @@ def test_a_name_is_not_looked_up_and_no_door_is_opened() -> None:
 set_offline(True)
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 tcp = socket.socket()
+below = _socket.socket()
 print(json.dumps({
     "getaddrinfo": outcome(lambda: socket.getaddrinfo("host.invalid", 80)),
     "bytes": outcome(lambda: socket.getaddrinfo(b"host.invalid", 80)),
@@ -298,13 +308,14 @@ print(json.dumps({
     "connect": outcome(lambda: tcp.connect(("host.invalid", 80))),
     "connect_ex": outcome(lambda: tcp.connect_ex(("host.invalid", 80))),
     "sendto": outcome(lambda: udp.sendto(b"x", ("host.invalid", 80))),
+    "listening, below Python's class": outcome(lambda: below.bind(("", 0))),
     "every address": outcome(lambda: tcp.connect(("0.0.0.0", 80))),
     "broadcast": outcome(lambda: udp.sendto(b"x", ("255.255.255.255", 80))),
     "listening": outcome(lambda: tcp.bind(("", 0))),
     "create_server": outcome(lambda: socket.create_server(("", 0))),
 }))
-udp.close()
-tcp.close()
+for one in (udp, tcp, below):
+    one.close()
 """
     found = run(script)
     # create_server adds its words to an error, as an OSError of the same number

@@ -18,7 +18,8 @@ _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 
 _TRY_SECONDS = 5.0
 
-BACK = "`alg mode normal` ends offline mode."
+# Also for models, so it is no command that they could just carry out.
+BACK = "Whoever chose offline mode can end it with `alg mode`."
 
 
 def protocol_here(url: str) -> str | None:
@@ -48,8 +49,6 @@ def protocol_here(url: str) -> str | None:
 def git_settings_here(remote: str, urls: tuple[str, ...]) -> tuple[str, ...]:
     """git's settings, `key=value`, that keep it on this machine: no proxy, no redirect, no program on the way."""
     settings = [
-        "http.proxy=",
-        "http.followRedirects=false",
         f"remote.{remote}.proxy=",
         f"remote.{remote}.uploadpack=git-upload-pack",
         f"remote.{remote}.receivepack=git-receive-pack",

@@ -266,13 +266,13 @@ class QdrantServer:
         return answer
 
     def _ask(self, work: Callable[[QdrantClient], _Answer]) -> _Answer:
+        if is_offline() and not self._local:
+            raise self._failure("offline", "is held back in offline mode: it is not on this machine", hint=BACK)
         import httpx  # noqa: PLC0415 - the client's own, not a library of ours
         from qdrant_client.common.client_exceptions import QdrantException  # noqa: PLC0415
         from qdrant_client.http.exceptions import ApiException, ResponseHandlingException  # noqa: PLC0415
         from qdrant_client.http.exceptions import UnexpectedResponse as Unexpected  # noqa: PLC0415
 
-        if is_offline() and not self._local:
-            raise self._failure("offline", "is held back in offline mode: it is not on this machine", hint=BACK)
         client = self._connected()
         # The client's own errors are not chained: they carry the request, and that carries the key.
         try:

@@ -305,6 +305,7 @@ class Sync:
             raise sync_error("no_remote", f"the memory repo at {str(self._repo.path)!r} has no remote {self._remote!r}")
         overrides, protocols = ("fetch.fsckObjects=true", "transfer.fsckObjects=true"), ("file",)
         offline = is_offline()
+        here = not offline and self._is_here(url)
         if offline:
             addresses = self._addresses(push=arguments[0] == "push")
             found = tuple(map(protocol_here, addresses))
@@ -319,15 +320,15 @@ class Sync:
                 timeout=self._timeout,
                 check=check,
                 overrides=overrides,
-                network=True,
+                network=not here,
                 protocols=protocols,
             )
         except AlgError as error:
-            if is_offline() and not offline:
-                raise self._held_back(doing, url) from error
+            if is_offline() and not offline:  # it began meanwhile, and ended git
+                return self._network(arguments, doing, check=check)
             raise from_git(error, operation=doing, remote=mask_credentials(url)) from error
         if result.status != 0 and is_offline() and not offline:
-            raise self._held_back(doing, url)
+            return self._network(arguments, doing, check=check)
         return result
 
     def _held_back(self, doing: str, url: str) -> SyncError:
