@@ -20,7 +20,7 @@ from typing import Final, Literal, get_args
 
 from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.gateway._personal_emails import email
-from adaptive_llm_gateway.gateway._personal_ids import announced, is_lettered_id, national_id
+from adaptive_llm_gateway.gateway._personal_ids import ANNOUNCING, WINDOW, announced, is_lettered_id, national_id
 
 PersonalKind = Literal["email", "phone", "iban", "card", "national-id", "ip-address"]
 PERSONAL_KINDS: Final[tuple[PersonalKind, ...]] = get_args(PersonalKind)
@@ -30,6 +30,7 @@ PERSONAL_LEVELS: Final[Mapping[PersonalKind, Trust | None]] = MappingProxyType(
 """The level of a text that has one; None does not look for it. Addresses of machines stand in every log."""
 
 _SPACES: Final = " \u00a0\u2009\u202f"
+_SPACES_AND_DASHES: Final = frozenset(_SPACES + "\u2011-")
 _SIGNS: Final = _SPACES + "\u2011."
 _MOST_CHECKS: Final = 400
 """Numbers that are checked in one text, 50 us each; of those after them their form alone decides."""
@@ -51,7 +52,7 @@ class PersonalScanner:
 
     Args:
         levels: of the kinds that are not as `PERSONAL_LEVELS` has them.
-        allowed: addresses that raise no level, such as one's own: `me@corp.org`, or `@corp.org` for all of a domain.
+        allowed: addresses that raise no level, such as one's own: `me@example.org`, or `@example.org` for a domain's.
     """
 
     def __init__(
@@ -95,14 +96,17 @@ class PersonalScanner:
 
 _NUMBER: Final = re.compile(rf"[0-9](?:[{_SIGNS}/()-]{{0,2}}[0-9]){{5,255}}")
 _PLUS: Final = re.compile(rf"\+(?:\([1-9][0-9]{{0,2}}\)|[1-9])(?:[{_SIGNS}/()-]{{0,3}}[0-9]){{6,14}}(?![0-9])")
+_DECIMAL: Final = re.compile(r"\+[0-9]+\.[0-9]{1,2}")
 _CARD: Final = re.compile(
     rf"[2-6][0-9]{{3}}(?:([{_SPACES}\u2011-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}"
     rf"|([{_SPACES}\u2011-])[0-9]{{6}}\2[0-9]{{4,5}}|[0-9]{{10,12}})(?![0-9])"
 )
-_LETTERED: Final = re.compile(
-    r"[A-Z]{5}(?:[0-9]{4}[A-Z]|[A-Z][0-9L-NP-V]{2}[A-EHLMPRST][0-9L-NP-V]{2}[A-Z][0-9L-NP-V]{3}[A-Z])"
+_LETTERED: Final = (b"AAAAAA00A00A000A", b"AAAAA0000A")
+_SHAPES: Final = bytes(
+    0x30 if 48 <= code <= 57 else 0x41 if 65 <= code <= 90 else 0x61 if 97 <= code <= 122 else 0x20
+    for code in range(256)
 )
-_ACCOUNT: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
+_LETTERS: Final = bytes(code if 97 <= code <= 122 else 32 for code in range(256))
 _ACCOUNT_REST: Final = re.compile(rf"(?:[{_SPACES}\u2011-]?[A-Za-z0-9]){{11,30}}")
 _COUNTED: Final = re.compile(  # what a long number without signs is, where its name says so
     r"(?:ids?|uid|uuid|guid|sha|hash|offset|seq|seed|nonce|time|timestamp|ts|size|bytes|count|addr|address|ptr|version|rev"
@@ -112,13 +116,6 @@ _COUNTED: Final = re.compile(  # what a long number without signs is, where its 
 _DATE: Final = re.compile(
     r"(?:19|20)[0-9]{2}[-./](?:0?[1-9]|1[0-2])[-./][0-3]?[0-9]|[0-3]?[0-9][-./][01]?[0-9][-./][12]"
 )
-_TELEPHONE: Final = re.compile(
-    r"(?<![^\W\d_])(?:(?:tele|cell)?phones?|tel|mobile|mob|cell|fax|whatsapp|signal|handy(?:nummer)?|mobil|telefon"
-    r"|telefonnummer|t[ée]l[ée]phone|t[ée]l|tel[eé]fono|m[oó]vil|celular|telefone|telem[oó]vel|cellulare|tlf|gsm|natel"
-    r"|(?:call|text|reach|ring|phone) (?:me|us|him|her|them))(?![^\W\d_])|电话|手机|電話|携帯|전화|телефон",
-    re.IGNORECASE,
-)
-_TELEPHONE_WINDOW: Final = 36
 _REGION_NAMES: Final = (
     "US GB DE FR ES IT NL BE CH AT PL PT SE NO DK FI IE CZ HU RO GR TR UA AU NZ IN BR MX AR ZA JP KR CN SG IL"
 )
@@ -133,6 +130,8 @@ class _Search:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._ascii = text.encode("ascii", "replace")  # one byte for one character, so places agree
+        self._shapes = self._ascii.translate(_SHAPES)
         self._spans: list[PersonalSpan] = []
         self._checks = _MOST_CHECKS
         self._known: dict[str, bool] = {}
@@ -179,7 +178,7 @@ class _Search:
         for _ in range(3):
             number = self._text[start:end]
             digits = sum(c.isdigit() for c in number)
-            if digits < 9:
+            if digits < 9 or _DECIMAL.fullmatch(number) is not None:
                 return 0
             if self._checked(number, None):
                 return end
@@ -192,47 +191,55 @@ class _Search:
     def numbers(self) -> None:
         """Accounts, cards, numbers of persons, and telephones without a plus where the words say so."""
         text = self._text
+        words = self._ascii.lower().translate(_LETTERS)
         for found in _NUMBER.finditer(text):
             start, end = found.span()
-            if start and text[start - 1].isdigit():
+            before = text[max(0, start - 2) : start]
+            if before[-1:].isdigit():
                 continue
-            digits = end - start
-            if self._account(start) or (digits >= 14 and self._cards(start, end)):
+            if (before[-1:].isalnum() or before[-1:] in _SPACES_AND_DASHES) and self._account(start):
                 continue
-            before = text[max(0, start - 64) : start].rpartition("\n\n")[2]
-            rows = announced(before)
-            if rows:
-                place = national_id(text, start, rows)
-                if place is not None:
-                    self._spans.append(PersonalSpan("national-id", *place))
-                    continue
-            if _TELEPHONE.search(before[-_TELEPHONE_WINDOW:]) is not None:
+            if end - start >= 14 and self._cards(start, end):
+                continue
+            window = max(0, start - WINDOW)
+            if ANNOUNCING.isdisjoint(words[window:start].split()) and text[window:start].isascii():
+                continue
+            rows, telephone = announced(text[window:start].rpartition("\n\n")[2])
+            place = national_id(text, start, rows) if rows else None
+            if place is not None:
+                self._spans.append(PersonalSpan("national-id", *place))
+            elif telephone:
                 self._national_phone(start, end)
 
     def lettered(self) -> None:
         """Numbers of persons that begin with letters: the Italian code, and the Indian one where it is announced."""
-        for found in _LETTERED.finditer(self._text):
-            if _stands_alone(self._text, *found.span()) and is_lettered_id(
-                found.group(), self._text[max(0, found.start() - 64) : found.start()]
-            ):
-                self._spans.append(PersonalSpan("national-id", *found.span()))
+        text = self._text
+        shapes = self._shapes
+        for shape in _LETTERED:
+            at = shapes.find(shape)
+            while at >= 0:
+                end = at + len(shape)
+                if _stands_alone(text, at, end) and is_lettered_id(text[at:end], text[max(0, at - 64) : at]):
+                    self._spans.append(PersonalSpan("national-id", at, end))
+                at = shapes.find(shape, at + 1)
 
     def _account(self, start: int) -> bool:
         """An IBAN that has a digit at `start`."""
         text = self._text
-        place = _ACCOUNT.search(text, max(0, start - 16), start + 2)
-        if place is None:
+        low = max(0, start - 16)
+        first = max(self._shapes.find(shape, low, start + 2) for shape in (b"AA00", b"aa00"))
+        if first < 0 or (first > 0 and text[first - 1].isalnum()):
             return False
-        rest = _ACCOUNT_REST.match(text, place.end())
+        rest = _ACCOUNT_REST.match(text, first + 4)
         if rest is None:
             return False
         # What comes behind may be the next word: every end between two groups is tried, the longest first.
-        end, least = rest.end(), place.end() + 11
+        end, least = rest.end(), first + 15
         while end >= least:
             if not text[end : end + 1].isalnum() and text[end - 1].isalnum():
-                number = "".join(c for c in text[place.start() : end] if c.isalnum()).upper()
+                number = "".join(c for c in text[first:end] if c.isalnum()).upper()
                 if 15 <= len(number) <= 34 and self._is_account(number):
-                    self._spans.append(PersonalSpan("iban", place.start(), end))
+                    self._spans.append(PersonalSpan("iban", first, end))
                     return True
             end -= 1
         return False

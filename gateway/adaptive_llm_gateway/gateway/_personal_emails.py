@@ -70,7 +70,7 @@ def email(text: str, at: int, allowed: frozenset[str]) -> tuple[int, int] | None
     start = at - len(name)
     labels = domain.group().lower().split(".")
     while len(labels) > 1 and labels[-1] not in _TOP_LEVEL:
-        end -= len(labels.pop()) + 1  # `joe@corp.org.Thanks`
+        end -= len(labels.pop()) + 1  # `joe@example.org.Thanks`
     if len(labels) < 2 or not name or len(name) > 64 or name.endswith("."):
         return None
     host = ".".join(labels)

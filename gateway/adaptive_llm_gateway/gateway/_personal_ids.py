@@ -1,7 +1,7 @@
-"""National identity numbers: in which words they are announced, how long they are, who checks them.
+"""Numbers that are somebody's since the words before them say so: national identity numbers, and telephones.
 
-The checks are python-stdnum's. Most of these numbers are nine to thirteen digits with one of check, so that one in ten
-of any digits passes: without the words before it none is taken for one.
+The checks are python-stdnum's. Most numbers of persons are nine to thirteen digits with one of check, so that one in
+ten of any digits passes: without the words none is taken for one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 # Module of stdnum, shortest and longest without signs, the words: those in capitals have to stand in capitals.
@@ -33,7 +34,7 @@ _NUMBERS: Final = (
     ("in_.pan", 10, 10, "PAN"),
     ("cn.ric", 18, 18, "身份证; 身份證; resident identity"),
     ("kr.rrn", 13, 13, "주민등록번호; 주민번호; resident registration"),
-    ("jp.in_", 12, 12, "マイナンバー; 個人番号; my number"),
+    ("jp.in_", 12, 12, "マイナンバー; 個人番号"),
     ("ca.sin", 9, 9, "SIN; social insurance"),
     ("au.tfn", 8, 9, "tfn; tax file number"),
     ("ch.ssn", 13, 13, "AHV; AVS; OASI"),
@@ -43,7 +44,7 @@ _NUMBERS: Final = (
     ("cz.rc", 9, 10, "rodné číslo"),
     ("ro.cnp", 13, 13, "cnp; cod numeric personal"),
     ("tr.tckimlik", 11, 11, "kimlik; tckn"),
-    ("za.idnr", 13, 13, "id number; identity number"),
+    ("za.idnr", 13, 13, "identity number"),
     ("mx.curp", 18, 18, "curp"),
     ("ie.pps", 8, 9, "PPS; ppsn"),
     ("ar.cuit", 11, 11, "cuil; cuit"),
@@ -62,7 +63,16 @@ _NUMBERS: Final = (
 # The one here that stdnum does not know has no digit of check: two letters, six digits, a letter.
 _NATIONAL_INSURANCE: Final = re.compile(r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][0-9]{6}[A-D]")
 
-_WINDOW: Final = 48
+_TELEPHONE: Final = (
+    "phone; telephone; cellphone; tel; mobile; mob; cell; fax; whatsapp; handy; handynummer; mobil; telefon"
+    "; telefonnummer; téléphone; tél; telefono; teléfono; móvil; movil; celular; telefone; telemóvel; cellulare; tlf"
+    "; gsm; natel; телефон; call me; call us; call him; call her; call them; text me; text him; text her; reach me"
+    "; reach us; reach him; reach her; reach them; ring me; 电话; 手机; 電話; 携帯; 전화"
+)
+_TELEPHONE_ROW: Final = -1
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_UNPARTED: Final = "\u0590"
+WINDOW: Final = 48
 """Characters between the words and the number, at most."""
 _LEAD: Final = 10
 _REACH: Final = 48
@@ -86,44 +96,64 @@ def _is_valid(name: str, raw: str, compact: str) -> bool:
     return module.is_valid(compact) or module.is_valid(raw)  # a few need their signs
 
 
-def _words() -> tuple[re.Pattern[str], dict[str, tuple[int, ...]]]:
-    rows: dict[str, tuple[int, ...]] = {}
-    for number, (_, _, _, words) in enumerate(_NUMBERS):
-        for word in words.split("; "):
-            rows[word] = (*rows.get(word, ()), number)
-    parts = [
-        f"(?-i:{re.escape(word)})" if word.isascii() and word.isupper() else re.escape(word)
-        for word in sorted(rows, key=len, reverse=True)
-        if word < "\u0500"
-    ]
-    others = [re.escape(word) for word in rows if word >= "\u0500"]  # scripts that do not part words
-    expression = rf"(?<![^\W\d_])(?:{'|'.join(parts)})s?(?![^\W\d_])|{'|'.join(others)}"
-    return re.compile(expression, re.IGNORECASE), rows
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    words: frozenset[str]  # besides the first
+    capitals: bool
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrases:
+    by_word: Mapping[str, tuple[_Phrase, ...]]  # their first
+    unparted: Mapping[str, tuple[int, ...]]  # in scripts that do not part words
 
 
 @functools.cache
-def _announcements() -> tuple[re.Pattern[str], dict[str, tuple[int, ...]]]:
-    return _words()
+def _phrases() -> _Phrases:
+    rows: dict[str, tuple[int, ...]] = {}
+    for number, (_, _, _, phrases) in enumerate(_NUMBERS):
+        for phrase in phrases.split("; "):
+            rows[phrase] = (*rows.get(phrase, ()), number)
+    rows |= dict.fromkeys(_TELEPHONE.split("; "), (_TELEPHONE_ROW,))
+    by_word: dict[str, tuple[_Phrase, ...]] = {}
+    for phrase, numbers in rows.items():
+        if phrase < _UNPARTED:
+            first, *others = _WORD.findall(phrase.lower())
+            entry = _Phrase(frozenset(others), phrase.isascii() and phrase.isupper(), numbers)
+            for form in (first, first + "s"):
+                by_word[form] = (*by_word.get(form, ()), entry)
+    return _Phrases(by_word, {phrase: numbers for phrase, numbers in rows.items() if phrase >= _UNPARTED})
 
 
-def announced(before: str) -> tuple[int, ...]:
-    """Which numbers the words at the end of `before` announce; nothing where there are none."""
-    pattern, rows = _announcements()
-    found: dict[int, None] = {}
-    for match in pattern.finditer(before[-_WINDOW:]):
-        word = match.group()
-        for form in (word, word.lower(), word[:-1], word[:-1].lower()):
-            if form in rows:
-                found.update(dict.fromkeys(rows[form]))
-                break
-    return tuple(found)
+ANNOUNCING: Final = frozenset(word.encode() for word in _phrases().by_word)
+"""Words, in small letters; where none of them is before a number and all of it is ASCII, nothing is announced."""
+
+
+def announced(before: str) -> tuple[tuple[int, ...], bool]:
+    """What the words at the end of `before` announce: kinds of national numbers, and whether a telephone."""
+    known = _phrases()
+    window = before[-WINDOW:]
+    low = _WORD.findall(window.lower())
+    found: set[int] = set()
+    if not known.by_word.keys().isdisjoint(low):
+        capitals = frozenset(word.lower() for word in _WORD.findall(window) if word[:2].isupper())
+        for word in low:
+            for phrase in known.by_word.get(word, ()):
+                if phrase.words.issubset(low) and (word in capitals or not phrase.capitals):
+                    found.update(phrase.rows)
+    if not window.isascii():
+        for phrase, rows in known.unparted.items():
+            if phrase in window:
+                found.update(rows)
+    return tuple(sorted(found - {_TELEPHONE_ROW})), _TELEPHONE_ROW in found
 
 
 def is_lettered_id(number: str, before: str) -> bool:
     """Whether one that begins with letters is a person's: the Italian code by its digit of check alone."""
     if len(number) == 16:
         return _module("it.codicefiscale").is_valid(number)
-    return any(_NUMBERS[row][0] == "in_.pan" for row in announced(before)) and _module("in_.pan").is_valid(number)
+    return any(_NUMBERS[row][0] == "in_.pan" for row in announced(before)[0]) and _module("in_.pan").is_valid(number)
 
 
 def national_id(text: str, start: int, rows: tuple[int, ...]) -> tuple[int, int] | None:
