@@ -96,7 +96,7 @@ class PersonalScanner:
 
 _NUMBER: Final = re.compile(rf"[0-9](?:[{_SIGNS}/()-]{{0,2}}[0-9]){{5,255}}")
 _PLUS: Final = re.compile(rf"\+(?:\([1-9][0-9]{{0,2}}\)|[1-9])(?:[{_SIGNS}/()-]{{0,3}}[0-9]){{6,14}}(?![0-9])")
-_DECIMAL: Final = re.compile(r"\+[0-9]+\.[0-9]{1,2}")
+_NO_TELEPHONE: Final = re.compile(rf"\+[0-9]+\.[0-9]{{1,7}}$|[{_SPACES}]-[0-9]")  # a decimal, a row of numbers
 _CARD: Final = re.compile(
     rf"[2-6][0-9]{{3}}(?:([{_SPACES}\u2011-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}"
     rf"|([{_SPACES}\u2011-])[0-9]{{6}}\2[0-9]{{4,5}}|[0-9]{{10,12}})(?![0-9])"
@@ -108,6 +108,8 @@ _SHAPES: Final = bytes(
 )
 _LETTERS: Final = bytes(code if 97 <= code <= 122 else 32 for code in range(256))
 _ACCOUNT_REST: Final = re.compile(rf"(?:[{_SPACES}\u2011-]?[A-Za-z0-9]){{11,30}}")
+_GROUPS_BEFORE: Final = re.compile(rf"(?<![0-9])(?:[0-9]{{4}}[{_SPACES}\u2011-]){{2}}$")
+_GROUPS_BEHIND: Final = re.compile(rf"(?:[{_SPACES}\u2011-][0-9]{{4}}){{2}}(?![0-9/])")
 _COUNTED: Final = re.compile(  # what a long number without signs is, where its name says so
     r"(?:ids?|uid|uuid|guid|sha|hash|offset|seq|seed|nonce|time|timestamp|ts|size|bytes|count|addr|address|ptr|version|rev"
     r"|isbn|ean|gtin|sku|tracking|order|invoice|snowflake|number)[\"'`\])]{0,2}[ \t]*[:=#]{0,2}[ \t]*[\"'`(]?$",
@@ -178,7 +180,7 @@ class _Search:
         for _ in range(3):
             number = self._text[start:end]
             digits = sum(c.isdigit() for c in number)
-            if digits < 9 or _DECIMAL.fullmatch(number) is not None:
+            if digits < 9 or (digits == 9 and number[1:].isdigit()) or _NO_TELEPHONE.search(number) is not None:
                 return 0
             if self._checked(number, None):
                 return end
@@ -258,17 +260,28 @@ class _Search:
         some = False
         at = start
         while (found := _CARD.search(text, at, min(end + 1, len(text)))) is not None:
-            at = found.start() + 1
-            if not _stands_alone(text, found.start(), found.end()):
+            first, last = found.span()
+            at = first + 1
+            if not self._is_card(found):
                 continue
-            digits = "".join(c for c in found.group() if c.isdigit())
-            if not _is_card(digits):
-                continue
-            if len(found.group()) == len(digits) and _COUNTED.search(text[max(0, found.start() - 32) : found.start()]):
-                continue
-            self._spans.append(PersonalSpan("card", found.start(), found.end()))
-            some, at = True, found.end()
+            follows = some and first == self._spans[-1].end + 1
+            if not follows and _GROUPS_BEFORE.search(text, max(0, first - 11), first) is not None:
+                continue  # in a row of a table
+            if _GROUPS_BEHIND.match(text, last) is not None:
+                another = _CARD.match(text, last + 1)
+                if another is None or not self._is_card(another):
+                    continue
+            self._spans.append(PersonalSpan("card", first, last))
+            some, at = True, last
         return some
+
+    def _is_card(self, found: re.Match[str]) -> bool:
+        text = self._text
+        digits = "".join(c for c in found.group() if c.isdigit())
+        if not _stands_alone(text, found.start(), found.end()) or not _is_card_number(digits):
+            return False
+        plain = len(found.group()) == len(digits)
+        return not plain or _COUNTED.search(text[max(0, found.start() - 32) : found.start()]) is None
 
     def _national_phone(self, start: int, end: int) -> None:
         text = self._text
@@ -344,7 +357,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return not (behind and (behind[0].isalnum() or behind[0] in "_" or (behind[0] in "-.,/" and behind[1:2].isalnum())))
 
 
-def _is_card(digits: str) -> bool:
+def _is_card_number(digits: str) -> bool:
     """An issuer's prefix and length, and the digit of check (ISO/IEC 7812-1)."""
     size, two, three, four = len(digits), int(digits[:2]), int(digits[:3]), int(digits[:4])
     if size == 16:
