@@ -6,6 +6,7 @@ by kind, place and a masked preview, never by its value.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -193,9 +194,10 @@ class _Redaction:
             )
             for span in self._scanner.spans(text)
         ]
-        ends = [(place.start, place.end) for place in places]
+        starts, taken = [place.start for place in places], list(places)
         for span in self._personal.spans(text):
-            if not any(start < span.end and span.start < end for start, end in ends):
+            before = bisect.bisect_left(starts, span.end)  # they do not overlap, so the one before is the one that may
+            if before == 0 or taken[before - 1].end <= span.start:
                 places.append(_personal_place(text, span, self._personal))
         places.sort(key=lambda place: place.start)
         return places

@@ -31,8 +31,9 @@ PERSONAL_LEVELS: Final[Mapping[PersonalKind, Trust | None]] = MappingProxyType(
 
 _SPACES: Final = " \u00a0\u2009\u202f"
 _SPACES_AND_DASHES: Final = frozenset(_SPACES + "\u2011-")
+_ENDS: Final = frozenset("_+-")
 _SIGNS: Final = _SPACES + "\u2011."
-_MOST_CHECKS: Final = 400
+_MOST_CHECKS: Final = 4_000
 """Numbers that are checked in one text, 50 us each; of those after them their form alone decides."""
 _CACHED_TEXTS: Final = 4096
 _CACHED_SPANS: Final = 64
@@ -79,6 +80,11 @@ class PersonalScanner:
                     self._kept.popitem(last=False)
         return found
 
+    def load(self) -> None:
+        """Import the libraries now, 0.3 s, which else the first text with a number to check waits for."""
+        import phonenumbers  # noqa: F401, PLC0415 - see above
+        from stdnum import iban, luhn  # noqa: F401, PLC0415
+
     def _find(self, text: str) -> tuple[PersonalSpan, ...]:
         search = _Search(text)
         if self.levels["email"] is not None:
@@ -97,6 +103,7 @@ class PersonalScanner:
 _NUMBER: Final = re.compile(rf"[0-9](?:[{_SIGNS}/()-]{{0,2}}[0-9]){{5,255}}")
 _PLUS: Final = re.compile(rf"\+(?:\([1-9][0-9]{{0,2}}\)|[1-9])(?:[{_SIGNS}/()-]{{0,3}}[0-9]){{6,14}}(?![0-9])")
 _NO_TELEPHONE: Final = re.compile(rf"\+[0-9]+\.[0-9]{{1,7}}$|[{_SPACES}]-[0-9]")  # a decimal, a row of numbers
+_LONGEST_CARD: Final = 20
 _CARD: Final = re.compile(
     rf"[2-6][0-9]{{3}}(?:([{_SPACES}\u2011-])[0-9]{{4}}\1[0-9]{{4}}\1[0-9]{{4}}"
     rf"|([{_SPACES}\u2011-])[0-9]{{6}}\2[0-9]{{4,5}}|[0-9]{{10,12}})(?![0-9])"
@@ -137,6 +144,7 @@ class _Search:
         self._spans: list[PersonalSpan] = []
         self._checks = _MOST_CHECKS
         self._known: dict[str, bool] = {}
+        self._card_end = -2
 
     def found(self) -> list[PersonalSpan]:
         """In order; of two that overlap the one found first stays."""
@@ -154,7 +162,7 @@ class _Search:
         text = self._text
         at = text.find("@")
         while at >= 0:
-            span = email(text, at, allowed)
+            span = email(text, at, allowed) if text[at - 1 : at].isalnum() or text[at - 1 : at] in _ENDS else None
             if span is not None:
                 self._spans.append(PersonalSpan("email", *span))
             at = text.find("@", at + 1)
@@ -258,21 +266,21 @@ class _Search:
     def _cards(self, start: int, end: int) -> bool:
         text = self._text
         some = False
-        at = start
-        while (found := _CARD.search(text, at, min(end + 1, len(text)))) is not None:
-            first, last = found.span()
-            at = first + 1
+        last = self._card_end
+        at, stop = max(start, last), min(end + _LONGEST_CARD, len(text))  # the last one may go on behind the run
+        while (found := _CARD.search(text, at, stop)) is not None and found.start() < end:
+            at = found.start() + 1
             if not self._is_card(found):
                 continue
-            follows = some and first == self._spans[-1].end + 1
-            if not follows and _GROUPS_BEFORE.search(text, max(0, first - 11), first) is not None:
+            if found.start() != last + 1 and _GROUPS_BEFORE.search(text, max(0, at - 12), at - 1) is not None:
                 continue  # in a row of a table
-            if _GROUPS_BEHIND.match(text, last) is not None:
-                another = _CARD.match(text, last + 1)
+            if _GROUPS_BEHIND.match(text, found.end()) is not None:
+                another = _CARD.match(text, found.end() + 1)
                 if another is None or not self._is_card(another):
                     continue
-            self._spans.append(PersonalSpan("card", first, last))
-            some, at = True, last
+            self._spans.append(PersonalSpan("card", *found.span()))
+            some, at = True, found.end()
+            last = self._card_end = at
         return some
 
     def _is_card(self, found: re.Match[str]) -> bool:
