@@ -123,7 +123,7 @@ class GatewayConfig:
         budget: micro-cents of a request that names no budget; None sets no bound.
         discover: use local servers that run at their usual ports, though nobody configured them.
         personal: levels of kinds of personal data that differ from the usual ones; None does not look for a kind.
-        personal_allowed: addresses that raise no level: `me@corp.org`, or `@corp.org` for all of a domain.
+        personal_allowed: addresses that raise no level: `me@example.org`, or `@example.org` for a domain's.
         retention_days: after which receipts and runs go.
         retention_bytes: that receipts and runs may take.
     """

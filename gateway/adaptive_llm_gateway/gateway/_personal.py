@@ -9,6 +9,7 @@ work per byte is bounded on any input.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import ipaddress
 import re
 import threading
@@ -82,8 +83,8 @@ class PersonalScanner:
 
     def load(self) -> None:
         """Import the libraries now, 0.3 s, which else the first text with a number to check waits for."""
-        import phonenumbers  # noqa: F401, PLC0415 - see above
-        from stdnum import iban, luhn  # noqa: F401, PLC0415
+        for library in ("phonenumbers", "stdnum.iban", "stdnum.luhn"):
+            importlib.import_module(library)
 
     def _find(self, text: str) -> tuple[PersonalSpan, ...]:
         search = _Search(text)
