@@ -164,6 +164,12 @@ def test_a_persons_number_is_found_where_the_words_say_so_and_its_check_passes(
     assert redacted(f"{words} {number}, as of today") == f"{words} [redacted:national-id#1], as of today"
 
 
+def test_words_that_are_also_common_ones_have_to_stand_in_capitals() -> None:
+    number = _made("ddd-ddd-ddd", "ca.sin")
+    assert redacted(f"SIN {number}") == "SIN [redacted:national-id#1]"
+    assert redacted(f"without sin {number}") == f"without sin {number}"
+
+
 def test_a_national_insurance_number_is_found_by_its_form() -> None:
     assert redacted("national insurance number AB 12 34 56 C.") == "national insurance number [redacted:national-id#1]."
 
@@ -323,6 +329,22 @@ def test_what_stands_in_a_credential_goes_with_it() -> None:
     assert PASSWORD not in detection.redacted[0]
     assert detection.redacted[0].endswith("ask [redacted:email#1]")
     assert [each.kind for each in detection.found].count("email") == 1
+
+
+def test_an_address_in_a_credential_is_no_address() -> None:
+    detection = found(f"password: {PASSWORD}jane@acme.com")
+    assert [each.kind for each in detection.found] == ["password"]
+    assert detection.redacted == ("password: [redacted:password#1]",)
+
+
+def test_lines_are_those_of_the_text_as_it_was() -> None:
+    key = "-----BEGIN RSA PRIVATE KEY-----\n" + "Ab1cD2ef" * 8 + "\n-----END RSA PRIVATE KEY-----\n"
+    detection = found(f"first\n{key}{EMAIL}")
+    assert [(each.kind, each.line) for each in detection.found] == [("private-key", 2), ("email", 5)]
+
+
+def test_what_comes_to_light_when_something_goes_is_taken_out_as_well() -> None:
+    assert redacted("phone 0151 23456789 030 1234567") == "phone [redacted:phone#1] [redacted:phone#2]"
 
 
 def test_an_allowed_credential_raises_nothing() -> None:
