@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -208,5 +210,21 @@ class Peers:
 @pytest.fixture
 def peers() -> Iterator[Peers]:
     running = Peers()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def aimocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts servers of aimock, see `aimock.py`; skips where it is not installed."""
+    name = "aimock"  # under `--import-mode=importlib` no folder of tests is on `sys.path`
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    module.programs()
+    running = module.AIMocks(tmp_path_factory.mktemp("aimock"))
     yield running
     running.stop()
