@@ -1,9 +1,10 @@
 """Write a tiny random language model as a GGUF file that llama.cpp loads: for tests against a real engine.
 
-    python scripts/tiny_gguf.py tiny.gguf [--seed 7]
+    python scripts/tiny_gguf.py tiny.gguf [--seed 7] [--pooled]
 
 Two layers of the llama architecture, 64 wide, with a context of 512 tokens; about 500 kB. Its weights are drawn from
-the seed, so that the same seed has the same file everywhere, and it answers letters and short words without meaning.
+the seed, so that the same seed has the same file everywhere, and it answers letters and short words without meaning. It
+likes to close a brace, so that an answer that has to be JSON ends. Pooled, it gives one vector a text and no answers.
 Standard library only.
 """
 
@@ -22,6 +23,9 @@ WIDTH, HIDDEN, LAYERS, HEADS, CONTEXT = 64, 128, 2, 4, 512
 ALIGNMENT = 32
 UNKNOWN, BEGIN, END = 0, 1, 2  # ids of the tokens with a meaning
 WORDS = ("the", "a", "of", "and", "to", "in", "is", "it", "lease", "token", "model", "local", "answer", "wide", "world")
+CLOSING = "}"
+LIKING = 3.0  # of `CLOSING`, in each answer; its first weight is for what every token has
+MEAN_POOLING = 1
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
@@ -76,7 +80,10 @@ def tensors(tokens: Sequence[Token], seed: int) -> Iterator[Tensor]:
     def ones(name: str) -> Tensor:
         return Tensor(name, (WIDTH,), array("f", [1.0] * WIDTH))
 
-    yield drawn("token_embd.weight", WIDTH, len(tokens))
+    embedding = drawn("token_embd.weight", WIDTH, len(tokens))
+    for place in range(len(tokens)):
+        embedding.values[place * WIDTH] = 1.0
+    yield embedding
     for layer in range(LAYERS):
         at = f"blk.{layer}"
         yield ones(f"{at}.attn_norm.weight")
@@ -91,6 +98,7 @@ def tensors(tokens: Sequence[Token], seed: int) -> Iterator[Tensor]:
     for place, token in enumerate(tokens):
         if token.kind != _NORMAL and place != END:  # never the likeliest: half a character is no text
             output.values[place * WIDTH : (place + 1) * WIDTH] = array("f", [0.0] * WIDTH)
+        output.values[place * WIDTH] = LIKING if token.text == CLOSING else 0.0
     yield output
 
 
@@ -103,14 +111,14 @@ def _entry(key: str, kind: int, value: bytes) -> bytes:
     return _string(key) + struct.pack("<I", kind) + value
 
 
-def _entries(tokens: Sequence[Token]) -> list[bytes]:
+def _entries(tokens: Sequence[Token], *, pooled: bool) -> list[bytes]:
     def number(key: str, value: int) -> bytes:
         return _entry(key, _U32, struct.pack("<I", value))
 
     def array_of(key: str, kind: int, values: Sequence[bytes]) -> bytes:
         return _entry(key, _ARRAY, struct.pack("<IQ", kind, len(values)) + b"".join(values))
 
-    return [
+    entries = [
         _entry("general.architecture", _STRING, _string("llama")),
         _entry("general.name", _STRING, _string("tiny random model")),
         number("general.alignment", ALIGNMENT),
@@ -133,13 +141,14 @@ def _entries(tokens: Sequence[Token]) -> list[bytes]:
         _entry("tokenizer.ggml.add_bos_token", _BOOL, b"\x01"),
         _entry("tokenizer.chat_template", _STRING, _string(TEMPLATE)),
     ]
+    return [*entries, number("llama.pooling_type", MEAN_POOLING)] if pooled else entries
 
 
-def model(seed: int) -> bytes:
+def model(seed: int, *, pooled: bool = False) -> bytes:
     """The whole file."""
     tokens = vocabulary()
     weights = list(tensors(tokens, seed))
-    entries = _entries(tokens)
+    entries = _entries(tokens, pooled=pooled)
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(weights), len(entries)) + b"".join(entries))
     offset = 0
     for tensor in weights:
@@ -165,8 +174,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write a tiny random language model as GGUF.")
     parser.add_argument("path", type=Path)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--pooled", action="store_true", help="for embeddings: one vector a text")
     given = parser.parse_args()
-    data = model(given.seed)
+    data = model(given.seed, pooled=given.pooled)
     given.path.write_bytes(data)
     print(f"{given.path}: {len(data)} bytes, {len(vocabulary())} tokens, seed {given.seed}")
     return 0
