@@ -100,6 +100,8 @@ if TYPE_CHECKING:
         email,
     )
     from adaptive_llm_gateway.gateway._personal_ids import (
+        ANNOUNCING,
+        WINDOW,
         announced,
         is_lettered_id,
         national_id,
@@ -227,7 +229,9 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.gateway._states import (
         AGAIN_SECONDS,
+        AGING_SECONDS,
         FRESH_SECONDS,
+        HOSTED_SECONDS,
         LOOK_SECONDS,
         NotNow,
         ProviderHealth,
@@ -332,6 +336,8 @@ _MODULES = {
     ),
     "_personal_emails": ("email",),
     "_personal_ids": (
+        "ANNOUNCING",
+        "WINDOW",
         "announced",
         "is_lettered_id",
         "national_id",
@@ -459,7 +465,9 @@ _MODULES = {
     ),
     "_states": (
         "AGAIN_SECONDS",
+        "AGING_SECONDS",
         "FRESH_SECONDS",
+        "HOSTED_SECONDS",
         "LOOK_SECONDS",
         "NotNow",
         "ProviderHealth",
@@ -485,11 +493,14 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "AGAIN_SECONDS",
+    "AGING_SECONDS",
+    "ANNOUNCING",
     "ASSUMED_OUTPUT",
     "AUTO",
     "DEFAULT_POLICY",
     "FRESH_SECONDS",
     "HOSTED",
+    "HOSTED_SECONDS",
     "LARGEST_POLICY",
     "LOCAL_KINDS",
     "LONGEST_HINT",
@@ -509,6 +520,7 @@ __all__ = [
     "PURPOSES",
     "SICKNESS",
     "VERDICTS",
+    "WINDOW",
     "Address",
     "Again",
     "Answered",

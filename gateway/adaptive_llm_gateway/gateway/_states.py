@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from adaptive_llm_gateway.core import AlgError, ConfigError
@@ -182,10 +183,10 @@ class Providers:
             aging = AGING_SECONDS if known.provider_class == "local" else HOSTED_SECONDS
             if (at is None or now - at > aging) and not known.looking.locked() and known not in self._asking:
                 self._asking.add(known)
-                self._in_background(self._look(known), then=lambda known=known: self._asking.discard(known))
+                self._in_background(partial(self._look, known), then=lambda known=known: self._asking.discard(known))
         if self._search is not None and now - (self._searched_at or now) > FRESH_SECONDS:
             self._searched_at = now
-            self._in_background(self._search_again())
+            self._in_background(self._search_again)
 
     async def look_again(self) -> bool:
         """Ask those once more that did not answer a moment ago: somebody may have started one. Whether any was."""
@@ -455,19 +456,18 @@ class Providers:
             if name not in self._known:
                 self._known[name] = _Known(ProviderConfig(name, kind, url=server.address.url), found=True)
 
-    def _in_background(self, work: Awaitable[None], *, then: Callable[[], None] | None = None) -> None:
+    def _in_background(self, work: Callable[[], Awaitable[None]], *, then: Callable[[], None] | None = None) -> None:
         async def quietly() -> None:
             try:
-                await work
+                await work()  # begun here: a task that is cancelled before its first step begins nothing
             except Exception:  # noqa: BLE001 - what a look finds out is told with the next request
                 _log.warning("a look at the providers failed", exc_info=True)
-            finally:
-                if then is not None:
-                    then()
 
         task = asyncio.create_task(quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if then is not None:
+            task.add_done_callback(lambda _: then())
 
 
 def _address(config: ProviderConfig) -> Address:
