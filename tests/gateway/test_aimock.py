@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -18,6 +18,9 @@ from adaptive_llm_gateway.gateway import (
     address_of,
 )
 
+if TYPE_CHECKING:
+    from aimock import AIMock, AIMocks
+
 Result = TypeVar("Result")
 ANSWER = "Hello, wide world."
 DIALECTS: list[Any] = ["openai", "anthropic"]
@@ -25,7 +28,7 @@ WAYS = ["unary", "stream"]
 
 
 @pytest.fixture(scope="module")
-def mock(aimocks: Any) -> Any:
+def mock(aimocks: AIMocks) -> AIMock:
     said = {"content": ANSWER}
     slow_down = {"error": {"message": "slow down", "type": "rate_limit_error"}, "status": 429}
     return aimocks.start(
@@ -42,7 +45,7 @@ def mock(aimocks: Any) -> Any:
     )
 
 
-def using(mock: Any, work: Callable[[AnyLLMProvider], Awaitable[Result]], dialect: Any = "openai") -> Result:
+def using(mock: AIMock, work: Callable[[AnyLLMProvider], Awaitable[Result]], dialect: Any = "openai") -> Result:
     async def run() -> Result:
         base = mock.url if dialect == "anthropic" else mock.base
         provider = AnyLLMProvider(ProviderSpec("mock", address_of(base), dialect=dialect, loopback_only=True))
@@ -54,7 +57,9 @@ def using(mock: Any, work: Callable[[AnyLLMProvider], Awaitable[Result]], dialec
     return asyncio.run(run())
 
 
-def ask(mock: Any, model: str, way: str, prompt: str, dialect: Any = "openai", given: list[Piece] | None = None) -> str:
+def ask(
+    mock: AIMock, model: str, way: str, prompt: str, dialect: Any = "openai", given: list[Piece] | None = None
+) -> str:
     """The answer's text; the pieces go into `given`."""
     request = ModelRequest((Message("user", prompt),), model, max_tokens=100)
     pieces: list[Piece] = [] if given is None else given
@@ -71,7 +76,7 @@ def ask(mock: Any, model: str, way: str, prompt: str, dialect: Any = "openai", g
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("way", WAYS)
-def test_an_answer_comes_whole_and_the_journal_has_what_was_asked(mock: Any, way: str, dialect: Any) -> None:
+def test_an_answer_comes_whole_and_the_journal_has_what_was_asked(mock: AIMock, way: str, dialect: Any) -> None:
     before = mock.mark()
     prompt = f"What is a lease ({way}, {dialect})?"
     assert ask(mock, "m", way, prompt, dialect) == ANSWER
@@ -82,12 +87,12 @@ def test_an_answer_comes_whole_and_the_journal_has_what_was_asked(mock: Any, way
     assert prompt in str(journal)
 
 
-def test_embeddings_are_one_a_text(mock: Any) -> None:
+def test_embeddings_are_one_a_text(mock: AIMock) -> None:
     vectors = using(mock, lambda provider: provider.embed(["one", "two"], "e", timeout=30))
     assert vectors == [[0.5, -0.25, 0.125]] * 2
 
 
-def test_its_models_are_listed(mock: Any) -> None:
+def test_its_models_are_listed(mock: AIMock) -> None:
     found = using(mock, lambda provider: provider.models(timeout=30))
     assert "limited" in [model.name for model in found]
 
@@ -97,7 +102,7 @@ def test_its_models_are_listed(mock: Any) -> None:
     ("model", "kind"),
     [("limited", "rate_limited"), ("drop", "server"), ("malformed", "broken"), ("disconnect", "broken")],
 )
-def test_a_fault_has_its_kind(mock: Any, way: str, model: str, kind: str) -> None:
+def test_a_fault_has_its_kind(mock: AIMock, way: str, model: str, kind: str) -> None:
     before = mock.mark()
     given: list[Piece] = []
     with pytest.raises(ProviderFailure) as caught:
@@ -110,7 +115,7 @@ def test_a_fault_has_its_kind(mock: Any, way: str, model: str, kind: str) -> Non
     assert len(mock.journal(before)) == 1
 
 
-def test_a_stream_that_is_cut_gives_what_came_and_fails(mock: Any) -> None:
+def test_a_stream_that_is_cut_gives_what_came_and_fails(mock: AIMock) -> None:
     given: list[Piece] = []
     with pytest.raises(ProviderFailure) as caught:
         ask(mock, "cut", "stream", "PROMPT", given=given)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import pytest
 
@@ -39,6 +39,10 @@ from adaptive_llm_gateway.gateway import (
     address_of,
     located,
 )
+
+if TYPE_CHECKING:
+    from aimock import AIMock, AIMocks
+    from conftest import Asked, Handler, Peer, Peers
 
 Result = TypeVar("Result")
 Way = Literal["unary", "stream"]
@@ -74,7 +78,7 @@ class Fault:
     kinds: dict[Way, set[str]]
     again: bool = True
     started: bool = False
-    play: Callable[[Any, Any, Any], None] | None = None
+    play: Callable[[Handler, Asked, Peers], None] | None = None
     hint: tuple[float, float] | None = None
     timeout: float = 30.0
     nobody: bool = False
@@ -103,17 +107,17 @@ def limited(name: str, header: object, low: float | None = None, high: float | N
     )
 
 
-def soon(handler: Any, asked: Any, peers: Any) -> None:
+def soon(handler: Handler, asked: Asked, peers: Peers) -> None:
     """HTTP 429 with a date half a minute ahead."""
     date = datetime.now(UTC) + timedelta(seconds=30)
     handler.give({}, 429, retry_after=format_datetime(date, usegmt=True))
 
 
-def hang(handler: Any, asked: Any, peers: Any) -> None:
+def hang(handler: Handler, asked: Asked, peers: Peers) -> None:
     handler.hang()
 
 
-def cut(handler: Any, asked: Any, peers: Any) -> None:
+def cut(handler: Handler, asked: Asked, peers: Peers) -> None:
     """Promises more than it sends."""
     handler.send_response(200)
     handler.send_header("content-type", "application/json")
@@ -123,7 +127,7 @@ def cut(handler: Any, asked: Any, peers: Any) -> None:
     handler.close_connection = True
 
 
-def stall(handler: Any, asked: Any, peers: Any) -> None:
+def stall(handler: Handler, asked: Asked, peers: Peers) -> None:
     """Begins to answer, and then says nothing."""
     handler.begin_stream()
     if asked.json.get("stream"):
@@ -135,7 +139,7 @@ def stall(handler: Any, asked: Any, peers: Any) -> None:
     handler.hang()
 
 
-def malformed(handler: Any, asked: Any, peers: Any) -> None:
+def malformed(handler: Handler, asked: Asked, peers: Peers) -> None:
     """A line that is no JSON, and then goes on as if nothing were."""
     if not asked.json.get("stream"):
         handler.give(b'{"choices": [{"message": {"content": "Near')
@@ -148,7 +152,7 @@ def malformed(handler: Any, asked: Any, peers: Any) -> None:
     handler.event("[DONE]")
 
 
-def unfinished(handler: Any, asked: Any, peers: Any) -> None:
+def unfinished(handler: Handler, asked: Asked, peers: Peers) -> None:
     """Ends as if all were well, without saying why it ended."""
     if not asked.json.get("stream"):
         handler.give(peers.completion(NEAR, finish=None))
@@ -158,7 +162,7 @@ def unfinished(handler: Any, asked: Any, peers: Any) -> None:
     handler.event("[DONE]")
 
 
-def oversized(handler: Any, asked: Any, peers: Any) -> None:
+def oversized(handler: Handler, asked: Asked, peers: Peers) -> None:
     handler.begin_stream()
     while True:
         handler.event(peers.chunk("Near " * 10_000)) if asked.json.get("stream") else handler.wfile.write(b" " * 65_536)
@@ -236,7 +240,7 @@ def cells() -> Iterator[Cell]:
 
 
 @pytest.fixture(scope="module")
-def near(aimocks: Any) -> Any:
+def near(aimocks: AIMocks) -> AIMock:
     """A local provider that fails by the name of the model."""
     script = [{"match": {"model": fault.name}, "response": {"content": NEAR}, **fault.script} for fault in FAULTS]
     error = {"message": "slow down", "type": "rate_limit_error"}
@@ -249,7 +253,7 @@ def near(aimocks: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def far(aimocks: Any) -> Iterator[Any]:
+def far(aimocks: AIMocks) -> Iterator[AIMock]:
     """The hosted one. In the end its journal is read once more, whole."""
     mock = aimocks.start(FAR_SCRIPT)
     yield mock
@@ -259,7 +263,7 @@ def far(aimocks: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(aimocks: Any) -> Any:
+def elsewhere(aimocks: AIMocks) -> AIMock:
     """A server that is not on the loopback."""
     return aimocks.start(FAR_SCRIPT, host=own_address())
 
@@ -362,7 +366,7 @@ def question(prompt: str, trust: Trust, **more: Any) -> Ask:
     return Ask("chat", (Message("user", prompt),), model=ROUTE, trust=trust, **more)
 
 
-def heard_by(mock: Any, since: int, prompt: str) -> list[Any]:
+def heard_by(mock: AIMock, since: int, prompt: str) -> list[Any]:
     """The requests to aimock that have the prompt."""
     return [entry for entry in mock.journal(since) if prompt in str(entry["body"])]
 
@@ -376,7 +380,7 @@ class Near:
     calls: Callable[[], int]
 
 
-def failing(cell: Cell, near: Any, peers: Any) -> Near:
+def failing(cell: Cell, near: AIMock, peers: Peers) -> Near:
     fault = cell.fault
     if fault.nobody:
         peer = peers.start()
@@ -386,7 +390,7 @@ def failing(cell: Cell, near: Any, peers: Any) -> Near:
     if fault.name == "307":
         stranger = peers.start()
 
-        def redirect(handler: Any, asked: Any, peers: Any) -> None:
+        def redirect(handler: Handler, asked: Asked, peers: Peers) -> None:
             handler.give({}, 307, location=f"{stranger.base}/chat/completions")
 
         fault = Fault(fault.name, fault.kinds, play=redirect)
@@ -399,10 +403,10 @@ def failing(cell: Cell, near: Any, peers: Any) -> Near:
     return Near(near.base, fault.name, lambda: len(heard_by(near, since, cell.prompt)))
 
 
-def peer_of(fault: Fault, peers: Any) -> Any:
+def peer_of(fault: Fault, peers: Peers) -> Peer:
     """A server that lists its models well, and fails in a chat."""
 
-    def play(handler: Any, asked: Any) -> None:
+    def play(handler: Handler, asked: Asked) -> None:
         if asked.path.endswith("/chat/completions"):
             assert fault.play is not None
             fault.play(handler, asked, peers)
@@ -412,7 +416,7 @@ def peer_of(fault: Fault, peers: Any) -> Any:
     return peers.start(play)
 
 
-def calls_of(peer: Any) -> int:
+def calls_of(peer: Peer) -> int:
     return sum(asked.path.endswith("/chat/completions") for asked in peer.asked)
 
 
@@ -421,7 +425,7 @@ def calls_of(peer: Any) -> int:
 
 @pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell)) for cell in cells()])
 def test_a_fault_ends_as_it_must_and_nothing_leaves_that_may_not(
-    cell: Cell, near: Any, far: Any, peers: Any, tmp_path: Path
+    cell: Cell, near: AIMock, far: AIMock, peers: Peers, tmp_path: Path
 ) -> None:
     fault, times = cell.fault, Time()
     bad = failing(cell, near, peers)
@@ -519,13 +523,13 @@ def assert_receipt(receipt: Receipt, cell: Cell, outcome: Outcome) -> None:
 # --- what one cell does not show ------------------------------------------------------------------------------------
 
 
-def both_providers(near: Any, far: Any, model: str) -> tuple[ProviderConfig, ProviderConfig]:
+def both_providers(near: AIMock, far: AIMock, model: str) -> tuple[ProviderConfig, ProviderConfig]:
     return provider("near", near.base, model), provider("far", far.base, "m")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_provider_that_asks_for_a_moment_is_given_it_and_asked_again(
-    near: Any, far: Any, way: Way, tmp_path: Path
+    near: AIMock, far: AIMock, way: Way, tmp_path: Path
 ) -> None:
     model, times, since = f"once-7-{way}", Time(), far.mark()
     outcome = using(
@@ -543,7 +547,9 @@ def test_a_provider_that_asks_for_a_moment_is_given_it_and_asked_again(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_provider_that_asks_for_a_day_is_left_alone_for_it(near: Any, far: Any, way: Way, tmp_path: Path) -> None:
+def test_a_provider_that_asks_for_a_day_is_left_alone_for_it(
+    near: AIMock, far: AIMock, way: Way, tmp_path: Path
+) -> None:
     model, times, since = f"once-86401-{way}", Time(), near.mark()
 
     async def work(gateway: Gateway) -> None:
@@ -570,7 +576,7 @@ def test_a_provider_that_asks_for_a_day_is_left_alone_for_it(near: Any, far: Any
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_wait_that_outlasts_the_deadline_is_not_begun(near: Any, far: Any, way: Way, tmp_path: Path) -> None:
+def test_a_wait_that_outlasts_the_deadline_is_not_begun(near: AIMock, far: AIMock, way: Way, tmp_path: Path) -> None:
     times = Time()
     outcome = using(
         tmp_path,
@@ -585,7 +591,7 @@ def test_a_wait_that_outlasts_the_deadline_is_not_begun(near: Any, far: Any, way
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_without_fallback_nobody_else_is_asked(near: Any, far: Any, way: Way, tmp_path: Path) -> None:
+def test_without_fallback_nobody_else_is_asked(near: AIMock, far: AIMock, way: Way, tmp_path: Path) -> None:
     since = far.mark()
     outcome = using(
         tmp_path,
@@ -600,7 +606,9 @@ def test_without_fallback_nobody_else_is_asked(near: Any, far: Any, way: Way, tm
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_where_all_fail_the_error_and_the_one_receipt_name_each(near: Any, far: Any, way: Way, tmp_path: Path) -> None:
+def test_where_all_fail_the_error_and_the_one_receipt_name_each(
+    near: AIMock, far: AIMock, way: Way, tmp_path: Path
+) -> None:
     async def work(gateway: Gateway) -> tuple[Outcome, list[Receipt]]:
         outcome = await asked(gateway, question("Anybody?", Trust.PUBLIC), way)
         return outcome, [filed.receipt for filed in gateway.receipts.list()]
@@ -617,7 +625,7 @@ def test_where_all_fail_the_error_and_the_one_receipt_name_each(near: Any, far: 
 
 @pytest.mark.parametrize("trust", list(Trust))
 def test_texts_to_be_embedded_leave_no_more_than_others_do(
-    trust: Trust, near: Any, far: Any, peers: Any, tmp_path: Path
+    trust: Trust, near: AIMock, far: AIMock, peers: Peers, tmp_path: Path
 ) -> None:
     bad = peers.start(lambda handler, asked: handler.give({}, 500))
     known = ModelConfig("e", chat=False, embed=True)
@@ -659,7 +667,7 @@ def own_address() -> str:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("trust", list(Trust))
 def test_a_server_at_another_address_of_this_machine_counts_as_hosted_by_that_alone(
-    trust: Trust, way: Way, near: Any, elsewhere: Any, tmp_path: Path
+    trust: Trust, way: Way, near: AIMock, elsewhere: AIMock, tmp_path: Path
 ) -> None:
     since = elsewhere.mark()
 
