@@ -155,20 +155,59 @@ def configuration() -> str:
         "the hub does not start with it, and `alg doctor` says so too.",
     ]
     for section, field in Settings.model_fields.items():
+        parts.append(f"## `{section}`")
+        if section in _BY_NAME:
+            parts += _by_name(section, str(field.description))
+            continue
         model: Any = field.annotation
-        parts += [f"## `{section}`", str(model.__doc__).strip()]
-        properties: Mapping[str, Any] = model.model_json_schema()["properties"]
-        rows: list[str] = []
-        for key, schema in properties.items():
-            variable = f"ALG_{section}__{key}".upper()
-            rows.append(
-                f"| `{key}` | `{variable}` | {_value(schema.get('default')) or 'none'} "
-                f"| {_allowed(schema)} | {_cell(schema['description'])} |"
-            )
-        parts.append("| key | variable | default | allowed | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows))
+        parts += [str(model.__doc__).strip(), _settings_table(model, section)]
     parts += ["## A remote", _REMOTE, "## A reranker", _RERANKER, "## An index in PostgreSQL", _POSTGRES]
     parts += ["## Vectors in Qdrant", _QDRANT]
     return "\n\n".join(parts) + "\n"
+
+
+def _settings_table(model: Any, section: str) -> str:
+    schema = model.model_json_schema()
+    rows: list[str] = []
+    for key, each in schema["properties"].items():
+        known = {**schema.get("$defs", {}).get(str(each.get("$ref")).rpartition("/")[2], {}), **each}
+        default = "required" if key in schema.get("required", ()) else _value(known.get("default")) or "none"
+        variable = f"ALG_{section}__{key}".upper()
+        rows.append(f"| `{key}` | `{variable}` | {default} | {_allowed(known)} | {_cell(each['description'])} |")
+    return "| key | variable | default | allowed | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _by_name(section: str, description: str) -> list[str]:
+    """A section whose keys are names of the user's own."""
+    from adaptive_llm_gateway.core._settings_gateway import ProviderSettings  # noqa: PLC0415
+
+    return [
+        description,
+        *([_settings_table(ProviderSettings, f"{section}__<name>")] * (section == "providers")),
+        _BY_NAME[section],
+    ]
+
+
+_BY_NAME = {
+    "providers": """```yaml
+providers:
+  ollama: {kind: ollama}
+  work:
+    kind: openai_compatible
+    url: https://llm.example.com/v1
+    key_env: WORK_KEY
+    models: [{name: big, context: 128000}]
+```
+
+A key stands in no file: `key_env` is the name of the environment variable that has it, in the hub's environment, and a
+file with a key in it is refused.""",
+    "routes": """```yaml
+routes:
+  fast: [ollama/qwen3:4b, groq/llama-3.1-8b-instant]
+```
+
+The variable of the route `fast` is `ALG_ROUTES__FAST`, with a JSON list.""",
+}
 
 
 _REMOTE = """`sync.remote` is a path, or an ssh, https or git address without a password in it: git's own keys and
@@ -254,7 +293,7 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if first.get("format") == "path":
         return "path"
     if first.get("type") == "array":
-        return f"list of {_allowed(first['items'])}s"
+        return "list of models" if "$ref" in first["items"] else f"list of {_allowed(first['items'])}s"
     names = {"string": "text", "boolean": "`true`, `false`", "integer": "whole number", "number": "number"}
     bounds = [f"{first[key]:,}" for key in ("minimum", "maximum") if key in first]
     word = names[first["type"]]

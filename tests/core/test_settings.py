@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from adaptive_llm_gateway.core import ConfigError, Home, Settings, load_settings
+from adaptive_llm_gateway.core import ConfigError, Home, Settings, Trust, load_settings
+from adaptive_llm_gateway.core._settings_gateway import ProviderSettings
 
 
 @pytest.fixture
@@ -189,6 +190,115 @@ def test_a_folder_in_the_files_place_is_named(home: Home) -> None:
 
 def test_every_setting_is_described() -> None:
     for section, field in Settings.model_fields.items():
-        model: Any = field.annotation
-        for key, info in model.model_fields.items():
+        assert field.description or section not in ("providers", "routes")
+        model: Any = ProviderSettings if section == "providers" else field.annotation
+        for key, info in getattr(model, "model_fields", {}).items():
             assert info.description, f"{section}.{key}"
+
+
+# --- The gateway ---------------------------------------------------------------------------------------------------
+
+PROVIDERS = """
+gateway: {default_trust: confidential, discover: false}
+providers:
+  ollama: {kind: ollama}
+  work:
+    kind: openai_compatible
+    url: https://llm.example.com/v1
+    key_env: WORK_KEY
+    models: [{name: big, context: 128000, json: true}]
+routes:
+  fast: [ollama/qwen3:4b, work/big]
+  one: work/big
+"""
+
+
+def test_providers_and_routes_have_names_of_the_users_own(home: Home) -> None:
+    settings = configured(home, PROVIDERS)
+    assert settings.gateway.default_trust is Trust.CONFIDENTIAL
+    assert settings.gateway.deadline_seconds == 300
+    assert list(settings.providers) == ["ollama", "work"]
+    work = settings.providers["work"]
+    assert (work.kind, work.key_env, work.enabled, work.timeout) == ("openai_compatible", "WORK_KEY", True, 120.0)
+    assert (work.models[0].name, work.models[0].context, work.models[0].json_) == ("big", 128_000, True)
+    assert settings.routes == {"fast": ("ollama/qwen3:4b", "work/big"), "one": ("work/big",)}
+
+
+def test_the_environment_adds_to_a_provider_and_names_new_ones(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALG_GATEWAY__RETENTION_DAYS", "7")
+    monkeypatch.setenv("ALG_PROVIDERS__WORK__ENABLED", "false")
+    monkeypatch.setenv("ALG_PROVIDERS__OTHER__KIND", "groq")
+    monkeypatch.setenv("ALG_ROUTES__FAST", '["other/x"]')
+    settings = configured(home, PROVIDERS)
+    assert settings.gateway.retention_days == 7
+    assert settings.gateway.discover is False
+    assert (settings.providers["work"].enabled, settings.providers["work"].key_env) == (False, "WORK_KEY")
+    assert settings.providers["other"].kind == "groq"
+    assert settings.routes["fast"] == ("other/x",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gateway: {default_trust: top}", ["gateway.default_trust", "'top'", "'public'", "'secret'"]),
+        ("gateway: {retention_days: 0}", ["gateway.retention_days", "0"]),
+        ("gateway: {retain: 5}", ["'gateway.retain'", "gateway.retention_days"]),
+        ("providers: {a: {kind: gpt}}", ["providers.a.kind", "'ollama'", "'openai_compatible'"]),
+        ("providers: {a: {url: http://h/v1}}", ["providers.a.kind", "required"]),
+        ("providers: {a: {kind: ollama, colour: 5}}", ["'providers.a.colour'", "providers.<name>.order"]),
+        ("providers: {a: {kind: openai_compatible}}", ["providers.a", "`url`"]),
+        ("providers: {a: {kind: ollama, order: 5000}}", ["providers.a.order", "5000", "1000"]),
+        ("providers: {A b: {kind: ollama}}", ["providers.A b", "a-z"]),
+        ("providers: {a: ollama}", ["providers.a"]),
+        ("providers: [a]", ["'providers'"]),
+        ("providers: {a: {kind: ollama, models: [{context: 5}]}}", ["providers.a.models.0.name"]),
+        ("providers: {a: {kind: ollama, models: [{name: x}, {name: x}]}}", ["providers.a", "twice"]),
+        ("routes: {a: []}", ["routes.a"]),
+        ("routes: {a: {b: c}}", ["routes.a"]),
+    ],
+)
+def test_a_wrong_entry_of_the_gateway_is_named_with_its_path(home: Home, text: str, words: list[str]) -> None:
+    error = refused(home, text)
+    for word in words:
+        assert word in f"{error} {error.hint}", f"{error} {error.hint}"
+
+
+KEY = "sk-" + "proj-4f9a8b7c6d5e4f3a2b1c0d9e"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (f"providers: {{a: {{kind: openai, api_key: {KEY}}}}}", "providers.a.api_key"),
+        (f"providers: {{a: {{kind: openai, key: {KEY}}}}}", "providers.a.key"),
+        (f"providers: {{a: {{kind: openai, headers: [{KEY}]}}}}", "providers.a.headers"),
+        (f"providers: {{api_key: {KEY}}}", "providers.api_key"),
+        (f"gateway: {{token: {KEY}}}", "gateway.token"),
+        (f"providers: {{a: {{kind: openai, key_env: {KEY}}}}}", "providers.a.key_env"),
+        (f"providers: {{a: {{kind: openai, key_env: {KEY.replace('-', '_')}}}}}", "providers.a.key_env"),
+        (f"providers: {{a: {{kind: openai_compatible, url: 'https://me:{KEY}@h/v1'}}}}", "providers.a.url"),
+        (f"providers: {{a: {{kind: openai_compatible, url: 'https://h/v1?key={KEY}'}}}}", "providers.a.url"),
+        (f"providers: {{a: {{kind: {KEY}}}}}", "providers.a.kind"),
+        (f"providers: {{a: {KEY}}}", "providers.a"),
+        (f"providers: {KEY}", "providers"),
+    ],
+)
+def test_a_key_in_the_file_is_refused_without_being_shown(home: Home, text: str, path: str) -> None:
+    error = refused(home, text)
+    said = f"{error} {error.hint} {error.details} {error.__cause__!r} {error.__context__!r}"
+    assert path in said
+    assert KEY[3:] not in said
+    assert KEY.replace("-", "_")[3:] not in said
+
+
+def test_a_key_in_the_environment_is_refused_without_being_shown(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALG_PROVIDERS__A__API_KEY", KEY)
+    with pytest.raises(ConfigError, match="ALG_PROVIDERS__A__API_KEY") as caught:
+        load_settings(home)
+    assert "key_env" in str(caught.value.hint)
+    assert KEY not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "my_key", "WORK_KEY_2", "A_VERY_LONG_NAME_OF_A_KEY_2026"])
+def test_the_name_of_a_variable_is_taken(home: Home, name: str) -> None:
+    assert configured(home, f"providers: {{a: {{kind: openai, key_env: {name}}}}}").providers["a"].key_env == name

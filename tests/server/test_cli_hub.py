@@ -175,7 +175,7 @@ def test_a_new_configuration_says_every_default_and_sets_none(tmp_path: Path) ->
     home.config.write_text("\n".join(line.removeprefix("# ") for line in commented), encoding="utf-8")
     assert load_settings(home) == plain
     shown = yaml.safe_load(home.config.read_text(encoding="utf-8"))
-    assert {name: set(keys) for name, keys in shown.items()} == {
+    assert {name: set(keys or ()) for name, keys in shown.items()} == {
         name: set(section) for name, section in plain.model_dump().items()
     }
     home.config.write_text(default_config(REMOTE), encoding="utf-8")

@@ -10,18 +10,23 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from adaptive_llm_gateway.core._errors import ConfigError
 from adaptive_llm_gateway.core._paths import Home
+from adaptive_llm_gateway.core._settings_gateway import (
+    HOW_TO_GIVE_A_KEY,
+    GatewaySettings,
+    Providers,
+    ProviderSettings,
+    Routes,
+    Section,
+    key_in,
+)
 
 ENV_PREFIX = "ALG_"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _expand(value: object) -> object:
@@ -39,7 +44,7 @@ def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return paths
 
 
-class MemorySettings(_Section):
+class MemorySettings(Section):
     """Where memories lie and how large they may be."""
 
     path: Annotated[Path | None, BeforeValidator(_expand)] = Field(
@@ -63,7 +68,7 @@ class MemorySettings(_Section):
     )
 
 
-class IndexSettings(_Section):
+class IndexSettings(Section):
     """Where the index is kept: in a file of the home, in that and Qdrant, or in PostgreSQL with pgvector."""
 
     kind: Literal["sqlite", "postgres", "qdrant"] = Field(
@@ -83,7 +88,7 @@ class IndexSettings(_Section):
     api_key_env: str | None = Field(None, description="Environment variable that holds the key, for `qdrant`.")
 
 
-class EmbedderSettings(_Section):
+class EmbedderSettings(Section):
     """What turns text into vectors."""
 
     kind: Literal["onnx", "transformers", "http", "none"] = Field(
@@ -100,7 +105,7 @@ class EmbedderSettings(_Section):
     threads: int = Field(2, ge=1, le=64, description="Threads the model may use.")
 
 
-class RerankerSettings(_Section):
+class RerankerSettings(Section):
     """What judges the first hits of a search once more."""
 
     kind: Literal["none", "transformers", "http"] = Field(
@@ -121,14 +126,14 @@ class RerankerSettings(_Section):
     top: int = Field(20, ge=2, le=100, description="How many of the first hits are reranked.")
 
 
-class HubSettings(_Section):
+class HubSettings(Section):
     """The long-lived process."""
 
     idle_minutes: float = Field(30.0, ge=0, description="The hub stops after this long without a client; 0: it stays.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the hub's log keeps.")
 
 
-class SyncSettings(_Section):
+class SyncSettings(Section):
     """The remote of the memory repo."""
 
     remote: str | None = Field(None, description="URL or path of the git remote; also `alg init --remote`.")
@@ -137,7 +142,7 @@ class SyncSettings(_Section):
     timeout_seconds: float = Field(60.0, ge=1, le=3600, description="Longest time one fetch or push may take.")
 
 
-class SummariesSettings(_Section):
+class SummariesSettings(Section):
     """Which files may be summarised."""
 
     roots: Annotated[tuple[Path, ...], BeforeValidator(_expand_all), AfterValidator(_absolute)] = Field(
@@ -161,6 +166,12 @@ class Settings(BaseSettings):
     hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
     sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
     summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
+    gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
+    providers: Providers = Field(default_factory=dict, description="Providers of models, by names of your own.")
+    routes: Routes = Field(
+        default_factory=dict,
+        description="Names for models in the order in which they are tried: `provider/model` each, or a model's name.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -184,13 +195,15 @@ def load_settings(home: Home) -> Settings:
     """
     content = _read(home.config)
     _check_password(content, home.config)
+    _check_keys(content, home.config)
     _check_environment()
     try:
         return Settings(**content)
     except ValidationError as error:
-        raise ConfigError(_explain(error, home.config), hint=_hint(error)) from None
+        problem = ConfigError(_explain(error, home.config), hint=_hint(error))
     except ValueError as error:  # an environment value that should be JSON for a nested section
-        raise ConfigError(f"the environment does not hold valid settings: {error}") from None
+        problem = ConfigError(f"the environment does not hold valid settings: {error}")
+    raise problem  # out here, since the error above has the values in it, and they would go along as its context
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -238,24 +251,52 @@ def _check_password(content: dict[str, Any], path: Path) -> None:
         )
 
 
+def _check_keys(content: dict[str, Any], path: Path) -> None:
+    """Nor does a provider's key."""
+    for section in ("gateway", "providers", "routes"):
+        if (key := key_in(content.get(section), section)) is not None:
+            raise ConfigError(f"{key!r} in {str(path)!r} would hold a provider's key", hint=HOW_TO_GIVE_A_KEY, key=key)
+
+
+_NAMED = "<name>"
+_BY_NAME = {"providers": ProviderSettings, "routes": None}
+"""Sections whose keys are names of the user's own, with what is below each."""
+
+
 def _keys() -> dict[str, FieldInfo]:
-    """Every key by its dotted path."""
-    return {
-        f"{section}.{key}": info
-        for section, field in Settings.model_fields.items()
-        for key, info in cast(type[BaseModel], field.annotation).model_fields.items()
-    }
+    """Every key by its dotted path; `<name>` stands for a name of the user's own."""
+    found: dict[str, FieldInfo] = {}
+    for section, field in Settings.model_fields.items():
+        if section not in _BY_NAME:
+            model = cast(type[BaseModel], field.annotation)
+            found |= {f"{section}.{key}": info for key, info in model.model_fields.items()}
+        elif (below := _BY_NAME[section]) is not None:
+            found |= {f"{section}.{_NAMED}.{key}": info for key, info in below.model_fields.items()}
+        else:
+            found[f"{section}.{_NAMED}"] = field
+    return found
+
+
+def _general(key: str) -> str:
+    """A key's path with `<name>` for a name of the user's own."""
+    section, *rest = key.split(".")
+    return ".".join([section, _NAMED, *rest[1:]]) if section in _BY_NAME and rest else key
 
 
 def _check_environment() -> None:
     known = {ENV_PREFIX + key.upper().replace(".", "__") for key in _keys()}
     for name in os.environ:
-        if name.startswith(ENV_PREFIX) and "__" in name and name.upper() not in known:
-            raise ConfigError(
-                f"the environment variable {name!r} is not a setting",
-                hint=f"Known ones: {', '.join(sorted(known))}.",
-                key=name,
-            )
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            if ENV_PREFIX + _general(key).upper().replace(".", "__") not in known or key.endswith("."):
+                section = key.partition(".")[0]
+                raise ConfigError(
+                    f"the environment variable {name!r} is not a setting",
+                    hint=HOW_TO_GIVE_A_KEY
+                    if section == "providers" and key_in({key.rpartition(".")[2]: ""}, section)
+                    else f"Known ones: {', '.join(sorted(known))}.",
+                    key=name,
+                )
 
 
 def _explain(error: ValidationError, path: Path) -> str:
@@ -266,13 +307,20 @@ def _explain(error: ValidationError, path: Path) -> str:
         where = f"environment variable {variable}" if os.environ.get(variable) else f"{str(path)!r}"
         if problem["type"] == "extra_forbidden":
             parts.append(f"{key!r} in {where} is not a setting")
+        elif problem["type"] == "missing":
+            parts.append(f"{key!r} is required in {where}" + (f": {said}" if (said := _allowed(key)) else ""))
         else:
-            parts.append(f"{key!r} in {where} is {problem['input']!r}: {_allowed(key) or problem['msg']}")
+            said = _allowed(key) or problem["msg"].removeprefix("Value error, ")
+            # What was put in a provider's entry may be its key, in the wrong place.
+            shown = not key.startswith("providers") or isinstance(problem["input"], (bool, int, float))
+            parts.append(
+                f"{key!r} in {where} is {problem['input']!r}: {said}" if shown else f"{key!r} in {where}: {said}"
+            )
     return "; ".join(parts)
 
 
 def _allowed(key: str) -> str | None:
-    info = _keys().get(key)
+    info = _keys().get(_general(key))
     if info is None:
         return None
     choices = get_args(info.annotation)

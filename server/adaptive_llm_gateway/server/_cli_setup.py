@@ -202,6 +202,15 @@ def _first_pull(root: str, sync: Json) -> Json:
 
 # --- The configuration file ---------------------------------------------------------------------------------------
 
+_EXAMPLES = {
+    "providers": (
+        "ollama: {kind: ollama}",
+        "work: {kind: openai_compatible, url: https://llm.example.com/v1, key_env: WORK_KEY}",
+    ),
+    "routes": ("fast: [ollama/qwen3:4b, work/small]",),
+}
+"""Sections whose keys are names of the user's own have no defaults to show."""
+
 
 def default_config(remote: str | None = None) -> str:
     """The text of a new `config.yaml`: every key, its default and what it is for, as comments; `remote` is set."""
@@ -213,6 +222,9 @@ def default_config(remote: str | None = None) -> str:
         "# hub.idle_minutes, for example, is ALG_HUB__IDLE_MINUTES there.",
     ]
     for name, field in Settings.model_fields.items():
+        if name in _EXAMPLES:
+            lines += ["", f"# {field.description}", f"# {name}:", *(f"#   # {line}" for line in _EXAMPLES[name])]
+            continue
         section = cast("type[BaseModel]", field.annotation)
         set_here = name == "sync" and remote is not None
         lines += ["", f"# {(section.__doc__ or '').strip()}", f"{name}:" if set_here else f"# {name}:"]
