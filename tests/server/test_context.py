@@ -395,3 +395,40 @@ def test_memories_that_differ_in_a_sign_are_both_there(tmp_path: Path) -> None:
     package = run(tmp_path, work)
     assert [text for text in texts if text not in package["text"]] == []
     assert len(package["sources"]) == len(texts)
+
+
+def test_each_source_has_its_trust_level_and_the_package_the_highest(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        about: dict[str, Any] = {"author": ME, "type": "note", "project": "atlas"}
+        await operations.write(title="Pool", body="The pool holds ten connections.", trust="public", **about)
+        await operations.write(title="Pool owner", body="Who owns the pool: Bo.", trust="confidential", **about)
+        session = await operations.append_session("We looked at the pool.", author=ME, project="atlas")
+        await operations.write(author=ME, id=session["id"], trust="secret")
+        return (
+            await operations.context("what of the pool", project="atlas", max_trust="confidential"),
+            await operations.context("what of the pool", max_trust="public"),
+            await operations.context("what of the pool", session_id=session["session_id"]),
+            await operations.context("what of the pool", project="nothing"),
+        )
+
+    found, public, with_session, nothing = run(tmp_path, work)
+    assert {source["title"]: source["trust"] for source in found["sources"]} == {
+        "Pool": "public",
+        "Pool owner": "confidential",
+    }
+    assert found["trust"] == "confidential"
+    assert public["trust"] == "public"
+    assert with_session["trust"] == "secret"
+    assert [source["trust"] for source in with_session["sources"] if source["part"] == "session"] == ["secret"]
+    assert nothing["trust"] is None
+
+
+def test_a_source_has_the_highest_level_of_those_that_say_the_same(tmp_path: Path) -> None:
+    async def work(operations: Operations) -> Any:
+        for trust in ("confidential", "public"):
+            body = "The pool holds ten connections, and the eleventh waits for one of them."
+            await operations.write(author=ME, type="note", title="Pool", body=body, trust=trust)
+        return await operations.context("how many connections does the pool hold")
+
+    found = run(tmp_path, work)
+    assert [(len(source["duplicates"]), source["trust"]) for source in found["sources"]] == [(1, "confidential")]

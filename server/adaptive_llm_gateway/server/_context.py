@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from adaptive_llm_gateway.compression import FIRST_HITS, Candidate, Detail, hits_for
-from adaptive_llm_gateway.core import InvalidInput
+from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.memory import Filters
 from adaptive_llm_gateway.server._times import LOCAL, iso
 
@@ -82,7 +82,9 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     wanted = [_trusted(store.read(id_).record, request.filters) for id_ in request.expand]
     pinned = list(_pinned(store, request.filters, now)) if request.pinned else []
     tail = _tail(store, request.session, request.filters) if request.session else _Tail()
-    candidates = _candidates(_newest(store, answer.hits), wanted, pinned, tail)
+    hits = list(_newest(store, answer.hits))
+    candidates = _candidates(hits, wanted, pinned, tail)
+    trusts = {**tail.trusts, **{record.id: record.trust for record in [*wanted, *pinned, *(h.record for h in hits)]}}
     notices = [*store.search_notices(), *answer.notices]
     # A package comes before what is said of it.
     told = "".join(f"\nnotice: {notice}" for notice in notices)
@@ -106,11 +108,22 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     if told and (together := counter.count(text + told)) <= request.budget:
         text, used = text + told, together
     package = replace(package, text=text, used=used, budget=request.budget)
-    return {"query": request.query, "mode": answer.mode, **_package_json(package), "notices": notices}
+    told_of = _package_json(package, [_level(store, source, trusts) for source in package.sources])
+    return {"query": request.query, "mode": answer.mode, **told_of, "notices": notices}
 
 
 def _left_out(count: int) -> str:
     return f'\n{count} more left out; detail="index" names them'
+
+
+def _level(store: MemoryStore, source: Source, read: Mapping[str, Trust]) -> Trust:
+    """The highest trust level of a source and of those that say the same, as they were read and as they are now."""
+    levels = [read[source.id]]
+    for id_ in source.duplicates:
+        record = store.record(id_)
+        levels += [read[id_]] if id_ in read else []
+        levels += [record.trust] if record is not None else []
+    return max(levels, key=lambda level: level.rank)
 
 
 def _trusted(record: Record, filters: Filters) -> Record:
@@ -126,10 +139,11 @@ def _trusted(record: Record, filters: Filters) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """The end of a session: what may go into a package, and by memory where in its body that begins."""
+    """The end of a session: what may go into a package, and by memory where in its body that begins, and its level."""
 
     candidates: tuple[Candidate, ...] = ()
     begins: Mapping[str, int] = field(default_factory=dict[str, int])
+    trusts: Mapping[str, Trust] = field(default_factory=dict[str, Trust])
 
 
 def _tail(store: MemoryStore, session: str, filters: Filters) -> _Tail:
@@ -149,10 +163,12 @@ def _tail(store: MemoryStore, session: str, filters: Filters) -> _Tail:
         )
         for place, entry in enumerate(entries)
     ]
+    trusts = {id_: record.trust for id_, record in files.items()}
     if log.summary is not None and max(log.summary.trust.rank, log.trust.rank) <= filters.max_trust.rank:
         tail.append(_candidate(log.summary, float(_TAIL), "session"))
         begins[log.summary.id] = 0
-    return _Tail(tuple(tail), begins)
+        trusts[log.summary.id] = max(log.summary.trust, log.trust, key=lambda level: level.rank)
+    return _Tail(tuple(tail), begins, trusts)
 
 
 def _newest(store: MemoryStore, hits: Sequence[Hit]) -> Iterator[Hit]:
@@ -239,7 +255,8 @@ def _candidate(record: Record, score: float, part: Part, *, whole: bool = False)
     )
 
 
-def _package_json(package: Package) -> Json:
+def _package_json(package: Package, trusts: Sequence[Trust]) -> Json:
+    """A package, with the trust level of each of its sources."""
     return {
         "text": package.text,
         "budget": package.budget,
@@ -251,7 +268,11 @@ def _package_json(package: Package) -> Json:
         "candidates_tokens": package.candidates_tokens,
         "missed": package.missed,
         "stats": package.stats,
-        "sources": [{**_fields(source), "updated": iso(source.updated)} for source in package.sources],
+        "trust": str(max(trusts, key=lambda level: level.rank)) if trusts else None,
+        "sources": [
+            {**_fields(source), "updated": iso(source.updated), "trust": str(trust)}
+            for source, trust in zip(package.sources, trusts, strict=True)
+        ],
         "left_out": [_fields(item) for item in package.left_out],
     }
 
