@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     StrictBool,
+    StrictInt,
     TypeAdapter,
     WithJsonSchema,
 )
@@ -126,6 +127,7 @@ When = Annotated[str, BeforeValidator(_when), WithJsonSchema({"type": "string", 
 Ulid = Annotated[str, BeforeValidator(_ulid), WithJsonSchema({"type": "string", "format": "ulid"})]
 Line = Annotated[str, Field(min_length=1, max_length=MAX_LINE), BeforeValidator(_line)]
 Name = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(_line)]
+Count = Annotated[StrictInt, Field(ge=0, le=10**15)]
 Title = Annotated[str, Field(min_length=1, max_length=MAX_TITLE), BeforeValidator(_line)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), AfterValidator(_text)]
 Tags = Annotated[
@@ -258,6 +260,12 @@ class Route(Common[Literal["route"]]):
     )
     max_trust: Trust | None = Field(default=None, description="the highest trust level it may carry")
     enabled: StrictBool = Field(default=True, description="whether it is to be used")
+    calls: Count | None = Field(default=None, description="how often it was called")
+    answered: Count | None = Field(default=None, description="how many of these were answered")
+    latency_ms: Count | None = Field(default=None, description="milliseconds to an answer, on average")
+    micro_cents: Count | None = Field(
+        default=None, description="what the answers cost together, in millionths of a cent"
+    )
 
 
 Memory = Annotated[Note | Fact | Preference | Decision | Task | Session | Handoff | Route, Discriminator("type")]

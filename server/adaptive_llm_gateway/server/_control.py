@@ -1,15 +1,17 @@
 """The hub's side of the command line's way to it: JSON lines on the hub's socket, one request after the other.
 
 A request is `{"do": NAME, "with": {...}}`; the answer is `{"result": ...}` or `{"error": {...}}`, after any number of
-`{"progress": [done, total]}`.
+`{"progress": [done, total]}`, or of `{"piece": TEXT}` where an answer of a model was asked for with `"stream": true`.
+Whoever hangs up while a model answers has its call cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,26 @@ _READING = ("search", "context", "summarize_path", "list", "read", "history", "s
 _WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore")
 _SYNCING = ("pull", "push")
 _MODE = ("mode", "set_mode")
+_STREAMING = ("gateway_complete", "gateway_chat")
+_CALLING = (*_STREAMING, "gateway_embed")
+_GATEWAY = (
+    *_CALLING,
+    "gateway_health",
+    "gateway_models",
+    "gateway_route_preview",
+    "consent_grant",
+    "consent_list",
+    "consent_revoke",
+    "consent_set_aside",
+    "consent_verify",
+    "policy_show",
+    "policy_test",
+    "receipts_list",
+    "receipts_prune",
+    "receipts_show",
+    "receipts_verify",
+    "runs_replay",
+)
 
 
 async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
@@ -37,17 +59,47 @@ async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.S
         writer.write(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         await writer.drain()
 
-    async for line in lines:
-        try:
-            request = json.loads(line)
-            result = await _carry_out(hub, str(request["do"]), dict(request.get("with") or {}), send)
-        except AlgError as error:
-            await send({"error": error.as_dict()})
-        except Exception as error:  # noqa: BLE001 - told to whoever asked; the hub goes on
-            _log.exception("a request of the command line failed")
-            await send({"error": {"code": "error", "message": f"{type(error).__name__}: {error}", "hint": None}})
-        else:
-            await send({"result": result})
+    async def next_line() -> bytes | None:
+        return await anext(lines, None)
+
+    coming = asyncio.create_task(next_line())
+    try:
+        while (line := await coming) is not None:
+            coming = asyncio.create_task(next_line())  # ahead of time, to hear of it when they hang up
+            try:
+                request = json.loads(line)
+                name = str(request["do"])
+                work = _carry_out(hub, name, dict(request.get("with") or {}), send)
+                result = await (_while_there(work, coming) if name in _CALLING else work)
+            except AlgError as error:
+                await send({"error": error.as_dict()})
+            except ConnectionError:
+                return
+            except Exception as error:  # noqa: BLE001 - told to whoever asked; the hub goes on
+                _log.exception("a request of the command line failed")
+                await send({"error": {"code": "error", "message": f"{type(error).__name__}: {error}", "hint": None}})
+            else:
+                await send({"result": result})
+    finally:
+        coming.cancel()
+
+
+async def _while_there(work: Coroutine[Any, Any, Any], coming: asyncio.Task[bytes | None]) -> Any:
+    """What `work` gives; it is cancelled when they hang up.
+
+    Raises:
+        ConnectionError: they did.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task, coming}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and (coming.exception() is not None or coming.result() is None):
+            raise ConnectionError("the command line went away")
+        return await task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
 
 
 async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:
@@ -61,6 +113,8 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return asdict(await asyncio.to_thread(store.reindex, **arguments))
     if name in ("import", "export"):
         return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
+    if name in _GATEWAY:
+        return await _gateway(hub, name, arguments, send)
     if name not in (*_READING, *_WRITING, *_SYNCING, *_MODE):
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
     operation: Callable[..., Any] = getattr(hub.operations, name)
@@ -68,6 +122,16 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
 
         arguments["author"] = Author(client="command-line")
+    return await operation(**arguments)
+
+
+async def _gateway(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:
+    async def piece(text: str) -> None:
+        await send({"piece": text})
+
+    if name in _STREAMING and arguments.pop("stream", False):
+        arguments["on_piece"] = piece
+    operation: Callable[..., Any] = getattr(hub.gateway, name)
     return await operation(**arguments)
 
 

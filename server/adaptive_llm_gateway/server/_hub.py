@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._summaries import Summaries
@@ -52,7 +53,7 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
     return StoreSettings(
         repo=settings.memory.path or home.memory,
         index=home.index,
-        host=socket.gethostname() or "localhost",
+        host=_host(),
         max_body_bytes=settings.memory.max_body_bytes,
         commit_wait=settings.memory.commit_wait_ms / 1000,
         watch=settings.memory.watch,
@@ -75,6 +76,10 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         qdrant=qdrant_config(settings),
         hook_command=(sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "secrets", "scan", "--staged"),
     )
+
+
+def _host() -> str:
+    return socket.gethostname() or "localhost"
 
 
 def reranker_config(settings: Settings) -> RerankerConfig:
@@ -167,6 +172,7 @@ class Hub:
             summaries=Summaries(settings.summaries.roots, private=(home.root, settings.memory.path or home.memory)),
             modes=self.modes,
         )
+        self.gateway = GatewayOperations(home, settings, self.operations, host=_host())
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -186,7 +192,7 @@ class Hub:
             # Whoever waits for us wants an answer to `initialize` first; the store follows in a thread.
             from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
 
-            self._mcp = build_server(self.operations, version=self.version)
+            self._mcp = build_server(self.operations, self.gateway, version=self.version)
             self.operations.open()
             upkeep = asyncio.create_task(self._upkeep())
             proving = asyncio.create_task(self.modes.look())
@@ -221,6 +227,7 @@ class Hub:
         with contextlib.suppress(OSError):
             if self.home.socket.stat().st_ino == self._socket_id:
                 self.home.socket.unlink()
+        await self.gateway.settle()
         await self.operations.close()
         await asyncio.sleep(_LAST_WORDS_SECONDS)
         for connection in list(self._connections.values()):
@@ -229,6 +236,9 @@ class Hub:
             _, late = await asyncio.wait(self._serving, timeout=_DRAIN_SECONDS)
             for task in late:
                 task.cancel()
+            if late:  # what they had under way gets its receipts
+                await asyncio.wait(late, timeout=_DRAIN_SECONDS)
+        await self.gateway.close()
         _log.info("stopped")
 
     async def _upkeep(self) -> None:

@@ -28,8 +28,20 @@ class HubClient:
         self._file = self._socket.makefile("rb")
         self._socket.sendall(HELLO)
 
-    def call(self, name: str, /, *, on_progress: Callable[[int, int], None] | None = None, **arguments: Any) -> Any:
+    def call(
+        self,
+        name: str,
+        /,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_piece: Callable[[str], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
         """Carry out an operation in the hub and return its JSON.
+
+        Args:
+            on_progress: given how much is done, of how much.
+            on_piece: given an answer's text as it comes, where `stream=True` is among the arguments.
 
         Raises:
             HubError: what the hub answered instead.
@@ -43,6 +55,9 @@ class HubClient:
                 if "progress" in message:
                     if on_progress is not None:
                         on_progress(*message["progress"])
+                elif "piece" in message:
+                    if on_piece is not None:
+                        on_piece(message["piece"])
                 elif "error" in message:
                     raise HubError(message["error"])
                 else:

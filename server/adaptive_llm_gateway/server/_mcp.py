@@ -6,17 +6,18 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
-from adaptive_llm_gateway.memory import Author
+from adaptive_llm_gateway.server._mcp_gateway import GatewayTools
+from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
 from adaptive_llm_gateway.server._operations import Json, Operations
 from adaptive_llm_gateway.server._render import (
     compaction_text,
@@ -29,6 +30,9 @@ from adaptive_llm_gateway.server._render import (
     sync_answer_text,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +53,6 @@ INSTRUCTIONS = (
 )
 _ALWAYS = {"anthropic/alwaysLoad": True}
 
-Ctx = Context[Any, Any]
 Type = Annotated[
     str | None,
     Field(
@@ -71,7 +74,7 @@ Redact = Annotated[bool, Field(description="Replace detected secrets by placehol
 Version = Annotated[str | None, Field(description="Refuse unless this is the current version")]
 
 
-def build_server(operations: Operations, *, version: str) -> MCPServer[Any]:
+def build_server(operations: Operations, gateway: GatewayOperations, *, version: str) -> MCPServer[Any]:
     """The MCP server; one instance serves every connection."""
     server: MCPServer[Any] = MCPServer(
         NAME,
@@ -82,8 +85,7 @@ def build_server(operations: Operations, *, version: str) -> MCPServer[Any]:
         log_level="WARNING",
         subscriptions=False,
     )
-    tools = _Tools(operations)
-    for function, title, hints in tools.table():
+    for function, title, hints in (*_Tools(operations).table(), *GatewayTools(gateway).table()):
         description = re.sub(r"\s+", " ", function.__doc__ or "").strip()
         server.add_tool(
             function,
@@ -91,7 +93,8 @@ def build_server(operations: Operations, *, version: str) -> MCPServer[Any]:
             title=title,
             description=description,
             annotations=ToolAnnotations(title=title, **hints),
-            meta=_ALWAYS,
+            # A client that defers tools still offers those of the memory at once: they are for every session.
+            meta=_ALWAYS if title.startswith("memory.") else None,
             structured_output=False,
         )
     _slim_schemas(server)
@@ -157,19 +160,6 @@ async def _project_context(operations: Operations, project: str, question: str) 
 def _context_line(hit: Json) -> str:
     snippet = " ".join(hit["snippet"].split())
     return f"- [{hit['type']}] {hit['title']} ({hit['updated'][:10]}, id {hit['id']}): {snippet}"
-
-
-def author_of(context: Ctx) -> Author:
-    """Who calls: the client as it named itself when it connected."""
-    params = context.request_context.session.client_params
-    name = params.client_info.name if params is not None else ""
-    return Author(client=client_name(name))
-
-
-def client_name(text: str) -> str:
-    """A client's name on one line, at most 80 characters; `unknown` when there is none."""
-    name = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return name[:80] or "unknown"
 
 
 class _Calls:
@@ -244,7 +234,7 @@ class _Tools:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    def table(self) -> list[tuple[Callable[..., Awaitable[str | CallToolResult]], str, dict[str, bool]]]:
+    def table(self) -> list[ToolRow]:
         """Each tool with its title and hints."""
         local = {"open_world_hint": False}
         read = {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": True, **local}

@@ -1,0 +1,351 @@
+"""The gateway of a hub, made from its settings and files when somebody first needs it.
+
+    <home>/policy.yaml         what may go where; without it the default policy holds
+    <home>/policy-tests.yaml   tests of it, beside those in it
+    <home>/prices.yaml         prices of one's own
+    <home>/gateway/            mode, consents, receipts and runs
+
+The files count as they are when a request comes: a change needs no restart. Nothing of the gateway is imported before
+the first call, so the hub starts as fast as without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_args
+
+from adaptive_llm_gateway.core import (
+    AlgError,
+    ConfigError,
+    Finding,
+    Home,
+    InvalidInput,
+    SecretScanner,
+    Settings,
+    StorageError,
+    load_allowances,
+)
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.gateway import (
+        FiledReceipt,
+        Gateway,
+        GatewayConfig,
+        Mode,
+        Policy,
+        PolicyTest,
+        PriceTable,
+        ProviderConfig,
+        Receipt,
+        Receipts,
+    )
+
+_log = logging.getLogger(__name__)
+
+ALLOWANCES: Final = "secrets-allowed.yaml"
+DEFAULT_POLICY_NAME: Final = "the default policy"
+_MB = 1024 * 1024
+_LONGEST_MODE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFiles:
+    """Where the gateway's things lie in a home, and the memory repo's allowances."""
+
+    policy: Path
+    policy_tests: Path
+    prices: Path
+    mode: Path
+    folder: Path
+    allowances: Path
+
+    @classmethod
+    def of(cls, home: Home, settings: Settings) -> GatewayFiles:
+        """Those of a home."""
+        folder = home.root / "gateway"
+        repo = settings.memory.path or home.memory
+        return cls(
+            policy=home.root / "policy.yaml",
+            policy_tests=home.root / "policy-tests.yaml",
+            prices=home.root / "prices.yaml",
+            mode=folder / "mode",
+            folder=folder,
+            allowances=repo / ALLOWANCES,
+        )
+
+
+def gateway_config(settings: Settings) -> GatewayConfig:
+    """The gateway's frozen values from the configuration.
+
+    Raises:
+        ConfigError: a provider or a route is not usable as it is set.
+    """
+    from adaptive_llm_gateway.gateway import PERSONAL_LEVELS, GatewayConfig, Route  # noqa: PLC0415 - as above
+
+    section = settings.gateway
+    return GatewayConfig(
+        providers=tuple(_provider(settings, name) for name in settings.providers),
+        routes=tuple(Route(name, models) for name, models in settings.routes.items()),
+        default_trust=section.default_trust,
+        deadline=section.deadline_seconds,
+        budget=section.budget_micro_cents,
+        discover=section.discover,
+        personal={kind: section.personal_data for kind, level in PERSONAL_LEVELS.items() if level is not None},
+        retention_days=section.retention_days,
+        retention_bytes=section.retention_mb * _MB,
+    )
+
+
+def _provider(settings: Settings, name: str) -> ProviderConfig:
+    from adaptive_llm_gateway.gateway import ModelConfig, ProviderConfig  # noqa: PLC0415 - after the hub listens
+
+    given = settings.providers[name]
+    return ProviderConfig(
+        name=name,
+        kind=given.kind,
+        url=given.url,
+        key_env=given.key_env,
+        enabled=given.enabled,
+        order=given.order,
+        concurrency=given.concurrency,
+        per_minute=given.per_minute,
+        timeout=given.timeout,
+        models=tuple(
+            ModelConfig(
+                model.name,
+                chat=model.chat,
+                embed=model.embed,
+                stream=model.stream,
+                tools=model.tools,
+                json=model.json_,
+                context=model.context,
+            )
+            for model in given.models
+        ),
+    )
+
+
+def text_of(path: Path) -> str | None:
+    """The text of a file of the user's, None where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"it is not UTF-8: {error.reason}"
+        raise ConfigError(f"{str(path)!r} cannot be read: {why}", path=str(path)) from None
+
+
+def load_policy(path: Path) -> Policy:
+    """The policy of a file, or the default one where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, or does not hold; the message names the line.
+    """
+    from adaptive_llm_gateway.gateway import default_policy, parse_policy  # noqa: PLC0415 - after the hub listens
+
+    text = text_of(path)
+    return default_policy() if text is None else parse_policy(text, source=path.name)
+
+
+def load_policy_tests(path: Path, policy: Policy) -> tuple[PolicyTest, ...]:
+    """The tests of a policy in a file of their own; none without one.
+
+    Raises:
+        ConfigError: they cannot be read; the message names the line.
+    """
+    from adaptive_llm_gateway.gateway import parse_policy_tests  # noqa: PLC0415 - after the hub listens
+
+    text = text_of(path)
+    return () if text is None else parse_policy_tests(text, policy, source=path.name)
+
+
+def load_price_table(path: Path) -> PriceTable:
+    """The prices of a file, over those that come with the gateway.
+
+    Raises:
+        ConfigError: the file is no price table; the message names the line.
+    """
+    from adaptive_llm_gateway.gateway import NO_PRICES, load_prices  # noqa: PLC0415 - after the hub listens
+
+    return load_prices(path) if path.exists() else NO_PRICES
+
+
+def read_mode(path: Path) -> Mode:
+    """The mode that a home is in; `normal` where nobody set one.
+
+    Raises:
+        ConfigError: the file has something else. What may leave is not guessed.
+    """
+    from adaptive_llm_gateway.gateway import Mode  # noqa: PLC0415 - after the hub listens
+
+    known: tuple[Mode, ...] = get_args(Mode)
+    word = (text_of(path) or "normal").strip()
+    for mode in known:
+        if mode == word:
+            return mode
+    raise ConfigError(
+        f"{str(path)!r} has the mode {word[:_LONGEST_MODE]!r}",
+        hint=f"Set one of {', '.join(known)}: alg mode normal",
+        path=str(path),
+    )
+
+
+class _Allowed(SecretScanner):
+    """The scanner with the allowances as they are now: the gateway has one, and the file may change under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._current = SecretScanner()
+
+    def use(self, path: Path) -> None:
+        """Take the allowances of a file; without one that can be read there are none, as for the memory."""
+        try:
+            self._current = self._current.with_allowed(load_allowances(path))
+        except AlgError as error:
+            _log.warning("no finding of secrets is allowed: %s", error)
+            self._current = self._current.with_allowed(())
+
+    def scan(self, text: str) -> tuple[Finding, ...]:
+        """As `SecretScanner.scan`."""
+        return self._current.scan(text)
+
+    def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
+        """As `SecretScanner.redact`."""
+        return self._current.redact(text)
+
+
+class GatewaySetup:
+    """The one gateway of a hub. One event loop uses it.
+
+    Args:
+        on_receipt: called with each receipt once it is stored; from any thread, and it must be quick.
+    """
+
+    def __init__(self, home: Home, settings: Settings, *, on_receipt: Callable[[Receipt], None]) -> None:
+        self.files = GatewayFiles.of(home, settings)
+        self._settings = settings
+        self._on_receipt = on_receipt
+        self._scanner = _Allowed()
+        self._gateway: Gateway | None = None
+        self._problem: Callable[[], ConfigError] | None = None
+        self._seen: tuple[tuple[int, int, int] | None, ...] | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def made(self) -> Gateway | None:
+        """The gateway, if anybody needed it."""
+        return self._gateway
+
+    async def gateway(self) -> Gateway:
+        """The gateway, with files, allowances and mode as they are now, whether they hold or not: see `problem`.
+
+        Raises:
+            ConfigError: the configuration's providers or routes are not usable.
+            StorageError: its folder is not.
+        """
+        if self._gateway is None or self._signature() != self._seen:
+            async with self._lock:
+                seen = self._signature()
+                if self._gateway is None:
+                    self._gateway = await self._made()
+                if seen != self._seen:
+                    await self._take_in(self._gateway)
+                    self._seen = seen
+        return self._gateway
+
+    @property
+    def problem(self) -> ConfigError | None:
+        """Why no request is carried out: a policy, a price table or a mode that does not hold. A new one each time."""
+        return self._problem() if self._problem is not None else None
+
+    async def close(self) -> None:
+        """Close the connections to providers."""
+        if self._gateway is not None:
+            await self._gateway.close()
+
+    def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
+        files = self.files
+        return tuple(_signature(path) for path in (files.policy, files.prices, files.mode, files.allowances))
+
+    async def _made(self) -> Gateway:
+        def make() -> Gateway:
+            from adaptive_llm_gateway.gateway import Gateway  # noqa: PLC0415 - after the hub listens
+
+            self._scanner.use(self.files.allowances)
+            gateway = Gateway(gateway_config(self._settings), self.files.folder, scanner=self._scanner)
+            gateway.receipts = _observed(self.files.folder, self._scanner, self._on_receipt)
+            return gateway
+
+        gateway = await asyncio.to_thread(make)
+        await gateway.open()
+        return gateway
+
+    async def _take_in(self, gateway: Gateway) -> None:
+        def read() -> tuple[Policy, PriceTable, Mode]:
+            self._scanner.use(self.files.allowances)
+            return load_policy(self.files.policy), load_price_table(self.files.prices), read_mode(self.files.mode)
+
+        try:
+            policy, prices, mode = await asyncio.to_thread(read)
+        except ConfigError as error:
+            kind, message, hint, details = type(error), error.message, error.hint, dict(error.details)
+            self._problem = lambda: kind(message, hint=hint, **details)
+            _log.error("the gateway refuses every request: %s", error)
+            return
+        gateway.policy, gateway.prices, self._problem = policy, prices, None
+        if mode != gateway.mode:
+            await gateway.set_mode(mode)
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - before every request, and twice as fast
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _observed(folder: Path, scanner: SecretScanner, observe: Callable[[Receipt], None]) -> Receipts:
+    """Receipts that tell of each one that they stored."""
+    from adaptive_llm_gateway.gateway import Receipts  # noqa: PLC0415 - after the hub listens
+
+    class Observed(Receipts):
+        def file(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
+            filed = super().file(receipt, inputs=inputs, keys=keys)
+            observe(receipt)
+            return filed
+
+    return Observed(folder, scanner=scanner)
+
+
+def write_mode(path: Path, mode: str) -> None:
+    """Put a home into a mode; it is on the disk when this returns.
+
+    Raises:
+        InvalidInput: there is no such mode.
+        StorageError: it cannot be written.
+    """
+    from adaptive_llm_gateway.gateway import Mode  # noqa: PLC0415 - after the hub listens
+
+    if mode not in get_args(Mode):
+        raise InvalidInput(f"the mode {mode!r} is none", hint=f"There are: {', '.join(get_args(Mode))}.")
+    new = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with new.open("w", encoding="utf-8") as file:
+            file.write(f"{mode}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from error
