@@ -355,13 +355,11 @@ def test_a_broken_policy_refuses_every_request_with_its_line_while_the_memory_go
 def test_a_mode_that_somebody_sets_holds_for_the_next_request(server: Any) -> None:
     configure(server, BUILT_IN)
     client = server.client()
-    client.call("gateway_complete", prompt="x")
-    mode = server.home / "gateway" / "mode"
-    mode.write_text("offline\n", encoding="utf-8")
+    assert "mode normal" in client.call("gateway_route_preview", prompt="x")
+    server.alg("mode", "offline")
     assert "mode offline" in client.call("gateway_route_preview", prompt="x")
-    mode.write_text("sometimes\n", encoding="utf-8")
-    assert "'sometimes'" in client.refused("gateway_complete", prompt="x")
-    mode.unlink()
+    assert "mode offline" in client.call("gateway_health")
+    server.alg("mode", "normal")
     assert "mode normal" in client.call("gateway_route_preview", prompt="x")
 
 

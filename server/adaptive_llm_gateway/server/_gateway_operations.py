@@ -44,9 +44,7 @@ from adaptive_llm_gateway.server._gateway_setup import (
     GatewaySetup,
     load_policy,
     load_policy_tests,
-    read_mode,
     text_of,
-    write_mode,
 )
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._times import LOCAL, moment
@@ -81,7 +79,7 @@ class GatewayOperations:
         self._settings = settings
         self._memory = memory
         self._notes = RouteNotes(host)
-        self._setup = GatewaySetup(home, settings, on_receipt=self._notes.add)
+        self._setup = GatewaySetup(home, settings, mode=lambda: memory.modes.mode, on_receipt=self._notes.add)
         self._active = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -181,6 +179,7 @@ class GatewayOperations:
         problem = self._setup.problem
         return {
             "mode": gateway.mode,
+            "mode_problem": self._memory.modes.problem,
             "policy": {"source": self._policy_source(), "error": None if problem is None else str(problem)},
             "providers": [health_json(each) for each in found],
             "looked_for": [USUAL_PORTS] if self._settings.gateway.discover else [],
@@ -436,7 +435,7 @@ class GatewayOperations:
             id = _one_of(id, [filed.receipt.id for filed in newest], "receipt")
         return await asyncio.to_thread(gateway.receipts.show, id)
 
-    # -- policy and mode ---------------------------------------------------------------------------------------
+    # -- policy ------------------------------------------------------------------------------------------------
 
     def _policy_source(self) -> str:
         path = self._setup.files.policy
@@ -494,17 +493,6 @@ class GatewayOperations:
             "failed": len(outcomes) - passed,
             "outcomes": outcomes,
         }
-
-    async def mode_show(self) -> Json:
-        """What may be connected to."""
-        return {"mode": await asyncio.to_thread(read_mode, self._setup.files.mode)}
-
-    async def mode_set(self, mode: str) -> Json:
-        """Change what may be connected to, for every request that begins from now on."""
-        await asyncio.to_thread(write_mode, self._setup.files.mode, mode)
-        if self._setup.made is not None:
-            await self._gateway()
-        return await self.mode_show()
 
     # -- in the background -------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
     <home>/policy.yaml         what may go where; without it the default policy holds
     <home>/policy-tests.yaml   tests of it, beside those in it
     <home>/prices.yaml         prices of one's own
-    <home>/gateway/            mode, consents, receipts and runs
+    <home>/gateway/            consents, receipts and runs
 
 The files count as they are when a request comes: a change needs no restart. Nothing of the gateway is imported before
 the first call, so the hub starts as fast as without it.
@@ -16,18 +16,17 @@ import logging
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 from adaptive_llm_gateway.core import (
     AlgError,
     ConfigError,
     Finding,
     Home,
-    InvalidInput,
     SecretScanner,
     Settings,
-    StorageError,
     load_allowances,
 )
 
@@ -50,7 +49,6 @@ _log = logging.getLogger(__name__)
 ALLOWANCES: Final = "secrets-allowed.yaml"
 DEFAULT_POLICY_NAME: Final = "the default policy"
 _MB = 1024 * 1024
-_LONGEST_MODE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +58,18 @@ class GatewayFiles:
     policy: Path
     policy_tests: Path
     prices: Path
-    mode: Path
     folder: Path
     allowances: Path
 
     @classmethod
     def of(cls, home: Home, settings: Settings) -> GatewayFiles:
         """Those of a home."""
-        folder = home.root / "gateway"
         repo = settings.memory.path or home.memory
         return cls(
             policy=home.root / "policy.yaml",
             policy_tests=home.root / "policy-tests.yaml",
             prices=home.root / "prices.yaml",
-            mode=folder / "mode",
-            folder=folder,
+            folder=home.root / "gateway",
             allowances=repo / ALLOWANCES,
         )
 
@@ -169,35 +164,21 @@ def load_policy_tests(path: Path, policy: Policy) -> tuple[PolicyTest, ...]:
     return () if text is None else parse_policy_tests(text, policy, source=path.name)
 
 
-def load_price_table(path: Path) -> PriceTable:
+def load_price_table(path: Path, settings: Settings) -> PriceTable:
     """The prices of a file, over those that come with the gateway.
 
     Raises:
         ConfigError: the file is no price table; the message names the line.
     """
-    from adaptive_llm_gateway.gateway import NO_PRICES, load_prices  # noqa: PLC0415 - after the hub listens
+    from adaptive_llm_gateway.gateway import default_prices, load_prices  # noqa: PLC0415 - after the hub listens
 
-    return load_prices(path) if path.exists() else NO_PRICES
-
-
-def read_mode(path: Path) -> Mode:
-    """The mode that a home is in; `normal` where nobody set one.
-
-    Raises:
-        ConfigError: the file has something else. What may leave is not guessed.
-    """
-    from adaptive_llm_gateway.gateway import Mode  # noqa: PLC0415 - after the hub listens
-
-    known: tuple[Mode, ...] = get_args(Mode)
-    word = (text_of(path) or "normal").strip()
-    for mode in known:
-        if mode == word:
-            return mode
-    raise ConfigError(
-        f"{str(path)!r} has the mode {word[:_LONGEST_MODE]!r}",
-        hint=f"Set one of {', '.join(known)}: alg mode normal",
-        path=str(path),
-    )
+    # What somebody charges who is reached at an address of the user's own is not known.
+    kinds = {name: given.kind for name, given in settings.providers.items() if given.url is None}
+    table = default_prices().for_providers(kinds)
+    if path.exists():
+        table = load_prices(path, base=table)
+    table.prepare()
+    return table
 
 
 class _Allowed(SecretScanner):
@@ -228,12 +209,16 @@ class GatewaySetup:
     """The one gateway of a hub. One event loop uses it.
 
     Args:
+        mode: what may be connected to now.
         on_receipt: called with each receipt once it is stored; from any thread, and it must be quick.
     """
 
-    def __init__(self, home: Home, settings: Settings, *, on_receipt: Callable[[Receipt], None]) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, *, mode: Callable[[], Mode], on_receipt: Callable[[Receipt], None]
+    ) -> None:
         self.files = GatewayFiles.of(home, settings)
         self._settings = settings
+        self._mode = mode
         self._on_receipt = on_receipt
         self._scanner = _Allowed()
         self._gateway: Gateway | None = None
@@ -247,7 +232,7 @@ class GatewaySetup:
         return self._gateway
 
     async def gateway(self) -> Gateway:
-        """The gateway, with files, allowances and mode as they are now, whether they hold or not: see `problem`.
+        """The gateway, with files and mode as they are now, whether they hold or not: see `problem`.
 
         Raises:
             ConfigError: the configuration's providers or routes are not usable.
@@ -261,11 +246,15 @@ class GatewaySetup:
                 if seen != self._seen:
                     await self._take_in(self._gateway)
                     self._seen = seen
-        return self._gateway
+        gateway = self._gateway
+        gateway.prices = gateway.prices.on(datetime.now(UTC).date())
+        if gateway.mode != self._mode():
+            await gateway.set_mode(self._mode())
+        return gateway
 
     @property
     def problem(self) -> ConfigError | None:
-        """Why no request is carried out: a policy, a price table or a mode that does not hold. A new one each time."""
+        """Why no request is carried out: a policy or a price table that does not hold. A new one each time."""
         return self._problem() if self._problem is not None else None
 
     async def close(self) -> None:
@@ -275,14 +264,15 @@ class GatewaySetup:
 
     def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
         files = self.files
-        return tuple(_signature(path) for path in (files.policy, files.prices, files.mode, files.allowances))
+        return tuple(_signature(path) for path in (files.policy, files.prices, files.allowances))
 
     async def _made(self) -> Gateway:
         def make() -> Gateway:
             from adaptive_llm_gateway.gateway import Gateway  # noqa: PLC0415 - after the hub listens
 
             self._scanner.use(self.files.allowances)
-            gateway = Gateway(gateway_config(self._settings), self.files.folder, scanner=self._scanner)
+            config = gateway_config(self._settings)
+            gateway = Gateway(config, self.files.folder, scanner=self._scanner, mode=self._mode())
             gateway.receipts = _observed(self.files.folder, self._scanner, self._on_receipt)
             return gateway
 
@@ -291,20 +281,18 @@ class GatewaySetup:
         return gateway
 
     async def _take_in(self, gateway: Gateway) -> None:
-        def read() -> tuple[Policy, PriceTable, Mode]:
+        def read() -> tuple[Policy, PriceTable]:
             self._scanner.use(self.files.allowances)
-            return load_policy(self.files.policy), load_price_table(self.files.prices), read_mode(self.files.mode)
+            return load_policy(self.files.policy), load_price_table(self.files.prices, self._settings)
 
         try:
-            policy, prices, mode = await asyncio.to_thread(read)
+            policy, prices = await asyncio.to_thread(read)
         except ConfigError as error:
             kind, message, hint, details = type(error), error.message, error.hint, dict(error.details)
             self._problem = lambda: kind(message, hint=hint, **details)
             _log.error("the gateway refuses every request: %s", error)
             return
         gateway.policy, gateway.prices, self._problem = policy, prices, None
-        if mode != gateway.mode:
-            await gateway.set_mode(mode)
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:
@@ -326,26 +314,3 @@ def _observed(folder: Path, scanner: SecretScanner, observe: Callable[[Receipt],
             return filed
 
     return Observed(folder, scanner=scanner)
-
-
-def write_mode(path: Path, mode: str) -> None:
-    """Put a home into a mode; it is on the disk when this returns.
-
-    Raises:
-        InvalidInput: there is no such mode.
-        StorageError: it cannot be written.
-    """
-    from adaptive_llm_gateway.gateway import Mode  # noqa: PLC0415 - after the hub listens
-
-    if mode not in get_args(Mode):
-        raise InvalidInput(f"the mode {mode!r} is none", hint=f"There are: {', '.join(get_args(Mode))}.")
-    new = path.with_name(f"{path.name}.new")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with new.open("w", encoding="utf-8") as file:
-            file.write(f"{mode}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error.strerror}") from error

@@ -55,6 +55,8 @@ def embed_text(answer: Json) -> str:
 def health_text(health: Json) -> str:
     """The providers, each with its models."""
     lines = [f"mode {health['mode']}; policy: {health['policy']['source']}"]
+    if health["mode_problem"]:
+        lines.append(f"note: {health['mode_problem']}")
     if health["policy"]["error"]:
         lines.append(f"Every request is refused: {health['policy']['error']}")
     if not health["providers"]:
