@@ -95,16 +95,16 @@ def _content(content: object, place: int, hint: str) -> str:
     raise InvalidInput(f"message {place} has no text as its content", hint=hint)
 
 
-def texts_of(given: Sequence[str] | str, name: str) -> tuple[str, ...]:
+def texts_of(given: object, name: str) -> tuple[str, ...]:
     """A list of texts; one by itself is a list of it.
 
     Raises:
-        InvalidInput: something in it is no text.
+        InvalidInput: it is none.
     """
-    texts = (given,) if isinstance(given, str) else tuple(given)
-    if not all(isinstance(text, str) for text in texts):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"{name!r} has something that is no text", hint=f"Give {name!r} as a list of texts.")
-    return texts
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in cast("list[object]", texts)):
+        raise InvalidInput(f"{name!r} is no list of texts", hint=f"Give {name!r} as a list of texts.")
+    return tuple(cast("list[str]", texts))
 
 
 def what_if_of(given: Mapping[str, Any] | None) -> WhatIf:
