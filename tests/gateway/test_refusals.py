@@ -59,7 +59,7 @@ def test_what_needs_consent_names_the_provider_and_the_level() -> None:
     assert isinstance(error, ConsentNeeded)
     assert error.details["providers"] == ["cloud"]
     assert error.hint is not None
-    assert "--provider cloud --trust internal" in error.hint
+    assert "alg consent grant cloud --trust internal" in error.hint
 
 
 def test_what_the_policy_forbids_everywhere_is_not_permitted() -> None:

@@ -130,19 +130,19 @@ def test_every_exit_code_of_an_error_is_documented() -> None:
 
 
 def test_the_command_line_knows_the_exit_code_of_every_error_of_every_component() -> None:
-    # Memory's classes are not loaded where the command line runs; here they are, and both have to agree.
+    # Their classes are not loaded where the command line runs; here they are, and both have to agree.
     code = (
         "import importlib, json, pkgutil\n"
         "from adaptive_llm_gateway.server._cli_output import exit_code\n"
         "import adaptive_llm_gateway.core._errors as errors\n"
         "def kinds(kind):\n    yield kind\n    for child in kind.__subclasses__():\n        yield from kinds(child)\n"
         "core = {kind.code for kind in kinds(errors.AlgError)}\n"
-        "before = {}\n"
-        "import adaptive_llm_gateway.memory as memory\n"
-        "names = [m.name for m in pkgutil.iter_modules(memory.__path__) if 'transformers' not in m.name]\n"
+        "import adaptive_llm_gateway.memory as memory, adaptive_llm_gateway.gateway as gateway\n"
+        "names = [f'{package.__name__}.{m.name}' for package in (memory, gateway)\n"
+        "         for m in pkgutil.iter_modules(package.__path__) if 'transformers' not in m.name]\n"
         "codes = json.loads(input())\n"
         "print(json.dumps({'now': {code: exit_code(code) for code in codes}}))\n"
-        "for name in names: importlib.import_module(f'adaptive_llm_gateway.memory.{name}')\n"
+        "for name in names: importlib.import_module(name)\n"
         "print(json.dumps({kind.code: kind.exit_code for kind in kinds(errors.AlgError)}))\n"
     )
 

@@ -68,7 +68,7 @@ def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = 
         names = sorted({each.provider for each in only})
         return ConsentNeeded(
             f"the request needs a person's consent: {_told(only[0])}",
-            hint=f"A person can give it: alg consent grant --provider {names[0]} --trust {plan.trust.value}. Or use a "
+            hint=f"A person can give it: alg consent grant {names[0]} --trust {plan.trust.value}. Or use a "
             "local provider.",
             providers=names,
             candidates=details,

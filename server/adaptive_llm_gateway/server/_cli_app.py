@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from adaptive_llm_gateway.server._cli_gateway import chat_command, complete_command, embed_command, gateway_app
 from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app, summarize_command
 from adaptive_llm_gateway.server._cli_output import emit, print_json, talk
+from adaptive_llm_gateway.server._cli_records import consent_app, policy_app, receipts_app, runs_app
 from adaptive_llm_gateway.server._cli_values import convert_plain_values
 
 PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
@@ -288,6 +290,14 @@ def secrets_scan(
 
 app.command("context")(context_command)
 app.command("summarize")(summarize_command)
+app.command("complete")(complete_command)
+app.command("chat")(chat_command)
+app.command("embed")(embed_command)
 app.add_typer(hub_app, name="hub")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(memory_app, name="memory")
+app.add_typer(gateway_app, name="gateway")
+app.add_typer(consent_app, name="consent")
+app.add_typer(receipts_app, name="receipts")
+app.add_typer(runs_app, name="runs")
+app.add_typer(policy_app, name="policy")

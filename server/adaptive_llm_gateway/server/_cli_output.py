@@ -16,14 +16,18 @@ Json = dict[str, Any]
 EXIT_CODES: Mapping[int, str] = {
     0: "done",
     1: "an error without a number of its own; `alg doctor` found a failure; an import refused some items; "
-    "offline mode is not proved",
+    "offline mode is not proved; "
+    "tests of the policy failed; a run would go another way now",
     2: "wrong usage, or input that will be refused again: an argument, a field, a file, the configuration",
-    3: "no such memory, version, file or commit",
+    3: "no such memory, version, file, commit, model, consent or receipt",
     4: "`--if-version` is stale: read again, then try again",
     5: "something that looks like a secret was found or refused",
     6: "not available just now: no hub, a lock that is held, work that is still running",
-    7: "the disk, the home or the memory repo does not let us work; nothing was changed",
+    7: "the disk, the home or the memory repo does not let us work, and nothing was changed; "
+    "the consent ledger or the receipts do not hold",
     8: "a pull or push did not succeed",
+    9: "the provider of a model failed, or its answer broke off: what came is not whole",
+    10: "not sent: the policy or the mode forbids it, a consent is missing, or the budget is not enough",
     130: "interrupted",
     141: "whoever read the output went away",
 }
@@ -39,6 +43,11 @@ _EXIT_OF_CODE = {
     "git_failed": 7,
     "git_timeout": 7,
     "git_missing": 7,
+    "chain_broken": 7,
+    "provider_failed": 9,
+    "not_permitted": 10,
+    "consent_needed": 10,
+    "over_budget": 10,
 }
 _REASON = re.compile(r"could not be started: ([a-z_]+): (.*)", re.DOTALL)
 # Recalled text must not steer the terminal: C0 without tab and newline, DEL, C1, and what turns the reading direction.
@@ -112,7 +121,7 @@ def wants_json(arguments: list[str]) -> bool:
 
 
 def print_error(error: Json, *, as_json: bool) -> None:
-    """An error as one JSON document on stdout, or as `error:` and `hint:` lines on stderr."""
+    """An error as one JSON document on stdout, or as `error:`, `hint:` and `receipt` lines on stderr."""
     if as_json:
         print_json({"error": {"hint": None, "details": {}, **error}})
         return
@@ -120,6 +129,10 @@ def print_error(error: Json, *, as_json: bool) -> None:
     talk(f"{paint('error:', 'red')} {harmless(error['message'])}")
     if error.get("hint"):
         talk(f"{paint('hint:', 'yellow')} {harmless(error['hint'])}")
+    details: Json = error.get("details") or {}
+    receipt = details.get("receipt")
+    if receipt:
+        talk(f"receipt {harmless(str(receipt))}")
 
 
 def exit_code(code: str) -> int:

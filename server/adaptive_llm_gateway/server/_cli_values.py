@@ -51,6 +51,8 @@ class _Plain:
             return value  # a default
         elif wanted.annotation is int and not wanted.is_ranged and re.fullmatch(r"-?[0-9]{1,15}", str(value)):
             return int(value)
+        elif wanted.annotation is float and re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", str(value)):
+            return float(value)
         elif wanted.annotation == list[str] and isinstance(value, (list, tuple)):
             return list(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         self._parameter._runtime_param = None

@@ -34,8 +34,19 @@ _EDITORS = ("vi", "nano")
 Step = Callable[[int, int], None]
 
 
-def call(root: str, name: str, /, *, on_progress: Step | None = None, **arguments: Any) -> Any:
+def call(
+    root: str,
+    name: str,
+    /,
+    *,
+    on_progress: Step | None = None,
+    on_piece: Callable[[str], None] | None = None,
+    **arguments: Any,
+) -> Any:
     """Carry out an operation in the hub, which is started if need be.
+
+    Args:
+        on_piece: gets the text of an answer as it comes, where the operation streams.
 
     Raises:
         InvalidInput: an argument is not UTF-8.
@@ -43,7 +54,7 @@ def call(root: str, name: str, /, *, on_progress: Step | None = None, **argument
     """
     _check_text(arguments)
     with open_hub(root) as hub:
-        return hub.call(name, on_progress=on_progress, **arguments)
+        return hub.call(name, on_progress=on_progress, on_piece=on_piece, **arguments)
 
 
 def _check_text(value: object) -> None:
@@ -116,8 +127,17 @@ def read_body(body: str | None, file: Path | None) -> str | None:
         except OSError as error:
             raise StorageError(f"cannot read {str(file)!r}: {error.strerror}", path=str(file)) from None
     if body == "-":
-        return _decoded(sys.stdin.buffer.read(MAX_BODY + 1), "stdin")
+        return read_stdin()
     return body
+
+
+def read_stdin() -> str:
+    """All of stdin.
+
+    Raises:
+        InvalidFile, TooLarge: it is not UTF-8, or beyond all limits.
+    """
+    return _decoded(sys.stdin.buffer.read(MAX_BODY + 1), "stdin")
 
 
 def _decoded(data: bytes, what: str) -> str:
