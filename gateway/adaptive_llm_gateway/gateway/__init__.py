@@ -128,14 +128,17 @@ if TYPE_CHECKING:
         ProviderFailure,
         ProviderPort,
     )
+    from adaptive_llm_gateway.gateway._price_data import (
+        PRICED_KINDS,
+        ShippedPrices,
+        depends_on_the_hour,
+    )
     from adaptive_llm_gateway.gateway._prices import (
         NO_PRICES,
         Cost,
         Price,
         PriceTable,
-        PriceTier,
         TokenKind,
-        default_prices,
         load_prices,
     )
     from adaptive_llm_gateway.gateway._receipt_values import (
@@ -361,14 +364,17 @@ _MODULES = {
         "ProviderFailure",
         "ProviderPort",
     ),
+    "_price_data": (
+        "PRICED_KINDS",
+        "ShippedPrices",
+        "depends_on_the_hour",
+    ),
     "_prices": (
         "NO_PRICES",
         "Cost",
         "Price",
         "PriceTable",
-        "PriceTier",
         "TokenKind",
-        "default_prices",
         "load_prices",
     ),
     "_receipt_values": (
@@ -508,6 +514,7 @@ __all__ = [
     "PERSONAL_KINDS",
     "PERSONAL_LEVELS",
     "POLICY_VERSION",
+    "PRICED_KINDS",
     "PROVIDER_CLASSES",
     "PROVIDER_KINDS",
     "PURPOSES",
@@ -580,7 +587,6 @@ __all__ = [
     "Preview",
     "Price",
     "PriceTable",
-    "PriceTier",
     "ProviderClass",
     "ProviderConfig",
     "ProviderFailure",
@@ -616,6 +622,7 @@ __all__ = [
     "Rule",
     "Ruling",
     "Run",
+    "ShippedPrices",
     "State",
     "Step",
     "Stop",
@@ -635,7 +642,7 @@ __all__ = [
     "class_of",
     "compared",
     "default_policy",
-    "default_prices",
+    "depends_on_the_hour",
     "detect",
     "digest",
     "email",

@@ -60,6 +60,7 @@ def _asked(
     from adaptive_llm_gateway.server._cli_ask import micro_cents  # noqa: PLC0415
 
     given: dict[str, Any] = {
+        "client": "command-line",
         "model": model,
         "trust": trust,
         "purpose": purpose,
@@ -283,6 +284,7 @@ def preview(
     The exit code is 0 when somebody would get it, else that of the error which the request would end with.
     """
     from adaptive_llm_gateway.server._cli_ask import read_prompt  # noqa: PLC0415
+    from adaptive_llm_gateway.server._cli_chat import Conversation  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_gateway_text import preview_text  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
@@ -297,16 +299,19 @@ def preview(
         budget=budget,
     )
     text = read_prompt(prompt, stdin=not no_stdin)
-    asked.update({"texts": [text]} if operation == "embed" else {"prompt": text})
-    if system:
-        asked["system"] = system
+    if operation == "embed":
+        asked["texts"] = [text]
+    elif operation == "chat":
+        asked["messages"] = Conversation({}, system=system).messages(text)
+    else:
+        asked |= {"prompt": text, **({"system": system} if system else {})}
     if context_query:
         asked["context"] = {"query": context_query, "budget": context_budget}
     supposed = {"mode": what_if_mode, "trust": what_if_trust, "down": down or None, "consent": consent or None}
     what_if = {name: value for name, value in supposed.items() if value}
     if what_if:
         asked["what_if"] = what_if
-    found = call(context.find_root().obj, "gateway_route_preview", operation=operation, **asked)
+    found = call(context.find_root().obj, "gateway_route_preview", stream=operation != "embed", **asked)
     emit(found, as_json=json, text=lambda paint: preview_text(found, paint))
     if found["error"]:
         if not json:

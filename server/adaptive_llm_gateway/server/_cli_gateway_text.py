@@ -109,17 +109,21 @@ def preview_text(found: Json, paint: Paint) -> str:
     lines += [f"    {line}" for line in columns(rows, paint, styles=[None, "green"])]
     if found["rejected"]:
         lines.append(paint("would not be asked", "bold"))
-        rows = [
-            [
-                f"{each['provider']}/{each['model'] or '-'}",
-                each["where"],
-                "; ".join(reason["text"] for reason in each["reasons"]),
-            ]
-            for each in found["rejected"]
-        ]
-        lines += [f"    {line}" for line in columns(rows, paint, styles=["yellow"])]
+        lines += [f"    {line}" for line in columns(_rejected(found["rejected"]), paint, styles=["yellow"])]
     lines.append(paint(f"receipt {found['receipt']}", "dim"))
     return "\n".join(lines)
+
+
+def _rejected(rejected: Sequence[Json]) -> list[list[str]]:
+    """A row for each, but one for all models of a provider that have the same reasons: it may list hundreds."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for each in rejected:
+        why = "; ".join(reason["text"] for reason in each["reasons"])
+        groups.setdefault((each["provider"], each["where"], why), []).append(each["model"] or "-")
+    return [
+        [f"{provider}/{models[0]}" if len(models) == 1 else f"{provider} ({len(models)} models)", where, why]
+        for (provider, where, why), models in groups.items()
+    ]
 
 
 def reason_lines(reasons: Sequence[Json]) -> list[str]:

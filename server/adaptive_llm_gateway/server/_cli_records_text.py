@@ -66,7 +66,9 @@ def consents_text(found: Json, paint: Paint) -> str:
 def ledger_text(found: Json, paint: Paint) -> str:
     """Whether the ledger holds, and where not."""
     if found["holds"]:
-        lines = [f"{paint('holds', 'green')}  {found['entries']} entries  {harmless(found['path'])}"]
+        lines = [
+            f"{paint('holds', 'green')}  {_count(found['entries'], 'entry', 'entries')}  {harmless(found['path'])}"
+        ]
     else:
         broken = found["broken"]
         lines = [
@@ -75,6 +77,10 @@ def ledger_text(found: Json, paint: Paint) -> str:
     if found["torn"]:
         lines.append(f"{found['torn']} bytes of an entry that was never finished; they count for nothing")
     return "\n".join(lines)
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
 
 
 # --- Receipts -----------------------------------------------------------------------------------------------------
@@ -224,7 +230,8 @@ def check_text(found: Json, paint: Paint) -> str:
             )
         else:
             torn = f", {each['torn']} bytes of one that was never finished" if each["torn"] else ""
-            lines.append(f"{paint('holds', 'green')}   {harmless(each['file'])}  {each['receipts']} receipts{torn}")
+            receipts = _count(each["receipts"], "receipt", "receipts")
+            lines.append(f"{paint('holds', 'green')}   {harmless(each['file'])}  {receipts}{torn}")
     lines += [f"{paint('DIFFERS', 'red')} the run folder of {harmless(each)}" for each in found["runs"]]
     lines += [f"under way, or to be filed at the next start: {harmless(each)}" for each in found["unfinished"]]
     return "\n".join(lines or ["no receipts"])
