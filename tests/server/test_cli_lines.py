@@ -68,6 +68,7 @@ def test_help_imports_nothing_slow() -> None:
         ["register"],
         ["memory", "list", "--type", "note", "--tag", "a", "--limit", "3", "--order", "title", "--help"],
         ["memory", "write", "body", "--file", "f", "--link", "nonsense"],
+        ["complete", "x", "--trust", "public", "--temperature", "0.5", "--deadline", "9", "--budget", "nonsense"],
     ],
 )
 def test_values_are_converted_without_pydantic(arguments: list[str]) -> None:
@@ -90,6 +91,8 @@ def test_values_are_converted_without_pydantic(arguments: list[str]) -> None:
         (["memory", "list", "--order", "size"], "'updated', 'created', 'title'"),
         (["hub", "logs", "-n", "-1"], "greater than or equal to 0"),
         (["path", "nowhere"], "'home', 'config'"),
+        (["complete", "x", "--temperature", "warm"], "--temperature"),
+        (["consent", "grant", "x", "--trust", "none"], "'public', 'internal'"),
     ],
 )
 def test_a_value_that_is_wrong_is_named_with_what_is_allowed(arguments: list[str], words: str) -> None:
@@ -219,6 +222,11 @@ def test_a_registration_names_the_home_only_where_it_is_not_the_default() -> Non
         ["memory", "list", "--deleted", "--tag", "x"],
         ["memory", "write", "x", "--trust", "none"],
         ["memory", "import", "x", "--kind", "none"],
+        ["complete", "x", "--trust", "none"],
+        ["complete", "x", "--budget", "1e3"],
+        ["consent", "grant", "x"],
+        ["receipts", "list", "--outcome", "none"],
+        ["gateway"],
         ["--home"],
         [],
     ],

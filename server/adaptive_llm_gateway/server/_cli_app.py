@@ -7,14 +7,19 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from adaptive_llm_gateway.server._cli_gateway import chat_command, complete_command, embed_command, gateway_app
+from adaptive_llm_gateway.server._cli_gateway import (
+    ModeName,
+    chat_command,
+    complete_command,
+    embed_command,
+    gateway_app,
+)
 from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app, summarize_command
 from adaptive_llm_gateway.server._cli_output import emit, print_json, talk
 from adaptive_llm_gateway.server._cli_records import consent_app, policy_app, receipts_app, runs_app
 from adaptive_llm_gateway.server._cli_values import convert_plain_values
 
 PathName = Literal["home", "config", "memory", "index", "log", "socket", "alg"]
-ModeName = Literal["normal", "local", "offline"]
 _GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, **_GROUP)
@@ -46,7 +51,7 @@ def alg(
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """One hub for every AI client on this machine: typed memory in git, found by search, over MCP."""
+    """One hub for every AI client on this machine: typed memory in git, found by search, and models by trust level."""
     del home  # taken before typer sees it, so that it may stand anywhere
     if version:
         from importlib.metadata import version as installed  # noqa: PLC0415

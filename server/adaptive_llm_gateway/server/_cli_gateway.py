@@ -9,7 +9,7 @@ import typer
 from adaptive_llm_gateway.server._cli_memory import JsonOption, TrustLevel
 from adaptive_llm_gateway.server._cli_output import emit, exit_code, print_error, print_json
 
-ModeName = Literal["offline", "local", "normal"]
+ModeName = Literal["normal", "local", "offline"]
 OperationName = Literal["complete", "chat", "embed"]
 
 gateway_app = typer.Typer(

@@ -16,8 +16,7 @@ Json = dict[str, Any]
 EXIT_CODES: Mapping[int, str] = {
     0: "done",
     1: "an error without a number of its own; `alg doctor` found a failure; an import refused some items; "
-    "offline mode is not proved; "
-    "tests of the policy failed; a run would go another way now",
+    "offline mode is not proved; tests of the policy failed; a run would go another way now",
     2: "wrong usage, or input that will be refused again: an argument, a field, a file, the configuration",
     3: "no such memory, version, file, commit, model, consent or receipt",
     4: "`--if-version` is stale: read again, then try again",
