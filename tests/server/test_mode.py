@@ -186,6 +186,26 @@ def test_a_mode_file_that_is_not_understood_means_offline_and_is_said_everywhere
     assert server.json("memory", "status")["mode_problem"] is None
 
 
+@pytest.mark.parametrize("mode", ["local", "offline"])
+def test_a_hosted_model_is_called_in_normal_mode_alone(server: Any, elsewhere: Elsewhere, mode: str) -> None:
+    server.home.mkdir(mode=0o700)
+    (server.home / "config.yaml").write_text(
+        f"providers:\n  work:\n    kind: openai_compatible\n    url: {elsewhere.url}/v1\n"
+        "    models: [{name: m, chat: true}]\n"
+        "gateway: {discover: false}\nembedder: {kind: none}\n",
+        encoding="utf-8",
+    )
+    ask = ("complete", "What is a lease?", "--trust", "public", "--model", "work/m", "--no-stdin", "--json")
+    server.alg("mode", mode)
+    refused = json.loads(server.alg(*ask, check=False).stdout)["error"]
+    assert mode in json.dumps(refused)
+    assert refused["details"]["receipt"]
+    assert elsewhere.asked == []
+    server.alg("mode", "normal")
+    server.alg(*ask, check=False)  # it answers 404, but it was asked
+    assert "/v1/chat/completions" in elsewhere.asked
+
+
 def test_a_mode_that_is_none_is_refused(server: Any) -> None:
     assert server.alg("mode", "airplane", check=False).returncode == 2
     assert server.hub_pid() is None
