@@ -140,6 +140,7 @@ def test_a_remote_elsewhere_is_held_back_and_no_git_is_started_for_it(
     assert caught.value.details["kind"] == "offline"
     assert "192.0.2.1" in caught.value.message
     assert "alg mode" in str(caught.value.hint)
+    assert "alg mode normal" not in str(caught.value.hint)  # a model reads it, too
     assert not [command for command in started if {"fetch", "push", "ls-remote"} & set(command)]
 
 
