@@ -204,6 +204,7 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.gateway._states import (
         ProviderHealth,
+        located,
     )
     from adaptive_llm_gateway.gateway._values import (
         PROVIDER_CLASSES,
@@ -403,7 +404,10 @@ _MODULES = {
         "Task",
         "plan",
     ),
-    "_states": ("ProviderHealth",),
+    "_states": (
+        "ProviderHealth",
+        "located",
+    ),
     "_values": (
         "PROVIDER_CLASSES",
         "PURPOSES",
@@ -564,6 +568,7 @@ __all__ = [
     "load_prices",
     "local_servers",
     "locality_of",
+    "located",
     "opens_in",
     "parse_policy",
     "parse_policy_tests",
