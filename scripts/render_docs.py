@@ -80,6 +80,7 @@ def tools() -> str:
             f"| {_cell(tool['description'].partition('. ')[0].rstrip('.'))} |"
             for tool in listed
         ),
+        _MODELS,
     ]
     for tool in listed:
         hints = ", ".join(f"`{name}` {str(value).lower()}" for name, value in _hints(tool["annotations"]).items())
@@ -94,6 +95,15 @@ def tools() -> str:
         )
         parts.append(f"`{prompt['name']}` ({prompt['title']}): {prompt['description']} Arguments: {names}.")
     return "\n\n".join(parts) + "\n"
+
+
+_MODELS = """The tools of `gateway_` call models, by trust level, policy and consent. A request that was answered,
+refused or that failed names its receipt. <!-- P-MODEL-01 --> To a client that sends a progress token the answer comes
+in pieces, as the messages of progress notifications, with a sign of life every five seconds. <!-- P-MODEL-02 --> A call
+that the client cancels, or leaves by going away, is cancelled at the provider. <!-- P-MODEL-03 --> The trust levels of
+memories that a `context` brings along raise that of the request. <!-- P-MODEL-04 --> No tool grants consent: people do,
+with `alg consent grant`. <!-- P-MODEL-05 --> How each model fares is remembered, in numbers alone, as one `route`
+memory for each model and purpose. <!-- P-MODEL-06 -->"""
 
 
 def _hints(annotations: Mapping[str, Any]) -> dict[str, bool]:
@@ -199,8 +209,13 @@ providers:
     models: [{name: big, context: 128000}]
 ```
 
-A key stands in no file: `key_env` is the name of the environment variable that has it, in the hub's environment, and a
-file with a key in it is refused.""",
+A key stands in no file: `key_env` is the name of the environment variable that has it, in the hub's environment. A
+file with a key in it is refused, and the key is not shown. <!-- P-PROVIDER-01 --> A provider or a route that is wrong
+is named by its path. <!-- P-PROVIDER-02 -->
+
+The policy in `policy.yaml` and prices of your own in `prices.yaml`, both in the home, count as they are when a request
+comes; a file that does not hold refuses every request to a model, with its line, and leaves the memory alone.
+<!-- P-PROVIDER-03 -->""",
     "routes": """```yaml
 routes:
   fast: [ollama/qwen3:4b, groq/llama-3.1-8b-instant]

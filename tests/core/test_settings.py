@@ -249,6 +249,8 @@ def test_the_environment_adds_to_a_provider_and_names_new_ones(home: Home, monke
         ("providers: {a: {kind: openai_compatible}}", ["providers.a", "`url`"]),
         ("providers: {a: {kind: ollama, order: 5000}}", ["providers.a.order", "5000", "1000"]),
         ("providers: {A b: {kind: ollama}}", ["providers.A b", "a-z"]),
+        ("providers: {auto: {kind: ollama}}", ["providers.auto", "'auto'"]),
+        ("routes: {auto: [x]}", ["routes.auto", "'auto'"]),
         ("providers: {a: ollama}", ["providers.a"]),
         ("providers: [a]", ["'providers'"]),
         ("providers: {a: {kind: ollama, models: [{context: 5}]}}", ["providers.a.models.0.name"]),

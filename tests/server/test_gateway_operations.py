@@ -28,16 +28,14 @@ HOST = "testing"
 Work = Callable[[GatewayOperations, Operations], Awaitable[Any]]
 
 
-def run(tmp_path: Path, work: Work, *, settings: dict[str, Any] | None = None, modes: Any = None) -> Any:
+def run(tmp_path: Path, work: Work, *, settings: dict[str, Any] | None = None, upkeep: float = 3600.0) -> Any:
     """Carry something out with the operations of a home; closed and opened again, it is the same home."""
     with contextlib.ExitStack() as stack:
 
         async def main() -> Any:
-            memory = Operations(
-                lambda: stack.enter_context(temporary_store(tmp_path / "store")), commit_wait=30.0, modes=modes
-            )
+            memory = Operations(lambda: stack.enter_context(temporary_store(tmp_path / "store")), commit_wait=30.0)
             chosen = Settings(**(TRIAL if settings is None else settings))
-            gateway = GatewayOperations(Home(tmp_path / "home"), chosen, memory, host=HOST)
+            gateway = GatewayOperations(Home(tmp_path / "home"), chosen, memory, host=HOST, upkeep=upkeep)
             (tmp_path / "home").mkdir(exist_ok=True)
             try:
                 return json.loads(json.dumps(await asyncio.wait_for(work(gateway, memory), 90), allow_nan=False))
@@ -487,6 +485,21 @@ def test_how_models_fare_is_one_memory_for_each_model_and_purpose(tmp_path: Path
     assert counts["route"] == 3
     assert routes(again)["built-in", "complete"]["fields"]["calls"] == 4
     assert routes(again)["built-in", "complete"]["id"] == complete["id"]
+
+
+def test_when_nothing_else_is_done_old_receipts_go_and_how_models_fare_is_remembered(tmp_path: Path) -> None:
+    async def work(gateway: GatewayOperations, memory: Operations) -> Any:
+        await gateway.gateway_complete("hello")
+        old = tmp_path / "home" / "gateway" / "receipts" / "2020-01-01-01.jsonl"
+        old.write_bytes(b"")
+        async with asyncio.timeout(60):
+            while old.exists() or not (found := await memory.list(type="route"))["memories"]:
+                await asyncio.sleep(0.02)
+        return found["total"], (await memory.history(found["memories"][0]["id"]))["revisions"]
+
+    total, revisions = run(tmp_path, work, upkeep=0.05)
+    assert total == 1
+    assert len(revisions) == 1  # not once for each look
 
 
 def test_failed_calls_count_and_cancelled_ones_do_not(tmp_path: Path) -> None:

@@ -498,3 +498,61 @@ def test_a_call_of_a_client_that_is_gone_is_cancelled_at_the_provider(server: An
     server.wait_until(lambda: filed(server), what="the receipt")
     assert filed(server)[-1]["outcome"] == "cancelled"
     assert server.hub_pid() is not None
+
+
+def test_a_call_without_progress_is_cancelled_too(server: Any, peer: Callable[..., Peer]) -> None:
+    here = peer("One ", "two.")
+    here.go_on.clear()
+    configure(server, with_peers(here=here))
+    client = server.client()
+    number = start(client, "gateway_chat", None, messages=[user("count")])
+    server.wait_until(lambda: here.asked, what="the question at the provider")
+    client.notify("notifications/cancelled", requestId=number)
+    server.wait_until(lambda: filed(server), what="the receipt")
+    assert filed(server)[-1]["outcome"] == "cancelled"
+
+
+def test_a_hub_that_is_stopped_while_a_model_answers_leaves_a_receipt(server: Any, peer: Callable[..., Peer]) -> None:
+    here = peer("One ", "two.")
+    here.go_on.clear()
+    configure(server, with_peers(here=here))
+    client = server.client()
+    start(client, "gateway_complete", "t1", prompt="count")
+    until_text(client)
+    server.alg("hub", "stop")
+    server.wait_until(lambda: server.hub_pid() is None, what="the hub's end")
+    assert here.left.wait(60)
+    assert [each["outcome"] for each in filed(server)] == ["cancelled"]
+    assert not list((server.home / "gateway" / "open").glob("*.json"))
+
+
+# --- The command line's way -----------------------------------------------------------------------------------------
+
+
+def test_the_command_line_gets_pieces_and_hanging_up_cancels_the_call(server: Any, peer: Callable[..., Peer]) -> None:
+    from adaptive_llm_gateway.server._hub_client import HubClient, HubError
+
+    here = peer("One ", "two ", "three.")
+    configure(server, with_peers(here=here))
+    server.alg("hub", "start")
+    pieces: list[str] = []
+    with HubClient(str(server.home)) as hub:
+        answer = hub.call("gateway_complete", prompt="count", stream=True, on_piece=pieces.append)
+        assert "".join(pieces) == answer["text"] == "One two three."
+        assert hub.call("gateway_complete", prompt="count")["text"] == "One two three."
+        with pytest.raises(HubError) as caught:
+            hub.call("gateway_complete", prompt="count", model="nothing", stream=True)
+        assert caught.value.error["details"]["receipt"]
+        assert hub.call("receipts_list")["receipts"][-1]["client"] == "command-line"
+    here.go_on.clear()
+
+    def hang_up(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), HubClient(str(server.home)) as hub:
+        hub.call("gateway_chat", messages=[user("count")], stream=True, on_piece=hang_up)
+    assert here.left.wait(60)
+    with HubClient(str(server.home)) as hub:
+        server.wait_until(
+            lambda: hub.call("receipts_list")["receipts"][0]["outcome"] == "cancelled", what="the receipt"
+        )

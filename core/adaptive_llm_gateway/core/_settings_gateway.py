@@ -31,6 +31,8 @@ class Section(BaseModel):
 def _checked_name(name: str) -> str:
     if not PROVIDER_NAME.fullmatch(name):
         raise ValueError("a name has at most 64 of a-z, 0-9, `-` and `_`, and begins with a letter or a digit")
+    if name == "auto":
+        raise ValueError("'auto' leaves the choice to the gateway, and is no name for one of the user's own")
     return name
 
 

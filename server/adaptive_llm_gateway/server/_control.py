@@ -131,6 +131,8 @@ async def _gateway(hub: Hub, name: str, arguments: dict[str, Any], send: Any) ->
 
     if name in _STREAMING and arguments.pop("stream", False):
         arguments["on_piece"] = piece
+    if name in (*_CALLING, "gateway_route_preview"):
+        arguments.setdefault("client", "command-line")
     operation: Callable[..., Any] = getattr(hub.gateway, name)
     return await operation(**arguments)
 

@@ -73,9 +73,12 @@ class GatewayOperations:
     Args:
         memory: where context comes from, and where is kept how models fared.
         host: this machine, as memories name it.
+        upkeep: seconds from one look at what is to be done in the background to the next.
     """
 
-    def __init__(self, home: Home, settings: Settings, memory: Operations, *, host: str) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, memory: Operations, *, host: str, upkeep: float = _UPKEEP_SECONDS
+    ) -> None:
         self._settings = settings
         self._memory = memory
         self._notes = RouteNotes(host)
@@ -84,7 +87,7 @@ class GatewayOperations:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._upkeep: asyncio.Task[None] | None = None
-        self._pruned_at: float | None = None
+        self._upkeep_seconds = upkeep
 
     @property
     def idle(self) -> bool:
@@ -498,15 +501,15 @@ class GatewayOperations:
 
     async def _keep_up(self) -> None:
         """Once in a while, when nothing else is done: old receipts go, and how models fared is remembered."""
-        self._pruned_at = -_PRUNE_SECONDS
+        pruned_at: float | None = None
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_UPKEEP_SECONDS)
+            await asyncio.sleep(self._upkeep_seconds)
             if not self.idle:
                 continue
             await self._remember()
-            if clock() - (self._pruned_at or 0.0) >= _PRUNE_SECONDS:
-                self._pruned_at = clock()
+            if pruned_at is None or clock() - pruned_at >= _PRUNE_SECONDS:
+                pruned_at = clock()
                 try:
                     gone = await self.receipts_prune()
                     if gone["files"]:

@@ -49,7 +49,8 @@ INSTRUCTIONS = (
     "Every memory is a Markdown file in git with type, title, project, tags and trust level. Say why you write "
     "(`reason`): people read it in git log. To change a memory, read it, then write with its `id` and `if_version`. "
     "A session's log goes to memory_append_session as you work, not at the end. Every write's answer says whether it "
-    "is committed and pushed; nothing is claimed that did not happen."
+    "is committed and pushed; nothing is claimed that did not happen. Other models, local ones first, answer through "
+    "gateway_chat and gateway_complete; gateway_route_preview says where a text would go, and sends nothing."
 )
 _ALWAYS = {"anthropic/alwaysLoad": True}
 
