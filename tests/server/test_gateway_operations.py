@@ -94,6 +94,7 @@ def test_the_configuration_becomes_the_gateways_values() -> None:
         "gateway": {
             "default_trust": "confidential",
             "personal_data": "secret",
+            "personal_allowed": ["@example.org"],
             "deadline_seconds": 7,
             "budget_micro_cents": 5,
             "discover": False,
@@ -120,6 +121,7 @@ def test_the_configuration_becomes_the_gateways_values() -> None:
     assert (config.discover, config.retention_days, config.retention_bytes) == (False, 3, 2 * 1024 * 1024)
     assert config.personal["email"] is Trust.SECRET
     assert "ip-address" not in config.personal
+    assert config.personal_allowed == ("@example.org",)
     work = config.providers[0]
     assert (work.name, work.kind, work.url, work.key_env) == (
         "work",

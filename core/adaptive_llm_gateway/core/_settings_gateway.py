@@ -67,6 +67,11 @@ class GatewaySettings(Section):
         Trust.INTERNAL, description="The trust level of a request that declares none and carries nothing higher."
     )
     personal_data: Trust = Field(Trust.CONFIDENTIAL, description="The trust level of a text with personal data in it.")
+    personal_allowed: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Addresses that are no personal data, such as your own: `me@example.org`, or `@example.org` for a "
+        "whole domain.",
+    )
     deadline_seconds: float = Field(
         300.0, ge=1, le=86_400, description="Longest time in seconds that a request may take, all attempts included."
     )

@@ -100,8 +100,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self.policy = policy or default_policy()
-        # Who is reached at an address of the user's may charge anything, whatever its kind.
-        self._prices = prices.for_providers({each.name: each.kind for each in config.providers if each.url is None})
+        self._now = now
+        self.prices = prices
         self.ledger = ConsentLedger(folder / "consents.jsonl", scanner=scanner)
         self.receipts = Receipts(folder, scanner=scanner)
         self._scanner = scanner
@@ -109,7 +109,6 @@ class Gateway:
         self._mode: Mode = mode
         self._count = count
         self._warm = False
-        self._now = now
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
@@ -127,6 +126,12 @@ class Gateway:
     def prices(self) -> PriceTable:
         """The prices of today."""
         return self._prices.on(self._now().astimezone(UTC).date())
+
+    @prices.setter
+    def prices(self, table: PriceTable) -> None:
+        # Who is reached at an address of the user's may charge anything, whatever its kind.
+        kinds = {each.name: each.kind for each in self.config.providers if each.url is None}
+        self._prices = table.for_providers(kinds)
 
     @property
     def mode(self) -> Mode:

@@ -16,7 +16,6 @@ import logging
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -91,6 +90,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         budget=section.budget_micro_cents,
         discover=section.discover,
         personal={kind: section.personal_data for kind, level in PERSONAL_LEVELS.items() if level is not None},
+        personal_allowed=section.personal_allowed,
         retention_days=section.retention_days,
         retention_bytes=section.retention_mb * _MB,
     )
@@ -164,7 +164,7 @@ def load_policy_tests(path: Path, policy: Policy) -> tuple[PolicyTest, ...]:
     return () if text is None else parse_policy_tests(text, policy, source=path.name)
 
 
-def load_price_table(path: Path, settings: Settings) -> PriceTable:
+def load_price_table(path: Path) -> PriceTable:
     """The prices of a file, over those that come with the gateway.
 
     Raises:
@@ -172,13 +172,7 @@ def load_price_table(path: Path, settings: Settings) -> PriceTable:
     """
     from adaptive_llm_gateway.gateway import default_prices, load_prices  # noqa: PLC0415 - after the hub listens
 
-    # What somebody charges who is reached at an address of the user's own is not known.
-    kinds = {name: given.kind for name, given in settings.providers.items() if given.url is None}
-    table = default_prices().for_providers(kinds)
-    if path.exists():
-        table = load_prices(path, base=table)
-    table.prepare()
-    return table
+    return load_prices(path, base=default_prices()) if path.exists() else default_prices()
 
 
 class _Allowed(SecretScanner):
@@ -247,7 +241,6 @@ class GatewaySetup:
                     await self._take_in(self._gateway)
                     self._seen = seen
         gateway = self._gateway
-        gateway.prices = gateway.prices.on(datetime.now(UTC).date())
         if gateway.mode != self._mode():
             await gateway.set_mode(self._mode())
         return gateway
@@ -283,7 +276,7 @@ class GatewaySetup:
     async def _take_in(self, gateway: Gateway) -> None:
         def read() -> tuple[Policy, PriceTable]:
             self._scanner.use(self.files.allowances)
-            return load_policy(self.files.policy), load_price_table(self.files.prices, self._settings)
+            return load_policy(self.files.policy), load_price_table(self.files.prices)
 
         try:
             policy, prices = await asyncio.to_thread(read)
