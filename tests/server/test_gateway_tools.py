@@ -212,6 +212,29 @@ def test_a_model_answers_first_and_then_the_gateway_says_who_it_was(server: Any)
     assert (receipt["outcome"], receipt["request"]["client"]) == ("answered", "asking-client")
     assert "gateway.complete" not in json.dumps(receipt)
     assert "a heron" in client.call("gateway.complete", prompt="What is a heron?", model="trial/built-in")
+    given: dict[str, Any] = {"max_tokens": 30, "temperature": 0.5, "stop": ["END"], "fallback": False, "budget": 0}
+    result = client.answer(client.start_call("gateway_complete", prompt="x", system="Be brief.", json=True, **given))
+    assert json.loads(result["result"]["content"][0]["text"])["asked"] == "x"
+    asked = filed(server)[-1]["request"]
+    assert (asked["json"], asked["max_tokens"], asked["temperature"], asked["stop"]) == (True, 30, 0.5, ["END"])
+    assert [turn["role"] for turn in asked["messages"]] == ["system", "user"]
+
+
+def test_a_client_of_the_era_without_a_handshake_is_answered_in_pieces_too(server: Any) -> None:
+    configure(server, BUILT_IN)
+    client = server.raw_client()
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "modern-client", "version": "1"},
+        "progressToken": "t1",
+    }
+    params = {"name": "gateway_complete", "arguments": {"prompt": "Name a bird."}, "_meta": meta}
+    told, result = progress(client, client.start_request("tools/call", params))
+    text = result["content"][0]["text"]
+    assert text.endswith("Name a bird.")
+    assert "".join(each.get("message") or "" for each in told) == text
+    assert filed(server)[-1]["request"]["client"] == "modern-client"
 
 
 def test_a_conversation_is_answered_and_its_wrong_forms_are_told(server: Any) -> None:
@@ -252,12 +275,14 @@ def test_health_names_each_provider_and_where_it_is(server: Any, peer: Callable[
     gone = peer("nobody")
     gone.stop()
     configure(server, with_peers(here=here, gone=gone) + "  trial: {kind: built_in}\n")
-    text = server.client().call("gateway_health")
+    client = server.client()
+    text = client.call("gateway_health")
     assert "- here (openai_compatible): local; up" in text
     assert "- gone (openai_compatible): local; down" in text
     assert "- trial (built_in): local; up" in text
     assert "mode normal; policy: the default policy" in text
     assert not here.asked
+    assert "built-in answers" in client.call("gateway_health", probe=True)
 
 
 def test_a_preview_says_what_would_happen_and_sends_nothing(server: Any, peer: Callable[..., Peer]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import anyio
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, TextContent
 from pydantic import Field
@@ -309,10 +310,11 @@ class _Teller:
 
     async def beat(self) -> None:
         """Now and then say that the call goes on: clients give up on silence."""
-        while True:
-            await asyncio.sleep(_SIGN_OF_LIFE_SECONDS)
-            if self._clock() - self._last >= _SIGN_OF_LIFE_SECONDS:
-                await self._tell(None)
+        with contextlib.suppress(OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):  # they are gone
+            while True:
+                await asyncio.sleep(_SIGN_OF_LIFE_SECONDS)
+                if self._clock() - self._last >= _SIGN_OF_LIFE_SECONDS:
+                    await self._tell(None)
 
     async def _tell(self, text: str | None) -> None:
         self._sent += 1
