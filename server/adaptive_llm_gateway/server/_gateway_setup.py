@@ -14,24 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from adaptive_llm_gateway.core import (
-    AlgError,
-    ConfigError,
-    Finding,
-    Home,
-    SecretScanner,
-    Settings,
-    load_allowances,
-)
+from adaptive_llm_gateway.core import ConfigError, Home, Settings
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway import (
-        FiledReceipt,
         Gateway,
         GatewayConfig,
         Mode,
@@ -40,8 +31,8 @@ if TYPE_CHECKING:
         PriceTable,
         ProviderConfig,
         Receipt,
-        Receipts,
     )
+    from adaptive_llm_gateway.server._gateway_live import LiveScanner
 
 _log = logging.getLogger(__name__)
 
@@ -175,30 +166,6 @@ def load_price_table(path: Path) -> PriceTable:
     return load_prices(path, base=default_prices()) if path.exists() else default_prices()
 
 
-class _Allowed(SecretScanner):
-    """The scanner with the allowances as they are now: the gateway has one, and the file may change under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._current = SecretScanner()
-
-    def use(self, path: Path) -> None:
-        """Take the allowances of a file; without one that can be read there are none, as for the memory."""
-        try:
-            self._current = self._current.with_allowed(load_allowances(path))
-        except AlgError as error:
-            _log.warning("no finding of secrets is allowed: %s", error)
-            self._current = self._current.with_allowed(())
-
-    def scan(self, text: str) -> tuple[Finding, ...]:
-        """As `SecretScanner.scan`."""
-        return self._current.scan(text)
-
-    def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
-        """As `SecretScanner.redact`."""
-        return self._current.redact(text)
-
-
 class GatewaySetup:
     """The one gateway of a hub. One event loop uses it.
 
@@ -214,7 +181,7 @@ class GatewaySetup:
         self._settings = settings
         self._mode = mode
         self._on_receipt = on_receipt
-        self._scanner = _Allowed()
+        self._scanner: LiveScanner | None = None
         self._gateway: Gateway | None = None
         self._problem: Callable[[], ConfigError] | None = None
         self._seen: tuple[tuple[int, int, int] | None, ...] | None = None
@@ -262,11 +229,12 @@ class GatewaySetup:
     async def _made(self) -> Gateway:
         def make() -> Gateway:
             from adaptive_llm_gateway.gateway import Gateway  # noqa: PLC0415 - after the hub listens
+            from adaptive_llm_gateway.server._gateway_live import LiveScanner, ObservedReceipts  # noqa: PLC0415
 
-            self._scanner.use(self.files.allowances)
+            self._scanner = LiveScanner()
             config = gateway_config(self._settings)
             gateway = Gateway(config, self.files.folder, scanner=self._scanner, mode=self._mode())
-            gateway.receipts = _observed(self.files.folder, self._scanner, self._on_receipt)
+            gateway.receipts = ObservedReceipts(self.files.folder, self._scanner, self._on_receipt)
             return gateway
 
         gateway = await asyncio.to_thread(make)
@@ -275,7 +243,8 @@ class GatewaySetup:
 
     async def _take_in(self, gateway: Gateway) -> None:
         def read() -> tuple[Policy, PriceTable]:
-            self._scanner.use(self.files.allowances)
+            if self._scanner is not None:
+                self._scanner.use(self.files.allowances)
             return load_policy(self.files.policy), load_price_table(self.files.prices)
 
         try:
@@ -294,16 +263,3 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _observed(folder: Path, scanner: SecretScanner, observe: Callable[[Receipt], None]) -> Receipts:
-    """Receipts that tell of each one that they stored."""
-    from adaptive_llm_gateway.gateway import Receipts  # noqa: PLC0415 - after the hub listens
-
-    class Observed(Receipts):
-        def file(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
-            filed = super().file(receipt, inputs=inputs, keys=keys)
-            observe(receipt)
-            return filed
-
-    return Observed(folder, scanner=scanner)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
-from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._summaries import Summaries
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
+    from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 
 _log = logging.getLogger(__name__)
 
@@ -172,9 +172,15 @@ class Hub:
             summaries=Summaries(settings.summaries.roots, private=(home.root, settings.memory.path or home.memory)),
             modes=self.modes,
         )
-        self.gateway = GatewayOperations(home, settings, self.operations, host=_host())
+        self._gateway: GatewayOperations | None = None
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
+
+    @property
+    def gateway(self) -> GatewayOperations:
+        """What it does with models; there before the first connection is looked at."""
+        assert self._gateway is not None  # noqa: S101 - `run` makes it, with the MCP server
+        return self._gateway
 
     def stop(self) -> None:
         """Flush and end."""
@@ -190,9 +196,11 @@ class Hub:
         try:
             self._ready()
             # Whoever waits for us wants an answer to `initialize` first; the store follows in a thread.
+            from adaptive_llm_gateway.server._gateway_operations import GatewayOperations  # noqa: PLC0415
             from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
 
-            self._mcp = build_server(self.operations, self.gateway, version=self.version)
+            self._gateway = GatewayOperations(self.home, self.settings, self.operations, host=_host())
+            self._mcp = build_server(self.operations, self._gateway, version=self.version)
             self.operations.open()
             upkeep = asyncio.create_task(self._upkeep())
             proving = asyncio.create_task(self.modes.look())
@@ -227,7 +235,8 @@ class Hub:
         with contextlib.suppress(OSError):
             if self.home.socket.stat().st_ino == self._socket_id:
                 self.home.socket.unlink()
-        await self.gateway.settle()
+        if self._gateway is not None:
+            await self._gateway.settle()
         await self.operations.close()
         await asyncio.sleep(_LAST_WORDS_SECONDS)
         for connection in list(self._connections.values()):
@@ -238,7 +247,8 @@ class Hub:
                 task.cancel()
             if late:  # what they had under way gets its receipts
                 await asyncio.wait(late, timeout=_DRAIN_SECONDS)
-        await self.gateway.close()
+        if self._gateway is not None:
+            await self._gateway.close()
         _log.info("stopped")
 
     async def _upkeep(self) -> None:

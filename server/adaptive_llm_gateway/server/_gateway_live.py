@@ -1,0 +1,54 @@
+"""Parts of a gateway that change while it runs, or tell of what it does. Imported with the gateway, not before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from adaptive_llm_gateway.core import AlgError, Finding, SecretScanner, load_allowances
+from adaptive_llm_gateway.gateway import FiledReceipt, Receipt, Receipts
+
+_log = logging.getLogger(__name__)
+
+
+class LiveScanner(SecretScanner):
+    """A scanner with the allowances as they are now: a gateway has one scanner, and the file may change under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._current = SecretScanner()
+
+    def use(self, path: Path) -> None:
+        """Take the allowances of a file; without one that can be read there are none, as for the memory."""
+        try:
+            self._current = self._current.with_allowed(load_allowances(path))
+        except AlgError as error:
+            _log.warning("no finding of secrets is allowed: %s", error)
+            self._current = self._current.with_allowed(())
+
+    def scan(self, text: str) -> tuple[Finding, ...]:
+        """As `SecretScanner.scan`."""
+        return self._current.scan(text)
+
+    def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
+        """As `SecretScanner.redact`."""
+        return self._current.redact(text)
+
+
+class ObservedReceipts(Receipts):
+    """Receipts that tell of each one that they stored.
+
+    Args:
+        observe: called with it, in the thread that stored it.
+    """
+
+    def __init__(self, root: Path, scanner: SecretScanner, observe: Callable[[Receipt], None]) -> None:
+        super().__init__(root, scanner=scanner)
+        self._observe = observe
+
+    def file(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
+        """As `Receipts.file`."""
+        filed = super().file(receipt, inputs=inputs, keys=keys)
+        self._observe(filed.receipt)
+        return filed
