@@ -296,6 +296,26 @@ def test_a_context_that_knows_nothing_adds_nothing(tmp_path: Path) -> None:
     assert receipt["context"] == []
 
 
+def test_a_context_that_cannot_be_had_refuses_the_request_and_leaves_a_receipt(tmp_path: Path) -> None:
+    async def work(gateway: GatewayOperations, _: Operations) -> Any:
+        asked = [{"role": "user", "content": "hello " + "x" * 20_000}]
+        found: list[Any] = []
+        for context in (
+            {"budget": 1},
+            {"budget": "many"},
+            {"nothing": 1},
+            {"session_id": "01M80P374CE5CG0AZWXATF3YZ5"},
+        ):
+            error = await refused(gateway.gateway_chat(asked, context=context))
+            found.append((error, (await gateway.receipts_show(error["details"]["receipt"]))["receipt"]))
+        return found
+
+    for error, receipt in run(tmp_path, work):
+        assert error["code"] in ("invalid_input", "not_found")
+        assert (receipt["outcome"], receipt["why"]) == ("refused", error["message"])
+        assert len(receipt["request"]["messages"][0]["text"]) == 16_000
+
+
 def test_a_session_is_context_of_its_own_level(tmp_path: Path) -> None:
     async def work(gateway: GatewayOperations, memory: Operations) -> Any:
         begun = await memory.append_session("Bo asked for ten connections.", author=ME, project="atlas")

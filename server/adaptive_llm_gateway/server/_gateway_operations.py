@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import (
-    ConfigError,
+    AlgError,
     Home,
     InvalidInput,
     NotFound,
@@ -50,7 +51,16 @@ from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._times import LOCAL, moment
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.gateway import Answered, Ask, ContextGiven, FiledReceipt, Gateway, Message, Outcome
+    from adaptive_llm_gateway.gateway import (
+        Answered,
+        Ask,
+        ContextGiven,
+        FiledReceipt,
+        Gateway,
+        Message,
+        Outcome,
+        Receipt,
+    )
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +74,8 @@ _PRUNE_SECONDS: Final = 6 * 3600.0
 _DRAIN_SECONDS: Final = 5.0
 _SEARCHED: Final = 1_000
 """Receipts among which an end of an id is looked for."""
+_LONGEST: Final = 16_000
+"""Characters of a message that the receipt of a refusal has."""
 _MB: Final = 1024 * 1024
 
 
@@ -128,17 +140,14 @@ class GatewayOperations:
         **given: Any,
     ) -> Json:
         with self._busy():
-            found, told = await self._context(context, messages, given.get("project"))
-            ask = _ask(operation, messages=messages, context=found, **given)
-            gateway = await self._ready(ask)
+            gateway, ask, told = await self._prepared(_ask(operation, messages=messages, **given), context)
             answered = await (gateway.answer(ask) if on_piece is None else _streamed(gateway, ask, on_piece))
             return answered_json(answered, operation, told)
 
     async def gateway_embed(self, texts: Sequence[str] | str, **given: Any) -> Json:
         """A vector for each text."""
         with self._busy():
-            ask = _ask("embed", texts=texts_of(texts, "texts"), **given)
-            gateway = await self._ready(ask)
+            gateway, ask, _ = await self._prepared(_ask("embed", texts=texts_of(texts, "texts"), **given), None)
             return answered_json(await gateway.answer(ask), "embed", None)
 
     async def gateway_route_preview(
@@ -161,18 +170,17 @@ class GatewayOperations:
             turns = (
                 messages_of(messages) if messages is not None else () if texts is not None else _turns(prompt, system)
             )
-            found, _ = await self._context(context, turns, given.get("project"))
             ask = _ask(
                 "route_preview",
                 messages=turns,
                 texts=() if texts is None else texts_of(texts, "texts"),
-                context=found,
                 # The purpose of what it stands for: the policy may tell them apart.
                 purpose=purpose or ("embed" if texts is not None else "chat" if messages is not None else "complete"),
                 **given,
             )
-            gateway = await self._ready(ask)
-            return preview_json(await gateway.preview(ask, what_if_of(what_if), stream=stream))
+            assumed = what_if_of(what_if)
+            gateway, ask, _ = await self._prepared(ask, context)
+            return preview_json(await gateway.preview(ask, assumed, stream=stream))
 
     async def gateway_health(self, *, probe: bool = False) -> Json:
         """How each provider is. With `probe`, the first chat model of local ones answers a token."""
@@ -207,12 +215,24 @@ class GatewayOperations:
             "routes": [{"name": route.name, "models": list(route.models)} for route in gateway.config.routes],
         }
 
-    async def _context(
-        self, given: Mapping[str, Any] | None, messages: tuple[Message, ...], project: str | None
-    ) -> tuple[ContextGiven | None, Json | None]:
+    async def _prepared(self, ask: Ask, context: Mapping[str, Any] | None) -> tuple[Gateway, Ask, Json | None]:
+        """The gateway, the request with its context, and what is told of that. What is refused here has a receipt."""
+        gateway = await self._gateway()
+        try:
+            if (problem := self._setup.problem) is not None:
+                raise problem
+            if context is None:
+                return gateway, ask, None
+            found, told = await self._context(context, ask)
+        except AlgError as error:
+            receipt = _refused(ask, error)
+            await asyncio.to_thread(gateway.receipts.file, receipt)
+            error.details["receipt"] = receipt.id
+            raise
+        return gateway, replace(ask, context=found), told
+
+    async def _context(self, given: Mapping[str, Any], ask: Ask) -> tuple[ContextGiven | None, Json]:
         """What the memory knows, as it goes into the request, and what is told of it."""
-        if given is None:
-            return None, None
         if unknown := sorted(set(given) - set(_CONTEXT)):
             raise InvalidInput(f"`context` has {unknown[0]!r}", hint=f"It may have: {', '.join(_CONTEXT)}.")
         budget = given.get("budget") or DEFAULT_BUDGET
@@ -220,11 +240,11 @@ class GatewayOperations:
             raise InvalidInput(f"`context` has the budget {budget!r}", hint="Give a number of tokens, such as 2000.")
         from adaptive_llm_gateway.gateway import ContextGiven, ContextRef  # noqa: PLC0415 - after the hub listens
 
-        last = next((message.text for message in reversed(messages) if message.role == "user"), "")
+        last = next((message.text for message in reversed(ask.messages) if message.role == "user"), "")
         package = await self._memory.context(
             str(given.get("query") or last),
             budget_tokens=budget,
-            project=given.get("project") or project,
+            project=given.get("project") or ask.project,
             session_id=given.get("session_id"),
             type=given.get("type"),
             max_trust=given.get("max_trust"),
@@ -246,17 +266,6 @@ class GatewayOperations:
             ContextRef(source["id"], source["version"], trust_of(source["trust"])) for source in package["sources"]
         )
         return ContextGiven(package["text"], refs, package["used"], package["candidates_tokens"]), told
-
-    async def _ready(self, ask: Ask) -> Gateway:
-        """The gateway, if it may carry out requests; one that it may not has a receipt that says so."""
-        gateway = await self._gateway()
-        problem = self._setup.problem
-        if problem is not None:
-            receipt = _refused(ask, problem)
-            await asyncio.to_thread(gateway.receipts.file, receipt)
-            problem.details["receipt"] = receipt.id
-            raise problem
-        return gateway
 
     async def _gateway(self) -> Gateway:
         first = self._setup.made is None
@@ -291,7 +300,9 @@ class GatewayOperations:
     ) -> Json:
         """Allow a provider to be sent what is of `trust` or below."""
         gateway = await self._gateway()
-        known = [state.name for state in await gateway.models()]
+        known = [each.name for each in gateway.config.providers]
+        if provider not in known:  # it may be one that runs here and was found
+            known = [state.name for state in await gateway.models()]
         if provider not in known:
             raise NotFound(
                 f"there is no provider {provider!r}",
@@ -511,11 +522,25 @@ class GatewayOperations:
             if pruned_at is None or clock() - pruned_at >= _PRUNE_SECONDS:
                 pruned_at = clock()
                 try:
+                    if not await asyncio.to_thread(self._too_much):
+                        continue
                     gone = await self.receipts_prune()
                     if gone["files"]:
                         _log.info("%d old receipts were removed, %d bytes", gone["receipts"], gone["bytes"])
                 except StorageError as error:
                     _log.warning("old receipts could not be removed: %s", error)
+
+    def _too_much(self) -> bool:
+        """Whether there may be receipts to remove. To remove some means to read all, and requests wait for it."""
+        section = self._settings.gateway
+        try:
+            files = sorted((self._setup.files.folder / "receipts").glob("*.jsonl"))
+            size = sum(path.stat().st_size for path in files)
+        except OSError:
+            return True
+        oldest = (datetime.now(UTC) - timedelta(days=section.retention_days + 1)).strftime("%Y-%m-%d")
+        # The runs hold what the lines do once more.
+        return bool(files) and (files[0].name < oldest or 2 * size > section.retention_mb * _MB)
 
     async def _remember(self) -> None:
         try:
@@ -585,7 +610,7 @@ async def _streamed(gateway: Gateway, ask: Ask, on_piece: OnPiece) -> Answered:
     return answered
 
 
-def _refused(ask: Ask, problem: ConfigError) -> Any:
+def _refused(ask: Ask, problem: AlgError) -> Receipt:
     """The receipt of a request that was refused before anything was looked at."""
     from adaptive_llm_gateway.gateway import (  # noqa: PLC0415 - after the hub listens
         LevelReason,
@@ -608,8 +633,8 @@ def _refused(ask: Ask, problem: ConfigError) -> Any:
             project=ask.project,
             client=ask.client,
             model=ask.model,
-            messages=tuple(ReceiptMessage(message.role, message.text) for message in ask.messages),
-            texts=ask.texts,
+            messages=tuple(ReceiptMessage(message.role, message.text[:_LONGEST]) for message in ask.messages),
+            texts=tuple(text[:_LONGEST] for text in ask.texts),
             max_tokens=ask.max_tokens,
             temperature=ask.temperature,
             json=ask.json,
