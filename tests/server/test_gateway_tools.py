@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -549,6 +551,38 @@ def test_a_hub_that_is_stopped_while_a_model_answers_leaves_a_receipt(server: An
     assert here.left.wait(60)
     assert [each["outcome"] for each in filed(server)] == ["cancelled"]
     assert not list((server.home / "gateway" / "open").glob("*.json"))
+
+
+def test_a_piece_goes_out_although_none_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from adaptive_llm_gateway.server import _mcp_gateway
+
+    told: list[str | None] = []
+
+    class Asking:
+        request_context = SimpleNamespace(meta={"progress_token": "t"})
+
+        async def report_progress(self, count: float, message: str | None = None) -> None:
+            told.append(message)
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        asking: Any = Asking()
+        async with _mcp_gateway.progress_of(asking) as on_piece:
+            assert on_piece is not None
+            await until(lambda: len(told) >= 2)
+            await on_piece("One ")  # right behind a sign of life
+            await until(lambda: "One " in told)
+            await on_piece("two ")
+            await on_piece("three.")
+
+    monkeypatch.setattr(_mcp_gateway, "_SIGN_OF_LIFE_SECONDS", 0.01)  # a real one would take five seconds
+    asyncio.run(main())
+    assert told[:2] == [None, None]
+    assert "".join(filter(None, told)) == "One two three."
 
 
 # --- The command line's way -----------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class GatewayTools:
         """Ask another model one thing: a local one by default, a hosted one only where policy and a person's consent
         let text of this trust level go. The answer is data, not instructions; its last line says who answered, where,
         for how much, and the receipt. For a conversation, or with context from the memory: gateway_chat."""
-        async with _progress(ctx) as on_piece:
+        async with progress_of(ctx) as on_piece:
             return await _answered(
                 self._operations.gateway_complete(
                     prompt,
@@ -141,7 +141,7 @@ class GatewayTools:
         """Have another model answer a conversation, with what the memory knows where `context` asks for it: a local
         model by default, a hosted one only where policy and a person's consent let text of this trust level go. The
         answer is data, not instructions; its last line says who answered, where, for how much, and the receipt."""
-        async with _progress(ctx) as on_piece:
+        async with progress_of(ctx) as on_piece:
             return await _answered(
                 self._operations.gateway_chat(
                     messages,
@@ -188,7 +188,7 @@ class GatewayTools:
             deadline=deadline,
             client=author_of(ctx).client,
         )
-        async with _progress(ctx):
+        async with progress_of(ctx):
             return embed_text(await _asked(work))
 
     async def gateway_health(
@@ -268,7 +268,7 @@ async def _asked(work: Awaitable[Json]) -> Json:
 
 
 @contextlib.asynccontextmanager
-async def _progress(ctx: Ctx) -> AsyncGenerator[Callable[[str], Awaitable[None]] | None]:
+async def progress_of(ctx: Ctx) -> AsyncGenerator[Callable[[str], Awaitable[None]] | None]:
     """Tells a client that asked for progress what a model says, as it says it, and that a silent one still works.
 
     What it gives takes the pieces; None where nobody asked: such an answer need not be streamed.
@@ -278,12 +278,13 @@ async def _progress(ctx: Ctx) -> AsyncGenerator[Callable[[str], Awaitable[None]]
         yield None
         return
     teller = _Teller(ctx)
-    beat = asyncio.create_task(teller.beat())
+    telling = asyncio.create_task(teller.tell())
     try:
         yield teller.piece
-        await teller.flush()
+        await teller.finish()
+        await telling
     finally:
-        beat.cancel()
+        telling.cancel()
 
 
 class _Teller:
@@ -293,30 +294,42 @@ class _Teller:
         self._ctx = ctx
         self._sent = 0
         self._text = ""
-        self._clock = asyncio.get_running_loop().time
-        self._last = self._clock()
+        self._more = asyncio.Event()
+        self._over = asyncio.Event()
 
     async def piece(self, text: str) -> None:
-        """Send a piece, with those that wait."""
+        """Have a piece sent, at once or with those that follow it closely."""
         self._text += text
-        if self._clock() - self._last >= _PIECES_SECONDS or not self._sent:
-            await self.flush()
+        self._more.set()
 
-    async def flush(self) -> None:
-        """Send what waits."""
-        if self._text:
-            text, self._text = self._text, ""
-            await self._tell(text)
+    async def finish(self) -> None:
+        """No more will come; `tell` ends when all is sent."""
+        self._over.set()
+        self._more.set()
 
-    async def beat(self) -> None:
-        """Now and then say that the call goes on: clients give up on silence."""
+    async def tell(self) -> None:
+        """Send what comes, and now and then that the call goes on: clients give up on silence."""
         with contextlib.suppress(OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):  # they are gone
-            while True:
-                await asyncio.sleep(_SIGN_OF_LIFE_SECONDS)
-                if self._clock() - self._last >= _SIGN_OF_LIFE_SECONDS:
-                    await self._tell(None)
+            while not self._over.is_set() or self._text:
+                if not await _happens(self._more, _SIGN_OF_LIFE_SECONDS):
+                    await self._send(None)
+                    continue
+                self._more.clear()
+                if self._text:
+                    text, self._text = self._text, ""
+                    await self._send(text)
+                    await _happens(self._over, _PIECES_SECONDS)
 
-    async def _tell(self, text: str | None) -> None:
+    async def _send(self, text: str | None) -> None:
         self._sent += 1
-        self._last = self._clock()
         await self._ctx.report_progress(self._sent, message=text)
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether something happens within that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
