@@ -33,10 +33,32 @@ def command_line() -> str:
         "| exit code | meaning |\n|---|---|\n" + "\n".join(f"| {code} | {text} |" for code, text in EXIT_CODES.items()),
         "`--home DIR` may stand anywhere on the line. Colours are used on a terminal only, and never where `NO_COLOR`\n"
         "is set; `alg memory edit` takes the editor from `VISUAL`, then `EDITOR`.",
+        "## Asking models",
+        _ASKING,
     ]
     for path, text in _helps(build_command()):
         parts += [f"{'#' * min(len(path), 3) or '#'}# `{' '.join(path)}`", f"```text\n{text}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+_ASKING = """```sh
+git diff | alg complete "write a commit message"
+alg chat --model ollama/qwen3:4b --context "what we decided about the index"
+alg gateway preview "who would get this?" --trust confidential
+```
+
+An answer is printed as it comes, and nothing else is on stdout; who gave it and where, tokens, cost and the receipt's
+id are on stderr. <!-- P-CLI-01 --> What comes on stdin is joined below the prompt. <!-- P-CLI-02 --> An answer that
+broke off ends with an error that says that it is not whole, and exit code 9; nobody else goes on with it.
+<!-- P-CLI-03 --> Ctrl-C, or a reader of stdout that goes away, cancels the provider's call, and the receipt says so.
+<!-- P-CLI-04 --> In `alg chat`, Ctrl-C stops the answer and the conversation goes on. <!-- P-CLI-05 --> On a terminal,
+an answer's control characters are shown as U+FFFD; in a pipe it is untouched. <!-- P-CLI-06 -->
+
+`--budget` is in dollars, and exact to the micro-cent. <!-- P-CLI-07 --> Where a person's consent is missing, the
+refusal's hint is the command that gives it. <!-- P-CLI-08 --> `alg consent verify` and `alg receipts verify` end with
+exit code 7 when something was changed afterwards; a broken ledger lets nothing through until it is set aside.
+<!-- P-CLI-09 --> `alg runs replay` plans a request again and says what is otherwise now. <!-- P-CLI-10 -->
+`alg policy test` needs no hub, so a policy is tried before it holds. <!-- P-CLI-11 -->"""
 
 
 def _helps(command: Any) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -204,6 +204,8 @@ class Running:
         self.process = subprocess.Popen(
             [ALG, "--home", str(server.home), *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # With it, text would come without being flushed.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )  # fmt: skip
 
     def read(self, text: str) -> None:
@@ -302,6 +304,21 @@ def test_stdin_is_joined_below_the_prompt(server: Any, peer: Begin) -> None:
     assert len(model.asked) == asked
 
 
+def test_a_stdin_that_was_left_open_is_said_to_be_waited_for(server: Any, peer: Begin) -> None:
+    model = peer()
+    use(server, model)
+    process = subprocess.Popen(
+        [ALG, "--home", str(server.home), "complete", "ask"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert select.select([process.stderr], [], [], WAIT)[0]
+    assert b"--no-stdin leaves it alone" in process.stderr.readline()
+    out, _ = process.communicate(b"and this", timeout=WAIT)
+    assert (process.returncode, out) == (0, b"Hello, wide world.\n")
+    assert model.said() == [("user", "ask\n\nand this")]
+
+
 def test_what_is_given_reaches_the_provider(server: Any, peer: Begin) -> None:
     model = peer('{"a": 1}')
     use(server, model)
@@ -357,6 +374,19 @@ def test_a_stream_that_breaks_off_is_said_not_to_be_whole_and_nobody_else_goes_o
     assert "error: the answer is NOT whole: " in done.stderr
     assert not other.asked
     assert newest_receipt(server)["outcome"] == "incomplete"
+
+
+def test_an_answer_is_not_whole_either_where_the_hub_died_and_its_receipt_follows(server: Any, peer: Begin) -> None:
+    model = peer()
+    use(server, model)
+    model.go_on.clear()
+    running = Running(server, "complete", "x")
+    running.read("Hello")
+    server.kill_hub()
+    code, rest, words = running.end()
+    assert (code, rest) == (6, "\n")
+    assert "error: the answer is NOT whole: the hub went away" in words
+    assert newest_receipt(server)["outcome"] == "interrupted"  # by the hub that was started for it
 
 
 def test_ctrl_c_cancels_the_providers_call(server: Any, peer: Begin) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +19,8 @@ _MONEY = re.compile(r"\$?(?=\.?\d)(\d{0,9})(?:\.(\d*))?")
 _SHOWN = 4
 """Numbers of a vector that people are shown."""
 _LONGEST_LABEL = 40
+_PATIENCE = 2.0
+"""Seconds until it is said that stdin is waited for."""
 
 
 # --- What is asked ------------------------------------------------------------------------------------------------
@@ -61,7 +65,7 @@ def read_prompt(given: str | None, *, stdin: bool = True) -> str:
         InvalidFile, TooLarge: stdin is not UTF-8, or beyond all limits.
     """
     prompt = "" if given in (None, "-") else str(given)
-    piped = read_stdin() if stdin and (given == "-" or _is_piped()) else ""
+    piped = _piped(patient=not prompt) if stdin and (given == "-" or _is_piped()) else ""
     if not piped.strip():
         if not prompt.strip():
             raise InvalidInput(
@@ -69,6 +73,15 @@ def read_prompt(given: str | None, *, stdin: bool = True) -> str:
             )
         return prompt
     return f"{prompt}\n\n{piped}" if prompt.strip() else piped
+
+
+def _piped(*, patient: bool) -> str:
+    """All of stdin. Unless `patient`, it is said what is waited for when nothing comes: it may have been left open."""
+    if not patient:
+        with contextlib.suppress(OSError, ValueError):  # where a pipe cannot be waited for
+            if not select.select([sys.stdin], [], [], _PATIENCE)[0]:
+                talk("note: waiting for stdin, which is joined to the prompt; --no-stdin leaves it alone")
+    return read_stdin()
 
 
 def read_texts(given: Sequence[str]) -> list[str]:

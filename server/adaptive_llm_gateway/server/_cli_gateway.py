@@ -35,7 +35,9 @@ Budget = Annotated[
     str | None, typer.Option(metavar="DOLLARS", help="It may cost this at most, such as 0.02, all attempts together.")
 ]
 Deadline = Annotated[float | None, typer.Option(metavar="SECONDS", help="Have the whole answer within this time.")]
-NoStream = Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is whole.")]
+NoStream = Annotated[
+    bool, typer.Option("--no-stream", help="Have the answer in one piece, also of models that cannot stream.")
+]
 ContextQuery = Annotated[
     str | None, typer.Option("--context", metavar="QUERY", help="Take along what the memories know about this.")
 ]
@@ -266,6 +268,7 @@ def preview(
     answer_json: AnswerJson = False,
     no_fallback: NoFallback = False,
     budget: Budget = None,
+    no_stream: NoStream = False,
     what_if_mode: Annotated[ModeName | None, typer.Option(help="As if this mode were set.")] = None,
     what_if_trust: Annotated[
         TrustLevel | None, typer.Option(help="As if it were of this level, whatever is found.")
@@ -311,7 +314,8 @@ def preview(
     what_if = {name: value for name, value in supposed.items() if value}
     if what_if:
         asked["what_if"] = what_if
-    found = call(context.find_root().obj, "gateway_route_preview", stream=operation != "embed", **asked)
+    stream = operation != "embed" and not no_stream
+    found = call(context.find_root().obj, "gateway_route_preview", stream=stream, **asked)
     emit(found, as_json=json, text=lambda paint: preview_text(found, paint))
     if found["error"]:
         if not json:
