@@ -608,7 +608,7 @@ def _nobody(run: Run, last: ProviderFailure | None) -> ProviderFailure:
         kind=last.kind if last is not None else "overloaded",
         retry_after=last.retry_after if last is not None else None,
         status=last.status if last is not None else None,
-        hint="Why each was tried: the receipt. `gateway_health` tells how the providers are.",
+        hint="Why each was tried: the receipt. gateway_health, `alg gateway health`, tells how the providers are.",
         attempts=[{"provider": each.provider, "model": each.model, "outcome": each.outcome} for each in run.attempts],
     )
 

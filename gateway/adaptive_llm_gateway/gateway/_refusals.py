@@ -76,7 +76,8 @@ def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = 
     if only := _only(meant, frozenset({"too_long"})):
         return TooLarge(
             f"the request is too long: {_told(only[0])}",
-            hint="Shorten it, or have its context built for a budget: `context: {query, budget}` in gateway_chat.",
+            hint="Shorten it, or have its context built for a budget: `context: {query, budget}` in gateway_chat, "
+            "`alg chat --context`.",
             candidates=details,
         )
     if only := _only(meant, frozenset({"over_budget", "price_unknown"})):
@@ -94,7 +95,7 @@ def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = 
     nearest = min(meant, key=lambda each: (_has(each, "policy") or _has(each, "mode"), len(each.reasons)))
     return Unavailable(
         f"no provider can take the request: {_told(nearest)}",
-        hint="Why each was rejected: gateway_route_preview.",
+        hint="Why each was rejected: gateway_route_preview, `alg gateway preview`.",
         candidates=details,
     )
 

@@ -193,7 +193,8 @@ def _check_size(count: int, size: int, what: str) -> None:
     if size > MOST_BYTES:
         raise TooLarge(
             f"the request has {size:,} bytes of text, more than {MOST_BYTES:,}",
-            hint="Shorten it, or have its context built for a budget: `context: {query, budget}` in gateway_chat.",
+            hint="Shorten it, or have its context built for a budget: `context: {query, budget}` in gateway_chat, "
+            "`alg chat --context`.",
         )
 
 
