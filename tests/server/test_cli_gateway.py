@@ -358,6 +358,24 @@ def test_json_is_one_document_for_success_and_failure(server: Any, peer: Begin) 
     assert failed(server, "complete", "x", "--budget", "much")[0] == 2
 
 
+def test_asking_loads_nothing_of_what_answers(server: Any) -> None:
+    configure(server, BUILT_IN)
+    code = (
+        "import sys\n"
+        f"sys.argv = ['alg', '--home', {str(server.home)!r}, 'complete', 'x', '--temperature', '0.5', '--no-stdin']\n"
+        "from adaptive_llm_gateway.server.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "slow = {'pydantic', 'rich', 'asyncio', 'mcp', 'apsw', 'numpy', 'yaml', 'httpx', 'any_llm', 'tiktoken'}\n"
+        "found = {name.split('.')[0] for name in sys.modules} & slow\n"
+        "assert not found, found\n"
+        "parts = {name.split('.')[1] for name in sys.modules if name.startswith('adaptive_llm_gateway.')}\n"
+        "assert parts == {'core', 'server'}, parts\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Built-in answer ")
+
+
 def test_a_failure_names_its_receipt_on_stderr(server: Any, peer: Begin) -> None:
     use(server, peer(status=400))
     done = run(server, "complete", "x")
