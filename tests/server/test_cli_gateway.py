@@ -301,6 +301,11 @@ def test_stdin_is_joined_below_the_prompt(server: Any, peer: Begin) -> None:
     ):
         done = run(server, *arguments, "--json", stdin=stdin)
         assert (done.returncode, document(done)["error"]["code"]) == (2, code)
+    closed = subprocess.run(
+        ["sh", "-c", '"$0" --home "$1" complete - <&-', ALG, str(server.home)],
+        capture_output=True, encoding="utf-8", timeout=WAIT, check=False,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr.splitlines()[0]) == (2, "error: there is no prompt")
     assert len(model.asked) == asked
 
 

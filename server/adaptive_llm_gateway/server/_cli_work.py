@@ -132,11 +132,13 @@ def read_body(body: str | None, file: Path | None) -> str | None:
 
 
 def read_stdin() -> str:
-    """All of stdin.
+    """All of stdin; nothing where the process was started without one.
 
     Raises:
         InvalidFile, TooLarge: it is not UTF-8, or beyond all limits.
     """
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return ""
     return _decoded(sys.stdin.buffer.read(MAX_BODY + 1), "stdin")
 
 
