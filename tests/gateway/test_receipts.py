@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +19,16 @@ from urllib.parse import quote
 import jsonschema
 import pytest
 
-from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner, Trust, derived_ulid
-from adaptive_llm_gateway.gateway import _receipts
+from adaptive_llm_gateway.core import (
+    InvalidInput,
+    LockHeld,
+    NotFound,
+    ProcessLock,
+    SecretScanner,
+    Trust,
+    derived_ulid,
+)
+from adaptive_llm_gateway.gateway import _chain, _notes, _receipts, _runs
 from adaptive_llm_gateway.gateway._canonical import canonical, digest
 from adaptive_llm_gateway.gateway._plain import plain
 from adaptive_llm_gateway.gateway._receipt_values import (
@@ -38,7 +49,7 @@ from adaptive_llm_gateway.gateway._receipt_values import (
     RedactedItem,
     RouteStep,
 )
-from adaptive_llm_gateway.gateway._receipts import Receipts, receipt_from, receipt_schema
+from adaptive_llm_gateway.gateway._receipts import FiledReceipt, Receipts, receipt_from, receipt_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -131,6 +142,7 @@ def test_a_run_folder_holds_the_receipt_and_what_the_plan_was_made_from_and_is_m
 ) -> None:
     filed = receipts.file(receipt(), inputs={"policy": "p", "states": []})
     folder = tmp_path / "gateway" / "runs" / "2026-11-22" / filed.receipt.id
+    receipts.settle()
     assert json.loads((folder / "inputs.json").read_bytes()) == {"policy": "p", "states": []}
     kept = (folder / "receipt.json").read_bytes()
     assert receipt_from(json.loads(kept)) == filed.receipt
@@ -243,6 +255,7 @@ def test_half_of_a_pair_of_surrogates_does_not_keep_a_request_from_its_receipt(r
 def test_only_their_owner_may_read_them(receipts: Receipts, tmp_path: Path) -> None:
     receipts.begin(receipt("open"))
     receipts.file(receipt(), inputs=1)
+    receipts.settle()
     found = [tmp_path / "gateway", *(tmp_path / "gateway").rglob("*")]
     assert len(found) > 8
     assert {path.stat().st_mode & 0o077 for path in found} == {0}
@@ -284,21 +297,25 @@ def test_killed_at_any_step_every_request_that_was_sent_has_one_receipt(tmp_path
     filed = [name for what, name in said if what == "filed"]
     assert (len(sent), len(filed)) == (which, which - 1)
     receipts = again(tmp_path)
-    assert receipts.verify().holds
-    assert receipts.verify().unfinished == (sent[-1],)
-    recovered = receipts.recover()
     lost = point == "append.part_written"
+    check = receipts.verify()
+    assert check.holds
+    assert check.unfinished == ((sent[-1],) if lost else ())
+    assert check.runs == ()  # what is missing is noted
+    recovered = receipts.recover()
     assert [(one.receipt.id, one.receipt.outcome) for one in recovered] == ([(sent[-1], "interrupted")] if lost else [])
     listed = receipts.list()
     assert sorted(one.receipt.id for one in listed) == sorted(sent)
     assert [one.receipt.outcome for one in listed].count("interrupted") == lost
+    receipts.settle()
     check = again(tmp_path).verify()
     assert check.holds
-    assert check.unfinished == ()
-    for name in check.runs:  # killed behind its line: the line has it all
-        receipts.rebuild_run(name)
-    assert receipts.verify().runs == ()
+    assert (check.unfinished, check.runs) == ((), ())
+    for name in sent:  # killed behind its line: the line has it all
+        assert (tmp_path / "gateway" / "runs" / "2026-11-22" / name / "receipt.json").is_file()
     assert receipts.recover() == ()
+    receipts.close()
+    assert not [*(tmp_path / "gateway" / "open").iterdir()]
 
 
 def test_a_request_that_was_killed_while_it_was_noted_was_not_sent_and_leaves_nothing(
@@ -307,8 +324,9 @@ def test_a_request_that_was_killed_while_it_was_noted_was_not_sent_and_leaves_no
     receipts.begin(receipt())
     (noted,) = (tmp_path / "gateway" / "open").iterdir()
     noted.write_bytes(noted.read_bytes()[:50])
-    assert receipts.recover() == ()
-    assert receipts.verify().unfinished == ()
+    assert again(tmp_path).recover() == ()
+    assert again(tmp_path).verify().unfinished == ()
+    assert not noted.exists()
 
 
 def test_the_first_line_of_a_day_torn_by_a_kill_is_replaced_by_one_that_continues_the_day_before(
@@ -341,6 +359,156 @@ def test_processes_that_store_at_once_make_one_chain(tmp_path: Path) -> None:
     assert (check.runs, check.unfinished) == ((), ())
     assert sorted(one.receipt.id for one in again(tmp_path).list(limit=100)) == sorted(filed)
     assert len(filed) == 30
+
+
+def held(folder: Path) -> ProcessLock:
+    """The lock of the receipts, as another process has it."""
+    (folder / "receipts").mkdir(parents=True, exist_ok=True)
+    return ProcessLock(folder / "receipts" / "receipts.lock")
+
+
+def test_receipts_that_come_at_once_share_a_sync_and_each_is_stored_once(
+    receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(_chain, "sync_data", synced.append)  # the disk's part is not what is counted
+    made = [receipt(str(n), text=f"question {n}") for n in range(100)]
+
+    async def store_all() -> list[FiledReceipt]:
+        for one in made:
+            receipts.begin(one)
+        with held(tmp_path / "gateway"):  # the first waits for another process, and the others come meanwhile
+            storing = [asyncio.create_task(receipts.file_async(one, inputs={"n": one.id})) for one in made]
+            await asyncio.sleep(0)
+        return [await each for each in storing]
+
+    filed = asyncio.run(asyncio.wait_for(store_all(), 60))
+    assert [one.receipt.id for one in filed] == [one.id for one in made]
+    assert len(synced) <= 3
+    check = again(tmp_path).verify()
+    assert check.holds
+    assert (check.runs, check.unfinished, check.files[0].receipts) == ((), (), 100)
+    assert again(tmp_path).show(made[42].id) == filed[42]
+
+
+def test_threads_that_store_at_once_make_one_chain(receipts: Receipts, tmp_path: Path) -> None:
+    made = [receipt(str(n)) for n in range(60)]
+    with ThreadPoolExecutor(6) as threads:
+        filed = [*threads.map(receipts.file, made)]
+    assert [one.receipt.id for one in filed] == [one.id for one in made]
+    assert sorted(one.line for one in filed) == list(range(1, 61))
+    assert again(tmp_path).verify().holds
+
+
+def test_receipts_of_two_days_that_come_at_once_go_into_two_files(receipts: Receipts) -> None:
+    async def store_all() -> list[FiledReceipt]:
+        made = [receipt(str(n), at=NOW + n // 5 * DAY) for n in range(10)]
+        return await asyncio.gather(*map(receipts.file_async, made))
+
+    filed = asyncio.run(asyncio.wait_for(store_all(), 60))
+    assert [one.file for one in filed] == ["2026-11-22-01.jsonl"] * 5 + ["2026-11-23-01.jsonl"] * 5
+    assert receipts.verify().holds
+
+
+def test_a_receipt_is_stored_though_nobody_waits_for_it_any_more(receipts: Receipts, tmp_path: Path) -> None:
+    async def leave() -> None:
+        with held(tmp_path / "gateway"):
+            storing = asyncio.create_task(receipts.file_async(receipt()))
+            await asyncio.sleep(0)  # it waits for the other process
+            storing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await storing
+
+    asyncio.run(asyncio.wait_for(leave(), 60))
+    receipts.close()
+    assert [one.receipt.id for one in again(tmp_path).list()] == [receipt().id]
+    assert again(tmp_path).verify().runs == ()
+
+
+def test_what_keeps_a_receipt_from_being_stored_is_told_to_each_that_waits(
+    receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_receipts, "LOCK_SECONDS", 0.05)  # 10 s
+
+    async def store_all() -> list[FiledReceipt | BaseException]:
+        made = [receipt(str(n)) for n in range(3)]
+        return await asyncio.gather(*map(receipts.file_async, made), return_exceptions=True)
+
+    with held(tmp_path / "gateway"):
+        said = asyncio.run(asyncio.wait_for(store_all(), 60))
+        assert [type(each) for each in said] == [LockHeld] * 3
+        assert len({id(each) for each in said}) == 3  # one that is raised twice has two tracebacks
+        with pytest.raises(LockHeld) as caught:
+            receipts.file(receipt("sync"))
+        assert caught.value.details["owner"]["pid"] == os.getpid()
+    assert receipts.file(receipt("sync")).line == 1
+
+
+def test_a_text_that_was_cleaned_when_it_was_noted_is_not_cleaned_again_but_of_new_keys(tmp_path: Path) -> None:
+    scanned: list[str] = []
+
+    class Watching(SecretScanner):
+        def scan(self, text: str, **more: Any) -> Any:
+            scanned.append(text)
+            return super().scan(text, **more)
+
+    receipts = Receipts(tmp_path / "gateway", scanner=Watching())
+    begun = receipt(text=f"use {CANARY} and {SHAPED}")
+    receipts.begin(begun)
+    assert any(SHAPED in text for text in scanned)
+    scanned.clear()
+    filed = receipts.file(replace(begun, outcome="failed"), keys=[CANARY])
+    assert not any("use" in text for text in scanned)
+    assert filed.receipt.request.messages[0].text.startswith("use [REDACTED:key] and [REDACTED:")
+    assert again(tmp_path).show(begun.id) == filed
+    other = replace(begun, request=replace(begun.request, model=SHAPED), id=receipt("two").id)
+    receipts.begin(begun)
+    assert SHAPED not in str(receipts.file(other).receipt)  # another request's text is not taken for this one's
+
+
+def test_a_run_folder_that_is_still_to_be_written_is_not_missing_for_another_process(
+    receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    write = _runs.RunFolders.write
+
+    def slow(self: _runs.RunFolders, receipt_id: str, files: Any) -> Path:
+        begun.set()
+        assert go.wait(30)
+        return write(self, receipt_id, files)
+
+    monkeypatch.setattr(_runs.RunFolders, "write", slow)  # a disk that takes its time
+    for name in ("noted", "not noted"):
+        if name == "noted":
+            receipts.begin(receipt(name))
+        receipts.file(receipt(name))
+    assert begun.wait(30)
+    check = again(tmp_path).verify()
+    assert check.files[0].receipts == 2
+    assert (check.runs, check.unfinished) == ((), ())
+    go.set()
+    receipts.settle()
+    assert (tmp_path / "gateway" / "runs" / "2026-11-22" / receipt("not noted").id / "receipt.json").is_file()
+    assert again(tmp_path).verify().runs == ()
+
+
+def test_many_requests_under_way_use_few_files_that_go_with_them(
+    receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_notes, "_LARGEST", 5_000)  # 1 MB would take hundreds of requests
+    made = [receipt(str(n)) for n in range(12)]
+    for one in made:
+        receipts.begin(one)
+    assert again(tmp_path).verify().unfinished == tuple(one.id for one in made)
+    assert 2 < len([*(tmp_path / "gateway" / "open").iterdir()]) < 12
+    for one in made:
+        receipts.file(one)
+    receipts.settle()
+    assert again(tmp_path).verify().unfinished == ()
+    assert len([*(tmp_path / "gateway" / "open").iterdir()]) == 1
+    receipts.begin(receipt("more"))
+    receipts.close()
+    assert again(tmp_path).verify().unfinished == (receipt("more").id,)
 
 
 # --- Retention --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import cast
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -30,9 +31,20 @@ def canonical(value: Json) -> bytes:
     return text.encode("utf-8")  # half of a pair of surrogates is refused here: UnicodeEncodeError is a ValueError
 
 
+def joined(parts: Mapping[str, bytes]) -> bytes:
+    """The canonical form of an object from those of its values."""
+    names = sorted(parts, key=_by_utf16)
+    return b"{" + b",".join(canonical(name) + b":" + parts[name] for name in names) + b"}"
+
+
 def digest(value: Json) -> str:
     """The SHA-256 of the canonical form, as 64 hex digits."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return digest_of(canonical(value))
+
+
+def digest_of(form: bytes) -> str:
+    """The SHA-256 of a canonical form, as 64 hex digits."""
+    return hashlib.sha256(form).hexdigest()
 
 
 def parse(data: bytes) -> Json:
@@ -113,11 +125,15 @@ def _is_plain(value: object, depth: int) -> bool:
     raise ValueError(f"{kind.__name__} has no form in JSON")
 
 
+def _by_utf16(key: str) -> bytes:
+    return key.encode("utf-16-be")
+
+
 def _text(value: Json) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, dict):
-        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+        keys = sorted(value, key=_by_utf16)
         return "{" + ",".join(f"{_encode(key)}:{_text(value[key])}" for key in keys) + "}"
     if isinstance(value, list):
         return "[" + ",".join(_text(item) for item in value) + "]"

@@ -14,18 +14,19 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Final, cast
 
 from adaptive_llm_gateway.core import FormatTooNew, ProcessLock, StorageError, reach
-from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest, parse
+from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest, digest_of, joined, parse
 from adaptive_llm_gateway.gateway._files import (
     make_folder,
     open_private,
     replace_file,
     storage_errors,
+    sync_data,
     sync_folder,
     write_all,
 )
@@ -210,12 +211,26 @@ class Chain:
             ValueError: something in `fields` has no canonical form.
             DiskFull, ReadOnly, StorageError: the disk refused; nothing was acknowledged.
         """
+        (added,) = self.append_all([{name: canonical(value) for name, value in fields.items()}])
+        return replace(added, fields=dict(fields))
+
+    def append_all(self, entries: Sequence[Mapping[str, bytes]]) -> list[Entry]:
+        """Add entries with one sync; returns them without their fields. A process that is killed may leave some.
+
+        Args:
+            entries: the fields of each, their values in canonical form; not empty. One, where the chain keeps a head.
+
+        Raises:
+            ChainBroken, LockHeld, DiskFull, ReadOnly, StorageError: as for `append`.
+        """
+        if self._head_path is not None and len(entries) > 1:
+            raise ValueError("the head of a chain is never more than one entry behind")
         with storage_errors(f"write {str(self.path)!r}"), self._thread_lock:
-            make_folder(self.path.parent, durable=True)
             if self._locked:
-                return self._append(dict(fields))
+                return self._append(entries)
+            make_folder(self.path.parent, durable=True)
             with ProcessLock(self.path.with_name(f"{self.path.name}.lock"), timeout=LOCK_SECONDS):
-                return self._append(dict(fields))
+                return self._append(entries)
 
     def check(self) -> Reading:
         """`read`, refusing a chain that does not hold.
@@ -235,7 +250,7 @@ class Chain:
             )
         return reading
 
-    def _append(self, fields: dict[str, Json]) -> Entry:
+    def _append(self, entries: Sequence[Mapping[str, bytes]]) -> list[Entry]:
         tail = self._tail
         if tail is not None and tail[0] == self._stamp():
             last, reading = tail[1], Reading((), tail[2], False, 0, None)
@@ -244,14 +259,18 @@ class Chain:
             last = reading.entries[-1] if reading.entries else None
         if last is not None and self._read_head() != (last.seq, last.hash):
             self._write_head(last)  # of a writer that was killed before it answered
-        body: dict[str, Json] = {
-            **fields,
-            "v": _FORMAT,
-            "seq": last.seq + 1 if last else 1,
-            "previous": last.hash if last else self._first or FIRST,
-        }
-        entry = Entry(cast("int", body["seq"]), cast("str", body["previous"]), digest(body), fields)
-        line = canonical({**body, "hash": entry.hash}) + b"\n"
+        added: list[Entry] = []
+        lines: list[bytes] = []
+        seq, previous = (last.seq, last.hash) if last else (0, self._first or FIRST)
+        for fields in entries:
+            seq += 1
+            own = {"v": _FORMAT, "seq": seq, "previous": previous}
+            body = {**fields, **{name: canonical(value) for name, value in own.items()}}
+            said = digest_of(joined(body))
+            lines.append(joined({**body, "hash": canonical(said)}) + b"\n")
+            added.append(Entry(seq, previous, said, {}))
+            previous = said
+        line = b"".join(lines)
         is_new = not self.path.exists()
         handle = open_private(self.path, os.O_RDWR | os.O_CREAT)
         try:
@@ -266,7 +285,7 @@ class Chain:
                 reach("append.part_written")
                 write_all(handle, line[half:])
                 reach("append.written")
-                os.fsync(handle)
+                sync_data(handle)
             except OSError:
                 os.ftruncate(handle, reading.whole)  # it needs no space
                 raise
@@ -275,10 +294,10 @@ class Chain:
         if is_new:
             sync_folder(self.path.parent)
         reach("append.synced")
-        self._write_head(entry)
-        self._tail = (self._stamp(), entry, reading.whole + reading.unended + len(line))
+        self._write_head(added[-1])
+        self._tail = (self._stamp(), added[-1], reading.whole + reading.unended + len(line))
         reach("append.acknowledged")
-        return entry
+        return added
 
     def _read(self) -> Reading:
         head = self._read_head()

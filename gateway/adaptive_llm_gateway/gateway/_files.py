@@ -41,6 +41,11 @@ def make_folder(folder: Path, *, durable: bool = False) -> None:
             sync_folder(folder.parent)
 
 
+def sync_data(handle: int) -> None:
+    """Make what was written durable, its length too; times and rights need not be."""
+    getattr(os, "fdatasync", os.fsync)(handle)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was created, renamed or removed in `folder` durable."""
     with contextlib.suppress(OSError):  # a folder cannot be opened for fsync on Windows

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from enum import Enum
-from functools import cache
 from typing import cast
 from urllib.parse import quote
 
@@ -24,8 +23,16 @@ def plain(value: object) -> Json:
     Raises:
         TypeError: a part of it is nothing that JSON has.
     """
-    if value is None or type(value) in (bool, int, float):
+    kind = type(value)
+    if kind is str and cast("str", value).isascii():
+        return cast("str", value)
+    if value is None or kind is bool or kind is int or kind is float:
         return cast("Json", value)
+    if kind is tuple or kind is list:
+        return [plain(item) for item in cast("Collection[object]", value)]
+    names = _FIELDS.get(kind)
+    if names is not None:
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return plain(value.value)
     if isinstance(value, str):
@@ -37,38 +44,39 @@ def plain(value: object) -> Json:
     if isinstance(value, list | tuple | set | frozenset):
         items = cast("Collection[object]", value)
         return [plain(item) for item in (sorted(items, key=repr) if isinstance(value, set | frozenset) else items)]
-    names = _fields(type(value))
-    return {name: plain(getattr(value, name)) for name in names}
-
-
-@cache
-def _fields(kind: type[object]) -> tuple[str, ...]:
     if not dataclasses.is_dataclass(kind):
         raise TypeError(f"{kind!r} is nothing that JSON has")
-    return tuple(field.name for field in dataclasses.fields(kind))
+    _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    return plain(value)
 
 
-def cleaned(value: Json, scanner: SecretScanner, keys: Collection[str] = ()) -> tuple[Json, int]:
+_FIELDS: dict[type[object], tuple[str, ...]] = {}
+"""The fields of each dataclass that was seen."""
+
+
+def cleaned(value: Json, scanner: SecretScanner | None, keys: Collection[str] = ()) -> tuple[Json, int]:
     """`value` with placeholders for credentials, and how many texts were changed.
 
     Args:
-        scanner: what it names goes.
+        scanner: what it names goes; None where that was done.
         keys: what goes wherever it stands, also percent-encoded: the keys that were in use.
     """
+    if scanner is None and not keys:
+        return value, 0
     texts: list[str] = []
     _collect(value, texts)
     # Shapes are known to the scanner, keys in use only to the caller, and a key need not have a shape.
     forms = {form for key in keys if len(key) >= _SHORTEST_KEY for form in (key, quote(key, safe=""))}
     pattern = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
     whole = "\n".join(texts)  # one scan of all is much cheaper than one of each
-    if not scanner.scan(whole) and (pattern is None or not pattern.search(whole)):
+    if (scanner is None or not scanner.scan(whole)) and (pattern is None or not pattern.search(whole)):
         return value, 0
     changed = 0
 
     def change(text: str) -> str:
         nonlocal changed
         new = pattern.sub("[REDACTED:key]", text) if pattern else text
-        new = scanner.redact(new)[0]
+        new = scanner.redact(new)[0] if scanner is not None else new
         changed += new != text
         return new
 

@@ -1,36 +1,46 @@
 """Receipts: one for each request, also a refused or simulated one, in chains of hashed lines, a run folder beside each.
 
     receipts/2026-11-22-01.jsonl   the chain; each file's first line continues the file before
-    runs/2026-11-22/<id>/          receipt.json, inputs.json: made from the line
-    open/<id>.json                 a request that is under way
+    runs/2026-11-22/<id>/          receipt.json, inputs.json: made from the line, behind it
+    open/<id>.jsonl                what a process has under way
 
-The line is the truth and is on the disk before the request is answered; it costs one sync.
+The line is the truth and is on the disk before the request is answered; it costs one sync, which those that come at
+once share.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from adaptive_llm_gateway.core import InvalidInput, NotFound, ProcessLock, SecretScanner, is_ulid, ulid_milliseconds
-from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest, parse
+from adaptive_llm_gateway.core import InvalidInput, NotFound, ProcessLock, SecretScanner, is_ulid
+from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest_of, joined, parse
 from adaptive_llm_gateway.gateway._chain import FIRST, LOCK_SECONDS, Break, Chain, ChainBroken, Entry, read_chain
-from adaptive_llm_gateway.gateway._files import make_folder, storage_errors, sync_folder, write_file
+from adaptive_llm_gateway.gateway._files import make_folder, storage_errors, sync_folder
+from adaptive_llm_gateway.gateway._notes import Notes
 from adaptive_llm_gateway.gateway._plain import cleaned, plain
-from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt
+from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt, ReceiptRequest
+from adaptive_llm_gateway.gateway._runs import RunFolders
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _LARGEST_FILE: Final = 4_000_000  # bytes; the next receipt begins another
+_MOST_AT_ONCE: Final = 256  # receipts that share a sync
+_MOST_BEGUN: Final = 1000  # requests under way whose text is kept as it was cleaned
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d{2,})\.jsonl")
 
 
@@ -62,7 +72,8 @@ class ReceiptsCheck:
 
     Attributes:
         files: the oldest first.
-        runs: ids of receipts whose run folder is missing or differs; `rebuild_run` makes it anew.
+        runs: ids of receipts whose run folder is missing or differs; `rebuild_run` makes it anew. One that is still to
+            be written is not among them.
         unfinished: ids of requests that were begun and have no receipt yet.
     """
 
@@ -85,6 +96,32 @@ class Pruned:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Cleaned:
+    """A part of a receipt without credentials, and its canonical form."""
+
+    value: Json
+    form: bytes
+    changed: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A receipt to be stored, and what became of that."""
+
+    id: str
+    day: str
+    parts: Mapping[str, bytes]
+    entry: Entry | None = None
+    path: Path | None = None
+    error: Exception | None = None
+    wake: Callable[[], object] | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.entry is not None or self.error is not None
+
+
 class Receipts:
     """The receipts under a folder. Safe to share between threads; processes take turns.
 
@@ -95,11 +132,17 @@ class Receipts:
 
     def __init__(self, root: Path, *, scanner: SecretScanner) -> None:
         self._folder = root / "receipts"
-        self._runs = root / "runs"
-        self._open = root / "open"
+        self._runs_root = root / "runs"
+        self._runs = RunFolders(self._runs_root)
+        self._notes = Notes(root / "open")
         self._scanner = scanner
         self._lock = threading.Lock()
         self._chain: Chain | None = None
+        self._begun: dict[str, tuple[ReceiptRequest, _Cleaned]] = {}
+        self._queue: deque[_Waiting] = deque()
+        self._storing = False
+        self._queue_lock = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
 
     def begin(self, receipt: Receipt, *, keys: Collection[str] = ()) -> None:
         """Note a request before anything is sent, so that it has a receipt even if this process dies.
@@ -111,13 +154,19 @@ class Receipts:
         Raises:
             StorageError: nothing may be sent then.
         """
-        value, _ = cleaned(plain(receipt), self._scanner, keys)
+        _checked_id(receipt.id)
+        request = self._cleaned(receipt.request, keys)
+        form, _ = self._formed(receipt, request, keys)
         with storage_errors("note the request"):
-            make_folder(self._open)
-            write_file(self._open / f"{_checked_id(receipt.id)}.json", canonical(value))
+            self._notes.add(receipt.id, form)
+        # Its text may be long, and is the same when the receipt is stored.
+        while len(self._begun) >= _MOST_BEGUN:
+            with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
+                del self._begun[next(iter(self._begun))]
+        self._begun[receipt.id] = (receipt.request, request)
 
     def file(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
-        """Store a receipt; it is on the disk when this returns.
+        """Store a receipt; it is on the disk when this returns, its run folder soon after.
 
         Args:
             inputs: what the plan was made from, to be replayed: anything that JSON has, dataclasses too.
@@ -126,37 +175,66 @@ class Receipts:
         Raises:
             StorageError, LockHeld: it could not be stored.
         """
-        _checked_id(receipt.id)
-        given, _ = cleaned(plain(inputs), self._scanner, keys)
-        receipt = replace(receipt, inputs=digest(given) if given is not None else None)
-        value, changed = cleaned(plain(receipt), self._scanner, keys)
-        fields: dict[str, Json] = {"receipt": value, "inputs": given}
+        waiting, finished = self._prepared(receipt, inputs, keys)
+        self._queue.append(waiting)
         with self._lock:
-            entry, path = self._append(fields, receipt.at)
-            with storage_errors("write the run folder"):
-                self._write_run(receipt.id, fields)
-                (self._open / f"{receipt.id}.json").unlink(missing_ok=True)
-        return FiledReceipt(receipt_from(value) if changed else receipt, entry.hash, path.name, entry.seq, given)
+            while not waiting.over:  # whoever had the lock before may have stored it with theirs
+                self._store()
+        return finished()
+
+    async def file_async(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
+        """As `file`, but the disk is waited for in a thread, and receipts that come meanwhile share a sync.
+
+        If this is cancelled, the receipt is stored all the same.
+        """
+        waiting, finished = self._prepared(receipt, inputs, keys)
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not stored.done():
+                stored.set_result(None)
+
+        waiting.wake = lambda: loop.call_soon_threadsafe(wake)
+        self._queue.append(waiting)
+        with self._queue_lock:
+            begins, self._storing = not self._storing, True
+            thread = self._thread = self._thread or ThreadPoolExecutor(1, "receipts")
+        if begins:
+            thread.submit(self._store_all)
+        await stored
+        return finished()
+
+    def settle(self) -> None:
+        """Wait until every run folder is written."""
+        self._runs.settle()
+
+    def close(self) -> None:
+        """Store what waits, write every run folder, and end the threads. It may be used again."""
+        with self._queue_lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=True)
+        self._runs.close()
+        self._notes.close()
 
     def recover(self) -> tuple[FiledReceipt, ...]:
-        """Give requests that a killed process left under way a receipt of their own, `interrupted`.
+        """Give requests that a killed process left under way a receipt of their own, `interrupted`, and receipts that
+        it left without one their run folder.
 
         Only for a process that no other works beside: the hub, at its start.
         """
         filed: list[FiledReceipt] = []
-        for path in self._open_files():
-            receipt_id = path.stem
-            try:
-                receipt = receipt_from(parse(path.read_bytes()))
-            except ValueError:  # killed while it noted the request, before anything was sent
-                path.unlink(missing_ok=True)
-                continue
-            with contextlib.suppress(NotFound):  # killed between its receipt and the end
-                self.show(receipt_id)
-                path.unlink(missing_ok=True)
-                continue
-            why = "the process that made the request died before it could say what became of it"
-            filed.append(self.file(replace(receipt, outcome="interrupted", why=why)))
+        for path, left in self._notes.left().items():
+            for receipt_id, note in left.items():
+                with contextlib.suppress(NotFound):  # killed between its receipt and the end
+                    self.rebuild_run(receipt_id)
+                    continue
+                with contextlib.suppress(ValueError):  # nothing but a run folder was to be written
+                    receipt = receipt_from(parse(note))
+                    why = "the process that made the request died before it could say what became of it"
+                    filed.append(self.file(replace(receipt, outcome="interrupted", why=why)))
+            path.unlink(missing_ok=True)
         return tuple(filed)
 
     def list(
@@ -191,8 +269,11 @@ class Receipts:
     def verify(self) -> ReceiptsCheck:
         """Read everything: whether each line is as it was written, each file continues the one before, and each run
         folder is what its line says. Changes nothing."""
+        self._runs.settle()
+        noted = self._notes.all()
+        lacking: list[tuple[str, Mapping[str, bytes]]] = []
         files: list[FileCheck] = []
-        runs: list[str] = []
+        found: set[str] = set()
         retired: set[str] = set()
         starts: list[tuple[int, str]] = []
         before: str | None = None
@@ -208,8 +289,10 @@ class Receipts:
             for entry in reading.entries:
                 if "receipt" in entry.fields:
                     receipt_id = str(cast("dict[str, Json]", entry.fields["receipt"])["id"])
-                    if not self._run_holds(receipt_id, entry.fields):
-                        runs.append(receipt_id)
+                    found.add(receipt_id)
+                    run = _run_files(_forms(entry.fields))
+                    if not self._runs.holds(receipt_id, run):
+                        lacking.append((receipt_id, run))
                 else:
                     retired.add(str(entry.fields.get("last")))
             before = reading.entries[-1].hash if reading.entries else before
@@ -220,18 +303,24 @@ class Receipts:
                 files[at] = replace(
                     files[at], broken=Break(1, "the file that it continues is gone, and was not pruned")
                 )
-        return ReceiptsCheck(tuple(files), tuple(runs), tuple(path.stem for path in self._open_files()))
+        unfinished = tuple(name for name, note in noted.items() if note != b"null" and name not in found)
+        # Another process may have been about to write one: by now it did, or its note says so.
+        noted = self._notes.all()
+        runs = tuple(name for name, run in lacking if name not in noted and not self._runs.holds(name, run))
+        return ReceiptsCheck(tuple(files), runs, unfinished)
 
     def rebuild_run(self, receipt_id: str) -> Path:
         """Make a run folder from its receipt's line; returns it. Raises what `show` raises."""
         filed = self.show(receipt_id)
-        with self._lock, storage_errors("write the run folder"):
-            return self._write_run(receipt_id, {"receipt": plain(filed.receipt), "inputs": filed.inputs})
+        parts = _forms({"receipt": plain(filed.receipt), "inputs": filed.inputs})
+        with storage_errors("write the run folder"):
+            return self._runs.write(receipt_id, _run_files(parts))
 
     def prune(self, now: datetime, *, max_age: timedelta | None = None, max_bytes: int | None = None) -> Pruned:
         """Remove the oldest files of receipts and their runs: those whose day ended longer ago than `max_age`, then
         more until no more than `max_bytes` are left. The newest file stays. That they went is an entry of the chain.
         """
+        self._runs.settle()
         with self._lock, storage_errors("remove old receipts"):
             paths = self._files()
             sizes = {path: path.stat().st_size + sum(map(_size, self._runs_of(path))) for path in paths}
@@ -250,24 +339,100 @@ class Receipts:
                 count += receipts
                 last = reading.entries[-1].hash if reading.entries else FIRST
                 # First what says that it went, then that it goes: killed between, it goes the next time.
-                self._append({"retired": path.name, "last": last, "receipts": receipts}, now)
+                self._append([_forms({"retired": path.name, "last": last, "receipts": receipts})], _day_of(now))
                 for folder in self._runs_of(path):
                     shutil.rmtree(folder, ignore_errors=True)
                 path.unlink()
                 with contextlib.suppress(OSError):  # another part of the day is still there
-                    (self._runs / path.name[:10]).rmdir()
+                    (self._runs_root / path.name[:10]).rmdir()
             if gone:
                 sync_folder(self._folder)
         return Pruned(tuple(path.name for path in gone), count, sum(sizes[path] for path in gone))
 
-    def _append(self, fields: Mapping[str, Json], at: datetime) -> tuple[Entry, Path]:
+    def _cleaned(self, part: object, keys: Collection[str]) -> _Cleaned:
+        value, changed = cleaned(plain(part), self._scanner, keys)
+        return _Cleaned(value, canonical(value), changed > 0)
+
+    def _formed(self, receipt: Receipt, request: _Cleaned, keys: Collection[str]) -> tuple[bytes, Receipt]:
+        """The canonical form of a receipt, and the receipt as it is stored."""
+        rest = self._cleaned({name: getattr(receipt, name) for name in _OTHER_FIELDS}, keys)
+        value = cast("dict[str, Json]", rest.value)
+        form = joined({"request": request.form, **_forms(value)})
+        if rest.changed or request.changed:
+            receipt = receipt_from({**value, "request": request.value})
+        return form, receipt
+
+    def _prepared(
+        self, receipt: Receipt, inputs: object, keys: Collection[str]
+    ) -> tuple[_Waiting, Callable[[], FiledReceipt]]:
+        """What is to be stored, and what gives the stored receipt once that was done, or raises why not."""
+        _checked_id(receipt.id)
+        begun = self._begun.pop(receipt.id, None)
+        if begun is not None and begun[0] is receipt.request:
+            request = begun[1]
+            value, changed = cleaned(request.value, None, keys)
+            if changed:
+                request = _Cleaned(value, canonical(value), changed=True)
+        else:
+            request = self._cleaned(receipt.request, keys)
+        given = self._cleaned(inputs, keys)
+        form, stored = self._formed(
+            replace(receipt, inputs=digest_of(given.form) if given.value is not None else None), request, keys
+        )
+        if receipt.id not in self._notes:  # its run folder is still to be written
+            with storage_errors("note the receipt"):
+                self._notes.add(receipt.id)
+        waiting = _Waiting(receipt.id, _day_of(receipt.at), {"receipt": form, "inputs": given.form})
+
+        def finished() -> FiledReceipt:
+            if waiting.error is not None:
+                raise copy(waiting.error) from waiting.error
+            entry, path = cast("Entry", waiting.entry), cast("Path", waiting.path)
+            return FiledReceipt(stored, entry.hash, path.name, entry.seq, given.value)
+
+        return waiting, finished
+
+    def _store_all(self) -> None:
+        while True:
+            with self._lock:
+                self._store()
+            with self._queue_lock:
+                if not self._queue:
+                    self._storing = False
+                    return
+
+    def _store(self) -> None:
+        """Store what waits, with one sync for each day of it. Whoever calls this has the lock."""
+        batch: list[_Waiting] = []
+        with contextlib.suppress(IndexError):
+            while len(batch) < _MOST_AT_ONCE:
+                batch.append(self._queue.popleft())
+        for day, group in groupby(batch, key=lambda each: each.day):
+            some = list(group)
+            try:
+                entries, path = self._append([each.parts for each in some], day)
+            except Exception as error:  # noqa: BLE001 - each of those who wait is told, or would wait for ever
+                for each in some:
+                    each.error = error
+            else:
+                for each, entry in zip(some, entries, strict=True):
+                    each.entry, each.path = entry, path
+            for each in some:
+                if each.wake is not None:
+                    with contextlib.suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                        each.wake()
+            for each in some:
+                if each.entry is not None:
+                    self._runs.write_later(each.id, _run_files(each.parts), self._notes.done)
+
+    def _append(self, entries: Sequence[Mapping[str, bytes]], day: str) -> tuple[list[Entry], Path]:
         with storage_errors("store a receipt"):
             make_folder(self._folder, durable=True)
             # One lock for the folder: a second process must not add to a file that a first has just continued.
             with ProcessLock(self._folder / "receipts.lock", timeout=LOCK_SECONDS):
-                return self._append_locked(fields, at.astimezone(UTC).strftime("%Y-%m-%d"))
+                return self._append_locked(entries, day)
 
-    def _append_locked(self, fields: Mapping[str, Json], day: str) -> tuple[Entry, Path]:
+    def _append_locked(self, entries: Sequence[Mapping[str, bytes]], day: str) -> tuple[list[Entry], Path]:
         *earlier, newest = self._files() or [None]
         number, previous = 1, FIRST
         if newest is not None:
@@ -281,20 +446,17 @@ class Receipts:
                         first = None if begun else _last_hash(cast("list[Path]", earlier))
                         self._chain = Chain(newest, first=first, locked=True)
                     with contextlib.suppress(ChainBroken):  # it stays as it is, for `verify`, and another one begins
-                        return self._chain.append(fields), newest
+                        return self._chain.append_all(entries), newest
             previous = _last_hash([*cast("list[Path]", earlier), newest])
         path = self._folder / f"{day}-{number:02}.jsonl"
         self._chain = Chain(path, first=previous, locked=True)
-        return self._chain.append(fields), path
+        return self._chain.append_all(entries), path
 
     def _files(self) -> list[Path]:
         if not self._folder.is_dir():
             return []
         found = [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
         return sorted(found, key=lambda path: (path.name[:10], int(path.stem[11:])))
-
-    def _open_files(self) -> list[Path]:
-        return sorted(path for path in self._open.glob("*.json") if is_ulid(path.stem)) if self._open.is_dir() else []
 
     def _of_file(self, path: Path, *, containing: bytes = b"") -> Iterator[FiledReceipt]:
         with storage_errors(f"read {path.name!r}"):
@@ -308,31 +470,25 @@ class Receipts:
                     )
 
     def _runs_of(self, path: Path) -> list[Path]:
-        return [folder for filed in self._of_file(path) if (folder := self._run_folder(filed.receipt.id)).is_dir()]
+        return [folder for filed in self._of_file(path) if (folder := self._runs.folder(filed.receipt.id)).is_dir()]
 
-    def _run_folder(self, receipt_id: str) -> Path:
-        day = datetime.fromtimestamp(ulid_milliseconds(receipt_id) / 1000, UTC).strftime("%Y-%m-%d")
-        return self._runs / day / receipt_id
 
-    def _run_files(self, fields: Mapping[str, Json]) -> dict[str, bytes]:
-        files = {"receipt.json": canonical(fields["receipt"])}
-        if fields["inputs"] is not None:
-            files["inputs.json"] = canonical(fields["inputs"])
-        return files
+_OTHER_FIELDS: Final = tuple(field.name for field in fields(Receipt) if field.name != "request")
 
-    def _write_run(self, receipt_id: str, fields: Mapping[str, Json]) -> Path:
-        folder = self._run_folder(receipt_id)
-        make_folder(folder)
-        for name, data in self._run_files(fields).items():
-            write_file(folder / name, data)
-        return folder
 
-    def _run_holds(self, receipt_id: str, fields: Mapping[str, Json]) -> bool:
-        folder = self._run_folder(receipt_id)
-        try:
-            return all((folder / name).read_bytes() == data for name, data in self._run_files(fields).items())
-        except OSError:
-            return False
+def _forms(values: Mapping[str, Json]) -> dict[str, bytes]:
+    return {name: canonical(value) for name, value in values.items()}
+
+
+def _run_files(parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    files = {"receipt.json": parts["receipt"]}
+    if parts["inputs"] != b"null":
+        files["inputs.json"] = parts["inputs"]
+    return files
+
+
+def _day_of(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d")
 
 
 def receipt_schema() -> dict[str, Json]:
