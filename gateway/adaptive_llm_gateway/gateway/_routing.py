@@ -7,7 +7,10 @@ it, taken or rejected, with its reasons. What is not among its `steps` must not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from operator import attrgetter
 from typing import Final, Literal
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
@@ -25,6 +28,8 @@ AUTO: Final = "auto"
 """The model of a request that leaves the choice to the plan."""
 ASSUMED_OUTPUT: Final = 1_024
 """Tokens of an answer whose length nobody bounded, for its cost. Where there is a budget, it is the bound."""
+
+_MOST_OTHERS: Final = 4096  # models that were not meant, of which it is remembered how that is said
 
 ReasonCode = Literal[
     "other_model",
@@ -188,24 +193,48 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Candidate:
-    """A model of a provider while it is judged."""
+class _Judged:
+    """What is said of all models that a provider has, or of all that it serves elsewhere."""
 
     state: ProviderState
-    model: ModelInfo
     provider_class: ProviderClass
-    place: int | None
-    """In the route, from 0; None where the request asks for another model."""
-    reasons: list[Reason] = field(default_factory=list[Reason])
-    unknown: list[str] = field(default_factory=list[str])
-    said: list[str] = field(default_factory=list[str])
-    ruling: Ruling | None = None
+    remote: bool
+    ruling: Ruling
     consent: str | None = None
-    cost: int | None = None
-    max_tokens: int | None = None
+    reasons: list[Reason] = field(default_factory=list[Reason])
+    said: list[str] = field(default_factory=list[str])
 
     def reject(self, code: ReasonCode, text: str, passes_in: float | None = None) -> None:
         self.reasons.append(Reason(code, text, passes_in))
+
+
+class _Candidate:
+    """A model of a provider while it is judged.
+
+    Attributes:
+        place: in the route, from 0.
+        whole: what is said of its provider.
+        unknown: how many of the capabilities that are needed it is not known to have.
+    """
+
+    __slots__ = (
+        "cost", "max_tokens", "model", "place", "provider_class", "reasons", "said", "state", "unknown", "whole",
+    )  # fmt: skip
+
+    def __init__(self, state: ProviderState, model: ModelInfo, provider_class: ProviderClass, place: int) -> None:
+        self.state = state
+        self.model = model
+        self.provider_class: ProviderClass = provider_class
+        self.place = place
+        self.whole: _Judged
+        self.reasons: list[Reason]
+        self.said: list[str]
+        self.unknown = 0
+        self.cost: int | None = None
+        self.max_tokens: int | None = None
+
+    def reject(self, code: ReasonCode, text: str) -> None:
+        self.reasons.append(Reason(code, text))
 
 
 def plan(
@@ -231,16 +260,24 @@ def plan(
         twice = sorted({name for name in names if names.count(name) > 1})
         raise InvalidInput(f"more than one provider is named {', '.join(map(repr, twice))}")
     candidates = _candidates(request, sorted(providers, key=lambda state: state.name), routes)
+    needs = _needs(request)
+    judged: dict[tuple[str, bool], _Judged] = {}
     redacted = request.trust if request.redacted is None else request.redacted
     rulings = {each: policy.judge(request.trust, redacted, each, request.purpose) for each in PROVIDER_CLASSES}
     for each in candidates:
-        if each.reasons:  # another model is meant: nothing else is of interest
+        if isinstance(each, Rejected):  # another model is meant: nothing else is of interest
             continue
-        _judge_trust(each, request, rulings[each.provider_class], consents, mode)
-        _judge_state(each)
-        _judge_capabilities(each, request)
+        key = (each.state.name, each.model.remote)
+        whole = judged.get(key)
+        if whole is None:
+            whole = _Judged(each.state, each.provider_class, each.model.remote, rulings[each.provider_class])
+            _judge_trust(whole, request, consents, mode)
+            _judge_state(whole)
+            judged[key] = whole
+        each.whole, each.reasons, each.said = whole, whole.reasons.copy(), whole.said.copy()
+        _judge_capabilities(each, needs)
         _judge_size_and_cost(each, request, prices)
-    taken = sorted((each for each in candidates if not each.reasons), key=_rank)
+    taken = sorted((each for each in candidates if isinstance(each, _Candidate) and not each.reasons), key=_rank)
     if not request.fallback:
         for each in taken[1:]:
             each.reject("no_fallback", "the request is for the first of the plan alone")
@@ -248,7 +285,9 @@ def plan(
     return Plan(
         steps=tuple(_step(each, place) for place, each in enumerate(taken, 1)),
         rejected=tuple(
-            Rejected(each.state.name, each.model.name, each.provider_class, tuple(each.reasons))
+            each
+            if isinstance(each, Rejected)
+            else Rejected(each.state.name, each.model.name, each.provider_class, tuple(each.reasons))
             for each in candidates
             if each.reasons
         ),
@@ -263,7 +302,9 @@ def plan(
 # --- Candidates ---------------------------------------------------------------------------------------------------
 
 
-def _candidates(request: RouteRequest, providers: list[ProviderState], routes: tuple[Route, ...]) -> list[_Candidate]:
+def _candidates(
+    request: RouteRequest, providers: list[ProviderState], routes: tuple[Route, ...]
+) -> list[_Candidate | Rejected]:
     route = next((route for route in routes if route.name == request.model), None)
     wanted = route.models if route else (request.model,)
     offers = [(state, model) for state in providers for model in _listed(state)]
@@ -272,19 +313,25 @@ def _candidates(request: RouteRequest, providers: list[ProviderState], routes: t
     for place, name in enumerate(wanted):
         for state, model in _named(name, offers):
             places.setdefault((state.name, model.name), place)
-    found: list[_Candidate] = []
+    found: list[_Candidate | Rejected] = []
     for state, model in offers:
-        each = _Candidate(state, model, _class_of(state, model), places.get((state.name, model.name)))
-        if each.place is None:
-            each.reject("other_model", f"the request asks for {request.model!r}")
-        found.append(each)
-    offering = {each.state.name for each in found}
+        place, provider_class = places.get((state.name, model.name)), _class_of(state, model)
+        if place is None:
+            found.append(_other(state.name, model.name, provider_class, request.model))
+        else:
+            found.append(_Candidate(state, model, provider_class, place))
+    offering = {state.name for state, _ in offers}
     for state in providers:
         if state.name not in offering:
-            each = _Candidate(state, ModelInfo(""), state.provider_class, None)
-            each.reject("no_models", "it is not known to offer any model")
-            found.append(each)
+            reason = Reason("no_models", "it is not known to offer any model")
+            found.append(Rejected(state.name, "", state.provider_class, (reason,)))
     return found
+
+
+@lru_cache(_MOST_OTHERS)
+def _other(provider: str, model: str, provider_class: ProviderClass, asked: str) -> Rejected:
+    """A router lists hundreds of models, and one of them is meant."""
+    return Rejected(provider, model, provider_class, (Reason("other_model", f"the request asks for {asked!r}"),))
 
 
 def _named(name: str, offers: list[tuple[ProviderState, ModelInfo]]) -> list[tuple[ProviderState, ModelInfo]]:
@@ -334,10 +381,10 @@ def _class_of(state: ProviderState, model: ModelInfo) -> ProviderClass:
 # --- Judging ------------------------------------------------------------------------------------------------------
 
 
-def _judge_trust(each: _Candidate, request: RouteRequest, ruling: Ruling, consents: Consents, mode: Mode) -> None:
-    each.ruling = ruling
+def _judge_trust(each: _Judged, request: RouteRequest, consents: Consents, mode: Mode) -> None:
+    ruling = each.ruling
     if mode != "normal" and each.provider_class != "local":
-        where = "the model is served elsewhere" if each.model.remote else "the provider is not on this machine"
+        where = "the model is served elsewhere" if each.remote else "the provider is not on this machine"
         each.reject("mode", f"the mode is {mode!r}, and {where}")
     match ruling.verdict:
         case "deny":
@@ -349,7 +396,7 @@ def _judge_trust(each: _Candidate, request: RouteRequest, ruling: Ruling, consen
     each.said += [each.provider_class, ruling.reason]
 
 
-def _judge_consent(each: _Candidate, ruling: Ruling, request: RouteRequest, consents: Consents) -> None:
+def _judge_consent(each: _Judged, ruling: Ruling, request: RouteRequest, consents: Consents) -> None:
     if consents.broken:
         each.reject("ledger_broken", f"it needs consent, and the consent ledger is broken: {ruling.reason}")
         return
@@ -371,7 +418,7 @@ def _judge_consent(each: _Candidate, ruling: Ruling, request: RouteRequest, cons
     each.said.append(f"consent {narrowest.id}")
 
 
-def _judge_state(each: _Candidate) -> None:
+def _judge_state(each: _Judged) -> None:
     state = each.state
     if not state.enabled:
         each.reject("disabled", "the provider is switched off")
@@ -390,19 +437,24 @@ def _judge_state(each: _Candidate) -> None:
         each.reject("rate_limited", f"its rate limit holds for {state.limited_for:.1f} s", state.limited_for)
 
 
-def _judge_capabilities(each: _Candidate, request: RouteRequest) -> None:
-    model = each.model
-    needs: list[tuple[str, bool | None]] = [("embed", model.embed) if request.task == "embed" else ("chat", model.chat)]
-    needs += [("stream", model.stream)] if request.stream else []
-    needs += [("tools", model.tools)] if request.tools else []
-    needs += [("json", model.json)] if request.json else []
-    for what, can in needs:
+def _needs(request: RouteRequest) -> list[tuple[str, Callable[[ModelInfo], bool | None]]]:
+    """The capabilities that a request needs, each with what tells whether a model has it."""
+    names = ["embed" if request.task == "embed" else "chat"]
+    names += [name for name in ("stream", "tools", "json") if getattr(request, name)]
+    return [(name, attrgetter(name)) for name in names]
+
+
+def _judge_capabilities(each: _Candidate, needs: list[tuple[str, Callable[[ModelInfo], bool | None]]]) -> None:
+    unknown: list[str] = []
+    for what, told in needs:
+        can = told(each.model)
         if can is None:
-            each.unknown.append(what)
+            unknown.append(what)
         elif not can:
             each.reject("cannot", f"the model has no {what!r}")
-    if each.unknown:
-        each.said.append(f"not known whether it has {', '.join(each.unknown)}")
+    if unknown:
+        each.unknown = len(unknown)
+        each.said.append(f"not known whether it has {', '.join(unknown)}")
 
 
 def _judge_size_and_cost(each: _Candidate, request: RouteRequest, prices: PriceTable) -> None:
@@ -446,13 +498,13 @@ def _full(state: ProviderState) -> bool:
 def _rank(each: _Candidate) -> tuple[int | str | bool, ...]:
     state = each.state
     return (
-        each.place or 0,
+        each.place,
         each.provider_class != "local",
         state.circuit != "closed",
-        len(each.unknown),
+        each.unknown,
         _full(state),
         state.order,
-        each.ruling is not None and each.ruling.redact,
+        each.whole.ruling.redact,
         each.cost is None,
         each.cost or 0,
         state.name,
@@ -461,14 +513,14 @@ def _rank(each: _Candidate) -> tuple[int | str | bool, ...]:
 
 
 def _step(each: _Candidate, place: int) -> Step:
-    assert each.ruling is not None  # noqa: S101 - every candidate was judged
+    ruling = each.whole.ruling
     return Step(
         provider=each.state.name,
         model=each.model.name,
         provider_class=each.provider_class,
-        trust=each.ruling.trust,
-        redact=each.ruling.redact,
-        consent=each.consent,
+        trust=ruling.trust,
+        redact=ruling.redact,
+        consent=each.whole.consent,
         cost=each.cost,
         max_tokens=each.max_tokens,
         wait_for_slot=_full(each.state),
