@@ -77,6 +77,45 @@ def test_a_killed_owner_leaves_its_lock_free(tmp_path: Path) -> None:
             assert json.loads(lock.read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        b"",
+        b'{"pid": 1, "host": "old", "since": 1.5}',  # as older versions wrote it
+        b'{"pid": 1, "host": "' + b"h" * 1000 + b'", "since": 1.5}',
+        b"x" * 5000,
+        b'{"pid": 123',
+    ],
+)
+def test_a_note_is_written_over_whatever_is_left_of_another(tmp_path: Path, left: bytes) -> None:
+    lock = tmp_path / "x.lock"
+    lock.write_bytes(left)
+    with holder(lock) as process:
+        assert json.loads(lock.read_bytes())["pid"] == process.pid
+        with pytest.raises(LockHeld, match=f"process {process.pid} on "):
+            ProcessLock(lock).acquire()
+
+
+def test_a_note_that_says_nothing_is_no_trouble(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    with holder(lock):
+        for left in (b"", b"{", b"[1]", b'{"pid": 1}', b"\xff" * 400):
+            lock.write_bytes(left)
+            with pytest.raises(LockHeld, match="another process") as caught:
+                ProcessLock(lock).acquire()
+            assert caught.value.details["owner"] is None
+
+
+def test_a_lock_that_is_taken_again_keeps_its_file_and_its_length(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    seen: set[tuple[int, int]] = set()
+    for _ in range(3):
+        with ProcessLock(lock):
+            stat = lock.stat()
+            seen.add((stat.st_ino, stat.st_size))  # cut to nothing, it would be flushed when it is closed
+    assert len(seen) == 1
+
+
 def test_a_lock_is_waited_for_when_that_is_asked(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
     with holder(lock) as process:
