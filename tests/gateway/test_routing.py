@@ -116,6 +116,29 @@ def test_a_consent_to_something_else_does_not_count(other: Consent) -> None:
     assert codes(made, "cloud") == ["consent_needed"]
 
 
+def test_a_consent_for_one_purpose_counts_for_that_purpose_alone() -> None:
+    consents = Consents((replace(GRANT, purpose="embed"),))
+    embedding = replace(INTERNAL, purpose="embed", task="embed")
+    hosted = replace(HOSTED, models=(replace(CHAT, embed=True),))
+    assert order(planned(embedding, hosted, consents=consents)) == ["cloud/small"]
+    assert codes(planned(replace(INTERNAL, purpose="chat"), hosted, consents=consents), "cloud") == ["consent_needed"]
+    assert codes(planned(embedding, hosted, consents=Consents((replace(GRANT, purpose="chat"),))), "cloud") == [
+        "consent_needed"
+    ]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_of_a_local_providers_models_each_is_judged_by_where_it_is_served(names: tuple[str, str]) -> None:
+    here, there = (replace(CHAT, name=name) for name in names)
+    both = replace(LOCAL, models=(here, replace(there, remote=True)))
+    made = planned(INTERNAL, both)
+    assert order(made) == [f"ollama/{here.name}"]
+    assert codes(made, "ollama", there.name) == ["consent_needed"]
+    offline = planned(PUBLIC, both, mode="offline")
+    assert order(offline) == [f"ollama/{here.name}"]
+    assert codes(offline, "ollama", there.name) == ["mode"]
+
+
 def test_of_many_consents_the_narrowest_is_named() -> None:
     wide = grant("a", "cloud", Trust.SECRET)
     narrow = grant("z", "cloud", Trust.INTERNAL, purpose="chat", project="mine")

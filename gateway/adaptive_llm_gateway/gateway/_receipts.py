@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from adaptive_llm_gateway.core import InvalidInput, NotFound, ProcessLock, SecretScanner, is_ulid
-from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest_of, joined, parse
+from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest_of, parse
 from adaptive_llm_gateway.gateway._chain import FIRST, LOCK_SECONDS, Break, Chain, ChainBroken, Entry, read_chain
 from adaptive_llm_gateway.gateway._files import make_folder, storage_errors, sync_folder
 from adaptive_llm_gateway.gateway._notes import Notes
@@ -355,11 +355,12 @@ class Receipts:
 
     def _formed(self, receipt: Receipt, request: _Cleaned, keys: Collection[str]) -> tuple[bytes, Receipt]:
         """The canonical form of a receipt, and the receipt as it is stored."""
-        rest = self._cleaned({name: getattr(receipt, name) for name in _OTHER_FIELDS}, keys)
-        value = cast("dict[str, Json]", rest.value)
-        form = joined({"request": request.form, **_forms(value)})
-        if rest.changed or request.changed:
-            receipt = receipt_from({**value, "request": request.value})
+        before, after = (plain({name: getattr(receipt, name) for name in names}) for names in _AROUND_REQUEST)
+        (before, after), changed = cast("tuple[list[Json], int]", cleaned([before, after], self._scanner, keys))
+        form = b'%b,"request":%b,%b' % (canonical(before)[:-1], request.form, canonical(after)[1:])
+        if changed or request.changed:
+            value = {**cast("dict[str, Json]", before), **cast("dict[str, Json]", after), "request": request.value}
+            receipt = receipt_from(value)
         return form, receipt
 
     def _prepared(
@@ -473,7 +474,9 @@ class Receipts:
         return [folder for filed in self._of_file(path) if (folder := self._runs.folder(filed.receipt.id)).is_dir()]
 
 
-_OTHER_FIELDS: Final = tuple(field.name for field in fields(Receipt) if field.name != "request")
+_NAMES = sorted(field.name for field in fields(Receipt))
+_AROUND_REQUEST: Final = (_NAMES[: _NAMES.index("request")], _NAMES[_NAMES.index("request") + 1 :])
+"""The other fields of a receipt, those that canonical JSON has before it and those behind."""
 
 
 def _forms(values: Mapping[str, Json]) -> dict[str, bytes]:
