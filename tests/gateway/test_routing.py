@@ -139,6 +139,14 @@ def test_of_a_local_providers_models_each_is_judged_by_where_it_is_served(names:
     assert codes(offline, "ollama", there.name) == ["mode"]
 
 
+def test_of_equals_the_cheaper_goes_first() -> None:
+    dear, cheap = replace(HOSTED, name="a"), replace(HOSTED, name="b")
+    table = PriceTable("1", (price("a", "small", 200_000_000, 0), price("b", "small", 100_000_000, 0)))
+    request = replace(PUBLIC, input_tokens=1_000)
+    made = plan(request, policy=default_policy(), providers=(dear, cheap), prices=table)
+    assert order(made) == ["b/small", "a/small"]
+
+
 def test_of_many_consents_the_narrowest_is_named() -> None:
     wide = grant("a", "cloud", Trust.SECRET)
     narrow = grant("z", "cloud", Trust.INTERNAL, purpose="chat", project="mine")
