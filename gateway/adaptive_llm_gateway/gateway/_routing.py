@@ -504,7 +504,6 @@ def _rank(each: _Candidate) -> tuple[int | str | bool, ...]:
         each.unknown,
         _full(state),
         state.order,
-        each.whole.ruling.redact,
         each.cost is None,
         each.cost or 0,
         state.name,
