@@ -20,7 +20,7 @@ from adaptive_llm_gateway.gateway._health import Server, has_sign, models_of, ol
 from adaptive_llm_gateway.gateway._keys import KeySource, without
 from adaptive_llm_gateway.gateway._locality import Address
 from adaptive_llm_gateway.gateway._port import FailureKind, Health, ProviderFailure
-from adaptive_llm_gateway.gateway._transport import CALL_HEADER, MOST_ANSWER, Call, GuardedClient, guarded_client
+from adaptive_llm_gateway.gateway._transport import CALL_HEADER, MOST_ANSWER, Call, GuardedClient, guarded_client, quiet
 from adaptive_llm_gateway.gateway._values import Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
 
 Limit = Literal["both", "max_tokens", "max_completion_tokens"]
@@ -103,8 +103,8 @@ class AnyLLMProvider:
     async def chat(self, request: ModelRequest, *, timeout: float) -> ModelAnswer:
         """The whole answer."""
 
-        async def ask(sdk: Any, mark: str) -> ModelAnswer:
-            return self._whole(await sdk.acompletion(**self._asked(request, mark, timeout)), request)
+        async def ask(sdk: Any, mark: str, call: Call) -> ModelAnswer:
+            return self._whole(await sdk.acompletion(**self._asked(request, mark, timeout)), request, call)
 
         return await self._run(ask, timeout)
 
@@ -136,13 +136,13 @@ class AnyLLMProvider:
                 if ended is not None and finish is None:
                     finish = _FINISH.get(ended)
                     if finish is None:
-                        failure = self._incomplete(f"ended with {ended[:40]!r}")
+                        failure = self._incomplete(call, ended)
                         break
                 if given > most:  # it was told when to end
                     finish = "length"
                     break
         except ProviderFailure as error:
-            failure = error
+            failure = error.with_traceback(None)  # whose frames have the answer
         except Exception as error:  # noqa: BLE001 - whatever an SDK raises becomes a failure of ours
             if finish is None:  # else it was whole, and only the rest of the connection was not
                 failure = self._failed(error, call, timeout, given=given > 0)
@@ -151,7 +151,7 @@ class AnyLLMProvider:
                 await chunks.aclose()
             await self._end(call, mark)
         if failure is None and finish is None:
-            failure = self._incomplete("ended without saying why")
+            failure = self._incomplete(call)
         if failure is not None:
             raise failure
         yield Piece(finish=finish, usage=usage)
@@ -161,7 +161,7 @@ class AnyLLMProvider:
         if not texts:
             return []
 
-        async def ask(sdk: Any, mark: str) -> list[list[float]]:
+        async def ask(sdk: Any, mark: str, _: Call) -> list[list[float]]:
             answer = await sdk.aembedding(
                 model, list(texts), encoding_format="float", extra_headers={CALL_HEADER: mark}, timeout=timeout
             )
@@ -233,11 +233,14 @@ class AnyLLMProvider:
 
         made = cast("Any", AnyLLM)
         common = {"http_client": client, "max_retries": 0, "unified_exceptions": True}
-        if self._spec.dialect == "anthropic":
-            return made.create("anthropic", api_key=_NO_KEY, api_base=self._spec.address.url, **common)
-        return made.create_openai_compatible(
-            self.name, api_base=self._spec.address.url, api_key=_NO_KEY, organization="", project="", **common
-        )
+        try:
+            if self._spec.dialect == "anthropic":
+                return made.create("anthropic", api_key=_NO_KEY, api_base=self._spec.address.url, **common)
+            return made.create_openai_compatible(
+                self.name, api_base=self._spec.address.url, api_key=_NO_KEY, organization="", project="", **common
+            )
+        finally:
+            quiet()  # once more: an SDK that loads with OPENAI_LOG or ANTHROPIC_LOG set raises its voice
 
     async def _begin(self) -> tuple[Call, str]:
         guarded = await self._client()
@@ -252,14 +255,14 @@ class AnyLLMProvider:
             self._guarded.calls.pop(mark, None)
         await call.release()
 
-    async def _run(self, ask: Callable[[Any, str], Awaitable[_Answer]], timeout: float) -> _Answer:
+    async def _run(self, ask: Callable[[Any, str, Call], Awaitable[_Answer]], timeout: float) -> _Answer:
         sdk = await self._loaded()
         call, mark = await self._begin()
         try:
             async with asyncio.timeout(timeout):
-                return await ask(sdk, mark)
+                return await ask(sdk, mark, call)
         except ProviderFailure as error:
-            failure = error
+            failure = error.with_traceback(None)  # whose frames have the answer
         except Exception as error:  # noqa: BLE001 - whatever an SDK raises becomes a failure of ours
             failure = self._failed(error, call, timeout)
         finally:
@@ -342,7 +345,7 @@ class AnyLLMProvider:
                 asked["stream_options"] = {"include_usage": True}
         return asked
 
-    def _whole(self, answer: Any, request: ModelRequest) -> ModelAnswer:
+    def _whole(self, answer: Any, request: ModelRequest, call: Call) -> ModelAnswer:
         choices = getattr(answer, "choices", None)
         if not choices:
             raise ProviderFailure(f"{self.name!r} answered without a choice", kind="broken")
@@ -351,8 +354,7 @@ class AnyLLMProvider:
         reason = choices[0].finish_reason
         finish = _FINISH.get(reason) if isinstance(reason, str) else None
         if finish is None:
-            said = f"ended with {reason[:40]!r}" if isinstance(reason, str) else "ended without saying why"
-            raise self._incomplete(said)
+            raise self._incomplete(call, reason)
         if text is not None and not isinstance(text, str):
             raise ProviderFailure(f"{self.name!r} answered something that is no text", kind="broken")
         text = str(text or "")
@@ -360,8 +362,9 @@ class AnyLLMProvider:
         if len(text) > most:
             text, finish = text[: int(most)], "length"
         model = getattr(answer, "model", None)
+        model = without(call.key, model) if isinstance(model, str) else None
         usage = _usage(getattr(answer, "usage", None)) or Usage(None, None)
-        return ModelAnswer(text, finish, usage, model[:200] if isinstance(model, str) and model else request.model)
+        return ModelAnswer(text, finish, usage, model[:200] if model else request.model)
 
     def _vectors(self, answer: Any, count: int) -> list[list[float]]:
         data = sorted(answer.data, key=lambda entry: entry.index)
@@ -378,8 +381,10 @@ class AnyLLMProvider:
 
     # --- failures -----------------------------------------------------------------------------------------------
 
-    def _incomplete(self, what: str) -> ProviderFailure:
-        return ProviderFailure(f"the answer of {self.name!r} is not whole: it {what}", kind="incomplete")
+    def _incomplete(self, call: Call, reason: object = None) -> ProviderFailure:
+        """It ended, and not for a reason that we know."""
+        said = f"with {without(call.key, reason)[:40]!r}" if isinstance(reason, str) else "without saying why"
+        return ProviderFailure(f"the answer of {self.name!r} is not whole: it ended {said}", kind="incomplete")
 
     def _failed(self, error: Exception, call: Call, timeout: float, *, given: bool = False) -> ProviderFailure:
         """Our failure for whatever was raised, by what the transport saw rather than by an SDK's words."""

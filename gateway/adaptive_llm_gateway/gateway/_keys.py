@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.gateway._port import ProviderFailure
 
 MASK = "***"
+_LONG_KEY = 16  # characters; a shorter one has no part that gives it away
+_PART = 12  # characters of a long key that give it away
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -74,11 +79,42 @@ def _from_keyring(service: str, user: str) -> str:
         return ""
 
 
+@lru_cache(64)  # each request needs them several times
+def forms_of(key: str) -> tuple[str, ...]:
+    """How a key may be written down: as it is, percent-encoded, in base64 at any offset, and in hexadecimal.
+
+    A short key only as it is and percent-encoded: its other forms could be parts of any text.
+    """
+    if len(key) < _LONG_KEY:
+        return tuple(dict.fromkeys((quote(key, safe=""), key)))
+    data = key.encode()
+    coded = [
+        code(data[offset:]).decode().rstrip("=")
+        for offset in range(min(3, len(data)))  # base64 goes by three bytes, and something may stand before it
+        for code in (base64.b64encode, base64.urlsafe_b64encode)
+    ]
+    found = (key, quote(key, safe=""), quote(key), *coded, data.hex(), data.hex().upper())
+    return tuple(sorted(dict.fromkeys(found), key=len, reverse=True))
+
+
 def without(key: str | None, text: str) -> str:
-    """A text without the key, and without what is left of it where somebody cut it short."""
+    """A text without the key, however it is written, and without any longer part of it: some quote its beginning."""
     if not key:
         return text
-    text = text.replace(key, MASK)
-    if len(key) >= 16:  # a long beginning gives it away as well
-        text = text.replace(key[:12], MASK)
-    return text
+    if len(key) < _LONG_KEY:
+        for form in forms_of(key):
+            text = text.replace(form, MASK)
+        return text
+    parts = {form[at : at + _PART] for form in forms_of(key) for at in range(len(form) - _PART + 1)}
+    kept: list[str] = []
+    at = shown = 0
+    while at <= len(text) - _PART:
+        if text[at : at + _PART] not in parts:
+            at += 1
+            continue
+        kept += (text[shown:at], MASK)
+        while text[at : at + _PART] in parts:
+            at += 1
+        at += _PART - 1
+        shown = at
+    return "".join(kept) + text[shown:]

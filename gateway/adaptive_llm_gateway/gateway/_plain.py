@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import cast
-from urllib.parse import quote
 
 from adaptive_llm_gateway.core import SecretScanner
 from adaptive_llm_gateway.gateway._canonical import Json
+from adaptive_llm_gateway.gateway._keys import forms_of
 from adaptive_llm_gateway.gateway._times import to_text
 
 _SHORTEST_KEY = 4  # a shorter one would take words out of every text
@@ -59,18 +59,18 @@ def cleaned(value: Json, scanner: SecretScanner | None, keys: Collection[str] = 
 
     Args:
         scanner: what it names goes; None where that was done.
-        keys: what goes wherever it stands, also percent-encoded: the keys that were in use.
+        keys: what goes wherever it stands, also encoded: the keys that were in use.
     """
     if scanner is None and not keys:
         return value, 0
     texts: list[str] = []
     _collect(value, texts)
     # Shapes are known to the scanner, keys in use only to the caller, and a key need not have a shape.
-    forms = {form for key in keys if len(key) >= _SHORTEST_KEY for form in (key, quote(key, safe=""))}
-    pattern = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
+    forms = {form for key in keys if len(key) >= _SHORTEST_KEY for form in forms_of(key)}
     whole = "\n".join(texts)  # one scan of all is much cheaper than one of each
-    if (scanner is None or not scanner.scan(whole)) and (pattern is None or not pattern.search(whole)):
+    if (scanner is None or not scanner.scan(whole)) and not any(form in whole for form in forms):
         return value, 0
+    pattern = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
     changed = 0
 
     def change(text: str) -> str:

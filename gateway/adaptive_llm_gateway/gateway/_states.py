@@ -100,6 +100,8 @@ class _Known:
     answered: bool = False
     said: str = ""
     key_missing: str | None = None
+    key: str | None = field(default=None, repr=False)
+    """As it was last found, to be taken out of what is written down; each call looks it up anew."""
     breaker: Breaker = field(default_factory=Breaker)
     held_until: float = 0.0
     began: deque[float] = field(default_factory=deque[float])
@@ -237,9 +239,14 @@ class Providers:
         return (*configured, *usual)
 
     def keys(self) -> tuple[str, ...]:
-        """The keys that the environment has for the providers, so that nobody writes them down."""
-        names = [key.env for known in self._known.values() if (key := _key(known.config)) is not None]
-        return tuple(value for name in names if name and (value := os.environ.get(name, "").strip()))
+        """The providers' keys, so that nobody writes them down: those of the environment now, and any found before."""
+        found: set[str] = set()
+        for known in self._known.values():
+            source = _key(known.config)
+            if source is not None and source.env:
+                found.add(os.environ.get(source.env, "").strip())
+            found.add(known.key or "")
+        return tuple(sorted(found - {""}))
 
     @contextlib.asynccontextmanager
     async def turn(self, name: str) -> AsyncGenerator[NotNow | None]:
@@ -368,7 +375,12 @@ class Providers:
             await self._let_go(known)
         known.locality = locality
         key = _key(known.config)
-        known.key_missing = await _missing(key, known.config.name) if key is not None else None
+        known.key_missing = None
+        if key is not None:
+            try:
+                known.key = await key.resolve(known.config.name)
+            except ProviderFailure as failure:
+                known.key_missing = failure.message
         if known.port is None:
             known.port = self._made(known.config, locality, key)
 
@@ -500,14 +512,6 @@ def _key(config: ProviderConfig) -> KeySource | None:
     if env is None:
         return None
     return KeySource(env, keyring_service="adaptive-llm-gateway", keyring_user=config.name)
-
-
-async def _missing(key: KeySource, name: str) -> str | None:
-    try:
-        await key.resolve(name)
-    except ProviderFailure as failure:
-        return failure.message
-    return None
 
 
 def _models(known: _Known) -> tuple[ModelInfo, ...]:

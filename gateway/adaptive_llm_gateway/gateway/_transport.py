@@ -62,6 +62,12 @@ class GuardedClient:
     calls: dict[str, Call]
 
 
+def quiet() -> None:
+    """Keep the libraries from writing requests into the log, as they do at DEBUG and INFO."""
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def guarded_client(
     family: ModuleType, address: Address, *, loopback_only: bool, most_bytes: int = MOST_ANSWER, connect: float = 10.0
 ) -> GuardedClient:
@@ -73,8 +79,7 @@ def guarded_client(
         most_bytes: of an answer; more ends it.
         connect: seconds to connect.
     """
-    for name in _LOUD:  # at DEBUG and INFO they write requests into the log
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
     calls: dict[str, Call] = {}
     transport = _transport_class(family)(family, address, calls, loopback_only=loopback_only, most_bytes=most_bytes)
     client = family.AsyncClient(
@@ -137,12 +142,6 @@ def _transport_class(family: ModuleType) -> Any:
                 call.stopped = "the request was for another address than the provider's"
                 call.stopped_by = "address"
                 raise family.ConnectError(call.stopped)
-            headers = [(name, value) for name, value in request.headers.items() if name.lower() in _SENT]
-            headers += [("accept-encoding", "identity"), ("user-agent", "adaptive-llm-gateway")]
-            if call.key is not None:
-                headers.append(
-                    ("authorization", f"Bearer {call.key}") if call.auth == "bearer" else ("x-api-key", call.key)
-                )
 
             async def trace(event: str, info: dict[str, Any]) -> None:
                 if event in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
@@ -150,11 +149,11 @@ def _transport_class(family: ModuleType) -> Any:
                 elif event.endswith(".send_request_headers.started"):
                     call.sent = True
 
-            # A request of its own: SDK errors carry the one they made, and that never has the key.
+            # A request of its own: SDK errors carry the one they made, and that never has the key. Nor has a local.
             wire = family.Request(
                 request.method,
                 request.url,
-                headers=headers,
+                headers=_headers(request, call),
                 stream=request.stream,
                 extensions={**request.extensions, "trace": trace},
             )
@@ -197,6 +196,15 @@ def _transport_class(family: ModuleType) -> Any:
             await self._inner.aclose()
 
     return Transport
+
+
+def _headers(request: Any, call: Call) -> list[tuple[str, str]]:
+    """What goes over the wire: what is known of the SDK's, and the key."""
+    headers = [(name, value) for name, value in request.headers.items() if name.lower() in _SENT]
+    headers += [("accept-encoding", "identity"), ("user-agent", "adaptive-llm-gateway")]
+    if call.key is not None:
+        headers.append(("authorization", f"Bearer {call.key}") if call.auth == "bearer" else ("x-api-key", call.key))
+    return headers
 
 
 def _verify(address: Address) -> Any:
