@@ -37,7 +37,7 @@ from adaptive_llm_gateway.gateway import (
     Receipt,
     Route,
     address_of,
-    located,
+    locality_of,
 )
 
 if TYPE_CHECKING:
@@ -304,7 +304,8 @@ async def locate(config: ProviderConfig) -> Locality:
     """Where a provider is: as proved, but that the one named `far` counts as somewhere else."""
     if config.name == "far":
         return Locality(False, "in these tests it plays a hosted one")
-    return await located(config)
+    assert config.url is not None
+    return await locality_of(address_of(config.url))
 
 
 def provider(name: str, base: str, model: str, *, timeout: float = 30.0) -> ProviderConfig:
