@@ -25,6 +25,7 @@ from adaptive_llm_gateway.gateway._values import Finish, ModelAnswer, ModelInfo,
 
 Limit = Literal["both", "max_tokens", "max_completion_tokens"]
 _NO_KEY = "none"  # what the SDKs are given for a key: the transport has the real one
+_NO_MESSAGES = [{"role": "user", "content": ""}]  # the SDKs ask for some; the body's own take their place
 _SHOWN = 64  # models of Ollama that are asked for what they can do
 _CHARACTERS_PER_TOKEN = 32  # more than any tokenizer puts into one on average: beyond it the server ignores the limit
 _GRACE = 5.0  # seconds for the rest of a stream after its finish
@@ -322,12 +323,18 @@ class AnyLLMProvider:
     # --- what is asked, and what comes back ---------------------------------------------------------------------
 
     def _asked(self, request: ModelRequest, mark: str, timeout: float, *, stream: bool = False) -> dict[str, Any]:
+        messages = [{"role": message.role, "content": message.text} for message in request.messages]
         asked: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": message.role, "content": message.text} for message in request.messages],
+            "messages": messages,
             "extra_headers": {CALL_HEADER: mark},
             "timeout": timeout,
         }
+        body: dict[str, Any] = {}
+        if self._spec.dialect == "openai":
+            # The SDK holds each message to some dozens of types, 0.3 ms each; what is in the body goes out as it is.
+            asked["messages"] = _NO_MESSAGES
+            body["messages"] = messages
         if request.temperature is not None:
             asked["temperature"] = request.temperature
         if request.stop:
@@ -338,11 +345,13 @@ class AnyLLMProvider:
             if self._spec.dialect == "anthropic" or self._spec.limit != "max_tokens":
                 asked["max_tokens"] = request.max_tokens  # the SDK calls it max_completion_tokens on the wire
             if self._spec.dialect == "openai" and self._spec.limit != "max_completion_tokens":
-                asked["extra_body"] = {"max_tokens": request.max_tokens}
+                body["max_tokens"] = request.max_tokens
         if stream:
             asked["stream"] = True
             if self._spec.stream_usage and self._spec.dialect == "openai":
                 asked["stream_options"] = {"include_usage": True}
+        if body:
+            asked["extra_body"] = body
         return asked
 
     def _whole(self, answer: Any, request: ModelRequest, call: Call) -> ModelAnswer:

@@ -69,7 +69,8 @@ class Replay:
 
 
 def inputs_of(inputs: PlanInputs, made: Plan) -> Mapping[str, object]:
-    """What has to be kept to make a plan again: of the models only those that the request means."""
+    """What has to be kept to make a plan again: only the models that the request means, and the consents of their
+    providers that are for its purpose and its project."""
     meant = {(step.provider, step.model) for step in made.steps}
     meant |= {
         (each.provider, each.model)
@@ -90,7 +91,7 @@ def inputs_of(inputs: PlanInputs, made: Plan) -> Mapping[str, object]:
         "request": request,
         "mode": inputs.mode,
         "policy": {"digest": inputs.policy.digest, "purposes": inputs.policy.purposes, "rules": inputs.policy.rules},
-        "consents": inputs.consents,
+        "consents": replace(inputs.consents, entries=_meant_consents(inputs, {provider for provider, _ in meant})),
         "providers": states,
         "prices": {"version": inputs.prices.version, "prices": _prices_of(inputs.prices, meant)},
         "routes": [route for route in inputs.routes if route.name == request.model],
@@ -101,6 +102,17 @@ def _prices_of(table: PriceTable, models: Collection[tuple[str, str]]) -> tuple[
     found = [(provider, model, table.price(provider, model)) for provider, model in sorted(models)]
     return tuple(
         replace(price, provider=provider, model=model) for provider, model, price in found if price is not None
+    )
+
+
+def _meant_consents(inputs: PlanInputs, providers: set[str]) -> tuple[Consent, ...]:
+    request = inputs.request
+    return tuple(
+        consent
+        for consent in inputs.consents.entries
+        if consent.provider in providers
+        and consent.purpose in (None, request.purpose)
+        and consent.project in (None, request.project)
     )
 
 

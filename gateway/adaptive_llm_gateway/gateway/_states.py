@@ -108,6 +108,15 @@ class _Known:
     running: int = 0
     slots: asyncio.Semaphore | None = None
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _offered: tuple[tuple[ModelInfo, ...], ProviderClass, tuple[ModelInfo, ...]] | None = None
+
+    @property
+    def models(self) -> tuple[ModelInfo, ...]:
+        """What it offers. Every request wants it, and it changes only with what the provider lists."""
+        made, own = self._offered, self.provider_class
+        if made is None or made[0] is not self.listed or made[1] != own:
+            made = self._offered = (self.listed, own, _models(self))
+        return made[2]
 
     @property
     def provider_class(self) -> ProviderClass:
@@ -267,7 +276,8 @@ class Providers:
                 yield NotNow(f"its rate limit holds for {limited:.1f} s")
             else:
                 known.breaker = breaker
-                known.began.append(now)
+                if known.config.per_minute is not None:
+                    known.began.append(now)
                 yield None
         finally:
             known.running -= 1
@@ -315,7 +325,7 @@ class Providers:
         return ProviderState(
             name=config.name,
             provider_class=known.provider_class,
-            models=_models(known),
+            models=known.models,
             lists_all=known.provider_class == "local",
             enabled=config.enabled,
             order=config.order,
@@ -440,7 +450,7 @@ class Providers:
             known.locality.why if known.locality else "nobody looked",
             health,
             circuit(known.breaker, self._rules, now),
-            _models(known),
+            known.models,
             key,
             known.config.enabled,
             known.found,
