@@ -192,7 +192,9 @@ def test_the_search_tool_stays_lean() -> None:
 
     nothing: Any = None
     (tool,) = [
-        tool for tool in asyncio.run(build_server(nothing, version="0").list_tools()) if tool.name == "memory_search"
+        tool
+        for tool in asyncio.run(build_server(nothing, nothing, version="0").list_tools())
+        if tool.name == "memory_search"
     ]
     listed = tool.model_dump(by_alias=True)
     schema = {"name": listed["name"], "description": listed["description"], "input_schema": listed["inputSchema"]}

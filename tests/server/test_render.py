@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_llm_gateway.server._mcp import client_name
+from adaptive_llm_gateway.server._mcp_shared import client_name
 from adaptive_llm_gateway.server._render import (
     error_text,
     fence,

@@ -148,8 +148,9 @@ class Gateway:
         await asyncio.to_thread(self.receipts.recover)
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and write what is left to write."""
         await self._providers.close()
+        await asyncio.to_thread(self.receipts.close)
 
     async def models(self) -> tuple[ProviderState, ...]:
         """The providers with their models, as routing sees them."""
@@ -211,10 +212,11 @@ class Gateway:
                         turn.failed(failure, started=bool(text))
             assert finish is not None  # noqa: S101 - `_turns` raises otherwise
             whole = ModelAnswer("".join(text), finish, usage, run.called[-1].model)
-            yield self._finished(run, whole)
+            answered = await self._finished(run, whole)
         except BaseException as error:
             self._ended(run, error, given="".join(text))
             raise
+        yield answered
 
     async def preview(self, ask: Ask, what_if: WhatIf = NOTHING_ELSE, *, stream: bool = False) -> Preview:
         """What would become of a request. It is planned as it would be, and nothing is sent.
@@ -371,7 +373,7 @@ class Gateway:
                     except ProviderFailure as failure:
                         turn.failed(failure, started=False)
             assert found is not None  # noqa: S101 - `_turns` raises otherwise
-            return self._finished(run, *found)
+            return await self._finished(run, *found)
         except BaseException as error:
             self._ended(run, error)
             raise
@@ -504,7 +506,7 @@ class Gateway:
 
     # --- receipts ---------------------------------------------------------------------------------------------
 
-    def _finished(self, run: Run, answer: ModelAnswer, vectors: list[list[float]] | None = None) -> Answered:
+    async def _finished(self, run: Run, answer: ModelAnswer, vectors: list[list[float]] | None = None) -> Answered:
         step = run.called[-1]
         prices, hash_ = self.prices, None
         if step.provider_class == "local":
@@ -516,7 +518,11 @@ class Gateway:
             }
             cost, hash_ = prices.cost(step.provider, step.model, tokens), prices.hash
         why = f"{step.provider}/{step.model} answered"
-        self._file(run, run.receipt("answered", why, answer=answer, cost=cost, table_hash=hash_))
+        receipt = run.receipt("answered", why, answer=answer, cost=cost, table_hash=hash_)
+        inputs = run.prepared.inputs if run.prepared is not None else None
+        run.filed = True
+        # Shielded: whoever goes away now has had the answer, and a second receipt would say otherwise.
+        await asyncio.shield(self.receipts.file_async(receipt, inputs=inputs, keys=self._providers.keys()))
         return Answered(
             receipt=run.id,
             text=answer.text,
@@ -550,6 +556,8 @@ class Gateway:
         receipt = run.receipt(outcome, why, answer=answer)
         if receipt.answer is not None:
             receipt = replace(receipt, answer=replace(receipt.answer, finish=None))
+        if run.filed:
+            return
         try:
             self._file(run, receipt)
         except Exception:  # noqa: BLE001 - the first error is told; the note of the request stays for a later receipt

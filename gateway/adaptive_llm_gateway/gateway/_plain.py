@@ -14,6 +14,7 @@ from adaptive_llm_gateway.gateway._canonical import Json
 from adaptive_llm_gateway.gateway._keys import forms_of
 from adaptive_llm_gateway.gateway._times import to_text
 
+_WHOLE = 2.0**53
 _SHORTEST_KEY = 4  # a shorter one would take words out of every text
 
 
@@ -26,8 +27,12 @@ def plain(value: object) -> Json:
     kind = type(value)
     if kind is str and cast("str", value).isascii():
         return cast("str", value)
-    if value is None or kind is bool or kind is int or kind is float:
+    if value is None or kind is bool or kind is int:
         return cast("Json", value)
+    if kind is float:
+        # A whole float is printed as an integer, which the encoder in C can do.
+        number = cast("float", value)
+        return int(number) if number.is_integer() and abs(number) < _WHOLE else number
     if kind is tuple or kind is list:
         return [plain(item) for item in cast("Collection[object]", value)]
     names = _FIELDS.get(kind)

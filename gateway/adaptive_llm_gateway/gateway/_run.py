@@ -97,6 +97,8 @@ class Run:
     """Those whose turn it was, the last one too: each may have read what it was sent."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     passed_over: list[BlockedItem] = field(default_factory=list[BlockedItem])
+    filed: bool = False
+    """Its receipt is stored, or on its way to the disk."""
     spent: int = 0
     """Micro-cents that failed attempts may have cost."""
     unknown_spent: bool = False
