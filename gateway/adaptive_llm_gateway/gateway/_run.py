@@ -97,6 +97,8 @@ class Run:
     """Those whose turn it was, the last one too: each may have read what it was sent."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     passed_over: list[BlockedItem] = field(default_factory=list[BlockedItem])
+    told: ReceiptRequest | None = None
+    """The request as its receipt has it: one value, so that it is cleaned of credentials once."""
     filed: bool = False
     """Its receipt is stored, or on its way to the disk."""
     spent: int = 0
@@ -150,6 +152,7 @@ class Run:
     ) -> Receipt:
         """The receipt as things stand."""
         prepared, ask = self.prepared, self.ask
+        self.told = self.told or _request(ask)
         usage = answer.usage if answer is not None else Usage(None, None)
         context = ask.context
         return Receipt(
@@ -157,7 +160,7 @@ class Run:
             at=self.at,
             outcome=outcome,
             why=why,
-            request=_request(ask),
+            request=self.told,
             level=ReceiptLevel(prepared.level.level, prepared.level.reasons)
             if prepared is not None
             else ReceiptLevel(ask.trust or Trust.SECRET),

@@ -52,3 +52,9 @@ class ObservedReceipts(Receipts):
         filed = super().file(receipt, inputs=inputs, keys=keys)
         self._observe(filed.receipt)
         return filed
+
+    async def file_async(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
+        """As `Receipts.file_async`."""
+        filed = await super().file_async(receipt, inputs=inputs, keys=keys)
+        self._observe(filed.receipt)
+        return filed
