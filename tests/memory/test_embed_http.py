@@ -505,6 +505,8 @@ def test_no_log_record_carries_key_or_text(
     endpoint: Endpoint, embedder: HttpEmbedder, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint.answers = [(503, {}, b""), (200, {}, b"{}")]
+    for name in ("httpx2", "httpcore2"):  # the gateway may have made them quiet in this process
+        caplog.set_level(logging.DEBUG, logger=name)
     with caplog.at_level(logging.DEBUG):
         refusal(lambda: embedder.embed(["the text itself"]))
         embedder.embed(["the text itself"])

@@ -136,7 +136,7 @@ def test_no_command_tool_or_file_of_a_hub_shows_a_key(
     server.close()
 
     assert set(asked) == {f"Bearer {KEY}"}
-    assert len(asked) > len(MODELS) + 2 * len(SHOWN_WHOLE)
+    assert len(asked) >= len(MODELS)  # how often a provider that fails is asked again is its circuit's to say
     for part in ("refuses us", "HTTP 500", "Hello"):
         assert any(part in text for text in said.values())
     left = {str(path.relative_to(server.home)): path.read_bytes() for path in server.home.rglob("*") if path.is_file()}
