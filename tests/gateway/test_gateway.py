@@ -893,6 +893,7 @@ def test_what_a_preview_says_is_what_is_done(situation: dict[str, Any]) -> None:
                 await (by_pieces if situation["stream"] else whole)(made.gateway, ask)
             except AlgError as caught:
                 error = caught
+            await made.gateway.close()  # run folders are written behind the answer
             done, simulated = made.gateway.receipts.list()
             assert simulated.receipt.outcome == "simulated"
             assert done.receipt.route == simulated.receipt.route
