@@ -101,7 +101,7 @@ def test_another_embedder_embeds_everything_anew(bench: Any) -> None:
     other.loaded.set()
     bench.poll(lambda: third.status().embedder == other.id and done(third), "the new vectors")
     assert len(other.embedded) == 20
-    assert third.search("walrus").mode == "hybrid"
+    bench.poll(lambda: third.search("walrus").mode == "hybrid", "the new vectors in memory")
     assert bench.open("two").status().embedder == "off"
 
 

@@ -77,9 +77,9 @@ def opens_in(breaker: Breaker, rules: BreakerRules, now: float) -> float:
     """Seconds until the provider may be tried (again); 0 when it may be now."""
     if breaker.opened_at is None:
         return 0.0
-    left = breaker.opened_at + _open_for(breaker, rules) - now
+    left = _open_for(breaker, rules) - (now - breaker.opened_at)  # in this order never more than it is open for
     if breaker.probe_at is not None:
-        left = max(left, breaker.probe_at + rules.probe_for - now)
+        left = max(left, rules.probe_for - (now - breaker.probe_at))
     return max(left, 0.0)
 
 
