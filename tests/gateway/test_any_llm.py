@@ -378,7 +378,7 @@ def test_the_sdk_never_has_the_key(peers: Peers, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("THERE_KEY", CANARY)
 
     async def work(provider: AnyLLMProvider) -> None:
-        await provider.chat(asked_of(), timeout=10)
+        await provider.embed(["a"], "m", timeout=10)
         sdk: object = provider._sdk  # pyright: ignore[reportPrivateUsage]
         client: Any = vars(sdk)["client"]
         headers: dict[str, str] = dict(client.default_headers)
