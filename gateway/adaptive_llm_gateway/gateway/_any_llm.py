@@ -115,12 +115,14 @@ class AnyLLMProvider:
             sdk = await self._loaded()
 
             async def ask(call: Call, mark: str) -> ModelAnswer:
+                call.when_sent = request.sent
                 answer = await sdk.acompletion(**_asked(request, mark, timeout))
                 return self._whole(answer_of(answer.model_dump()), request, call)
 
         else:
 
             async def ask(call: Call, mark: str) -> ModelAnswer:
+                call.when_sent = request.sent
                 content = body_of(request, limit=self._spec.limit)
                 document = await self._document(self._url("/chat/completions"), call, mark, timeout, body=content)
                 return self._whole(answer_of(document), request, call)
@@ -134,6 +136,7 @@ class AnyLLMProvider:
         else:
             await self._client()
         call, mark = await self._begin()
+        call.when_sent = request.sent
         most = most_text(request)
         given = 0
         finish: Finish | None = None

@@ -39,7 +39,8 @@ _OWN = frozenset({"v", "seq", "previous", "hash"})
 LOCK_SECONDS: Final = 10.0
 """How long to wait for another process that appends."""
 _READS = 50  # while others append
-_SETTLED_NS = 50_000_000  # a file changed within this time may change again without its times showing it
+SETTLED_NS: Final = 50_000_000
+"""A file or folder changed within this time may change again without its times showing it."""
 
 
 class ChainBroken(StorageError):
@@ -196,7 +197,7 @@ class Chain:
                     return known[1]
                 reading = self._read()
                 if stamp == self._stamp():
-                    if time.time_ns() - max(stamp[3::4]) > _SETTLED_NS:
+                    if time.time_ns() - max(stamp[3::4]) > SETTLED_NS:
                         self._known = (stamp, reading)
                     return reading
                 # Somebody appended meanwhile, and the head may be of before the lines: again.
@@ -231,6 +232,11 @@ class Chain:
             make_folder(self.path.parent, durable=True)
             with ProcessLock(self.path.with_name(f"{self.path.name}.lock"), timeout=LOCK_SECONDS):
                 return self._append(entries)
+
+    def last_hash(self) -> str | None:
+        """The hash of the last entry, where it is known without reading the file."""
+        with self._thread_lock:
+            return self._tail[1].hash if self._tail is not None and self._tail[0] == self._stamp() else None
 
     def check(self) -> Reading:
         """`read`, refusing a chain that does not hold.

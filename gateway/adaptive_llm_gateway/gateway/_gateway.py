@@ -196,7 +196,7 @@ class Gateway:
             async with contextlib.aclosing(turns):
                 async for turn in turns:
                     try:
-                        pieces = turn.port.stream(prepared.request(ask, turn.step), timeout=turn.timeout)
+                        pieces = turn.port.stream(prepared.request(ask, turn.step, turn.sent), timeout=turn.timeout)
                         async with contextlib.aclosing(self._bounded(pieces, run)) as bounded:
                             async for piece in bounded:
                                 usage = piece.usage or usage
@@ -379,7 +379,7 @@ class Gateway:
             raise
 
     async def _chat(self, turn: _Turn, ask: Ask, prepared: Prepared) -> tuple[ModelAnswer, list[list[float]]]:
-        answer = await turn.port.chat(prepared.request(ask, turn.step), timeout=turn.timeout)
+        answer = await turn.port.chat(prepared.request(ask, turn.step, turn.sent), timeout=turn.timeout)
         if ask.json and answer.finish == "stop" and not _is_json(answer.text):
             raise ProviderFailure(
                 f"{turn.step.provider!r} was asked for JSON and answered something else",
@@ -415,7 +415,7 @@ class Gateway:
                 left = deadline - self._clock()
                 if left <= 0:
                     raise last or ProviderFailure("the deadline passed before anybody could be called", kind="timeout")
-                turn = _Turn(step)
+                turn = _Turn(step, lambda: self._meanwhile(run))
                 async with _place(self._providers, step, left) as not_now:
                     if not_now is not None:
                         run.pass_over(step, not_now)
@@ -460,6 +460,12 @@ class Gateway:
         if last is None and short is not None:
             raise OverBudget(f"the budget is not enough: {short}", hint="Raise the budget, or bound `max_tokens`.")
         raise _nobody(run, last)
+
+    def _meanwhile(self, run: Run) -> None:
+        """While the answer is waited for: what the receipt will have of the plan's inputs."""
+        if run.prepared is not None:
+            with contextlib.suppress(TypeError, ValueError):  # whoever stores it is told
+                self.receipts.expect(run.id, run.prepared.inputs, keys=self._providers.keys())
 
     def _took_turn(self, run: Run, turn: _Turn, began: float) -> None:
         name = turn.step.provider
@@ -571,8 +577,9 @@ class Gateway:
 class _Turn:
     """A provider's turn: who, and what became of it."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, sent: Callable[[], object]) -> None:
         self.step = step
+        self.sent = sent
         self.timeout = 0.0
         self.port: ProviderPort
         self.over = False

@@ -15,6 +15,7 @@ import contextlib
 import re
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +29,20 @@ from typing import TYPE_CHECKING, Final, cast
 
 from adaptive_llm_gateway.core import InvalidInput, NotFound, ProcessLock, SecretScanner, is_ulid
 from adaptive_llm_gateway.gateway._canonical import Json, canonical, digest_of, parse
-from adaptive_llm_gateway.gateway._chain import FIRST, LOCK_SECONDS, Break, Chain, ChainBroken, Entry, read_chain
+from adaptive_llm_gateway.gateway._chain import (
+    FIRST,
+    LOCK_SECONDS,
+    SETTLED_NS,
+    Break,
+    Chain,
+    ChainBroken,
+    Entry,
+    read_chain,
+)
 from adaptive_llm_gateway.gateway._files import make_folder, storage_errors, sync_folder
 from adaptive_llm_gateway.gateway._notes import Notes
 from adaptive_llm_gateway.gateway._plain import cleaned, plain
-from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt, ReceiptRequest
+from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt
 from adaptive_llm_gateway.gateway._runs import RunFolders
 
 if TYPE_CHECKING:
@@ -97,12 +107,22 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cleaned:
-    """A part of a receipt without credentials, and its canonical form."""
+class _Part:
+    """A part of what is stored: as it was given, without credentials, and the canonical form of that."""
 
-    value: Json
+    given: object
+    clean: Json
     form: bytes
-    changed: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Begun:
+    """What was made for the note of a request, most of which is the same in its receipt."""
+
+    keys: frozenset[str]
+    parts: Mapping[str, _Part]
+    changed: bool = False
+    inputs: _Part | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -138,7 +158,8 @@ class Receipts:
         self._scanner = scanner
         self._lock = threading.Lock()
         self._chain: Chain | None = None
-        self._begun: dict[str, tuple[ReceiptRequest, _Cleaned]] = {}
+        self._known: tuple[int, list[Path]] | None = None
+        self._begun: dict[str, _Begun] = {}
         self._queue: deque[_Waiting] = deque()
         self._storing = False
         self._queue_lock = threading.Lock()
@@ -155,15 +176,20 @@ class Receipts:
             StorageError: nothing may be sent then.
         """
         _checked_id(receipt.id)
-        request = self._cleaned(receipt.request, keys)
-        form, _ = self._formed(receipt, request, keys)
+        begun = self._formed(receipt, None, frozenset(keys))
         with storage_errors("note the request"):
-            self._notes.add(receipt.id, form)
-        # Its text may be long, and is the same when the receipt is stored.
+            self._notes.add(receipt.id, _joined(begun.parts))
         while len(self._begun) >= _MOST_BEGUN:
             with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread was faster
                 del self._begun[next(iter(self._begun))]
-        self._begun[receipt.id] = (receipt.request, request)
+        self._begun[receipt.id] = begun
+
+    def expect(self, receipt_id: str, inputs: object, *, keys: Collection[str] = ()) -> None:
+        """Make what will be stored of `inputs` with the receipt of a request that was begun: something to do while its
+        answer is waited for. Where it is not called, `file` does it."""
+        begun = self._begun.get(receipt_id)
+        if begun is not None and begun.inputs is None and begun.keys == frozenset(keys):
+            begun.inputs = self._part(inputs, keys)
 
     def file(self, receipt: Receipt, *, inputs: object = None, keys: Collection[str] = ()) -> FiledReceipt:
         """Store a receipt; it is on the disk when this returns, its run folder soon after.
@@ -349,47 +375,68 @@ class Receipts:
                 sync_folder(self._folder)
         return Pruned(tuple(path.name for path in gone), count, sum(sizes[path] for path in gone))
 
-    def _cleaned(self, part: object, keys: Collection[str]) -> _Cleaned:
-        value, changed = cleaned(plain(part), self._scanner, keys)
-        return _Cleaned(value, canonical(value), changed > 0)
+    def _part(self, given: object, keys: Collection[str]) -> _Part:
+        clean, _ = cleaned(plain(given), self._scanner, keys)
+        return _Part(given, clean, canonical(clean))
 
-    def _formed(self, receipt: Receipt, request: _Cleaned, keys: Collection[str]) -> tuple[bytes, Receipt]:
-        """The canonical form of a receipt, and the receipt as it is stored."""
-        before, after = (plain({name: getattr(receipt, name) for name in names}) for names in _AROUND_REQUEST)
-        (before, after), changed = cast("tuple[list[Json], int]", cleaned([before, after], self._scanner, keys))
-        form = b'%b,"request":%b,%b' % (canonical(before)[:-1], request.form, canonical(after)[1:])
-        if changed or request.changed:
-            value = {**cast("dict[str, Json]", before), **cast("dict[str, Json]", after), "request": request.value}
-            receipt = receipt_from(value)
-        return form, receipt
+    def _formed(self, receipt: Receipt, begun: _Begun | None, keys: frozenset[str]) -> _Begun:
+        """The parts of a receipt; those that are as they were begun with are cleaned of other keys alone."""
+        parts: dict[str, _Part] = {}
+        new: dict[str, object] = {}
+        for name in _NAMES:
+            value = getattr(receipt, name)
+            part = begun.parts[name] if begun is not None else None
+            if part is not None and (part.given is value or part.given == value):
+                parts[name] = part
+            else:
+                new[name] = value
+        changed = self._clean({name: plain(value) for name, value in new.items()}, new, parts, self._scanner, keys)
+        if begun is not None:
+            changed |= begun.changed
+            if begun.keys != keys:
+                known = {name: part for name, part in parts.items() if name not in new}
+                given = {name: part.given for name, part in known.items()}
+                changed |= self._clean({name: part.clean for name, part in known.items()}, given, parts, None, keys)
+        return _Begun(keys, parts, changed)
+
+    def _clean(
+        self,
+        values: dict[str, Json],
+        given: Mapping[str, object],
+        parts: dict[str, _Part],
+        scanner: SecretScanner | None,
+        keys: frozenset[str],
+    ) -> bool:
+        """Put cleaned values into `parts`; whether one was changed."""
+        clean, changed = cast("tuple[dict[str, Json], int]", cleaned(values, scanner, keys))
+        if changed or scanner is not None:  # else they are there
+            for name, value in clean.items():
+                parts[name] = _Part(given[name], value, canonical(value))
+        return changed > 0
 
     def _prepared(
         self, receipt: Receipt, inputs: object, keys: Collection[str]
     ) -> tuple[_Waiting, Callable[[], FiledReceipt]]:
         """What is to be stored, and what gives the stored receipt once that was done, or raises why not."""
         _checked_id(receipt.id)
+        keys = frozenset(keys)
         begun = self._begun.pop(receipt.id, None)
-        if begun is not None and begun[0] is receipt.request:
-            request = begun[1]
-            value, changed = cleaned(request.value, None, keys)
-            if changed:
-                request = _Cleaned(value, canonical(value), changed=True)
-        else:
-            request = self._cleaned(receipt.request, keys)
-        given = self._cleaned(inputs, keys)
-        form, stored = self._formed(
-            replace(receipt, inputs=digest_of(given.form) if given.value is not None else None), request, keys
-        )
+        given = begun.inputs if begun is not None and begun.keys == keys else None
+        if given is None or given.given is not inputs:
+            given = self._part(inputs, keys)
+        receipt = replace(receipt, inputs=digest_of(given.form) if given.clean is not None else None)
+        formed = self._formed(receipt, begun, keys)
+        stored = receipt_from({name: part.clean for name, part in formed.parts.items()}) if formed.changed else receipt
         if receipt.id not in self._notes:  # its run folder is still to be written
             with storage_errors("note the receipt"):
                 self._notes.add(receipt.id)
-        waiting = _Waiting(receipt.id, _day_of(receipt.at), {"receipt": form, "inputs": given.form})
+        waiting = _Waiting(receipt.id, _day_of(receipt.at), {"receipt": _joined(formed.parts), "inputs": given.form})
 
         def finished() -> FiledReceipt:
             if waiting.error is not None:
                 raise copy(waiting.error) from waiting.error
             entry, path = cast("Entry", waiting.entry), cast("Path", waiting.path)
-            return FiledReceipt(stored, entry.hash, path.name, entry.seq, given.value)
+            return FiledReceipt(stored, entry.hash, path.name, entry.seq, given.clean)
 
         return waiting, finished
 
@@ -434,7 +481,7 @@ class Receipts:
                 return self._append_locked(entries, day)
 
     def _append_locked(self, entries: Sequence[Mapping[str, bytes]], day: str) -> tuple[list[Entry], Path]:
-        *earlier, newest = self._files() or [None]
+        *earlier, newest = self._files_known() or [None]
         number, previous = 1, FIRST
         if newest is not None:
             match = cast("re.Match[str]", _NAME.fullmatch(newest.name))
@@ -443,15 +490,25 @@ class Receipts:
                 day, number = match[1], int(match[2]) + 1
                 if newest.stat().st_size < _LARGEST_FILE:
                     if self._chain is None or self._chain.path != newest:
-                        begun = bool(read_chain(newest.read_bytes(), path=str(newest)).entries)
-                        first = None if begun else _last_hash(cast("list[Path]", earlier))
+                        first = None if _is_begun(newest) else _last_hash(cast("list[Path]", earlier))
                         self._chain = Chain(newest, first=first, locked=True)
                     with contextlib.suppress(ChainBroken):  # it stays as it is, for `verify`, and another one begins
                         return self._chain.append_all(entries), newest
-            previous = _last_hash([*cast("list[Path]", earlier), newest])
+            known = self._chain.last_hash() if self._chain is not None and self._chain.path == newest else None
+            previous = known or _last_hash([*cast("list[Path]", earlier), newest])
         path = self._folder / f"{day}-{number:02}.jsonl"
         self._chain = Chain(path, first=previous, locked=True)
         return self._chain.append_all(entries), path
+
+    def _files_known(self) -> list[Path]:
+        """As `_files`, read again only when something came or went. Whoever calls this has the lock."""
+        changed = self._folder.stat().st_mtime_ns
+        if self._known is None or self._known[0] != changed:
+            files = self._files()
+            # Within this time something may come or go again without the folder's time showing it.
+            self._known = (changed, files) if time.time_ns() - changed > SETTLED_NS else None
+            return files
+        return self._known[1]
 
     def _files(self) -> list[Path]:
         if not self._folder.is_dir():
@@ -474,9 +531,13 @@ class Receipts:
         return [folder for filed in self._of_file(path) if (folder := self._runs.folder(filed.receipt.id)).is_dir()]
 
 
-_NAMES = sorted(field.name for field in fields(Receipt))
-_AROUND_REQUEST: Final = (_NAMES[: _NAMES.index("request")], _NAMES[_NAMES.index("request") + 1 :])
-"""The other fields of a receipt, those that canonical JSON has before it and those behind."""
+_NAMES: Final = sorted(field.name for field in fields(Receipt))  # of ASCII: in the order of canonical JSON
+_LABELS: Final = {name: canonical(name) + b":" for name in _NAMES}
+
+
+def _joined(parts: Mapping[str, _Part]) -> bytes:
+    """The canonical form of a receipt."""
+    return b"{" + b",".join(label + parts[name].form for name, label in _LABELS.items()) + b"}"
 
 
 def _forms(values: Mapping[str, Json]) -> dict[str, bytes]:
@@ -526,6 +587,12 @@ def _checked_id(receipt_id: str) -> str:
             f"{receipt_id!r} is no id of a receipt", hint="It has 26 characters, as in `alg receipts list`."
         )
     return receipt_id
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a chain's file has an entry, or what was one."""
+    with path.open("rb") as file:
+        return file.readline(_LARGEST_FILE).endswith(b"\n")
 
 
 def _last_hash(paths: Sequence[Path]) -> str:

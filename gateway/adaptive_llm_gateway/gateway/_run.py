@@ -65,8 +65,8 @@ class Prepared:
     consents: Consents
     inputs: object
 
-    def request(self, ask: Ask, step: Step) -> ModelRequest:
-        """What a step's model is asked."""
+    def request(self, ask: Ask, step: Step, sent: Callable[[], object]) -> ModelRequest:
+        """What a step's model is asked; `sent` is called when it was."""
         return ModelRequest(
             self.redacted if step.redact else self.messages,
             step.model,
@@ -74,6 +74,7 @@ class Prepared:
             temperature=ask.temperature,
             json=ask.json,
             stop=ask.stop,
+            sent=sent,
         )
 
 
@@ -99,6 +100,8 @@ class Run:
     passed_over: list[BlockedItem] = field(default_factory=list[BlockedItem])
     told: ReceiptRequest | None = None
     """The request as its receipt has it: one value, so that it is cleaned of credentials once."""
+    route: tuple[RouteStep, ...] | None = None
+    """The plan as its receipt has it."""
     filed: bool = False
     """Its receipt is stored, or on its way to the disk."""
     spent: int = 0
@@ -167,7 +170,7 @@ class Run:
             context=context.refs if context is not None else (),
             blocked=(*_blocked(prepared.plan), *self.passed_over) if prepared is not None else (),
             redacted=self.redactions,
-            route=route_of(prepared.plan) if prepared is not None else (),
+            route=self._route(),
             attempts=tuple(self.attempts),
             tokens=ReceiptTokens(
                 context_from=context.tokens_from if context is not None else None,
@@ -184,6 +187,11 @@ class Run:
             consents=self._consents(),
             answer=_answer(answer) if answer is not None else None,
         )
+
+    def _route(self) -> tuple[RouteStep, ...]:
+        if self.route is None and self.prepared is not None:
+            self.route = route_of(self.prepared.plan)
+        return self.route or ()
 
     def _cost(self, cost: Cost | None, table_hash: str | None) -> ReceiptCost:
         called = [each for each in self.attempts if each.outcome != "ok"]

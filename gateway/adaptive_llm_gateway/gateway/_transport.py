@@ -8,9 +8,11 @@ depends on how an SDK words an error.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -34,7 +36,13 @@ Auth = Literal["bearer", "x-api-key"]
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request as the transport sees it. `stopped`: why our side ended it; `said`: the provider's words, masked."""
+    """One request as the transport sees it.
+
+    Attributes:
+        stopped: why our side ended it.
+        said: the provider's words, masked.
+        when_sent: called by the event loop once all of it was sent.
+    """
 
     key: str | None = field(default=None, repr=False)
     auth: Auth = "bearer"
@@ -45,6 +53,7 @@ class Call:
     said: str = field(default="", repr=False)
     peer: str | None = None
     sent: bool = False
+    when_sent: Callable[[], object] | None = field(default=None, repr=False)
     body: Any = field(default=None, repr=False)
 
     async def release(self) -> None:
@@ -148,6 +157,9 @@ def _transport_class(family: ModuleType) -> Any:
                     await self._compare(call, info["return_value"], unix="unix" in event)
                 elif event.endswith(".send_request_headers.started"):
                     call.sent = True
+                elif call.when_sent is not None and event.endswith(".send_request_body.complete"):
+                    asyncio.get_running_loop().call_soon(call.when_sent)
+                    call.when_sent = None
 
             # A request of its own: SDK errors carry the one they made, and that never has the key. Nor has a local.
             wire = family.Request(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -33,6 +34,8 @@ class ModelRequest:
         max_tokens: of the answer; None leaves it to the provider.
         json: the answer has to be one JSON value.
         stop: texts at which the answer ends.
+        sent: called once the request has left, where the provider can tell: the answer takes a while, which is time for
+            what has to be done in any case.
     """
 
     messages: tuple[Message, ...]
@@ -41,6 +44,7 @@ class ModelRequest:
     temperature: float | None = None
     json: bool = False
     stop: tuple[str, ...] = ()
+    sent: Callable[[], object] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
