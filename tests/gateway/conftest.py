@@ -7,11 +7,11 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -228,3 +228,20 @@ def aimocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     running = module.AIMocks(tmp_path_factory.mktemp("aimock"))
     yield running
     running.stop()
+
+
+@pytest.fixture
+def modules_of() -> Callable[[object], set[str]]:
+    """The packages of a value's type and of those of all its parts."""
+    return _modules_of
+
+
+def _modules_of(value: object) -> set[str]:
+    found = {type(value).__module__.partition(".")[0]}
+    if is_dataclass(value):
+        for part in fields(value):
+            found |= _modules_of(getattr(value, part.name))
+    elif isinstance(value, list | tuple):
+        for part in cast("Sequence[object]", value):
+            found |= _modules_of(part)
+    return found

@@ -88,8 +88,8 @@ def test_an_answer_comes_whole_and_the_journal_has_what_was_asked(mock: AIMock, 
 
 
 def test_embeddings_are_one_a_text(mock: AIMock) -> None:
-    vectors = using(mock, lambda provider: provider.embed(["one", "two"], "e", timeout=30))
-    assert vectors == [[0.5, -0.25, 0.125]] * 2
+    found = using(mock, lambda provider: provider.embed(["one", "two"], "e", timeout=30))
+    assert found.vectors == [[0.5, -0.25, 0.125]] * 2
 
 
 def test_its_models_are_listed(mock: AIMock) -> None:

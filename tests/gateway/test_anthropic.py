@@ -136,3 +136,18 @@ def test_its_models_are_listed_and_it_embeds_nothing(peers: Peers) -> None:
     with pytest.raises(ProviderFailure) as caught:
         using(peer.url, lambda p: p.embed(["a"], "m", timeout=5))
     assert caught.value.kind == "bad_request"
+
+
+def test_the_sdk_never_has_the_key_and_no_value_of_its_own_comes_out(
+    peers: Peers, modules_of: Callable[[object], set[str]]
+) -> None:
+    async def work(provider: AnyLLMProvider) -> list[object]:
+        found: list[object] = [await whole(provider), *await pieces(provider), await provider.models(timeout=10)]
+        sdk: object = provider._sdk  # pyright: ignore[reportPrivateUsage]
+        client: Any = vars(sdk)["client"]
+        headers: dict[str, str] = dict(client.default_headers)
+        assert CANARY not in f"{vars(sdk)} {vars(client)} {headers}"
+        return found
+
+    for value in using(peers.start(play).url, work):
+        assert modules_of(value) <= {"builtins", "adaptive_llm_gateway"}

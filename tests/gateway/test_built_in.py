@@ -17,6 +17,7 @@ from adaptive_llm_gateway.gateway import (
     Piece,
     ProviderFailure,
     ProviderPort,
+    Usage,
 )
 
 
@@ -68,11 +69,10 @@ def test_it_heeds_limits_stops_and_json() -> None:
 
 
 def test_vectors_are_of_one_length_and_near_for_texts_that_share_words() -> None:
-    a, b, c = asyncio.run(
-        BuiltInProvider().embed(
-            ["a lease on a task", "the lease of a task", "green cheese"], "built-in-embed", timeout=1
-        )
-    )
+    texts = ["a lease on a task", "the lease of a task", "green cheese"]
+    found = asyncio.run(BuiltInProvider().embed(texts, "built-in-embed", timeout=1))
+    a, b, c = found.vectors
+    assert found.usage == Usage(12, 0)
     assert len({len(a), len(b), len(c)}) == 1
     assert sum(x * x for x in a) == pytest.approx(1.0)
     assert sum(x * y for x, y in zip(a, b, strict=True)) > sum(x * y for x, y in zip(a, c, strict=True))
@@ -103,4 +103,4 @@ def test_a_prompt_beyond_its_context_and_an_unknown_model_are_refused() -> None:
 def test_any_text_can_be_asked() -> None:
     for text in ("", "\ud800", "\x00", "🦉" * 500):
         assert asyncio.run(BuiltInProvider().chat(request(text), timeout=1)).finish == "stop"
-        assert len(asyncio.run(BuiltInProvider().embed([text], "built-in-embed", timeout=1))) == 1
+        assert len(asyncio.run(BuiltInProvider().embed([text], "built-in-embed", timeout=1)).vectors) == 1

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptive_llm_gateway.gateway import Message, ModelRequest, Usage
+from adaptive_llm_gateway.gateway import Embedded, Message, ModelRequest, Usage
 from adaptive_llm_gateway.gateway._dialect import (
     ErrorEvent,
-    Part,
+    Said,
     answer_of,
     body_of,
     event_of,
     events,
     usage_of,
+    vectors_of,
 )
 
 
@@ -93,13 +94,13 @@ def test_an_event_that_is_no_utf8_is_refused() -> None:
 
 def test_an_event_has_its_text_its_end_and_its_usage() -> None:
     choice: dict[str, Any] = {"delta": {"content": "Hi"}, "finish_reason": None}
-    assert event_of({"choices": [choice], "model": "m"}) == Part("Hi", model="m")
+    assert event_of({"choices": [choice], "model": "m"}) == Said("Hi", model="m")
     ends: list[dict[str, Any]] = [{"delta": {}, "finish_reason": "stop"}, {"finish_reason": "stop"}]
     for end in ends:
-        assert event_of({"choices": [end]}) == Part("", "stop")
+        assert event_of({"choices": [end]}) == Said("", "stop")
     none: list[dict[str, Any]] = [{"choices": []}, {"choices": None}, {}]
     for choices in none:
-        assert event_of({**choices, "usage": {"prompt_tokens": 3, "completion_tokens": 5}}) == Part(usage=Usage(3, 5))
+        assert event_of({**choices, "usage": {"prompt_tokens": 3, "completion_tokens": 5}}) == Said(usage=Usage(3, 5))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_an_answer_in_parts_is_their_text_without_what_the_model_thought() -> No
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
     message = {"content": [thought, {"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]}
     found = answer_of({"choices": [{"message": message, "finish_reason": "stop"}]})
-    assert found == Part("Hello", "stop")
+    assert found == Said("Hello", "stop")
 
 
 @pytest.mark.parametrize("answer", [None, [], 7, {}, {"choices": []}, {"choices": [3]}, {"choices": [{"message": 3}]}])
@@ -144,13 +145,65 @@ def test_an_answer_of_another_form_has_no_choice(answer: Any) -> None:
 
 
 def test_text_that_is_none_is_told() -> None:
-    assert answer_of({"choices": [{"message": {"content": 3}, "finish_reason": "stop"}]}) == Part(None, "stop")
+    assert answer_of({"choices": [{"message": {"content": 3}, "finish_reason": "stop"}]}) == Said(None, "stop")
 
 
 @pytest.mark.parametrize("count", [-1, True, 1.5, "3", None, [3]])
 def test_a_count_that_is_none_is_not_known(count: Any) -> None:
     assert usage_of({"usage": {"prompt_tokens": count, "completion_tokens": 5}}) == Usage(None, 5)
     assert usage_of({"usage": count}) is None
+
+
+def embeddings(*entries: Any, **more: Any) -> dict[str, Any]:
+    return {"data": list(entries), **more}
+
+
+def vector(index: Any, *numbers: Any) -> dict[str, Any]:
+    return {"index": index, "embedding": list(numbers)}
+
+
+def test_vectors_come_in_the_order_of_their_texts_with_their_usage() -> None:
+    answer = embeddings(vector(1, 2, 3.5), vector(0, -1, 0), usage={"prompt_tokens": 4})
+    assert vectors_of(answer, 2) == Embedded([[-1.0, 0.0], [2.0, 3.5]], Usage(4, None))
+    assert vectors_of(embeddings(vector(0, 1)), 1) == Embedded([[1.0]], Usage(None, None))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {},
+        {"data": None},
+        {"data": 3},
+        {"data": {"index": 0}},
+        embeddings(),
+        embeddings(3),
+        embeddings({"index": 0}),
+        embeddings({"embedding": [1.0]}),
+        embeddings({"index": [], "embedding": [1.0]}),
+        embeddings({"index": 0, "embedding": "AACAPw=="}),
+        embeddings({"index": 0, "embedding": {"0": 1.0}}),
+        embeddings(vector("0", 1.0)),
+        embeddings(vector(1, 1.0)),
+        embeddings(vector(0)),
+        embeddings(vector(0, float("nan"))),
+        embeddings(vector(0, float("inf"))),
+        embeddings(vector(0, 10**400)),
+        embeddings(vector(0, True)),
+        embeddings(vector(0, "1")),
+        embeddings(vector(0, None)),
+        embeddings(vector(0, [1.0])),
+        embeddings(vector(0, 1.0), vector(0, 1.0)),
+        embeddings(vector(0, 1.0), vector(1, 1.0)),
+    ],
+)
+def test_vectors_of_another_form_are_none(answer: Any) -> None:
+    assert vectors_of(answer, 1) is None
+
+
+def test_vectors_of_several_lengths_are_none() -> None:
+    assert vectors_of(embeddings(vector(0, 1.0), vector(1, 1.0, 2.0)), 2) is None
 
 
 # --- bodies -------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from adaptive_llm_gateway.gateway import (
     ConsentNeeded,
     ContextGiven,
     ContextRef,
+    Embedded,
     FailureKind,
     FiledReceipt,
     FoundServer,
@@ -93,7 +94,7 @@ class Told(BuiltInProvider):
         async for piece in super().stream(request, timeout=timeout):
             yield piece
 
-    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> Embedded:
         self.asked.append(list(texts))
         return await super().embed(texts, model, timeout=timeout)
 

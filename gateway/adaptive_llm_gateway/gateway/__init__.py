@@ -209,6 +209,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway._values import (
         PROVIDER_CLASSES,
         PURPOSES,
+        Embedded,
         Finish,
         Message,
         ModelAnswer,
@@ -411,6 +412,7 @@ _MODULES = {
     "_values": (
         "PROVIDER_CLASSES",
         "PURPOSES",
+        "Embedded",
         "Finish",
         "Message",
         "ModelAnswer",
@@ -470,6 +472,7 @@ __all__ = [
     "Cost",
     "Detected",
     "Detection",
+    "Embedded",
     "FailureKind",
     "FallBack",
     "FileCheck",

@@ -1,7 +1,8 @@
-"""Providers behind the port: those of the OpenAI dialect by our own client, Anthropic and embeddings by `any-llm-sdk`.
+"""Providers behind the port: those of the OpenAI dialect by our own client, Anthropic by `any-llm-sdk`.
 
 The SDK loads with the first call that needs it, and nothing of it comes out. Its types and checks cost 2 ms a call and
-0.2 ms a piece, so chats of the dialect that nearly every provider speaks do without it (decision 0019).
+0.2 ms a piece, and its loading two seconds, so the dialect that nearly every provider speaks does without (decision
+0019).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,19 +20,21 @@ from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.gateway._dialect import (
     ErrorEvent,
     Limit,
-    Part,
+    Said,
     answer_of,
     body_of,
+    embedding_body_of,
     event_of,
     events,
     most_text,
+    vectors_of,
 )
 from adaptive_llm_gateway.gateway._health import Server, has_sign, models_of, ollama_info, version_of
 from adaptive_llm_gateway.gateway._keys import KeySource, without
 from adaptive_llm_gateway.gateway._locality import Address
 from adaptive_llm_gateway.gateway._port import FailureKind, Health, ProviderFailure
 from adaptive_llm_gateway.gateway._transport import CALL_HEADER, MOST_ANSWER, Call, GuardedClient, guarded_client, quiet
-from adaptive_llm_gateway.gateway._values import Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
+from adaptive_llm_gateway.gateway._values import Embedded, Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
 
 _NO_KEY = "none"  # what the SDKs are given for a key: the transport has the real one
 _SHOWN = 64  # models of Ollama that are asked for what they can do
@@ -176,7 +178,7 @@ class AnyLLMProvider:
             raise failure
         yield Piece(finish=finish, usage=usage)
 
-    async def _parts(self, request: ModelRequest, call: Call, mark: str, timeout: float) -> AsyncGenerator[Part]:
+    async def _parts(self, request: ModelRequest, call: Call, mark: str, timeout: float) -> AsyncGenerator[Said]:
         """What the events of a stream say."""
         if self._spec.dialect == "anthropic":
             sdk = await self._loaded()
@@ -198,18 +200,24 @@ class AnyLLMProvider:
                 async for data in found:
                     yield event_of(json.loads(data))
 
-    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> list[list[float]]:
-        """One vector a text; their shape is checked."""
+    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> Embedded:
+        """The vectors of texts; their shape is checked."""
+        if self._spec.dialect == "anthropic":
+            raise ProviderFailure(f"{self.name!r} has no embeddings: its API offers none", kind="bad_request")
         if not texts:
-            return []
+            return Embedded([])
 
-        sdk = await self._loaded()
-
-        async def ask(_: Call, mark: str) -> list[list[float]]:
-            answer = await sdk.aembedding(
-                model, list(texts), encoding_format="float", extra_headers={CALL_HEADER: mark}, timeout=timeout
-            )
-            return self._vectors(answer, len(texts))
+        async def ask(call: Call, mark: str) -> Embedded:
+            content = embedding_body_of(texts, model)
+            document = await self._document(self._url("/embeddings"), call, mark, timeout, body=content)
+            found = vectors_of(document, len(texts))
+            if found is None:
+                raise ProviderFailure(
+                    f"{self.name!r} answered no embeddings for {len(texts)!r} texts, or none of one length each",
+                    kind="broken",
+                    hint="Take a model that gives one vector a text (a pooled one).",
+                )
+            return found
 
         return await self._run(ask, timeout)
 
@@ -359,7 +367,7 @@ class AnyLLMProvider:
 
     # --- what is asked, and what comes back ---------------------------------------------------------------------
 
-    def _whole(self, answer: Part | None, request: ModelRequest, call: Call) -> ModelAnswer:
+    def _whole(self, answer: Said | None, request: ModelRequest, call: Call) -> ModelAnswer:
         if answer is None:
             raise ProviderFailure(f"{self.name!r} answered without a choice", kind="broken")
         finish = _FINISH.get(answer.reason) if answer.reason is not None else None
@@ -373,19 +381,6 @@ class AnyLLMProvider:
             text, finish = text[: int(most)], "length"
         model = without(call.key, answer.model) if answer.model is not None else None
         return ModelAnswer(text, finish, answer.usage or Usage(None, None), model[:200] if model else request.model)
-
-    def _vectors(self, answer: Any, count: int) -> list[list[float]]:
-        data = sorted(answer.data, key=lambda entry: entry.index)
-        vectors: list[Any] = [entry.embedding for entry in data]
-        whole = [entry.index for entry in data] == list(range(count))
-        flat = all(_is_vector(vector) for vector in vectors)
-        if not whole or not flat or len({len(vector) for vector in vectors}) != 1:
-            raise ProviderFailure(
-                f"{self.name!r} answered {len(vectors)!r} embeddings for {count!r} texts, or none of one length each",
-                kind="broken",
-                hint="Take a model that gives one vector a text (a pooled one).",
-            )
-        return [[float(value) for value in vector] for vector in vectors]
 
     # --- failures -----------------------------------------------------------------------------------------------
 
@@ -500,10 +495,3 @@ def _words(call: Call) -> str:
         if isinstance(found, str) and found.strip():
             return f" and said {' '.join(found.split())[:200]!r}"
     return ""
-
-
-def _is_vector(value: Any) -> bool:
-    """Whether something is a flat list of finite numbers, with one at least."""
-    if not isinstance(value, list) or not value:
-        return False
-    return all(isinstance(part, int | float) and math.isfinite(part) for part in cast("list[Any]", value))

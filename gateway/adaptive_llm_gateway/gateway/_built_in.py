@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 
 from adaptive_llm_gateway.gateway._port import Health, ProviderFailure
-from adaptive_llm_gateway.gateway._values import Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
+from adaptive_llm_gateway.gateway._values import Embedded, Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
 
 CHAT_MODEL = "built-in"
 EMBED_MODEL = "built-in-embed"
@@ -60,11 +60,12 @@ class BuiltInProvider:
             await asyncio.sleep(0)  # as a network would, so that many streams run side by side
         yield Piece(finish=finish, usage=usage)
 
-    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> list[list[float]]:
+    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> Embedded:
         """A vector of length 1 for each text; texts that share words are near each other."""
         self._may_fail()
         _known(model, EMBED_MODEL, self.name)
-        return [_vector(text) for text in texts]
+        asked = sum(len(_WORD.findall(text)) for text in texts)
+        return Embedded([_vector(text) for text in texts], Usage(asked, 0))
 
     async def models(self, *, timeout: float) -> list[ModelInfo]:
         """Its two models."""

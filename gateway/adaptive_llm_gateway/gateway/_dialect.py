@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-from adaptive_llm_gateway.gateway._values import ModelRequest, Usage
+from adaptive_llm_gateway.gateway._values import Embedded, ModelRequest, Usage
 
 Limit = Literal["both", "max_tokens", "max_completion_tokens"]
 _CHARACTERS_PER_TOKEN: Final = 32
@@ -16,7 +16,7 @@ _CHARACTERS_PER_TOKEN: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Said:
     """What a whole answer, or an event of a stream, says.
 
     Attributes:
@@ -57,10 +57,15 @@ def body_of(request: ModelRequest, *, limit: Limit, stream: bool = False, usage:
         body["stream"] = True
         if usage:
             body["stream_options"] = {"include_usage": True}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoded(body)
 
 
-def answer_of(document: object) -> Part | None:
+def embedding_body_of(texts: Sequence[str], model: str) -> bytes:
+    """The body of a request for embeddings, as JSON. Raises ValueError as `body_of`."""
+    return _encoded({"model": model, "input": list(texts), "encoding_format": "float"})
+
+
+def answer_of(document: object) -> Said | None:
     """What a whole answer says; None where it has no choice."""
     try:
         return _part(document, "message")
@@ -72,7 +77,7 @@ class ErrorEvent(Exception):
     """A stream has an error instead of a part of the answer."""
 
 
-def event_of(document: object) -> Part:
+def event_of(document: object) -> Said:
     """What an event of a stream says.
 
     Raises:
@@ -85,7 +90,20 @@ def event_of(document: object) -> Part:
     part = _part(event, "delta")
     if part is not None and part.text is None:
         raise ValueError("something else than text")
-    return part or Part(usage=usage_of(event))
+    return part or Said(usage=usage_of(event))
+
+
+def vectors_of(document: object, count: int) -> Embedded | None:
+    """The vectors of `count` texts; None where there is not one for each, or where they differ in length."""
+    try:
+        answer = _object(document)
+        entries = [_object(entry) for entry in cast("list[object]", answer.get("data"))]
+        vectors = {cast("int", entry["index"]): _vector(entry["embedding"]) for entry in entries}
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None
+    if len(entries) != count or set(vectors) != set(range(count)) or len({len(each) for each in vectors.values()}) != 1:
+        return None
+    return Embedded([vectors[at] for at in range(count)], usage_of(answer) or Usage())
 
 
 def usage_of(document: dict[str, object]) -> Usage | None:
@@ -130,7 +148,7 @@ async def events(blocks: AsyncIterator[bytes]) -> AsyncGenerator[str]:
                     yield event
 
 
-def _part(document: object, name: str) -> Part | None:
+def _part(document: object, name: str) -> Said | None:
     """What the first choice says under `name`; None where there is none. Raises ValueError: it is of another form."""
     answer = _object(document)
     choices = answer.get("choices")
@@ -141,12 +159,26 @@ def _part(document: object, name: str) -> Part | None:
     choice = _object(cast("list[object]", choices)[0])
     said = choice.get(name)
     reason, model = choice.get("finish_reason"), answer.get("model")
-    return Part(
+    return Said(
         _text(_object(said).get("content")) if said is not None else "",
         reason if isinstance(reason, str) else None,
         usage_of(answer),
         model if isinstance(model, str) else None,
     )
+
+
+def _vector(value: object) -> list[float]:
+    """A list of finite numbers, with one at least. Raises OverflowError, ValueError: it is none."""
+    if not isinstance(value, list) or not value:
+        raise ValueError("no vector")
+    parts = cast("list[object]", value)
+    if not all(type(part) in (int, float) and math.isfinite(cast("float", part)) for part in parts):
+        raise ValueError("no vector")
+    return [float(cast("float", part)) for part in parts]
+
+
+def _encoded(body: dict[str, object]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _object(value: object) -> dict[str, object]:

@@ -390,8 +390,8 @@ class Gateway:
 
     async def _embed(self, turn: _Turn, _: Ask, prepared: Prepared) -> tuple[ModelAnswer, list[list[float]]]:
         texts = prepared.redacted_texts if turn.step.redact else prepared.texts
-        vectors = await turn.port.embed(texts, turn.step.model, timeout=turn.timeout)
-        return ModelAnswer("", "stop", Usage(None, None), turn.step.model), vectors
+        embedded = await turn.port.embed(texts, turn.step.model, timeout=turn.timeout)
+        return ModelAnswer("", "stop", embedded.usage, turn.step.model), embedded.vectors
 
     async def _turns(self, run: Run, prepared: Prepared) -> AsyncGenerator[_Turn]:
         """Whose turn it is, one after the other, until one is done; the caller says how each went.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from adaptive_llm_gateway.core import Unavailable
-from adaptive_llm_gateway.gateway._values import ModelAnswer, ModelInfo, ModelRequest, Piece
+from adaptive_llm_gateway.gateway._values import Embedded, ModelAnswer, ModelInfo, ModelRequest, Piece
 
 FailureKind = Literal[
     "refused",  # nobody answers there, or our side would not connect
@@ -92,8 +92,8 @@ class ProviderPort(Protocol):
         """The answer in pieces. It ends without a failure only if a piece had a `finish`; close it if you leave it."""
         ...
 
-    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> list[list[float]]:
-        """One vector a text, in their order, all of one length and finite."""
+    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> Embedded:
+        """The vectors of texts."""
         ...
 
     async def models(self, *, timeout: float) -> list[ModelInfo]:

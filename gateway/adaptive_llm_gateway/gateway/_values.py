@@ -66,6 +66,14 @@ class ModelAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """One vector for each text, in their order, all of one length and finite."""
+
+    vectors: list[list[float]]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a streamed answer; the one with `finish` ends it."""
 
