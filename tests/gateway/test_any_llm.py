@@ -334,7 +334,26 @@ def test_an_error_within_a_stream_is_one(peers: Peers) -> None:
         handler.event(peers.chunk("Hello"))
         handler.event({"error": {"message": "out of memory", "code": 500}})
 
-    assert fails(peers.start(erring).base, "stream").kind in ("incomplete", "server")
+    failure = fails(peers.start(erring).base, "stream")
+    assert failure.kind in ("incomplete", "server")
+    assert "out of memory" in failure.message
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_with_the_status_of_an_answer_is_one(peers: Peers, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THERE_KEY", CANARY)
+    peer = peers.start(lambda h, asked: h.give({"error": {"message": f"out of memory for {CANARY}"}}))
+    failure = fails(peer.base, way, key=KeySource("THERE_KEY"))
+    assert (failure.kind, failure.status) == ("server", None)
+    assert "out of memory" in failure.message
+    assert CANARY not in failure.message
+
+
+def test_a_server_that_does_not_stream_answers_in_one_piece(peers: Peers) -> None:
+    given: list[Piece] = []
+    peer = peers.start(lambda h, asked: h.give(peers.completion()))
+    assert ask(peer.base, "stream", given=given) == peers.text
+    assert given == [Piece(peers.text), Piece(finish="stop", usage=Usage(3, 5))]
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}'])

@@ -124,7 +124,7 @@ def left_behind(peer: Peer, home: Path) -> Left:
         input=json.dumps(given).encode(),
         env={**os.environ, **loud, "ALG_CANARY_KEY": IN_ENVIRONMENT},
         capture_output=True,
-        timeout=150,
+        timeout=300,
         check=False,
     )
     said = done.stderr.decode("utf-8", "replace")

@@ -127,8 +127,10 @@ def test_an_event_of_another_form_is_refused(event: Any) -> None:
 def test_an_error_is_no_event() -> None:
     errors: list[dict[str, Any]] = [{"error": {"message": "no"}}, {"error": "no", "choices": []}]
     for error in errors:
-        with pytest.raises(ErrorEvent):
-            event_of(error)
+        for read_one in (event_of, answer_of):
+            with pytest.raises(ErrorEvent) as caught:
+                read_one(error)
+            assert json.loads(caught.value.said) == {"error": error["error"]}
     assert event_of({"error": None, "choices": [{"delta": {"content": "Hi"}}]}).text == "Hi"
 
 

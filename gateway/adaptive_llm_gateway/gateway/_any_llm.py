@@ -33,7 +33,15 @@ from adaptive_llm_gateway.gateway._health import Server, has_sign, models_of, ol
 from adaptive_llm_gateway.gateway._keys import KeySource, without
 from adaptive_llm_gateway.gateway._locality import Address
 from adaptive_llm_gateway.gateway._port import FailureKind, Health, ProviderFailure
-from adaptive_llm_gateway.gateway._transport import CALL_HEADER, MOST_ANSWER, Call, GuardedClient, guarded_client, quiet
+from adaptive_llm_gateway.gateway._transport import (
+    CALL_HEADER,
+    MOST_ANSWER,
+    MOST_ERROR,
+    Call,
+    GuardedClient,
+    guarded_client,
+    quiet,
+)
 from adaptive_llm_gateway.gateway._values import Embedded, Finish, ModelAnswer, ModelInfo, ModelRequest, Piece, Usage
 
 _NO_KEY = "none"  # what the SDKs are given for a key: the transport has the real one
@@ -196,6 +204,12 @@ class AnyLLMProvider:
         async with guarded.client.stream("POST", url, content=content, headers=_headers(mark, body=True)) as response:
             if response.status_code != 200:
                 raise self._failed(ValueError(), call, timeout)
+            if response.headers.get("content-type", "").startswith("application/json"):  # it does not stream
+                part = answer_of(json.loads(await response.aread()))
+                if part is None:
+                    raise ValueError("no answer")
+                yield part
+                return
             async with contextlib.aclosing(events(response.aiter_raw())) as found:
                 async for data in found:
                     yield event_of(json.loads(data))
@@ -391,6 +405,9 @@ class AnyLLMProvider:
 
     def _failed(self, error: Exception, call: Call, timeout: float, *, given: bool = False) -> ProviderFailure:
         """Our failure for whatever was raised, by what the transport saw rather than by an SDK's words."""
+        for raised in _chain(error):
+            if isinstance(raised, ErrorEvent):
+                call.said = without(call.key, raised.said[:MOST_ERROR])
         kind, what, hint = _kind_of(error, call, timeout, given=given)
         words = "" if kind in ("auth", "redirect") else _words(call)  # who refuses a key likes to quote it
         failure = ProviderFailure(

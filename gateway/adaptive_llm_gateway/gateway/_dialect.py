@@ -66,15 +66,30 @@ def embedding_body_of(texts: Sequence[str], model: str) -> bytes:
 
 
 def answer_of(document: object) -> Said | None:
-    """What a whole answer says; None where it has no choice."""
+    """What a whole answer says; None where it has no choice.
+
+    Raises:
+        ErrorEvent: it is an error.
+    """
     try:
-        return _part(document, "message")
+        found = _part(document, "message")
     except ValueError:
-        return None
+        found = None
+    if found is None:
+        _refuse_error(document)
+    return found
 
 
 class ErrorEvent(Exception):
-    """A stream has an error instead of a part of the answer."""
+    """An error that came with status 200, whole or within a stream.
+
+    Attributes:
+        said: the error as JSON.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
 
 
 def event_of(document: object) -> Said:
@@ -85,8 +100,7 @@ def event_of(document: object) -> Said:
         ValueError: it is no event.
     """
     event = _object(document)
-    if event.get("error"):
-        raise ErrorEvent
+    _refuse_error(event)
     part = _part(event, "delta")
     if part is not None and part.text is None:
         raise ValueError("something else than text")
@@ -146,6 +160,12 @@ async def events(blocks: AsyncIterator[bytes]) -> AsyncGenerator[str]:
                 over = over or event.startswith("[DONE]")
                 if not over:  # what is behind the end is read, so that the connection can be used again
                     yield event
+
+
+def _refuse_error(document: object) -> None:
+    error = cast("dict[str, object]", document).get("error") if isinstance(document, dict) else None
+    if error:
+        raise ErrorEvent(json.dumps({"error": error}))
 
 
 def _part(document: object, name: str) -> Said | None:
