@@ -1,5 +1,6 @@
-"""What every test gets: a home, a configuration and a git identity of its own, under `tmp_path`. And a PostgreSQL
-server with pgvector, or what stands for a Qdrant server, for those that ask for one.
+"""What every test gets: a home, a configuration and a git identity of its own, under `tmp_path`. And for those that
+ask: HTTP servers, an address of this machine that is not the loopback, a PostgreSQL server with pgvector, or what
+stands for a Qdrant server.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, NoReturn
 
 import pytest
@@ -44,6 +47,55 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "[user]\n\tname = Test Person\n\temail = person@example.org\n[init]\n\tdefaultBranch = main\n", encoding="utf-8"
     )
     return home
+
+
+class Server(ThreadingHTTPServer):
+    """One that begins without the question for its name, and whose connections end with it."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up in the middle is part of the tests."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ThreadingHTTPServer]]:
+    """Begins HTTP servers, each with a class of handlers; all end with the test."""
+    begun: list[tuple[Server, threading.Thread]] = []
+
+    def begin(handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1") -> Server:
+        server = Server((host, 0), handler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        begun.append((server, thread))
+        return server
+
+    yield begin
+    for server, thread in begun:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+
+@pytest.fixture
+def other_address() -> str:
+    """An address of this machine that is not the loopback: who listens there sees whether anything is sent."""
+    from adaptive_llm_gateway.core import is_here
+
+    alone = "this machine has the loopback alone, so nobody can watch from another address"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip(alone)
+        host: str = probe.getsockname()[0]
+    if is_here(host):
+        pytest.skip(alone)
+    return host
 
 
 class PostgresServer:
@@ -209,12 +261,6 @@ class QdrantDouble:
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Keep quiet."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """A client that hangs up in the middle is part of the tests."""
 
         self._server = Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_port

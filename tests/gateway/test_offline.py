@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
-
-from adaptive_llm_gateway.core import is_here
 
 ANSWER = {
     "id": "1",
@@ -23,55 +21,36 @@ ANSWER = {
 }
 
 
-class Model(ThreadingHTTPServer):
+@dataclass
+class Model:
     """A model at an address of this machine that is not the loopback; its connections are kept open."""
 
-    daemon_threads = True
-
-    def __init__(self, host: str) -> None:
-        self.prompts = 0
-        super().__init__((host, 0), _Handler)
-
-    def server_bind(self) -> None:  # without the question for its name
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Model)
-        self.server.prompts += 1
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANSWER).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    url: str = ""
+    prompts: int = 0
 
 
 @pytest.fixture
-def model() -> Iterator[Model]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("198.51.100.1", 9))  # sends nothing
-        except OSError:
-            pytest.skip("this machine has the loopback alone, so nobody can watch from another address")
-        host: str = probe.getsockname()[0]
-    if is_here(host):
-        pytest.skip("this machine has the loopback alone, so nobody can watch from another address")
-    found = Model(host)
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    found.shutdown()
-    thread.join(10)
-    found.server_close()
+def model(other_address: str, serve: Callable[..., Any]) -> Model:
+    found = Model()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            found.prompts += 1
+            self.rfile.read(int(self.headers["content-length"]))
+            body = json.dumps(ANSWER).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    found.url = f"http://{other_address}:{serve(Handler, other_address).server_port}/v1"
+    return found
 
 
 CLIENT = """
@@ -110,10 +89,9 @@ asyncio.run(run())
 
 
 def test_a_provider_elsewhere_is_a_failure_in_offline_mode_also_over_a_connection_from_before(model: Model) -> None:
-    host, port = model.server_address[:2]
     # In a process of its own, for what listens at this address would be cut as well.
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT, f"http://{host!s}:{port}/v1"],
+        [sys.executable, "-c", CLIENT, model.url],
         capture_output=True,
         text=True,
         encoding="utf-8",

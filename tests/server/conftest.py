@@ -1,4 +1,6 @@
-"""Real processes for the server's tests: clients over stdio, the hub behind them, and their end."""
+"""Real processes for the server's tests: clients over stdio, the hub behind them, and their end. And what plays a
+provider of models.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import pytest
 
 ALG = str(Path(sys.executable).with_name("alg"))
 WAIT = 60.0
+WORDS = ("Hello", ", ", "wide ", "world", ".")
 
 
 class RawClient:
@@ -247,3 +251,128 @@ def server(isolated: Path) -> Iterator[Tools]:
     tools = Tools(isolated)
     yield tools
     tools.close()
+
+
+class Peer:
+    """A server that speaks OpenAI's API and keeps what it was asked; as Ollama, its model is one that runs elsewhere.
+    The model answers `words`, one event each.
+
+    Attributes:
+        cut: words after which the connection is cut.
+        go_on: what it waits for before each word but the first, and before a whole answer; set at the beginning.
+        left: somebody closed the connection while it was answering.
+    """
+
+    def __init__(self, serve: Callable[..., Any], *words: str, cut: int | None = None, status: int = 200) -> None:
+        self.words = words or WORDS
+        self.cut = cut
+        self.status = status
+        self.asked: list[dict[str, Any]] = []
+        self.left = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+        peer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                if self.path == "/api/tags":
+                    entry = {"name": "m", "model": "m", "digest": "0", "remote_host": "https://elsewhere.example"}
+                    self.give({"models": [{**entry, "capabilities": ["completion"]}]})
+                else:
+                    entry = {"id": "m", "object": "model", "created": 1, "owned_by": "x"}
+                    self.give({"object": "list", "data": [entry]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))))
+                if not self.path.endswith(("/completions", "/embeddings")):
+                    self.give({"error": "no such path"}, 404)
+                    return
+                peer.asked.append(body)
+                try:
+                    if peer.status != 200:
+                        self.give({"error": {"message": "not now"}}, peer.status)
+                    elif self.path.endswith("/embeddings"):
+                        data = [{"object": "embedding", "index": at, "embedding": [at, 0.5, -1, 2, 3]}
+                                for at in range(len(body["input"]))]  # fmt: skip
+                        self.give({"object": "list", "model": "m", "data": data})
+                    elif body.get("stream"):
+                        self.stream()
+                    else:
+                        peer.go_on.wait(WAIT)
+                        message = {"role": "assistant", "content": "".join(peer.words)}
+                        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+                        self.give({**self.head("chat.completion"), "choices": [choice], "usage": self.usage})
+                except OSError:
+                    peer.left.set()
+                    self.close_connection = True
+
+            usage: dict[str, int] = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}  # noqa: RUF012
+
+            def head(self, kind: str) -> dict[str, Any]:
+                return {"id": "c", "object": kind, "created": 1, "model": "m"}
+
+            def stream(self) -> None:
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("connection", "close")
+                self.end_headers()
+                self.close_connection = True
+                for place, word in enumerate(peer.words):
+                    if place == peer.cut:
+                        return
+                    while place and not peer.go_on.wait(0.05):
+                        self.wfile.write(b": still here\n\n")  # fails once they are gone
+                    self.event([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
+                self.event([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+                self.event([], usage=self.usage)
+                self.wfile.write(b"data: [DONE]\n\n")
+
+            def event(self, choices: list[Any], **more: Any) -> None:
+                said = {**self.head("chat.completion.chunk"), "choices": choices, **more}
+                self.wfile.write(f"data: {json.dumps(said)}\n\n".encode())
+                self.wfile.flush()
+
+            def give(self, document: Any, status: int = 200) -> None:
+                data = json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Keep quiet."""
+
+        self._server = serve(Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def stop(self) -> None:
+        """Be gone before the test ends."""
+        self.go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def said(self, number: int = -1) -> list[tuple[str, str]]:
+        """The messages of a request."""
+        return [(message["role"], message["content"]) for message in self.asked[number]["messages"]]
+
+    def texts(self) -> str:
+        """All that it was sent."""
+        return json.dumps(self.asked)
+
+
+@pytest.fixture
+def peer(serve: Callable[..., Any]) -> Iterator[Callable[..., Peer]]:
+    """Begins servers that play providers, see `Peer`; all end with the test."""
+    begun: list[Peer] = []
+
+    def begin(*words: str, **options: Any) -> Peer:
+        begun.append(Peer(serve, *words, **options))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        each.go_on.set()  # or what it still answers would outlive it

@@ -13,10 +13,8 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,133 +30,8 @@ BUILT_IN = "gateway: {discover: false}\nproviders: {trial: {kind: built_in}}\n"
 RECEIPT = re.compile(r"receipt ([0-9A-Z]{26})")
 
 
-class Peer:
-    """A server that speaks OpenAI's API, and says of its model what Ollama does of one that runs elsewhere.
-
-    Attributes:
-        cut: words after which the connection is cut.
-        go_on: what it waits for before each word but the first; set at the beginning.
-        left: somebody closed the connection while it was answering.
-    """
-
-    def __init__(self, *words: str, cut: int | None = None, status: int = 200) -> None:
-        self.words = words or WORDS
-        self.cut = cut
-        self.status = status
-        self.asked: list[dict[str, Any]] = []
-        self.left = threading.Event()
-        self.go_on = threading.Event()
-        self.go_on.set()
-        peer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_GET(self) -> None:
-                if self.path == "/api/tags":
-                    entry = {"name": "m", "model": "m", "digest": "0", "remote_host": "https://elsewhere.example"}
-                    self.give({"models": [{**entry, "capabilities": ["completion"]}]})
-                else:
-                    self.give({"object": "list", "data": [{"id": "m", "object": "model"}]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))))
-                if not self.path.endswith(("/completions", "/embeddings")):
-                    self.give({"error": "no such path"}, 404)
-                    return
-                peer.asked.append(body)
-                try:
-                    if peer.status != 200:
-                        self.give({"error": {"message": "not now"}}, peer.status)
-                    elif self.path.endswith("/embeddings"):
-                        data = [{"object": "embedding", "index": at, "embedding": [at, 0.5, -1, 2, 3]}
-                                for at in range(len(body["input"]))]  # fmt: skip
-                        self.give({"object": "list", "model": "m", "data": data})
-                    elif body.get("stream"):
-                        self.stream()
-                    else:
-                        message = {"role": "assistant", "content": "".join(peer.words)}
-                        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                        self.give({**self.head("chat.completion"), "choices": [choice], "usage": self.usage})
-                except OSError:
-                    peer.left.set()
-                    self.close_connection = True
-
-            usage: dict[str, int] = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}  # noqa: RUF012
-
-            def head(self, kind: str) -> dict[str, Any]:
-                return {"id": "c", "object": kind, "created": 1, "model": "m"}
-
-            def stream(self) -> None:
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.send_header("connection", "close")
-                self.end_headers()
-                self.close_connection = True
-                for place, word in enumerate(peer.words):
-                    if place == peer.cut:
-                        return
-                    while place and not peer.go_on.wait(0.05):
-                        self.wfile.write(b": still here\n\n")  # fails once they are gone
-                    self.event([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
-                self.event([{"index": 0, "delta": {}, "finish_reason": "stop"}])
-                self.event([], usage=self.usage)
-                self.wfile.write(b"data: [DONE]\n\n")
-
-            def event(self, choices: list[Any], **more: Any) -> None:
-                said = {**self.head("chat.completion.chunk"), "choices": choices, **more}
-                self.wfile.write(f"data: {json.dumps(said)}\n\n".encode())
-                self.wfile.flush()
-
-            def give(self, document: Any, status: int = 200) -> None:
-                data = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Keep quiet."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """A client that hangs up in the middle is part of the tests."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.go_on.set()
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
-
-    def said(self, number: int = -1) -> list[tuple[str, str]]:
-        """The messages of a request."""
-        return [(message["role"], message["content"]) for message in self.asked[number]["messages"]]
-
-
+Peer = Any  # what the fixture `peer` begins
 Begin = Callable[..., Peer]
-
-
-@pytest.fixture
-def peer() -> Iterator[Begin]:
-    """Begins a server; all end with the test."""
-    begun: list[Peer] = []
-
-    def begin(*words: str, **options: Any) -> Peer:
-        begun.append(Peer(*words, **options))
-        return begun[-1]
-
-    yield begin
-    for each in begun:
-        each.stop()
 
 
 def configure(server: Any, text: str) -> None:

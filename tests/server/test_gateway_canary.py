@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import quote
 
@@ -75,17 +74,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def provider() -> Iterator[tuple[str, list[str]]]:
+def provider(serve: Callable[..., Any]) -> tuple[str, list[str]]:
     """Its address, and the credentials that it was sent."""
     asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"asked": asked}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    server = serve(type("Bound", (Handler,), {"asked": asked}))
+    return f"http://127.0.0.1:{server.server_port}/v1", asked
 
 
 def test_no_command_tool_or_file_of_a_hub_shows_a_key(

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,124 +24,8 @@ NOTHING = "gateway: {discover: false}\n"
 RECEIPT = re.compile(r"receipt ([0-9A-Z]{26})")
 
 
-class Peer:
-    """A server that speaks OpenAI's API and keeps what it was asked. Its models answer `words`, one event each.
-
-    Attributes:
-        left: somebody closed the connection while it was answering.
-        go_on: what it waits for before each word but the first; set at the beginning.
-    """
-
-    def __init__(self, *words: str, status: int = 200) -> None:
-        self.words = words
-        self.status = status
-        self.asked: list[dict[str, Any]] = []
-        self.left = threading.Event()
-        self.go_on = threading.Event()
-        self.go_on.set()
-        peer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_GET(self) -> None:
-                self.give({"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))))
-                peer.asked.append(body)
-                try:
-                    if peer.status != 200:
-                        self.give({"error": {"message": "not now"}}, peer.status)
-                    elif body.get("stream"):
-                        self.stream()
-                    else:
-                        self.whole()
-                except OSError:
-                    peer.left.set()
-                    self.close_connection = True
-
-            def whole(self) -> None:
-                peer.go_on.wait(60)
-                message = {"role": "assistant", "content": "".join(peer.words)}
-                choice = {"index": 0, "message": message, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
-                self.give(
-                    {
-                        "id": "c",
-                        "object": "chat.completion",
-                        "created": 1,
-                        "model": "m",
-                        "choices": [choice],
-                        "usage": usage,
-                    }
-                )
-
-            def stream(self) -> None:
-                self.send_response(200)
-                self.send_header("content-type", "text/event-stream")
-                self.send_header("connection", "close")
-                self.end_headers()
-                self.close_connection = True
-                for place, word in enumerate(peer.words):
-                    while place and not peer.go_on.wait(0.05):
-                        self.wfile.write(b": still here\n\n")  # fails once they are gone
-                    self.event({"content": word}, None)
-                self.event({}, "stop")
-                self.wfile.write(b"data: [DONE]\n\n")
-
-            def event(self, delta: dict[str, Any], finish: str | None) -> None:
-                choice = {"index": 0, "delta": delta, "finish_reason": finish}
-                said = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-                self.wfile.write(f"data: {json.dumps(said)}\n\n".encode())
-                self.wfile.flush()
-
-            def give(self, document: Any, status: int = 200) -> None:
-                data = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Keep quiet."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                """A client that hangs up in the middle is part of the tests."""
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.go_on.set()
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
-
-    def texts(self) -> str:
-        """All that it was sent."""
-        return json.dumps(self.asked)
-
-
-@pytest.fixture
-def peer() -> Iterator[Callable[..., Peer]]:
-    """Begins a server; all end with the test."""
-    begun: list[Peer] = []
-
-    def begin(*words: str, **options: Any) -> Peer:
-        begun.append(Peer(*words, **options))
-        return begun[-1]
-
-    yield begin
-    for each in begun:
-        each.stop()
+Peer = Any  # what the fixture `peer` begins
+Begin = Callable[..., Peer]
 
 
 def configure(server: Any, text: str) -> None:
@@ -272,7 +154,7 @@ def test_texts_become_vectors_in_their_order(server: Any) -> None:
     assert filed(server)[-1]["request"]["operation"] == "embed"
 
 
-def test_health_names_each_provider_and_where_it_is(server: Any, peer: Callable[..., Peer]) -> None:
+def test_health_names_each_provider_and_where_it_is(server: Any, peer: Begin) -> None:
     here = peer("hello")
     gone = peer("nobody")
     gone.stop()
@@ -287,7 +169,7 @@ def test_health_names_each_provider_and_where_it_is(server: Any, peer: Callable[
     assert "built-in answers" in client.call("gateway_health", probe=True)
 
 
-def test_a_preview_says_what_would_happen_and_sends_nothing(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_preview_says_what_would_happen_and_sends_nothing(server: Any, peer: Begin) -> None:
     here = peer("hello")
     configure(server, with_peers(here=here))
     client = server.client()
@@ -324,7 +206,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_names(server: Any) -> Non
     assert RECEIPT.search(refusal)
 
 
-def test_a_failed_provider_is_followed_by_the_next(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_failed_provider_is_followed_by_the_next(server: Any, peer: Begin) -> None:
     broken, well = peer(status=500), peer("all ", "well")
     configure(server, with_peers(broken=broken, well=well))
     client = server.client()
@@ -337,7 +219,7 @@ def test_a_failed_provider_is_followed_by_the_next(server: Any, peer: Callable[.
     assert filed(server)[-1]["outcome"] == "failed"
 
 
-def test_what_is_not_permitted_calls_nobody(server: Any, peer: Callable[..., Peer]) -> None:
+def test_what_is_not_permitted_calls_nobody(server: Any, peer: Begin) -> None:
     here = peer("hello")
     configure(server, with_peers(here=here))
     strict = "version: 1\nrules:\n" + "".join(
@@ -352,9 +234,7 @@ def test_what_is_not_permitted_calls_nobody(server: Any, peer: Callable[..., Pee
     assert not here.asked
 
 
-def test_a_broken_policy_refuses_every_request_with_its_line_while_the_memory_goes_on(
-    server: Any, peer: Callable[..., Peer]
-) -> None:
+def test_a_broken_policy_refuses_every_request_with_its_line_while_the_memory_goes_on(server: Any, peer: Begin) -> None:
     here = peer("hello")
     configure(server, with_peers(here=here))
     client = server.client()
@@ -397,7 +277,7 @@ def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-def test_what_the_memory_knows_goes_along_and_raises_the_level(server: Any, peer: Callable[..., Peer]) -> None:
+def test_what_the_memory_knows_goes_along_and_raises_the_level(server: Any, peer: Begin) -> None:
     here = peer("ten")
     configure(server, with_peers(here=here))
     client = server.client()
@@ -418,7 +298,7 @@ def test_what_the_memory_knows_goes_along_and_raises_the_level(server: Any, peer
     assert "says Bo" not in json.dumps(here.asked[-1])
 
 
-def test_a_confidential_context_is_kept_from_a_hosted_provider(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_confidential_context_is_kept_from_a_hosted_provider(server: Any, peer: Begin) -> None:
     here = peer("ten")
     policy = "version: 1\nrules:\n" + "".join(
         f"  {level}: {{local: {'allow' if level in ('public', 'internal') else 'deny'}, hosted: deny}}\n"
@@ -466,7 +346,7 @@ def start(client: Any, tool: str, token: str | None, **arguments: Any) -> int:
     return client.start_request("tools/call", {**params, **({"_meta": {"progressToken": token}} if token else {})})
 
 
-def test_a_client_that_asks_for_progress_gets_the_answer_as_it_comes(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_client_that_asks_for_progress_gets_the_answer_as_it_comes(server: Any, peer: Begin) -> None:
     words = ["One ", "two ", "three ", "four."]
     here = peer(*words)
     here.go_on.clear()
@@ -486,7 +366,7 @@ def test_a_client_that_asks_for_progress_gets_the_answer_as_it_comes(server: Any
     assert here.asked[-1]["stream"] is True
 
 
-def test_a_client_that_asks_for_none_gets_the_answer_alone(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_client_that_asks_for_none_gets_the_answer_alone(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     configure(server, with_peers(here=here))
     client = server.client()
@@ -496,7 +376,7 @@ def test_a_client_that_asks_for_none_gets_the_answer_alone(server: Any, peer: Ca
     assert not here.asked[-1].get("stream")
 
 
-def test_a_call_that_the_client_cancels_is_cancelled_at_the_provider(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_call_that_the_client_cancels_is_cancelled_at_the_provider(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
     configure(server, with_peers(here=here))
@@ -512,7 +392,7 @@ def test_a_call_that_the_client_cancels_is_cancelled_at_the_provider(server: Any
     assert client.call("gateway_complete", prompt="again").startswith("One two.")
 
 
-def test_a_call_of_a_client_that_is_gone_is_cancelled_at_the_provider(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_call_of_a_client_that_is_gone_is_cancelled_at_the_provider(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
     configure(server, with_peers(here=here))
@@ -527,7 +407,7 @@ def test_a_call_of_a_client_that_is_gone_is_cancelled_at_the_provider(server: An
     assert server.hub_pid() is not None
 
 
-def test_a_call_without_progress_is_cancelled_too(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_call_without_progress_is_cancelled_too(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
     configure(server, with_peers(here=here))
@@ -539,7 +419,7 @@ def test_a_call_without_progress_is_cancelled_too(server: Any, peer: Callable[..
     assert filed(server)[-1]["outcome"] == "cancelled"
 
 
-def test_a_hub_that_is_stopped_while_a_model_answers_leaves_a_receipt(server: Any, peer: Callable[..., Peer]) -> None:
+def test_a_hub_that_is_stopped_while_a_model_answers_leaves_a_receipt(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
     configure(server, with_peers(here=here))
@@ -588,7 +468,7 @@ def test_a_piece_goes_out_although_none_follows_it(monkeypatch: pytest.MonkeyPat
 # --- The command line's way -----------------------------------------------------------------------------------------
 
 
-def test_the_command_line_gets_pieces_and_hanging_up_cancels_the_call(server: Any, peer: Callable[..., Peer]) -> None:
+def test_the_command_line_gets_pieces_and_hanging_up_cancels_the_call(server: Any, peer: Begin) -> None:
     from adaptive_llm_gateway.server._hub_client import HubClient, HubError
 
     here = peer("One ", "two ", "three.")

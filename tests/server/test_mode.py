@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import stat
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +20,6 @@ from adaptive_llm_gateway.core import (
     InvalidInput,
     StorageError,
     _egress,
-    is_here,
     is_offline,
     set_offline,
 )
@@ -31,54 +29,29 @@ from adaptive_llm_gateway.server._mode import MODES, ModeSwitch, checked_mode, r
 TRIED = 13
 
 
-class Elsewhere(ThreadingHTTPServer):
-    """An HTTP server of this machine that is not at the loopback; it counts what it is asked."""
+@dataclass
+class Elsewhere:
+    """An HTTP server of this machine that is not at the loopback, and what it was asked."""
 
-    daemon_threads = True
-
-    def __init__(self, host: str) -> None:
-        self.asked: list[str] = []
-        super().__init__((host, 0), _Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.server_address[0]!s}:{self.server_port}"
-
-    def server_bind(self) -> None:  # without the question for its name
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        assert isinstance(self.server, Elsewhere)
-        self.server.asked.append(self.path)
-        self.send_error(404)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    url: str
+    asked: list[str]
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Elsewhere]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("198.51.100.1", 9))  # sends nothing
-        except OSError:
-            pytest.skip("this machine has the loopback alone, so nobody can watch from another address")
-        host: str = probe.getsockname()[0]
-    if is_here(host):
-        pytest.skip("this machine has the loopback alone, so nobody can watch from another address")
-    found = Elsewhere(host)
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    found.shutdown()
-    thread.join(10)
-    found.server_close()
+def elsewhere(other_address: str, serve: Callable[..., Any]) -> Elsewhere:
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Elsewhere(f"http://{other_address}:{serve(Handler, other_address).server_port}", asked)
 
 
 def configured(server: Any, elsewhere: Elsewhere) -> None:
