@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import typer
 
 from adaptive_llm_gateway.server._cli_memory import JsonOption, TrustLevel
-from adaptive_llm_gateway.server._cli_output import emit, exit_code, print_error, print_json
+from adaptive_llm_gateway.server._cli_output import Json, emit, exit_code, print_error, print_json
+from adaptive_llm_gateway.server._flat import as_arguments, flattened
 
 ModeName = Literal["normal", "local", "offline"]
 OperationName = Literal["complete", "chat", "embed"]
@@ -16,86 +18,114 @@ gateway_app = typer.Typer(
     help="Look at providers and models, and at who would get a request.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Model = Annotated[
-    str, typer.Option(metavar="NAME", help="provider/model, a model, a route, or auto: the best that may.")
-]
-TrustOption = Annotated[
-    TrustLevel | None,
-    typer.Option(help="How confidential it is, at least: what is found in it can raise that. Default: as configured."),
-]
-Purpose = Annotated[str | None, typer.Option(metavar="NAME", help="What for, as the policy calls it.")]
-ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="The project that it is for.")]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="Instructions to the model, before all else.")]
 MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="At most this many tokens of answer.")]
-Temperature = Annotated[float | None, typer.Option(metavar="T", help="0 to 2; the lower, the steadier.")]
 AnswerJson = Annotated[bool, typer.Option("--answer-json", help="Have the model answer in JSON.")]
-Stop = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text; repeatable.")]
-NoFallback = Annotated[bool, typer.Option("--no-fallback", help="Ask the first that may, and nobody else.")]
-Budget = Annotated[
-    str | None, typer.Option(metavar="DOLLARS", help="It may cost this at most, such as 0.02, all attempts together.")
-]
-Deadline = Annotated[float | None, typer.Option(metavar="SECONDS", help="Have the whole answer within this time.")]
 NoStream = Annotated[
     bool, typer.Option("--no-stream", help="Have the answer in one piece, also of models that cannot stream.")
 ]
-ContextQuery = Annotated[
-    str | None, typer.Option("--context", metavar="QUERY", help="Take along what the memories know about this.")
-]
-ContextBudget = Annotated[int, typer.Option(metavar="N", help="Tokens that --context may take.")]
 
 
-def _asked(
-    model: str,
-    trust: str | None,
-    purpose: str | None,
-    project: str | None,
-    *,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    answer_json: bool = False,
-    stop: list[str] | None = None,
-    no_fallback: bool,
-    budget: str | None,
-    deadline: float | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What decides to whom a request may go."""
+
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="provider/model, a model, a route, or auto: the best that may.")
+    ] = "auto"
+    trust: Annotated[
+        TrustLevel | None,
+        typer.Option(
+            help="How confidential it is, at least: what is found in it can raise that. Default: as configured."
+        ),
+    ] = None
+    purpose: Annotated[str | None, typer.Option(metavar="NAME", help="What for, as the policy calls it.")] = None
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="The project that it is for.")] = None
+
+    def arguments(self) -> Json:
+        """As the hub takes them; None is what was not given, here and below."""
+        return as_arguments(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Memories:
+    """What goes along from the memory."""
+
+    context_query: Annotated[
+        str | None, typer.Option("--context", metavar="QUERY", help="Take along what the memories know about this.")
+    ] = None
+    context_budget: Annotated[int, typer.Option(metavar="N", help="Tokens that --context may take.")] = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What the answer is to be like."""
+
+    max_tokens: MaxTokens = None
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="0 to 2; the lower, the steadier.")] = None
+    answer_json: AnswerJson = False
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text; repeatable.")
+    ] = None
+
+    def arguments(self) -> Json:
+        """As the hub takes them."""
+        return {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "json": self.answer_json or None,
+            "stop": self.stop or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """How many may be asked, for how much."""
+
+    no_fallback: Annotated[bool, typer.Option("--no-fallback", help="Ask the first that may, and nobody else.")] = False
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="DOLLARS", help="It may cost this at most, such as 0.02, all attempts together."),
+    ] = None
+
+    def arguments(self) -> Json:
+        """As the hub takes them."""
+        from adaptive_llm_gateway.server._cli_ask import micro_cents  # noqa: PLC0415
+
+        return {"fallback": False if self.no_fallback else None, "budget": micro_cents(self.budget)}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(Spending):
+    """The same, and until when."""
+
+    deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Have the whole answer within this time.")
+    ] = None
+
+    def arguments(self) -> Json:
+        """As the hub takes them."""
+        return {**Spending.arguments(self), "deadline": self.deadline}
+
+
+def _asked(*groups: Routing | Answering | Spending) -> Json:
     """The arguments of a request that were given."""
-    from adaptive_llm_gateway.server._cli_ask import micro_cents  # noqa: PLC0415
-
-    given: dict[str, Any] = {
-        "client": "command-line",
-        "model": model,
-        "trust": trust,
-        "purpose": purpose,
-        "project": project,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "json": answer_json or None,
-        "stop": stop or None,
-        "fallback": False if no_fallback else None,
-        "budget": micro_cents(budget),
-        "deadline": deadline,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    given = {name: value for group in groups for name, value in group.arguments().items()}
+    return {"client": "command-line", **{name: value for name, value in given.items() if value is not None}}
 
 
 # --- Asking -------------------------------------------------------------------------------------------------------
 
 
+@flattened
 def complete_command(
     context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to ask; - is stdin alone.")] = None,
-    model: Model = "auto",
-    trust: TrustOption = None,
-    purpose: Purpose = None,
-    project: ProjectOption = None,
+    *,
+    routing: Routing,
     system: System = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    answer_json: AnswerJson = False,
-    stop: Stop = None,
-    no_fallback: NoFallback = False,
-    budget: Budget = None,
-    deadline: Deadline = None,
+    answering: Answering,
+    limits: Limits,
     no_stream: NoStream = False,
     no_stdin: Annotated[
         bool, typer.Option("--no-stdin", help="Leave stdin alone, as in a loop over its lines.")
@@ -111,19 +141,7 @@ def complete_command(
     from adaptive_llm_gateway.server._cli_ask import ask, read_prompt  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
-    asked = _asked(
-        model,
-        trust,
-        purpose,
-        project,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        answer_json=answer_json,
-        stop=stop,
-        no_fallback=no_fallback,
-        budget=budget,
-        deadline=deadline,
-    )
+    asked = _asked(routing, answering, limits)
     if system:
         asked["system"] = system
     asked["prompt"] = read_prompt(prompt, stdin=not no_stdin)
@@ -134,22 +152,15 @@ def complete_command(
         ask(root, "gateway_complete", stream=not no_stream, **asked)
 
 
+@flattened
 def chat_command(
     context: typer.Context,
-    model: Model = "auto",
-    trust: TrustOption = None,
-    purpose: Purpose = None,
-    project: ProjectOption = None,
+    *,
+    routing: Routing,
     system: System = None,
-    context_query: ContextQuery = None,
-    context_budget: ContextBudget = 2_000,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    answer_json: AnswerJson = False,
-    stop: Stop = None,
-    no_fallback: NoFallback = False,
-    budget: Budget = None,
-    deadline: Deadline = None,
+    memories: Memories,
+    answering: Answering,
+    limits: Limits,
     no_stream: NoStream = False,
     json: JsonOption = False,
 ) -> None:
@@ -165,20 +176,8 @@ def chat_command(
     from adaptive_llm_gateway.server._cli_chat import Conversation, converse  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
-    asked = _asked(
-        model,
-        trust,
-        purpose,
-        project,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        answer_json=answer_json,
-        stop=stop,
-        no_fallback=no_fallback,
-        budget=budget,
-        deadline=deadline,
-    )
-    talked = Conversation(asked, system=system, query=context_query, budget=context_budget)
+    asked = _asked(routing, answering, limits)
+    talked = Conversation(asked, system=system, query=memories.context_query, budget=memories.context_budget)
     root: str = context.find_root().obj
     if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
         if json:
@@ -187,31 +186,28 @@ def chat_command(
         return
     text = read_prompt("-")
     if json:
-        given = {"context": talked.context()} if context_query else {}
+        given = {"context": talked.context()} if memories.context_query else {}
         print_json(call(root, "gateway_chat", messages=talked.messages(text), **given, **asked))
     else:
         talked.say(root, text, stream=not no_stream)
 
 
+@flattened
 def embed_command(
     context: typer.Context,
     text: Annotated[
         list[str] | None, typer.Argument(metavar="TEXT", help="Texts; without any, the lines of stdin.")
     ] = None,
-    model: Model = "auto",
-    trust: TrustOption = None,
-    purpose: Purpose = None,
-    project: ProjectOption = None,
-    no_fallback: NoFallback = False,
-    budget: Budget = None,
-    deadline: Deadline = None,
+    *,
+    routing: Routing,
+    limits: Limits,
     json: JsonOption = False,
 ) -> None:
     """Turn texts into vectors. --json has them whole."""
     from adaptive_llm_gateway.server._cli_ask import read_texts, talk_about_answer, vectors_text  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
-    asked = _asked(model, trust, purpose, project, no_fallback=no_fallback, budget=budget, deadline=deadline)
+    asked = _asked(routing, limits)
     texts = read_texts(text or [])
     answer = call(context.find_root().obj, "gateway_embed", texts=texts, **asked)
     emit(answer, as_json=json, text=lambda paint: vectors_text(answer, texts, paint))
@@ -251,23 +247,20 @@ def models(context: typer.Context, json: JsonOption = False) -> None:
 
 
 @gateway_app.command()
+@flattened
 def preview(
     context: typer.Context,
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT", help="What would be asked; - is stdin alone.")
     ] = None,
     operation: Annotated[OperationName, typer.Option(help="What would be done with it.")] = "complete",
-    model: Model = "auto",
-    trust: TrustOption = None,
-    purpose: Purpose = None,
-    project: ProjectOption = None,
+    *,
+    routing: Routing,
     system: System = None,
-    context_query: ContextQuery = None,
-    context_budget: ContextBudget = 2_000,
+    memories: Memories,
     max_tokens: MaxTokens = None,
     answer_json: AnswerJson = False,
-    no_fallback: NoFallback = False,
-    budget: Budget = None,
+    spending: Spending,
     no_stream: NoStream = False,
     what_if_mode: Annotated[ModeName | None, typer.Option(help="As if this mode were set.")] = None,
     what_if_trust: Annotated[
@@ -291,16 +284,7 @@ def preview(
     from adaptive_llm_gateway.server._cli_gateway_text import preview_text  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
-    asked = _asked(
-        model,
-        trust,
-        purpose,
-        project,
-        max_tokens=max_tokens,
-        answer_json=answer_json,
-        no_fallback=no_fallback,
-        budget=budget,
-    )
+    asked = _asked(routing, Answering(max_tokens=max_tokens, answer_json=answer_json), spending)
     text = read_prompt(prompt, stdin=not no_stdin)
     if operation == "embed":
         asked["texts"] = [text]
@@ -308,8 +292,8 @@ def preview(
         asked["messages"] = Conversation({}, system=system).messages(text)
     else:
         asked |= {"prompt": text, **({"system": system} if system else {})}
-    if context_query:
-        asked["context"] = {"query": context_query, "budget": context_budget}
+    if memories.context_query:
+        asked["context"] = {"query": memories.context_query, "budget": memories.context_budget}
     supposed = {"mode": what_if_mode, "trust": what_if_trust, "down": down or None, "consent": consent or None}
     what_if = {name: value for name, value in supposed.items() if value}
     if what_if:
