@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,47 @@ def write_between(page: Path, begin: str, text: str, end: str) -> None:
 def tables(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     machine = report["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    load = report["load_average"]
-    lines = [
-        f"Made on {report['date']} by `{report['command']}` at commit `{machine['commit']}`, with "
-        f"{report['memories']:,} memories in the home.",
-        "",
-        f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, "
-        f"homes on {machine['file_system']}.",
-        f"- Software: {machine['python']}, git {machine['git']}, {packages}.",
-        f"- Load average before and after (1, 5, 15 minutes): {_load(load['before'])} and {_load(load['after'])}.",
-        "",
-    ]
+    software = [f"git {machine['git']}", versions(machine["packages"])]
+    lines = [*made(report, software, also=f", with {report['memories']:,} memories in the home"), ""]
     for part in report["scenarios"].values():
         lines += [f"### {part['title']}", "", *_part(part), ""]
     if report["peers"]:
         lines += ["### Other memory servers", "", *_peers(report["peers"]), ""]
     return "\n".join(lines)
+
+
+def made(report: dict[str, Any], software: Sequence[str | None], *, also: str = "") -> list[str]:
+    """When, how and where a report was made.
+
+    Args:
+        software: beside Python; what is empty is left out.
+        also: more of the first sentence.
+    """
+    machine = report["machine"]
+    return [
+        f"Made on {report['date']} by `{report['command']}` at commit `{machine['commit']}`{also}.",
+        "",
+        f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, "
+        f"homes on {machine['file_system']}.",
+        f"- Software: {', '.join(filter(None, [machine['python'], *software]))}.",
+        load_line(report["load_average"]),
+    ]
+
+
+def versions(packages: Mapping[str, str]) -> str:
+    """Packages with their versions."""
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
+def load_line(load: Mapping[str, Sequence[float]]) -> str:
+    """The load average `before` and `after`."""
+    before, after = load_text(load["before"]), load_text(load["after"])
+    return f"- Load average before and after (1, 5, 15 minutes): {before} and {after}."
+
+
+def load_text(load: Sequence[float]) -> str:
+    """A load average."""
+    return ", ".join(f"{value:.1f}" for value in load)
 
 
 def _part(part: dict[str, Any]) -> list[str]:
@@ -88,10 +112,6 @@ def _number(value: float, unit: str) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 or unit == "MB" else f"{value:.2f}"
-
-
-def _load(values: list[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)
 
 
 def aligned(markdown: str) -> str:

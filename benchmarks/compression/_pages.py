@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from _packing import CRUSHED, OURS
-from _tables import aligned, write_between
+from _tables import aligned, load_line, versions, write_between
 from _units import PARTS
 
 _BEGIN = "<!-- compression: begin; written by `benchmarks/compression/run.py --write-docs` -->"
@@ -39,15 +39,14 @@ def write_docs(page: Path, report: dict[str, Any]) -> None:
 
 def as_markdown(report: dict[str, Any]) -> str:
     """The report as Markdown, under headings of the third level."""
-    machine, load = report["machine"], report["load_average"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    machine = report["machine"]
     lines = [
         f"Made on {report['date']} by `{report['command']}` at commit `{machine['commit']}`, tokens of "
         f"{report['counter']}.",
         "",
         f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}.",
-        f"- Software: {machine['python']}, {packages}.",
-        f"- Load average before and after (1, 5, 15 minutes): {_load(load['before'])} and {_load(load['after'])}.",
+        f"- Software: {machine['python']}, {versions(machine['packages'])}.",
+        load_line(report["load_average"]),
         *_peers(report["peers"]),
         "",
     ]
@@ -139,7 +138,3 @@ def _strong(way: str) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _load(values: list[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)

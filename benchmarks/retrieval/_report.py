@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from _tables import aligned, write_between
+from _tables import aligned, load_text, write_between
 from _units import PARTS
 
 _BEGIN = "<!-- retrieval: begin; written by `benchmarks/retrieval/run.py --write-docs` -->"
@@ -215,8 +215,4 @@ def _signed(value: float) -> str:
 
 def _made(part: dict[str, Any]) -> str:
     model = f", embedder `{part['model']}`" if part["model"] else ""
-    return f"{part['date']}, commit `{part['commit']}`, load average {_load(part['load_average'])} before{model}"
-
-
-def _load(values: list[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)
+    return f"{part['date']}, commit `{part['commit']}`, load average {load_text(part['load_average'])} before{model}"
