@@ -6,8 +6,9 @@ loaded on first use, so that what needs one value pays for no tokenizer.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression._budget import (
@@ -107,7 +108,6 @@ _MODULES = {
     "_compact": ("compact", "count_log"),
     "_session": ("Compaction", "DecisionCandidate", "Entry", "Mention", "Statement", "Summariser"),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "DEFAULT_BUDGET",
@@ -157,11 +157,4 @@ __all__ = [
     "summarise_files",
 ]
 
-
-def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _MODULES)

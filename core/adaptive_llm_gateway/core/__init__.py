@@ -6,6 +6,8 @@ pays for nothing but what it calls.
 
 from __future__ import annotations
 
+from adaptive_llm_gateway.core._lazy import on_first_use
+
 TYPE_CHECKING = False  # type checkers take the name as true; `typing` itself costs the shim 5 ms
 
 if TYPE_CHECKING:
@@ -142,7 +144,6 @@ _MODULES = {
     "_signs": ("signs_of",),
     "_trust": ("Trust",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "HOME_VARIABLE",
@@ -186,6 +187,7 @@ __all__ = [
     "load_allowances",
     "load_settings",
     "new_ulid",
+    "on_first_use",
     "reach",
     "set_offline",
     "signs_of",
@@ -195,13 +197,4 @@ __all__ = [
     "when_offline",
 ]
 
-
-def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib  # noqa: PLC0415 - keeps the shim's start lean
-
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _MODULES)

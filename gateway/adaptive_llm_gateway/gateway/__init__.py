@@ -6,8 +6,9 @@ the hub starts without any of it.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway._any_llm import (
@@ -425,7 +426,6 @@ _MODULES = {
         "Usage",
     ),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "ASSUMED_OUTPUT",
@@ -585,11 +585,4 @@ __all__ = [
     "succeeded",
 ]
 
-
-def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _MODULES)

@@ -5,8 +5,9 @@ Every name is loaded on first use, so that what needs one value does not pay for
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._asking import (
@@ -185,7 +186,6 @@ _MODULES = {
         "TimeRange",
     ),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "IMPORT_KINDS",
@@ -255,11 +255,4 @@ __all__ = [
     "try_to_leave_with_git",
 ]
 
-
-def __getattr__(name: str) -> object:
-    module = _MODULE_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _MODULES)
