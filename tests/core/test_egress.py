@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_llm_gateway.core import Offline, is_here
+from adaptive_llm_gateway.core import Offline, is_here, is_loopback
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
@@ -94,23 +94,9 @@ class Observer:
         self._thread.join(10)
 
 
-def other_address() -> str | None:
-    """An address of this machine that is not the loopback; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("198.51.100.1", 9))
-        except OSError:
-            return None
-        host: str = probe.getsockname()[0]
-        return None if is_here(host) else host
-
-
 @pytest.fixture
-def observer() -> Iterator[Observer]:
-    host = other_address()
-    if host is None:
-        pytest.skip("this machine has the loopback alone, so nobody can watch from another address")
-    found = Observer(host)
+def observer(other_address: str) -> Iterator[Observer]:
+    found = Observer(other_address)
     yield found
     found.close()
 
@@ -398,3 +384,25 @@ def test_the_error_is_one_of_the_network_and_can_be_pickled() -> None:
     error: Offline = pickle.loads(pickle.dumps(Offline("192.0.2.1:9")))  # noqa: S301 - our own
     assert issubclass(Offline, OSError)
     assert (error.place, error.strerror) == ("192.0.2.1:9", "offline mode: 192.0.2.1:9 is not the loopback")
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.8.7", True),
+        ("::1", True),
+        ("::1%lo", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),  # noqa: S104 - looked at, not bound
+        ("::", False),
+        ("10.0.0.1", False),
+        ("169.254.169.254", False),
+        ("::ffff:8.8.8.8", False),
+        ("fe80::1%eth0", False),
+        ("localhost", False),  # a name proves nothing
+        ("", False),
+    ],
+)
+def test_an_address_is_of_the_loopback_or_not(address: str, local: bool) -> None:
+    assert is_loopback(address) is local

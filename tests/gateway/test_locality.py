@@ -10,7 +10,7 @@ import pytest
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.gateway import Locality, address_of, class_of, locality_of
-from adaptive_llm_gateway.gateway._locality import is_loopback, is_remote_model
+from adaptive_llm_gateway.gateway._locality import is_remote_model
 
 if TYPE_CHECKING:
     from conftest import Peers
@@ -21,28 +21,6 @@ def locality(url: str, *addresses: str) -> Locality:
         return addresses
 
     return asyncio.run(locality_of(address_of(url), resolve=resolve))
-
-
-@pytest.mark.parametrize(
-    ("address", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.8.7", True),
-        ("::1", True),
-        ("::1%lo", True),
-        ("::ffff:127.0.0.1", True),
-        ("0.0.0.0", False),  # noqa: S104 - looked at, not bound
-        ("::", False),
-        ("10.0.0.1", False),
-        ("169.254.169.254", False),
-        ("::ffff:8.8.8.8", False),
-        ("fe80::1%eth0", False),
-        ("localhost", False),  # a name proves nothing
-        ("", False),
-    ],
-)
-def test_an_address_is_of_the_loopback_or_not(address: str, local: bool) -> None:
-    assert is_loopback(address) is local
 
 
 def test_a_name_is_local_only_if_all_its_addresses_are() -> None:

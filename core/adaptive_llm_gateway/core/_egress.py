@@ -74,7 +74,18 @@ def is_here(host: str) -> bool:
 
     No name is looked up, so one that merely resolves to the loopback is not.
     """
-    return host.lower() == "localhost" or _is_loopback(host)
+    return host.lower() == "localhost" or is_loopback(host)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is of the loopback, also written as IPv4 within IPv6 or with a zone. No name is."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found
+    return found.is_loopback
 
 
 def when_offline(stop: Callable[[], None]) -> None:
@@ -123,7 +134,7 @@ def _check_address(arguments: Sequence[Any]) -> None:
         raise Offline(f"{address!r} of another kind of network")
     host, port = cast("tuple[Any, ...]", address)[:2]
     host = _text(host)
-    if not _is_loopback(host) and not (host == "localhost" and _localhost_is_here()):
+    if not is_loopback(host) and not (host == "localhost" and _localhost_is_here()):
         raise Offline(_place(host, port))
 
 
@@ -204,18 +215,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
-    return address.is_loopback
-
-
 def _localhost_is_here() -> bool:
-    return all(_is_loopback(str(found[4][0])) for found in socket.getaddrinfo("localhost", None))
+    return all(is_loopback(str(found[4][0])) for found in socket.getaddrinfo("localhost", None))
 
 
 # --- Connections from before -----------------------------------------------------------------------------------------
@@ -268,13 +269,13 @@ def _elsewhere(connection: socket.socket) -> str | None:
     state = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] if stream and _TCP_INFO is not None else None
     if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) if stream else False:
         host, port = connection.getsockname()[:2]
-        return None if _is_loopback(host) else f"{_place(host, port)} (which listened)"
+        return None if is_loopback(host) else f"{_place(host, port)} (which listened)"
     if state == _CONNECTING:
         return "a connection that was being made"
     if state is not None and state not in _ALIVE:
         return None
     host, port = connection.getpeername()[:2]  # an error where it is not connected
-    return None if _is_loopback(host) else _place(host, port)
+    return None if is_loopback(host) else _place(host, port)
 
 
 # --- The proof -------------------------------------------------------------------------------------------------------

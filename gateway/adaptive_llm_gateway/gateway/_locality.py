@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import stat
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.core import ConfigError, is_loopback
 from adaptive_llm_gateway.gateway._values import ProviderClass
 
 _PORTS = {"http": 80, "https": 443}
@@ -83,17 +82,6 @@ def address_of(url: str, *, key: str = "url") -> Address:
             f"{key} is {url!r}, which is no http or https URL", hint="Write it as 'http://host:port/v1'.", key=key
         )
     return Address(url.rstrip("/?#"), parts.scheme, host, port or _PORTS[parts.scheme])
-
-
-def is_loopback(text: str) -> bool:
-    """Whether an IP address is of the loopback, also written as IPv4 within IPv6 or with a zone."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback
 
 
 async def resolved(host: str, port: int) -> tuple[str, ...]:

@@ -19,8 +19,9 @@ from email.utils import parsedate_to_datetime
 from types import ModuleType
 from typing import Any, Literal
 
+from adaptive_llm_gateway.core import is_loopback
 from adaptive_llm_gateway.gateway._keys import without
-from adaptive_llm_gateway.gateway._locality import Address, is_loopback
+from adaptive_llm_gateway.gateway._locality import Address
 
 CALL_HEADER = "x-alg-call"
 MOST_ANSWER = 32 * 1024 * 1024  # bytes; 2,048 vectors of 1,536 numbers as text
