@@ -184,40 +184,6 @@ def test_a_finding_that_the_repo_allows_does_not_raise_the_level(tmp_path: Path)
     assert run(tmp_path, work) == ["secret", "internal", "secret"]
 
 
-def test_a_policy_is_shown_and_its_tests_are_tried(tmp_path: Path) -> None:
-    rules = "version: 1\nrules:\n" + "".join(
-        f"  {level}: {{local: allow, hosted: deny}}\n" for level in ("public", "internal", "confidential", "secret")
-    )
-
-    async def work(gateway: GatewayOperations, _: Operations) -> Any:
-        default = await gateway.policy_show(), await gateway.policy_test()
-        home = tmp_path / "home"
-        (home / "policy.yaml").write_text(
-            rules + "tests:\n  - {trust: public, provider: hosted, expect: deny}\n", encoding="utf-8"
-        )
-        (home / "policy-tests.yaml").write_text(
-            "tests:\n  - {name: wrong, trust: public, provider: local, expect: deny}\n", encoding="utf-8"
-        )
-        own = await gateway.policy_show(), await gateway.policy_test()
-        (home / "policy.yaml").write_text(rules + "  fifth: {local: allow}\n", encoding="utf-8")
-        return default, own, await refused(gateway.policy_show()), await refused(gateway.policy_test())
-
-    (shown, tested), (own, own_tested), *errors = run(tmp_path, work)
-    assert shown["source"] == "the default policy"
-    assert (tested["failed"], tested["passed"] > 0, tested["tests_source"]) == (0, True, None)
-    assert {(rule["trust"], rule["provider"]) for rule in shown["rules"]} == {
-        (level, where) for level in Trust for where in ("local", "hosted")
-    }
-    assert own["source"].endswith("policy.yaml")
-    assert own["text"].startswith("version: 1\nrules:")
-    assert (own_tested["passed"], own_tested["failed"]) == (1, 1)
-    wrong = own_tested["outcomes"][1]
-    assert (wrong["name"], wrong["passed"], wrong["line"]) == ("wrong", False, 2)
-    assert wrong["source"] == own_tested["tests_source"]
-    assert "expected deny" in wrong["failures"][0]
-    assert all(error["code"] == "config" and error["details"]["line"] == 7 for error in errors)
-
-
 # --- Requests -------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adaptive_llm_gateway.core import ConfigError, Home, NotFound
+from adaptive_llm_gateway.core import Home, NotFound
 from adaptive_llm_gateway.gateway import (
     DEFAULT_POLICY,
     Policy,
@@ -15,25 +15,12 @@ from adaptive_llm_gateway.gateway import (
     run_policy_tests,
 )
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless
-
-TESTS = "policy-tests.yaml"
-DEFAULT_NAME = "the default policy"
+from adaptive_llm_gateway.server._gateway_files import DEFAULT_POLICY_NAME, POLICY_FILE, POLICY_TESTS_FILE, text_of
 
 
 def policy_path(root: str) -> Path:
     """Where the home's policy lies, or would."""
-    return Home(root).root / "policy.yaml"
-
-
-def _read(path: Path) -> str:
-    """Raises NotFound, ConfigError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {str(path)!r}", path=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"it is not UTF-8: byte {error.start}"
-        raise ConfigError(f"{str(path)!r} cannot be read: {why}", path=str(path)) from None
+    return Home(root).root / POLICY_FILE
 
 
 def _load(path: Path, *, default: bool) -> tuple[Policy, str, str]:
@@ -46,10 +33,12 @@ def _load(path: Path, *, default: bool) -> tuple[Policy, str, str]:
         ConfigError: it is none, with its line.
         NotFound: there is no file.
     """
-    if default and not path.exists():
-        return default_policy(), DEFAULT_POLICY, DEFAULT_NAME
-    text = _read(path)
-    return parse_policy(text, source=str(path)), text, str(path)
+    text = text_of(path)
+    if text is not None:
+        return parse_policy(text, source=str(path)), text, str(path)
+    if not default:
+        raise NotFound(f"there is no file {str(path)!r}", path=str(path))
+    return default_policy(), DEFAULT_POLICY, DEFAULT_POLICY_NAME
 
 
 def show(root: str) -> Json:
@@ -90,18 +79,18 @@ def test(root: str, file: Path | None) -> Json:
     """
     path = file if file is not None else policy_path(root)
     policy, _, source = _load(path, default=file is None)
-    beside = path.with_name(TESTS)
+    beside = path.with_name(POLICY_TESTS_FILE)
     outcomes = [_outcome(each, source) for each in run_policy_tests(policy)]
-    found = beside.exists()
-    if found:
-        more = parse_policy_tests(_read(beside), policy, source=str(beside))
+    text = text_of(beside)
+    if text is not None:
+        more = parse_policy_tests(text, policy, source=str(beside))
         outcomes += [_outcome(each, str(beside)) for each in run_policy_tests(policy, more)]
     passed = sum(outcome["passed"] for outcome in outcomes)
     return {
         "passed": passed,
         "failed": len(outcomes) - passed,
         "source": source,
-        "tests_source": str(beside) if found else None,
+        "tests_source": None if text is None else str(beside),
         "outcomes": outcomes,
     }
 

@@ -42,8 +42,6 @@ _GATEWAY = (
     "consent_revoke",
     "consent_set_aside",
     "consent_verify",
-    "policy_show",
-    "policy_test",
     "receipts_list",
     "receipts_prune",
     "receipts_show",

@@ -23,6 +23,7 @@ from adaptive_llm_gateway.core import (
     new_ulid,
     ulid_milliseconds,
 )
+from adaptive_llm_gateway.server._gateway_files import DEFAULT_POLICY_NAME
 from adaptive_llm_gateway.server._gateway_json import (
     answered_json,
     break_json,
@@ -40,13 +41,7 @@ from adaptive_llm_gateway.server._gateway_json import (
     what_if_of,
 )
 from adaptive_llm_gateway.server._gateway_routes import RouteNotes
-from adaptive_llm_gateway.server._gateway_setup import (
-    DEFAULT_POLICY_NAME,
-    GatewaySetup,
-    load_policy,
-    load_policy_tests,
-    text_of,
-)
+from adaptive_llm_gateway.server._gateway_setup import GatewaySetup
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._times import LOCAL, moment
 
@@ -449,64 +444,9 @@ class GatewayOperations:
             id = _one_of(id, [filed.receipt.id for filed in newest], "receipt")
         return await asyncio.to_thread(gateway.receipts.show, id)
 
-    # -- policy ------------------------------------------------------------------------------------------------
-
     def _policy_source(self) -> str:
         path = self._setup.files.policy
         return str(path) if path.exists() else DEFAULT_POLICY_NAME
-
-    async def policy_show(self) -> Json:
-        """The policy as it is on the disk now."""
-        from adaptive_llm_gateway.gateway import DEFAULT_POLICY  # noqa: PLC0415 - after the hub listens
-
-        path = self._setup.files.policy
-        policy = await asyncio.to_thread(load_policy, path)
-        return {
-            "source": self._policy_source(),
-            "digest": policy.digest,
-            "text": text_of(path) or DEFAULT_POLICY,
-            "purposes": list(policy.purposes),
-            "rules": [
-                {
-                    "trust": rule.trust.value,
-                    "provider": rule.provider,
-                    "purpose": rule.purpose,
-                    "verdict": rule.verdict,
-                    "line": rule.line,
-                }
-                for rule in policy.rules
-            ],
-            "tests": len(policy.tests),
-        }
-
-    async def policy_test(self) -> Json:
-        """Try the policy's own tests, and those of the file beside it."""
-        from adaptive_llm_gateway.gateway import run_policy_tests  # noqa: PLC0415 - after the hub listens
-
-        files = self._setup.files
-        policy = await asyncio.to_thread(load_policy, files.policy)
-        more = await asyncio.to_thread(load_policy_tests, files.policy_tests, policy)
-        sources = [(self._policy_source(), policy.tests), (str(files.policy_tests), more)]
-        outcomes = [
-            {
-                "name": outcome.test.name,
-                "line": outcome.test.line,
-                "source": source,
-                "passed": not outcome.failures,
-                "checked": outcome.checked,
-                "failures": list(outcome.failures),
-            }
-            for source, tests in sources
-            for outcome in run_policy_tests(policy, tests)
-        ]
-        passed = sum(bool(outcome["passed"]) for outcome in outcomes)
-        return {
-            "source": self._policy_source(),
-            "tests_source": str(files.policy_tests) if files.policy_tests.exists() else None,
-            "passed": passed,
-            "failed": len(outcomes) - passed,
-            "outcomes": outcomes,
-        }
 
     # -- in the background -------------------------------------------------------------------------------------
 

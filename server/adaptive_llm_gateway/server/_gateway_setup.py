@@ -1,10 +1,5 @@
 """The gateway of a hub, made from its settings and files when somebody first needs it.
 
-    <home>/policy.yaml         what may go where; without it the default policy holds
-    <home>/policy-tests.yaml   tests of it, beside those in it
-    <home>/prices.yaml         prices of one's own
-    <home>/gateway/            consents, receipts and runs
-
 The files count as they are when a request comes: a change needs no restart. Nothing of the gateway is imported before
 the first call, so the hub starts as fast as without it.
 """
@@ -15,11 +10,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from adaptive_llm_gateway.core import ConfigError, Home, Settings
+from adaptive_llm_gateway.server._gateway_files import GatewayFiles, load_policy, load_price_table
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway import (
@@ -27,7 +22,6 @@ if TYPE_CHECKING:
         GatewayConfig,
         Mode,
         Policy,
-        PolicyTest,
         PriceTable,
         ProviderConfig,
         Receipt,
@@ -36,32 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ALLOWANCES: Final = "secrets-allowed.yaml"
-DEFAULT_POLICY_NAME: Final = "the default policy"
 _MB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayFiles:
-    """Where the gateway's things lie in a home, and the memory repo's allowances."""
-
-    policy: Path
-    policy_tests: Path
-    prices: Path
-    folder: Path
-    allowances: Path
-
-    @classmethod
-    def of(cls, home: Home, settings: Settings) -> GatewayFiles:
-        """Those of a home."""
-        repo = settings.memory.path or home.memory
-        return cls(
-            policy=home.root / "policy.yaml",
-            policy_tests=home.root / "policy-tests.yaml",
-            prices=home.root / "prices.yaml",
-            folder=home.root / "gateway",
-            allowances=repo / ALLOWANCES,
-        )
 
 
 def gateway_config(settings: Settings) -> GatewayConfig:
@@ -114,56 +83,6 @@ def _provider(settings: Settings, name: str) -> ProviderConfig:
             for model in given.models
         ),
     )
-
-
-def text_of(path: Path) -> str | None:
-    """The text of a file of the user's, None where there is none.
-
-    Raises:
-        ConfigError: it cannot be read, or is no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"it is not UTF-8: {error.reason}"
-        raise ConfigError(f"{str(path)!r} cannot be read: {why}", path=str(path)) from None
-
-
-def load_policy(path: Path) -> Policy:
-    """The policy of a file, or the default one where there is none.
-
-    Raises:
-        ConfigError: it cannot be read, or does not hold; the message names the line.
-    """
-    from adaptive_llm_gateway.gateway import default_policy, parse_policy  # noqa: PLC0415 - after the hub listens
-
-    text = text_of(path)
-    return default_policy() if text is None else parse_policy(text, source=path.name)
-
-
-def load_policy_tests(path: Path, policy: Policy) -> tuple[PolicyTest, ...]:
-    """The tests of a policy in a file of their own; none without one.
-
-    Raises:
-        ConfigError: they cannot be read; the message names the line.
-    """
-    from adaptive_llm_gateway.gateway import parse_policy_tests  # noqa: PLC0415 - after the hub listens
-
-    text = text_of(path)
-    return () if text is None else parse_policy_tests(text, policy, source=path.name)
-
-
-def load_price_table(path: Path) -> PriceTable:
-    """The prices of a file, over those that come with the gateway.
-
-    Raises:
-        ConfigError: the file is no price table; the message names the line.
-    """
-    from adaptive_llm_gateway.gateway import default_prices, load_prices  # noqa: PLC0415 - after the hub listens
-
-    return load_prices(path, base=default_prices()) if path.exists() else default_prices()
 
 
 class GatewaySetup:
