@@ -155,7 +155,7 @@ def test_a_price_table_that_does_not_hold_refuses_requests_until_it_is_mended(tm
         first = await refused(gateway.gateway_complete("x"))
         prices.write_text('version: "mine"\nprices: {trial: {built-in: {input: 1.00}}}\n', encoding="utf-8")
         preview = await gateway.gateway_route_preview("x")
-        return first, preview, (await gateway.receipts_show(first["details"]["receipt"]))["receipt"]
+        return first, preview, (await gateway.records.receipts_show(first["details"]["receipt"]))["receipt"]
 
     first, preview, receipt = run(tmp_path, work)
     assert (first["code"], first["details"]["line"]) == ("config", 2)
@@ -209,7 +209,7 @@ def test_whoever_goes_away_while_a_model_answers_leaves_a_receipt_that_says_so(t
 
         with pytest.raises(ConnectionResetError):
             await gateway.gateway_complete("count for me", on_piece=hang_up)
-        return (await gateway.receipts_list())["receipts"]
+        return (await gateway.records.receipts_list())["receipts"]
 
     assert [each["outcome"] for each in run(tmp_path, work)] == ["cancelled"]
 
@@ -254,7 +254,7 @@ def test_a_wrong_assumption_of_a_preview_is_named(tmp_path: Path, what_if: dict[
 def test_a_context_that_knows_nothing_adds_nothing(tmp_path: Path) -> None:
     async def work(gateway: GatewayOperations, _: Operations) -> Any:
         answer = await gateway.gateway_chat([{"role": "user", "content": "hello"}], context={})
-        return answer, (await gateway.receipts_show(answer["receipt"]))["receipt"]
+        return answer, (await gateway.records.receipts_show(answer["receipt"]))["receipt"]
 
     answer, receipt = run(tmp_path, work)
     assert answer["context"]["sources"] == []
@@ -273,7 +273,7 @@ def test_a_context_that_cannot_be_had_refuses_the_request_and_leaves_a_receipt(t
             {"session_id": "01M80P374CE5CG0AZWXATF3YZ5"},
         ):
             error = await refused(gateway.gateway_chat(asked, context=context))
-            found.append((error, (await gateway.receipts_show(error["details"]["receipt"]))["receipt"]))
+            found.append((error, (await gateway.records.receipts_show(error["details"]["receipt"]))["receipt"]))
         return found
 
     for error, receipt in run(tmp_path, work):
@@ -298,20 +298,20 @@ def test_a_session_is_context_of_its_own_level(tmp_path: Path) -> None:
 
 def test_a_consent_is_granted_listed_revoked_and_verified(tmp_path: Path) -> None:
     async def work(gateway: GatewayOperations, _: Operations) -> Any:
-        granted = await gateway.consent_grant("trial", trust="confidential", expires="30d", reason="to try it")
-        listed = await gateway.consent_list()
-        revoked = await gateway.consent_revoke(granted["id"][-8:].lower(), reason="tried")
+        granted = await gateway.consents.consent_grant("trial", trust="confidential", expires="30d", reason="to try it")
+        listed = await gateway.consents.consent_list()
+        revoked = await gateway.consents.consent_revoke(granted["id"][-8:].lower(), reason="tried")
         return {
             "granted": granted,
             "listed": listed,
             "revoked": revoked,
-            "after": await gateway.consent_list(),
-            "all": await gateway.consent_list(all=True),
-            "check": await gateway.consent_verify(),
-            "unknown": await refused(gateway.consent_grant("nobody")),
-            "none": await refused(gateway.consent_revoke("ZZZZ")),
-            "past": await refused(gateway.consent_grant("trial", expires="2020-01-01")),
-            "aside": await refused(gateway.consent_set_aside()),
+            "after": await gateway.consents.consent_list(),
+            "all": await gateway.consents.consent_list(all=True),
+            "check": await gateway.consents.consent_verify(),
+            "unknown": await refused(gateway.consents.consent_grant("nobody")),
+            "none": await refused(gateway.consents.consent_revoke("ZZZZ")),
+            "past": await refused(gateway.consents.consent_grant("trial", expires="2020-01-01")),
+            "aside": await refused(gateway.consents.consent_set_aside()),
         }
 
     found = run(tmp_path, work)
@@ -331,12 +331,12 @@ def test_a_consent_is_granted_listed_revoked_and_verified(tmp_path: Path) -> Non
 
 def test_a_broken_ledger_is_told_and_can_be_set_aside(tmp_path: Path) -> None:
     async def work(gateway: GatewayOperations, _: Operations) -> Any:
-        await gateway.consent_grant("trial")
+        await gateway.consents.consent_grant("trial")
         ledger = tmp_path / "home" / "gateway" / "consents.jsonl"
         ledger.write_bytes(ledger.read_bytes().replace(b'"internal"', b'"secret"'))
-        before = await gateway.consent_list(), await gateway.consent_verify()
-        await gateway.consent_set_aside()
-        return before, await gateway.consent_verify()
+        before = await gateway.consents.consent_list(), await gateway.consents.consent_verify()
+        await gateway.consents.consent_set_aside()
+        return before, await gateway.consents.consent_verify()
 
     (listed, check), after = run(tmp_path, work)
     assert listed["consents"] == []
@@ -353,16 +353,16 @@ def test_receipts_are_listed_shown_by_the_end_of_their_id_and_verified(tmp_path:
         return {
             "answer": answer,
             "preview": preview,
-            "list": (await gateway.receipts_list())["receipts"],
-            "one": (await gateway.receipts_list(limit=1))["receipts"],
-            "refused": (await gateway.receipts_list(outcome="refused"))["receipts"],
-            "shown": await gateway.receipts_show(answer["receipt"][-10:]),
-            "check": await gateway.receipts_verify(),
-            "replay": await gateway.runs_replay(answer["receipt"]),
-            "wrong": await refused(gateway.receipts_list(outcome="good")),
-            "limit": await refused(gateway.receipts_list(limit=0)),
-            "none": await refused(gateway.receipts_show("ZZZZ")),
-            "every": await refused(gateway.receipts_show("0")),
+            "list": (await gateway.records.receipts_list())["receipts"],
+            "one": (await gateway.records.receipts_list(limit=1))["receipts"],
+            "refused": (await gateway.records.receipts_list(outcome="refused"))["receipts"],
+            "shown": await gateway.records.receipts_show(answer["receipt"][-10:]),
+            "check": await gateway.records.receipts_verify(),
+            "replay": await gateway.records.runs_replay(answer["receipt"]),
+            "wrong": await refused(gateway.records.receipts_list(outcome="good")),
+            "limit": await refused(gateway.records.receipts_list(limit=0)),
+            "none": await refused(gateway.records.receipts_show("ZZZZ")),
+            "every": await refused(gateway.records.receipts_show("0")),
         }
 
     found = run(tmp_path, work)
@@ -386,7 +386,7 @@ def test_a_request_goes_another_way_when_the_policy_is_another(tmp_path: Path) -
         answer = await gateway.gateway_complete("hello")
         rules = "version: 1\nrules:\n" + "".join(f"  {level}: {{local: deny, hosted: deny}}\n" for level in Trust)
         (tmp_path / "home" / "policy.yaml").write_text(rules, encoding="utf-8")
-        return await gateway.runs_replay(answer["receipt"])
+        return await gateway.records.runs_replay(answer["receipt"])
 
     replay = run(tmp_path, work)
     assert replay["reproduces"] is True
@@ -400,9 +400,9 @@ def test_old_receipts_go_by_age_and_size(tmp_path: Path) -> None:
         await gateway.gateway_complete("hello")
         old = tmp_path / "home" / "gateway" / "receipts" / "2020-01-01-01.jsonl"
         old.write_bytes(b"")
-        kept = await gateway.receipts_prune(days=36_500)
-        by_age = await gateway.receipts_prune()
-        return kept, by_age, old.exists(), await refused(gateway.receipts_prune(days=-1))
+        kept = await gateway.records.receipts_prune(days=36_500)
+        by_age = await gateway.records.receipts_prune()
+        return kept, by_age, old.exists(), await refused(gateway.records.receipts_prune(days=-1))
 
     kept, by_age, exists, wrong = run(tmp_path, work)
     assert kept["files"] == []

@@ -32,22 +32,9 @@ _SYNCING = ("pull", "push")
 _MODE = ("mode", "set_mode")
 _STREAMING = ("gateway_complete", "gateway_chat")
 _CALLING = (*_STREAMING, "gateway_embed")
-_GATEWAY = (
-    *_CALLING,
-    "gateway_health",
-    "gateway_models",
-    "gateway_route_preview",
-    "consent_grant",
-    "consent_list",
-    "consent_revoke",
-    "consent_set_aside",
-    "consent_verify",
-    "receipts_list",
-    "receipts_prune",
-    "receipts_show",
-    "receipts_verify",
-    "runs_replay",
-)
+_CONSENTS = ("consent_grant", "consent_list", "consent_revoke", "consent_set_aside", "consent_verify")
+_RECORDS = ("receipts_list", "receipts_prune", "receipts_show", "receipts_verify", "runs_replay")
+_GATEWAY = (*_CALLING, "gateway_health", "gateway_models", "gateway_route_preview")
 
 
 async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
@@ -113,14 +100,17 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
     if name in _GATEWAY:
         return await _gateway(hub, name, arguments, send)
+    if name in _CONSENTS:
+        return await _of(hub.gateway.consents, name, arguments)
+    if name in _RECORDS:
+        return await _of(hub.gateway.records, name, arguments)
     if name not in (*_READING, *_WRITING, *_SYNCING, *_MODE):
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
-    operation: Callable[..., Any] = getattr(hub.operations, name)
     if name in _WRITING:
         from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
 
         arguments["author"] = Author(client="command-line")
-    return await operation(**arguments)
+    return await _of(hub.operations, name, arguments)
 
 
 async def _gateway(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:
@@ -131,7 +121,11 @@ async def _gateway(hub: Hub, name: str, arguments: dict[str, Any], send: Any) ->
         arguments["on_piece"] = piece
     if name in (*_CALLING, "gateway_route_preview"):
         arguments.setdefault("client", "command-line")
-    operation: Callable[..., Any] = getattr(hub.gateway, name)
+    return await _of(hub.gateway, name, arguments)
+
+
+async def _of(operations: object, name: str, arguments: dict[str, Any]) -> Any:
+    operation: Callable[..., Any] = getattr(operations, name)
     return await operation(**arguments)
 
 

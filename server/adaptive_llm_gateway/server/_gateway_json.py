@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, Trust
 from adaptive_llm_gateway.server._times import LOCAL, iso, moment
 
 if TYPE_CHECKING:
@@ -141,6 +141,26 @@ def expiry(text: str, now: datetime) -> datetime:
     if match:
         return now + int(match[1]) * _UNITS[match[2].lower()]
     return moment(text, "expires", end=True, zone=LOCAL).astimezone(UTC)
+
+
+def one_of(text: str, ids: Sequence[str], what: str) -> str:
+    """The one id that ends in a text.
+
+    Args:
+        what: they are of: `consent` or `receipt`.
+
+    Raises:
+        InvalidInput: several do.
+        NotFound: none does.
+    """
+    found = [id_ for id_ in ids if id_.endswith(text.upper())] if text else []
+    if len(found) != 1:
+        problem = f"no {what} has" if not found else f"{len(found)} have"
+        kind = InvalidInput if found else NotFound
+        raise kind(
+            f"{problem} an id that ends in {text!r}", hint=f"`alg {what}{'s' * (what == 'receipt')} list` shows them."
+        )
+    return found[0]
 
 
 # --- What is answered ---------------------------------------------------------------------------------------------
