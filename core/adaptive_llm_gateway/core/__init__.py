@@ -11,6 +11,9 @@ from adaptive_llm_gateway.core._lazy import on_first_use
 TYPE_CHECKING = False  # type checkers take the name as true; `typing` itself costs the shim 5 ms
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.core._disk import (
+        fsync_path,
+    )
     from adaptive_llm_gateway.core._egress import (
         Attempt,
         Offline,
@@ -63,6 +66,9 @@ if TYPE_CHECKING:
         home_root,
         socket_address,
     )
+    from adaptive_llm_gateway.core._provider_kinds import (
+        ProviderKind,
+    )
     from adaptive_llm_gateway.core._secrets import (
         Allowance,
         Finding,
@@ -82,6 +88,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "_disk": ("fsync_path",),
     "_egress": (
         "Attempt",
         "Offline",
@@ -132,6 +139,7 @@ _MODULES = {
         "home_root",
         "socket_address",
     ),
+    "_provider_kinds": ("ProviderKind",),
     "_secrets": (
         "Allowance",
         "Finding",
@@ -166,6 +174,7 @@ __all__ = [
     "NotFound",
     "Offline",
     "ProcessLock",
+    "ProviderKind",
     "ReadOnly",
     "RepoBusy",
     "SecretRefused",
@@ -182,6 +191,7 @@ __all__ = [
     "VersionConflict",
     "cut_connections",
     "derived_ulid",
+    "fsync_path",
     "home_root",
     "is_here",
     "is_loopback",

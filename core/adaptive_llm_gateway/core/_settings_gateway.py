@@ -7,10 +7,11 @@ place of a name is refused without being shown.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from adaptive_llm_gateway.core._provider_kinds import ProviderKind
 from adaptive_llm_gateway.core._trust import Trust
 
 PROVIDER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -104,21 +105,7 @@ class ModelSettings(Section):
 class ProviderSettings(Section):
     """A provider of models."""
 
-    kind: Literal[
-        "openai",
-        "anthropic",
-        "groq",
-        "mistral",
-        "openrouter",
-        "ollama",
-        "lmstudio",
-        "localai",
-        "llamacpp",
-        "vllm",
-        "openwebui",
-        "openai_compatible",
-        "built_in",
-    ] = Field(description="What it is; `built_in` answers without a model, for trying things out.")
+    kind: ProviderKind = Field(description="What it is; `built_in` answers without a model, for trying things out.")
     url: Annotated[str | None, AfterValidator(_checked_address)] = Field(
         None, description="Where its API begins; default: its kind's usual address."
     )

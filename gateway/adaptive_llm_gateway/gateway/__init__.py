@@ -45,7 +45,6 @@ if TYPE_CHECKING:
         LocalKind,
         ModelConfig,
         ProviderConfig,
-        ProviderKind,
     )
     from adaptive_llm_gateway.gateway._consents import (
         NO_CONSENTS,
@@ -256,7 +255,6 @@ _MODULES = {
         "LocalKind",
         "ModelConfig",
         "ProviderConfig",
-        "ProviderKind",
     ),
     "_consents": (
         "NO_CONSENTS",
@@ -517,7 +515,6 @@ __all__ = [
     "ProviderConfig",
     "ProviderFailure",
     "ProviderHealth",
-    "ProviderKind",
     "ProviderPort",
     "ProviderSpec",
     "ProviderState",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
-from adaptive_llm_gateway.core import ConfigError, Trust
+from adaptive_llm_gateway.core import ConfigError, ProviderKind, Trust
 from adaptive_llm_gateway.gateway._breaker import BreakerRules
 from adaptive_llm_gateway.gateway._personal import PersonalKind
 from adaptive_llm_gateway.gateway._retry import RetryRules
@@ -16,21 +16,6 @@ from adaptive_llm_gateway.gateway._routing import Route
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway._health import Server
 
-ProviderKind = Literal[
-    "openai",
-    "anthropic",
-    "groq",
-    "mistral",
-    "openrouter",
-    "ollama",
-    "lmstudio",
-    "localai",
-    "llamacpp",
-    "vllm",
-    "openwebui",
-    "openai_compatible",
-    "built_in",
-]
 PROVIDER_KINDS: Final[tuple[ProviderKind, ...]] = get_args(ProviderKind)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

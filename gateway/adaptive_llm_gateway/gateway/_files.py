@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from adaptive_llm_gateway.core import DiskFull, ReadOnly, StorageError
+from adaptive_llm_gateway.core import DiskFull, ReadOnly, StorageError, fsync_path
 
 
 @contextlib.contextmanager
@@ -48,12 +48,7 @@ def sync_data(handle: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make what was created, renamed or removed in `folder` durable."""
-    with contextlib.suppress(OSError):  # a folder cannot be opened for fsync on Windows
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    fsync_path(folder)
 
 
 def write_all(handle: int, data: bytes) -> None:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from adaptive_llm_gateway.core import AlgError, DiskFull, ReadOnly, StorageError, UnsafePath, reach
+from adaptive_llm_gateway.core import AlgError, DiskFull, ReadOnly, StorageError, UnsafePath, fsync_path, reach
 from adaptive_llm_gateway.memory._names import check_repo_path
 
 _counter = itertools.count()
@@ -99,12 +99,7 @@ class FileBatch:
     def settle(self) -> None:
         """Make the renames durable: fsync each folder that changed."""
         for folder in self._folders:
-            with contextlib.suppress(OSError):  # a folder cannot be opened for fsync on Windows
-                handle = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+            fsync_path(folder)
         self._folders.clear()
 
     def forget(self) -> None:

@@ -30,6 +30,7 @@ from adaptive_llm_gateway.core import (
     NotFound,
     RepoBusy,
     StorageError,
+    fsync_path,
     reach,
 )
 from adaptive_llm_gateway.memory._commit_message import author_identity, commit_message, fallback_identity
@@ -47,7 +48,7 @@ from adaptive_llm_gateway.memory._repo_checks import (
     translated,
     use_current_home,
 )
-from adaptive_llm_gateway.memory._sync_apply import finish_interrupted, fsync
+from adaptive_llm_gateway.memory._sync_apply import finish_interrupted
 from adaptive_llm_gateway.memory._tree_diff import blob_at, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 from adaptive_llm_gateway.memory._values import Author, Change, Revision
@@ -530,11 +531,11 @@ class MemoryRepo:
             return
         common = self._common_dir
         for name in objects:
-            fsync(common / "objects" / name[:2] / name[2:])
+            fsync_path(common / "objects" / name[:2] / name[2:])
         for folder in {name[:2] for name in objects}:
-            fsync(common / "objects" / folder)
+            fsync_path(common / "objects" / folder)
         with contextlib.suppress(RepoBusy):
-            fsync(common / self._branch())
+            fsync_path(common / self._branch())
 
     @functools.cached_property
     def _common_dir(self) -> Path:

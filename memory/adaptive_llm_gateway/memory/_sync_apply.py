@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pygit2
 
-from adaptive_llm_gateway.core import NotFound, StorageError, reach
+from adaptive_llm_gateway.core import NotFound, StorageError, fsync_path, reach
 from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._repo_checks import translated
 from adaptive_llm_gateway.memory._sync_errors import sync_error
@@ -200,17 +200,7 @@ def _flush(files: list[Path]) -> None:
         os.sync()
         return
     for path in files:
-        fsync(path)
-
-
-def fsync(path: Path) -> None:
-    """Flush a file or folder to disk, as far as that goes here."""
-    with contextlib.suppress(OSError):  # gone meanwhile, or a folder on a system that cannot sync one
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        fsync_path(path)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +25,7 @@ from adaptive_llm_gateway.server._gateway_records import RecordOperations
 from adaptive_llm_gateway.server._gateway_routes import RouteNotes
 from adaptive_llm_gateway.server._gateway_setup import GatewaySetup
 from adaptive_llm_gateway.server._operations import Operations
+from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway import Ask, Gateway, Message
@@ -61,23 +61,20 @@ class GatewayOperations:
         self._setup = GatewaySetup(home, settings, mode=lambda: memory.modes.mode, on_receipt=self._notes.add)
         self.consents = ConsentOperations(self._gateway, self._setup.files)
         self.records = RecordOperations(self._gateway, self._setup.files, settings)
-        self._active = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._underway = Underway()
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_seconds = upkeep
 
     @property
     def idle(self) -> bool:
         """Whether no request is under way."""
-        return not self._active
+        return not self._underway
 
     async def settle(self) -> None:
         """Let requests end that have begun (for a moment), and keep how models fared while there is a memory."""
         if self._upkeep is not None:
             self._upkeep.cancel()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
+        await self._underway.ended(_DRAIN_SECONDS)
         await self._remember()
 
     async def close(self) -> None:
@@ -105,14 +102,14 @@ class GatewayOperations:
         on_piece: OnPiece | None = None,
         **given: Any,
     ) -> Json:
-        with self._busy():
+        with self._underway.one():
             gateway, ask, told = await self._prepared(ask_of(operation, messages=messages, **given), context)
             answered = await (gateway.answer(ask) if on_piece is None else streamed(gateway, ask, on_piece))
             return answered_json(answered, operation, told)
 
     async def gateway_embed(self, texts: Sequence[str] | str, **given: Any) -> Json:
         """A vector for each text."""
-        with self._busy():
+        with self._underway.one():
             gateway, ask, _ = await self._prepared(ask_of("embed", texts=texts_of(texts, "texts"), **given), None)
             return answered_json(await gateway.answer(ask), "embed", None)
 
@@ -132,7 +129,7 @@ class GatewayOperations:
         """What would become of a request. Nothing is sent."""
         if sum(each is not None and each != "" for each in (prompt, messages, texts)) != 1:
             raise InvalidInput("there is not one thing to plan for", hint="Give prompt, messages or texts.")
-        with self._busy():
+        with self._underway.one():
             turns = (
                 messages_of(messages) if messages is not None else () if texts is not None else turns_of(prompt, system)
             )
@@ -151,7 +148,7 @@ class GatewayOperations:
     async def gateway_health(self, *, probe: bool = False) -> Json:
         """How each provider is. With `probe`, the first chat model of local ones answers a token."""
         gateway = await self._gateway()
-        with self._busy():
+        with self._underway.one():
             found = await gateway.health(probe=probe)
         problem = self._setup.problem
         return {
@@ -165,7 +162,7 @@ class GatewayOperations:
     async def gateway_models(self) -> Json:
         """Every model that routing sees, and the routes."""
         gateway = await self._gateway()
-        with self._busy():
+        with self._underway.one():
             states = await gateway.models()
         return {
             "models": [
@@ -203,17 +200,6 @@ class GatewayOperations:
         if first and self._upkeep is None:
             self._upkeep = asyncio.create_task(self._keep_up())
         return gateway
-
-    @contextlib.contextmanager
-    def _busy(self) -> Generator[None]:
-        self._active += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._quiet.set()
 
     def _policy_source(self) -> str:
         path = self._setup.files.policy

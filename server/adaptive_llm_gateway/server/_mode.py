@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptive_llm_gateway.core import AlgError, Attempt, InvalidInput, StorageError, set_offline
+from adaptive_llm_gateway.core import AlgError, Attempt, InvalidInput, StorageError, fsync_path, set_offline
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway import Mode
@@ -85,12 +85,7 @@ def write_mode(path: Path, mode: Mode) -> None:
         raise StorageError(
             f"the mode {mode!r} could not be kept in {str(path)!r}: {error.strerror}", path=str(path)
         ) from error
-    with contextlib.suppress(OSError):  # a folder cannot be opened for fsync on Windows
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    fsync_path(path.parent)
 
 
 class ModeSwitch:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
 from adaptive_llm_gateway.server._summaries import PathRequest, Summaries
 from adaptive_llm_gateway.server._times import LOCAL, iso, moment
+from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
     from adaptive_llm_gateway.memory import (
@@ -105,9 +106,7 @@ class Operations:
         self._growth = Growth(compact_sessions_at)
         self._compacting = asyncio.Lock()  # one after the other: an older summary must not replace a newer one
         self._summaries: set[asyncio.Task[None]] = set()
-        self._active = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._underway = Underway()
 
     def open(self) -> None:
         """Begin to open the store, in a thread."""
@@ -126,12 +125,11 @@ class Operations:
     @property
     def idle(self) -> bool:
         """Whether nothing is being done: no call, and no summary."""
-        return not self._active and not self._summaries
+        return not self._underway and not self._summaries
 
     async def close(self) -> None:
         """Let calls end that have begun (for a moment), then close the store and the reading threads."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), _DRAIN_SECONDS)
+        await self._underway.ended(_DRAIN_SECONDS)
         if self._store is not None:
             try:
                 store = await self._store
@@ -154,24 +152,13 @@ class Operations:
         assert self._store is not None  # noqa: S101 - `open` sets it
         return await asyncio.shield(self._store)
 
-    @contextlib.contextmanager
-    def _busy(self) -> Generator[None]:
-        self._active += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._quiet.set()
-
     async def _read(self, work: Callable[[MemoryStore], _T], threads: ThreadPoolExecutor | None = None) -> _T:
-        with self._busy():
+        with self._underway.one():
             store = await self.store()
             return await asyncio.get_running_loop().run_in_executor(threads or self._readers, lambda: work(store))
 
     async def _write(self, request: Request) -> Json:
-        with self._busy():
+        with self._underway.one():
             return await self._written(request)
 
     async def _written(self, request: Request) -> Json:
@@ -283,7 +270,7 @@ class Operations:
             counter = counter_for(model) if model else self._counter()
             return self._file_summaries.build(request, counter=counter)
 
-        with self._busy():
+        with self._underway.one():
             return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
     async def list(
@@ -467,7 +454,7 @@ class Operations:
         """Count a session's log, and summarise it when it has grown past its mark; the next append's answer says so."""
         notes: list[str] = []
         try:
-            with self._busy():
+            with self._underway.one():
                 async with self._compacting:
                     work: Callable[[MemoryStore], Summarised | None] = lambda store: summarise_if_grown(  # noqa: E731
                         store, session, self._growth, author=author, counter=self._counter()
@@ -522,12 +509,12 @@ class Operations:
 
     async def mode(self) -> Json:
         """The mode; offline mode is proved anew."""
-        with self._busy():
+        with self._underway.one():
             return await self.modes.look()
 
     async def set_mode(self, mode: str) -> Json:
         """Change the mode, for good; offline mode is proved."""
-        with self._busy():
+        with self._underway.one():
             return await self.modes.change(mode)
 
     # -- arguments ---------------------------------------------------------------------------------------------
