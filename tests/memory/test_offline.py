@@ -6,8 +6,8 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,15 @@ def test_git_itself_may_use_no_transport_but_files(tmp_path: Path, offline: None
     assert door.count == 0
 
 
+def fetch_is_refused_offline(sync: Sync) -> None:
+    set_offline(True)
+    try:
+        with pytest.raises(SyncError):
+            sync.fetch()
+    finally:
+        set_offline(False)
+
+
 def test_a_proxy_of_the_loopback_carries_nothing_of_gits_outside(
     tmp_path: Path, door: Door, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,12 +207,7 @@ def test_a_proxy_of_the_loopback_carries_nothing_of_gits_outside(
         for key in ("http.proxy", f"http.http://127.0.0.1:{target.port}/.proxy", "remote.origin.proxy"):
             run_git(["config", key, proxy], cwd=repo.path)
         sync = Sync(repo, scan=lambda path, data: None, timeout=1)
-        set_offline(True)
-        try:
-            with pytest.raises(SyncError):
-                sync.fetch()
-        finally:
-            set_offline(False)
+        fetch_is_refused_offline(sync)
         assert (door.count, target.count) == (0, 1)
         with pytest.raises(SyncError):  # and outside of offline mode the settings count
             sync.fetch()
@@ -212,7 +216,7 @@ def test_a_proxy_of_the_loopback_carries_nothing_of_gits_outside(
         target.close()
 
 
-def test_a_redirect_of_the_loopback_leads_git_nowhere(tmp_path: Path, door: Door) -> None:
+def test_a_redirect_of_the_loopback_leads_git_nowhere(tmp_path: Path, door: Door, serve: Callable[..., Any]) -> None:
     class Redirecting(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(301)
@@ -222,22 +226,14 @@ def test_a_redirect_of_the_loopback_leads_git_nowhere(tmp_path: Path, door: Door
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as first:
-        threading.Thread(target=first.serve_forever, daemon=True).start()
-        repo, _ = repo_with(tmp_path / "repo", f"http://127.0.0.1:{first.server_port}/x.git")
-        run_git(["config", "http.followRedirects", "true"], cwd=repo.path)
-        sync = Sync(repo, scan=lambda path, data: None, timeout=1)
-        set_offline(True)
-        try:
-            with pytest.raises(SyncError):
-                sync.fetch()
-        finally:
-            set_offline(False)
-        assert door.count == 0
-        with pytest.raises(SyncError):
-            sync.fetch()
-        assert door.count == 1
-        first.shutdown()
+    repo, _ = repo_with(tmp_path / "repo", f"http://127.0.0.1:{serve(Redirecting).server_port}/x.git")
+    run_git(["config", "http.followRedirects", "true"], cwd=repo.path)
+    sync = Sync(repo, scan=lambda path, data: None, timeout=1)
+    fetch_is_refused_offline(sync)
+    assert door.count == 0
+    with pytest.raises(SyncError):
+        sync.fetch()
+    assert door.count == 1
 
 
 def test_a_git_that_uses_the_network_when_offline_mode_begins_is_ended(

@@ -183,6 +183,11 @@ class Tools:
         self.repo = home / "memory"
         self._clients: list[RawClient] = []
 
+    def configure(self, text: str) -> None:
+        """Write the home's configuration."""
+        self.home.mkdir(exist_ok=True)
+        (self.home / "config.yaml").write_text(text, encoding="utf-8")
+
     def client(self, name: str = "test-client", *arguments: str, env: dict[str, str] | None = None) -> RawClient:
         """A client whose handshake is done."""
         client = self.raw_client(name, *arguments, env=env)

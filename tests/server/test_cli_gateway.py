@@ -34,16 +34,11 @@ Peer = Any  # what the fixture `peer` begins
 Begin = Callable[..., Peer]
 
 
-def configure(server: Any, text: str) -> None:
-    server.home.mkdir(exist_ok=True)
-    (server.home / "config.yaml").write_text(text, encoding="utf-8")
-
-
 def use(server: Any, *peers: Peer, kind: str = "openai_compatible") -> None:
     """Configure peers as providers `p0`, `p1`, ..."""
     models = ", models: [{name: m, chat: true, stream: true, json: true}]" if kind == "openai_compatible" else ""
     entries = [f"  p{at}: {{kind: {kind}, url: '{each.url}', order: {at}{models}}}\n" for at, each in enumerate(peers)]
-    configure(server, f"gateway: {{discover: false}}\nproviders:\n{''.join(entries)}")
+    server.configure(f"gateway: {{discover: false}}\nproviders:\n{''.join(entries)}")
 
 
 def run(server: Any, *arguments: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
@@ -250,7 +245,7 @@ def test_json_is_one_document_for_success_and_failure(server: Any, peer: Begin) 
 
 
 def test_asking_loads_nothing_of_what_answers(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     code = (
         "import sys\n"
         f"sys.argv = ['alg', '--home', {str(server.home)!r}, 'complete', 'x', '--temperature', '0.5', '--no-stdin']\n"
@@ -427,7 +422,7 @@ def test_memories_go_along_and_raise_the_level(server: Any, peer: Begin) -> None
 
 
 def test_texts_become_vectors(server: Any, peer: Begin) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     answer = document(run(server, "embed", "a b", "c", "--json"))
     assert [len(vector) for vector in answer["vectors"]] == [64, 64]
     done = run(server, "embed", stdin="one\n\ntwo words\n")
@@ -453,7 +448,7 @@ def test_health_and_models_say_who_is_there(server: Any, peer: Begin) -> None:
 
 
 def test_without_a_provider_it_says_what_was_looked_for(server: Any) -> None:
-    configure(server, "gateway: {discover: false}\n")
+    server.configure("gateway: {discover: false}\n")
     done = run(server, "gateway", "health")
     assert (done.returncode, done.stdout) == (0, "")
     assert "no provider" in done.stderr
@@ -548,7 +543,7 @@ def test_a_broken_ledger_is_told_lets_nothing_through_and_is_set_aside(server: A
 
 
 def test_a_ledger_is_set_aside_only_after_a_yes(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     server.alg("consent", "grant", "trial", "--trust", "public")
     ledger = server.home / "gateway" / "consents.jsonl"
     ledger.write_text("nonsense\n", encoding="utf-8")
@@ -561,7 +556,7 @@ def test_a_ledger_is_set_aside_only_after_a_yes(server: Any) -> None:
 
 
 def test_consent_for_a_provider_that_is_not_there_names_those_that_are(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     code, error = failed(server, "consent", "grant", "trail", "--trust", "internal")
     assert (code, error["hint"]) == (3, "There are: trial.")
 
@@ -617,7 +612,7 @@ def test_receipts_are_listed_shown_checked_and_pruned(server: Any, peer: Begin) 
 
 
 def test_a_run_is_planned_again_and_what_differs_is_said(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     receipt = document(run(server, "complete", "x", "--json"))["receipt"]
     done = run(server, "runs", "replay", receipt)
     assert (done.returncode, done.stdout) == (0, "it would go the same way\n")

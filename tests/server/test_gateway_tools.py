@@ -28,11 +28,6 @@ Peer = Any  # what the fixture `peer` begins
 Begin = Callable[..., Peer]
 
 
-def configure(server: Any, text: str) -> None:
-    server.home.mkdir(exist_ok=True)
-    (server.home / "config.yaml").write_text(text, encoding="utf-8")
-
-
 def with_peers(**peers: Peer) -> str:
     entries = "".join(
         f"  {name}: {{kind: openai_compatible, url: '{peer.url}', order: {place}, "
@@ -62,7 +57,7 @@ def filed(server: Any) -> list[dict[str, Any]]:
 
 
 def test_the_five_tools_are_listed_in_one_order_with_the_arguments_of_the_design_first(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     lists = [server.client(name).request("tools/list")["result"]["tools"] for name in ("one", "two")]
     assert [tool["name"] for tool in lists[0]] == [tool["name"] for tool in lists[1]]
     tools = {tool["name"]: tool for tool in lists[0]}
@@ -84,7 +79,7 @@ def test_the_five_tools_are_listed_in_one_order_with_the_arguments_of_the_design
 
 
 def test_a_model_answers_first_and_then_the_gateway_says_who_it_was(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     client = server.client("asking-client")
     result = client.answer(client.start_call("gateway_complete", prompt="What is a heron?"))["result"]
     text, footer = (part["text"] for part in result["content"])
@@ -105,7 +100,7 @@ def test_a_model_answers_first_and_then_the_gateway_says_who_it_was(server: Any)
 
 
 def test_a_client_of_the_era_without_a_handshake_is_answered_in_pieces_too(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     client = server.raw_client()
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -122,7 +117,7 @@ def test_a_client_of_the_era_without_a_handshake_is_answered_in_pieces_too(serve
 
 
 def test_a_conversation_is_answered_and_its_wrong_forms_are_told(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     client = server.client()
     turns = [
         {"role": "system", "content": "Be brief."},
@@ -143,7 +138,7 @@ def test_a_conversation_is_answered_and_its_wrong_forms_are_told(server: Any) ->
 
 
 def test_texts_become_vectors_in_their_order(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     client = server.client()
     text = client.call("gateway_embed", texts=["herons fish", "ledgers balance", "herons fish"])
     lines = text.splitlines()
@@ -158,7 +153,7 @@ def test_health_names_each_provider_and_where_it_is(server: Any, peer: Begin) ->
     here = peer("hello")
     gone = peer("nobody")
     gone.stop()
-    configure(server, with_peers(here=here, gone=gone) + "  trial: {kind: built_in}\n")
+    server.configure(with_peers(here=here, gone=gone) + "  trial: {kind: built_in}\n")
     client = server.client()
     text = client.call("gateway_health")
     assert "- here (openai_compatible): local; up" in text
@@ -171,7 +166,7 @@ def test_health_names_each_provider_and_where_it_is(server: Any, peer: Begin) ->
 
 def test_a_preview_says_what_would_happen_and_sends_nothing(server: Any, peer: Begin) -> None:
     here = peer("hello")
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     text = client.call("gateway_route_preview", prompt="Who fishes?", trust="confidential")
     assert "It would be confidential" in text
@@ -190,7 +185,7 @@ def test_a_preview_says_what_would_happen_and_sends_nothing(server: Any, peer: B
 
 
 def test_without_a_provider_a_request_says_what_was_looked_for_and_how_to_add_one(server: Any) -> None:
-    configure(server, NOTHING)
+    server.configure(NOTHING)
     client = server.client()
     refusal = client.refused("gateway_complete", prompt="hello")
     assert "no provider is configured" in refusal
@@ -200,7 +195,7 @@ def test_without_a_provider_a_request_says_what_was_looked_for_and_how_to_add_on
 
 
 def test_an_unknown_model_is_answered_with_the_nearest_names(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     refusal = server.client().refused("gateway_complete", prompt="hello", model="trial/bilt-in")
     assert "trial/built-in" in refusal
     assert RECEIPT.search(refusal)
@@ -208,7 +203,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_names(server: Any) -> Non
 
 def test_a_failed_provider_is_followed_by_the_next(server: Any, peer: Begin) -> None:
     broken, well = peer(status=500), peer("all ", "well")
-    configure(server, with_peers(broken=broken, well=well))
+    server.configure(with_peers(broken=broken, well=well))
     client = server.client()
     text = client.call("gateway_complete", prompt="how are you")
     assert text.startswith("all well")
@@ -221,7 +216,7 @@ def test_a_failed_provider_is_followed_by_the_next(server: Any, peer: Begin) -> 
 
 def test_what_is_not_permitted_calls_nobody(server: Any, peer: Begin) -> None:
     here = peer("hello")
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     strict = "version: 1\nrules:\n" + "".join(
         f"  {level}: {{local: deny, hosted: deny}}\n" for level in ("public", "internal", "confidential", "secret")
     )
@@ -236,7 +231,7 @@ def test_what_is_not_permitted_calls_nobody(server: Any, peer: Begin) -> None:
 
 def test_a_broken_policy_refuses_every_request_with_its_line_while_the_memory_goes_on(server: Any, peer: Begin) -> None:
     here = peer("hello")
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     client.call("gateway_complete", prompt="fine")
     policy = server.home / "policy.yaml"
@@ -260,7 +255,7 @@ def test_a_broken_policy_refuses_every_request_with_its_line_while_the_memory_go
 
 
 def test_a_mode_that_somebody_sets_holds_for_the_next_request(server: Any) -> None:
-    configure(server, BUILT_IN)
+    server.configure(BUILT_IN)
     client = server.client()
     assert "mode normal" in client.call("gateway_route_preview", prompt="x")
     server.alg("mode", "offline")
@@ -279,7 +274,7 @@ def user(text: str) -> dict[str, str]:
 
 def test_what_the_memory_knows_goes_along_and_raises_the_level(server: Any, peer: Begin) -> None:
     here = peer("ten")
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     known = client.write("The pool", body="The pool holds ten connections, says Bo.", trust="confidential")
     asked = [user("How many connections does the pool hold?")]
@@ -304,7 +299,7 @@ def test_a_confidential_context_is_kept_from_a_hosted_provider(server: Any, peer
         f"  {level}: {{local: {'allow' if level in ('public', 'internal') else 'deny'}, hosted: deny}}\n"
         for level in ("public", "internal", "confidential", "secret")
     )
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     (server.home / "policy.yaml").write_text(policy, encoding="utf-8")
     client = server.client()
     client.write("The pool", body="The pool holds ten connections, says Bo.", trust="confidential")
@@ -350,7 +345,7 @@ def test_a_client_that_asks_for_progress_gets_the_answer_as_it_comes(server: Any
     words = ["One ", "two ", "three ", "four."]
     here = peer(*words)
     here.go_on.clear()
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     number = start(client, "gateway_complete", "t1", prompt="count")
     begun = until_text(client)
@@ -368,7 +363,7 @@ def test_a_client_that_asks_for_progress_gets_the_answer_as_it_comes(server: Any
 
 def test_a_client_that_asks_for_none_gets_the_answer_alone(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     told, result = progress(client, start(client, "gateway_complete", None, prompt="count"))
     assert told == []
@@ -379,7 +374,7 @@ def test_a_client_that_asks_for_none_gets_the_answer_alone(server: Any, peer: Be
 def test_a_call_that_the_client_cancels_is_cancelled_at_the_provider(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     number = start(client, "gateway_complete", "t1", prompt="count")
     until_text(client)
@@ -395,7 +390,7 @@ def test_a_call_that_the_client_cancels_is_cancelled_at_the_provider(server: Any
 def test_a_call_of_a_client_that_is_gone_is_cancelled_at_the_provider(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     server.client("stays")
     client = server.client("goes")
     start(client, "gateway_complete", "t1", prompt="count")
@@ -410,7 +405,7 @@ def test_a_call_of_a_client_that_is_gone_is_cancelled_at_the_provider(server: An
 def test_a_call_without_progress_is_cancelled_too(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     number = start(client, "gateway_chat", None, messages=[user("count")])
     server.wait_until(lambda: here.asked, what="the question at the provider")
@@ -422,7 +417,7 @@ def test_a_call_without_progress_is_cancelled_too(server: Any, peer: Begin) -> N
 def test_a_hub_that_is_stopped_while_a_model_answers_leaves_a_receipt(server: Any, peer: Begin) -> None:
     here = peer("One ", "two.")
     here.go_on.clear()
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     client = server.client()
     start(client, "gateway_complete", "t1", prompt="count")
     until_text(client)
@@ -472,7 +467,7 @@ def test_the_command_line_gets_pieces_and_hanging_up_cancels_the_call(server: An
     from adaptive_llm_gateway.server._hub_client import HubClient, HubError
 
     here = peer("One ", "two ", "three.")
-    configure(server, with_peers(here=here))
+    server.configure(with_peers(here=here))
     server.alg("hub", "start")
     pieces: list[str] = []
     with HubClient(str(server.home)) as hub:
