@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.gateway import (
     ASSUMED_OUTPUT,
+    ENOUGH_CALLS,
     PROVIDER_CLASSES,
     VERDICTS,
     Consent,
     Consents,
+    Experience,
     Mode,
     ModelInfo,
     Plan,
@@ -59,6 +61,7 @@ def planned(
     mode: Mode = "normal",
     routes: tuple[Route, ...] = (),
     policy: Policy | None = None,
+    experience: tuple[Experience, ...] = (),
 ) -> Plan:
     return plan(
         request,
@@ -68,6 +71,7 @@ def planned(
         prices=PRICES,
         routes=routes,
         mode=mode,
+        experience=experience,
     )
 
 
@@ -355,6 +359,102 @@ def test_wrong_requests_tables_and_providers_are_refused() -> None:
         planned(PUBLIC, HOSTED, HOSTED)
 
 
+# --- Experience ---------------------------------------------------------------------------------------------------
+
+A, B, C = (replace(LOCAL, name=name) for name in "abc")
+
+
+def knows(provider: str, answered: int, calls: int, ms: int = 0, model: str = "small") -> Experience:
+    return Experience(provider, model, "chat", calls, answered, ms * answered)
+
+
+def test_a_provider_that_answered_clearly_less_goes_after_its_equals_and_the_plan_says_so() -> None:
+    made = planned(PUBLIC, A, B, experience=(knows("a", 12, 20), knows("b", 19, 20, ms=300)))
+    assert order(made) == ["b/small", "a/small"]
+    first, second = made.steps
+    assert first.fared == "lately 19 of 20 calls were answered, in 300 ms on average"
+    assert second.fared.startswith("lately 12 of 20 calls were answered")
+    assert "clearly less than of an equal, so it goes after it" in second.fared
+    assert all(step.fared in step.reason for step in made.steps)
+
+
+@pytest.mark.parametrize(
+    ("experience", "expected"),
+    [
+        ((knows("a", 0, ENOUGH_CALLS - 1),), ["a", "b", "c"]),  # too few to say anything
+        ((knows("a", 0, ENOUGH_CALLS),), ["b", "c", "a"]),  # nothing is known against the others
+        ((knows("a", 16, 20),), ["a", "b", "c"]),  # 20 points are not more than 20 points
+        ((knows("a", 15, 20),), ["b", "c", "a"]),
+        ((knows("a", 15, 20), knows("b", 18, 20), knows("c", 18, 20)), ["a", "b", "c"]),
+        ((knows("a", 15, 20), knows("b", 20, 20), knows("c", 18, 20)), ["b", "c", "a"]),
+        ((knows("a", 0, 30), knows("b", 0, 20), knows("c", 0, 40)), ["a", "b", "c"]),  # none is better
+        ((knows("a", 10, 20), knows("b", 0, 20)), ["c", "a", "b"]),
+        ((knows("a", 5, 10), knows("a", 0, 10)), ["b", "c", "a"]),  # told in two parts
+        ((replace(knows("a", 0, 20), purpose="embed"),), ["a", "b", "c"]),
+        ((knows("a", 0, 20, model="large"),), ["a", "b", "c"]),
+    ],
+)
+def test_what_is_learnt_counts_from_twenty_calls_and_twenty_points(
+    experience: tuple[Experience, ...], expected: list[str]
+) -> None:
+    for each in itertools.permutations(experience):
+        assert [step.provider for step in planned(PUBLIC, A, B, C, experience=each).steps] == expected
+
+
+def test_the_faster_of_two_providers_of_a_model_goes_first_and_other_models_keep_their_places() -> None:
+    made = planned(PUBLIC, A, B, experience=(knows("a", 20, 20, ms=901), knows("b", 20, 20, ms=600)))
+    assert order(made) == ["b/small", "a/small"]
+    assert "clearly slower than the 600 ms of an equal, so it goes after it" in made.steps[1].fared
+    for ms, other in ((900, 600), (110, 11), (600, 601)):  # not by half, too little to notice, faster
+        same = planned(PUBLIC, A, B, experience=(knows("a", 20, 20, ms=ms), knows("b", 20, 20, ms=other)))
+        assert order(same) == ["a/small", "b/small"]
+    few = (knows("a", ENOUGH_CALLS - 1, 20, ms=9_000), knows("b", 20, 20, ms=1))
+    assert order(planned(PUBLIC, A, B, experience=few)) == ["a/small", "b/small"]
+    both = replace(A, models=(CHAT, LARGE))
+    slow = (knows("a", 20, 20, ms=9_000), knows("a", 20, 20, ms=1, model="large"), knows("b", 20, 20, ms=500))
+    assert order(planned(PUBLIC, both, B, experience=slow)) == ["a/large", "b/small", "a/small"]
+    large = (knows("a", 20, 20, ms=1), knows("a", 20, 20, ms=9_000, model="large"), knows("b", 20, 20, ms=1))
+    assert order(planned(PUBLIC, both, B, experience=large)) == ["a/large", "a/small", "b/small"]
+
+
+def test_a_cheaper_model_that_fails_goes_after_a_dearer_one_and_a_slower_one_does_not() -> None:
+    dear, cheap = replace(HOSTED, name="a"), replace(HOSTED, name="b")
+    table = PriceTable("1", (price("a", "small", 200_000_000, 0), price("b", "small", 100_000_000, 0)))
+    request = replace(PUBLIC, input_tokens=1_000)
+
+    def with_(*experience: Experience) -> list[str]:
+        made = plan(request, policy=default_policy(), providers=(dear, cheap), prices=table, experience=experience)
+        return [step.provider for step in made.steps]
+
+    assert with_() == ["b", "a"]
+    assert with_(knows("b", 20, 20, ms=5_000), knows("a", 20, 20, ms=1)) == ["b", "a"]
+    assert with_(knows("b", 5, 20)) == ["a", "b"]
+
+
+def test_experience_overrules_nothing_that_somebody_chose() -> None:
+    against = tuple(knows(name, 0, 50) for name in ("a", "ollama"))
+    assert order(planned(PUBLIC, A, HOSTED, experience=against)) == ["a/small", "cloud/small"]
+    assert order(planned(PUBLIC, A, B, HOSTED, experience=against)) == ["b/small", "a/small", "cloud/small"]
+    later = replace(C, order=1)
+    assert [step.provider for step in planned(PUBLIC, A, B, later, experience=against).steps] == ["b", "a", "c"]
+    sick = replace(C, circuit="half_open")
+    assert [step.provider for step in planned(PUBLIC, A, B, sick, experience=against).steps] == ["b", "a", "c"]
+    ordered = (replace(A, order=0), replace(B, order=1))
+    assert order(planned(PUBLIC, *ordered, experience=against)) == ["a/small", "b/small"]
+    route = (Route("mine", ("a/small", "b/small")),)
+    assert order(planned(replace(PUBLIC, model="mine"), A, B, routes=route, experience=against))[0] == "a/small"
+    assert order(planned(replace(PUBLIC, model="a/small"), A, B, experience=against)) == ["a/small"]
+    for_cloud = (*against, knows("cloud", 50, 50, ms=1))
+    assert order(planned(INTERNAL, A, HOSTED, experience=for_cloud)) == ["a/small"]
+    assert order(planned(PUBLIC, A, HOSTED, mode="local", experience=for_cloud)) == ["a/small"]
+
+
+def test_more_answers_than_calls_are_no_experience() -> None:
+    for numbers in ((1, 2, 0), (-1, -1, 0), (1, 1, -1)):
+        with pytest.raises(InvalidInput, match="nothing to learn"):
+            Experience("a", "m", "chat", *numbers)
+
+
 # --- For all requests, policies and states ------------------------------------------------------------------------
 
 # Weighted so that most plans have steps: an empty plan breaks no rule and proves none.
@@ -442,6 +542,24 @@ TABLE = PriceTable("1", PRICED)
 ROUTES = (Route("best", ("q/n", "m", "r/zzz")),)
 
 
+def learnt(share: int, calls: int, **rest: Any) -> Experience:
+    return Experience(calls=calls, answered=calls * share // 4, **rest)
+
+
+EXPERIENCE = st.lists(
+    st.builds(
+        learnt,
+        share=st.integers(0, 4),
+        calls=st.sampled_from([1, ENOUGH_CALLS, 40]),
+        provider=st.sampled_from("pqrst"),
+        model=NAMES,
+        purpose=PURPOSE,
+        milliseconds=st.integers(0, 10**6),
+    ),
+    max_size=8,
+).map(tuple)
+
+
 def is_local(states: tuple[ProviderState, ...], provider: str, model: str) -> bool:
     """Said once more in other words than the planner's: the provider is local and it lists the model as its own."""
     state = next(state for state in states if state.name == provider)
@@ -493,16 +611,27 @@ def test_confidential_and_secret_text_stays_here_under_the_default_policy(
         assert all(is_local(states, step.provider, step.model) for step in made.steps)
 
 
-@given(REQUESTS, POLICIES, STATES, CONSENTS, MODES)
+@given(REQUESTS, POLICIES, STATES, CONSENTS, MODES, EXPERIENCE)
 def test_the_same_input_has_the_same_plan_in_whatever_order_it_comes(
     request_: RouteRequest,
     policy: Policy,
     states: tuple[ProviderState, ...],
     consents: Consents,
     mode: Mode,
+    experience: tuple[Experience, ...],
 ) -> None:
-    first = plan(request_, policy=policy, providers=states, consents=consents, prices=TABLE, mode=mode)
-    again = plan(request_, policy=policy, providers=states, consents=consents, prices=TABLE, mode=mode)
+    first, again = (
+        plan(
+            request_,
+            policy=policy,
+            providers=states,
+            consents=consents,
+            prices=TABLE,
+            mode=mode,
+            experience=experience,
+        )
+        for _ in range(2)
+    )
     assert first == again
     mixed = plan(
         request_,
@@ -511,8 +640,55 @@ def test_the_same_input_has_the_same_plan_in_whatever_order_it_comes(
         consents=replace(consents, entries=consents.entries[::-1]),
         prices=PriceTable("1", PRICED[::-1]),
         mode=mode,
+        experience=experience[::-1],
     )
     assert mixed == first
+
+
+@given(REQUESTS, POLICIES, STATES, CONSENTS, MODES, EXPERIENCE)
+def test_whatever_was_learnt_the_same_may_be_called_and_only_equals_change_places(
+    request_: RouteRequest,
+    policy: Policy,
+    states: tuple[ProviderState, ...],
+    consents: Consents,
+    mode: Mode,
+    experience: tuple[Experience, ...],
+) -> None:
+    request_ = replace(request_, fallback=True)
+    without, learnt = (
+        plan(
+            request_,
+            policy=policy,
+            providers=states,
+            consents=consents,
+            prices=TABLE,
+            routes=ROUTES,
+            mode=mode,
+            experience=known,
+        )
+        for known in ((), experience)
+    )
+    assert learnt.rejected == without.rejected
+    before, after = ({(step.provider, step.model): step for step in made.steps} for made in (without, learnt))
+    assert {name: replace(step, reason="", fared="") for name, step in before.items()} == {
+        name: replace(step, reason="", fared="") for name, step in after.items()
+    }
+    by_name = {state.name: state for state in states}
+
+    def chosen(made: Plan) -> list[Any]:
+        """What a person or the moment decided, in words of the test's own."""
+        wanted = list(ROUTES[0].models) if request_.model == "best" else []
+        found: list[Any] = []
+        for step in made.steps:
+            names = (f"{step.provider}/{step.model}", step.model)
+            place = next((at for at, name in enumerate(wanted) if name in names), 0)
+            state = by_name[step.provider]
+            found.append((place, step.provider_class, state.circuit, step.wait_for_slot, state.order))
+        return found
+
+    assert chosen(learnt) == chosen(without)
+    if sum(known.calls for known in experience) < ENOUGH_CALLS:
+        assert learnt == without
 
 
 @given(REQUESTS, POLICIES, STATES, CONSENTS, MODES)

@@ -64,6 +64,17 @@ if TYPE_CHECKING:
         FoundServer,
         local_servers,
     )
+    from adaptive_llm_gateway.gateway._experience import (
+        CLEARLY_LESS,
+        CLEARLY_SLOWER,
+        ENOUGH_CALLS,
+        NOTICED,
+        Experience,
+        behind,
+        experience_for,
+        fared,
+        slower,
+    )
     from adaptive_llm_gateway.gateway._gateway import (
         Gateway,
     )
@@ -274,6 +285,17 @@ _MODULES = {
         "FoundServer",
         "local_servers",
     ),
+    "_experience": (
+        "CLEARLY_LESS",
+        "CLEARLY_SLOWER",
+        "ENOUGH_CALLS",
+        "NOTICED",
+        "Experience",
+        "behind",
+        "experience_for",
+        "fared",
+        "slower",
+    ),
     "_gateway": ("Gateway",),
     "_hosted": (
         "HOSTED",
@@ -428,13 +450,17 @@ _MODULES = {
 __all__ = [
     "ASSUMED_OUTPUT",
     "AUTO",
+    "CLEARLY_LESS",
+    "CLEARLY_SLOWER",
     "DEFAULT_POLICY",
+    "ENOUGH_CALLS",
     "HOSTED",
     "LARGEST_POLICY",
     "LOCAL_KINDS",
     "LONGEST_HINT",
     "NOTHING_ELSE",
     "NOTHING_FOUND",
+    "NOTICED",
     "NO_CONSENTS",
     "NO_PRICES",
     "PERSONAL_KINDS",
@@ -471,6 +497,7 @@ __all__ = [
     "Detected",
     "Detection",
     "Embedded",
+    "Experience",
     "FailureKind",
     "FallBack",
     "FileCheck",
@@ -555,6 +582,7 @@ __all__ = [
     "address_of",
     "admit",
     "after_failure",
+    "behind",
     "canonical",
     "circuit",
     "class_of",
@@ -562,7 +590,9 @@ __all__ = [
     "default_prices",
     "detect",
     "digest",
+    "experience_for",
     "failed",
+    "fared",
     "hosted_spec",
     "level_of",
     "load_prices",
@@ -579,6 +609,7 @@ __all__ = [
     "refusal",
     "released",
     "run_policy_tests",
+    "slower",
     "succeeded",
 ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.gateway._canonical import digest
 from adaptive_llm_gateway.gateway._consents import Consent, Consents
+from adaptive_llm_gateway.gateway._experience import Experience
 from adaptive_llm_gateway.gateway._plain import plain
 from adaptive_llm_gateway.gateway._policy import Policy, Rule
 from adaptive_llm_gateway.gateway._prices import Price, PriceTable
@@ -36,6 +37,7 @@ class PlanInputs:
     providers: tuple[ProviderState, ...]
     prices: PriceTable
     routes: tuple[Route, ...]
+    experience: tuple[Experience, ...] = ()
 
     def plan(self) -> Plan:
         """The plan that is made from them."""
@@ -47,6 +49,7 @@ class PlanInputs:
             prices=self.prices,
             routes=self.routes,
             mode=self.mode,
+            experience=self.experience,
         )
 
 
@@ -69,8 +72,8 @@ class Replay:
 
 
 def inputs_of(inputs: PlanInputs, made: Plan) -> Mapping[str, object]:
-    """What has to be kept to make a plan again: only the models that the request means, and the consents of their
-    providers that are for its purpose and its project."""
+    """What has to be kept to make a plan again: only the models that the request means, how those fared for its
+    purpose, and the consents of their providers that are for its purpose and its project."""
     meant = {(step.provider, step.model) for step in made.steps}
     meant |= {
         (each.provider, each.model)
@@ -95,6 +98,11 @@ def inputs_of(inputs: PlanInputs, made: Plan) -> Mapping[str, object]:
         "providers": states,
         "prices": {"version": inputs.prices.version, "prices": _prices_of(inputs.prices, meant)},
         "routes": [route for route in inputs.routes if route.name == request.model],
+        "experience": [
+            each
+            for each in inputs.experience
+            if each.purpose == request.purpose and (each.provider, each.model) in meant
+        ],
     }
 
 
@@ -138,6 +146,8 @@ def kept_inputs(filed: FiledReceipt) -> PlanInputs:
             _read(tuple[ProviderState, ...], kept["providers"]),
             PriceTable(str(prices["version"]), _read(tuple[Price, ...], prices["prices"])),
             _read(tuple[Route, ...], kept["routes"]),
+            # Receipts of before it was learnt from have none.
+            _read(tuple[Experience, ...], kept.get("experience", ())),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InvalidInput(

@@ -16,6 +16,7 @@ from typing import Final, Literal
 from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.gateway._breaker import Circuit
 from adaptive_llm_gateway.gateway._consents import NO_CONSENTS, Consents
+from adaptive_llm_gateway.gateway._experience import Experience, behind, experience_for, fared, slower
 from adaptive_llm_gateway.gateway._policy import Policy, Ruling
 from adaptive_llm_gateway.gateway._prices import NO_PRICES, PriceTable, TokenKind
 from adaptive_llm_gateway.gateway._values import PROVIDER_CLASSES, ModelInfo, ProviderClass, Purpose
@@ -150,6 +151,7 @@ class Step:
             counts `ASSUMED_OUTPUT` tokens, and an answer may be longer.
         max_tokens: to ask for; None leaves it to the provider.
         wait_for_slot: it has as many requests as it may have.
+        fared: how it fared lately, and what that changed; empty where too little is known. It is in the reason, too.
     """
 
     provider: str
@@ -162,6 +164,7 @@ class Step:
     max_tokens: int | None
     wait_for_slot: bool
     reason: str
+    fared: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +218,13 @@ class _Candidate:
         place: in the route, from 0.
         whole: what is said of its provider.
         unknown: how many of the capabilities that are needed it is not known to have.
+        fared: what is told of its experience.
+        behind: it fared clearly worse than its equals.
     """
 
     __slots__ = (
-        "cost", "max_tokens", "model", "place", "provider_class", "reasons", "said", "state", "unknown", "whole",
+        "behind", "cost", "fared", "max_tokens", "model", "place", "provider_class", "reasons", "said", "state",
+        "unknown", "whole",
     )  # fmt: skip
 
     def __init__(self, state: ProviderState, model: ModelInfo, provider_class: ProviderClass, place: int) -> None:
@@ -232,6 +238,8 @@ class _Candidate:
         self.unknown = 0
         self.cost: int | None = None
         self.max_tokens: int | None = None
+        self.fared = ""
+        self.behind = False
 
     def reject(self, code: ReasonCode, text: str) -> None:
         self.reasons.append(Reason(code, text))
@@ -246,11 +254,13 @@ def plan(
     prices: PriceTable = NO_PRICES,
     routes: tuple[Route, ...] = (),
     mode: Mode = "normal",
+    experience: tuple[Experience, ...] = (),
 ) -> Plan:
     """The providers and models that may get a request, in the order in which to try them, and why not the others.
 
     Local ones go before hosted ones unless a route says otherwise; among equals those in good health, of known
-    capabilities, that are free, in the user's order, cheap. The order of `providers` and `consents` changes nothing.
+    capabilities, that are free, in the user's order, that did not fare clearly worse (`experience`, which admits and
+    rejects nobody), cheap. The order of `providers`, `consents` and `experience` changes nothing.
 
     Raises:
         InvalidInput: two providers have one name.
@@ -277,7 +287,8 @@ def plan(
         each.whole, each.reasons, each.said = whole, whole.reasons.copy(), whole.said.copy()
         _judge_capabilities(each, needs)
         _judge_size_and_cost(each, request, prices)
-    taken = sorted((each for each in candidates if isinstance(each, _Candidate) and not each.reasons), key=_rank)
+    taken = [each for each in candidates if isinstance(each, _Candidate) and not each.reasons]
+    taken = _ordered(taken, experience_for(request.purpose, experience))
     if not request.fallback:
         for each in taken[1:]:
             each.reject("no_fallback", "the request is for the first of the plan alone")
@@ -495,7 +506,8 @@ def _full(state: ProviderState) -> bool:
     return state.concurrency is not None and state.running >= state.concurrency
 
 
-def _rank(each: _Candidate) -> tuple[int | str | bool, ...]:
+def _equal(each: _Candidate) -> tuple[int | str | bool, ...]:
+    """What comes before experience: it orders only those of whom this is the same."""
     state = each.state
     return (
         each.place,
@@ -504,11 +516,41 @@ def _rank(each: _Candidate) -> tuple[int | str | bool, ...]:
         each.unknown,
         _full(state),
         state.order,
-        each.cost is None,
-        each.cost or 0,
-        state.name,
-        each.model.name,
     )
+
+
+def _as_good(each: _Candidate) -> tuple[int | str | bool, ...]:
+    return (*_equal(each), each.behind, each.cost is None, each.cost or 0)
+
+
+def _rank(each: _Candidate) -> tuple[int | str | bool, ...]:
+    return (*_as_good(each), each.state.name, each.model.name)
+
+
+def _ordered(taken: list[_Candidate], known: dict[tuple[str, str], Experience]) -> list[_Candidate]:
+    if not any(fared(experience) for experience in known.values()):
+        return sorted(taken, key=_rank)
+    groups: dict[tuple[int | str | bool, ...], list[_Candidate]] = {}
+    for each in taken:
+        groups.setdefault(_equal(each), []).append(each)
+    for equals in groups.values():
+        theirs = [known.get((each.state.name, each.model.name)) for each in equals]
+        for each, experience, why in zip(equals, theirs, behind(theirs), strict=True):
+            each.fared = "; ".join(filter(None, (fared(experience), why)))
+            each.behind = bool(why)
+    ordered = sorted(taken, key=_rank)
+    same: dict[tuple[int | str | bool, ...], list[int]] = {}
+    for place, each in enumerate(ordered):
+        same.setdefault((*_as_good(each), each.model.name), []).append(place)
+    for places in same.values():  # they change places among themselves: no other model moves for it
+        members = [ordered[place] for place in places]
+        reasons = slower([known.get((each.state.name, each.model.name)) for each in members])
+        for each, why in zip(members, reasons, strict=True):
+            each.fared += f"; {why}" if why else ""
+        slow = {id(each) for each, why in zip(members, reasons, strict=True) if why}
+        for place, each in zip(places, sorted(members, key=lambda each: id(each) in slow), strict=True):
+            ordered[place] = each
+    return ordered
 
 
 def _step(each: _Candidate, place: int) -> Step:
@@ -523,5 +565,6 @@ def _step(each: _Candidate, place: int) -> Step:
         cost=each.cost,
         max_tokens=each.max_tokens,
         wait_for_slot=_full(each.state),
-        reason=f"number {place}: {'; '.join(each.said)}",
+        reason=f"number {place}: {'; '.join(filter(None, [*each.said, each.fared]))}",
+        fared=each.fared,
     )
