@@ -24,6 +24,7 @@ from adaptive_llm_gateway.gateway import (
     ContextGiven,
     ContextRef,
     Embedded,
+    Experience,
     FailureKind,
     FiledReceipt,
     FoundServer,
@@ -147,22 +148,17 @@ class Made:
         self.folder = folder
         self.times = Times()
         self.ports = {port.name: port for port in ports}
-        providers = tuple(
+        providers: list[ProviderConfig] = []
+        for order, port in enumerate(ports):
             # Of one that is elsewhere only the models that the user names are chosen by themselves.
-            ProviderConfig(
-                port.name,
-                "built_in",
-                order=order,
-                models=(ModelConfig("built-in"), ModelConfig("built-in-embed")),
-                **(configs or {}).get(port.name, {}),
-            )
-            for order, port in enumerate(ports)
-        )
+            models = (ModelConfig("built-in"), ModelConfig("built-in-embed"))
+            config = ProviderConfig(port.name, "built_in", order=order, models=models)
+            providers.append(replace(config, **(configs or {}).get(port.name, {})))
         settings = {key: more.pop(key) for key in ("budget", "deadline", "routes", "default_trust") if key in more}
-        config = GatewayConfig(providers=providers, discover=False, **settings)
+        gateway_config = GatewayConfig(providers=tuple(providers), discover=False, **settings)
         given: dict[str, ProviderPort] = dict(self.ports)
         self.gateway = Gateway(
-            config,
+            gateway_config,
             folder,
             scanner=SecretScanner(),
             ports=given,
@@ -856,6 +852,11 @@ def situations(draw: st.DrawFn) -> dict[str, Any]:
         "consents": draw(st.lists(st.sampled_from(names), unique=True)),
         "policy": draw(st.sampled_from(POLICIES)),
         "mode": draw(st.sampled_from(["normal", "normal", "local", "offline"])),
+        "order": draw(st.sampled_from([None, 0])),
+        "experience": tuple(
+            Experience(name, "built-in", "chat", 40, draw(st.sampled_from([0, 20, 39])), draw(st.integers(0, 10**5)))
+            for name in draw(st.lists(st.sampled_from(names), unique=True))
+        ),
         "ask": Ask(
             "chat",
             (Message("user", draw(st.sampled_from(TEXTS))),),
@@ -881,7 +882,17 @@ def test_what_a_preview_says_is_what_is_done(situation: dict[str, Any]) -> None:
             ]
             policy = parse_policy(situation["policy"]) if situation["policy"] else None
             routes = (Route("both", ("cloud/built-in", "built-in")),)
-            made = Made(Path(folder), *ports, policy=policy, mode=situation["mode"], routes=routes, prices=PRICED)
+            configs = {} if situation["order"] is None else {port.name: {"order": situation["order"]} for port in ports}
+            made = Made(
+                Path(folder),
+                *ports,
+                configs=configs,
+                policy=policy,
+                mode=situation["mode"],
+                routes=routes,
+                prices=PRICED,
+                experience=lambda: situation["experience"],
+            )
             for name in situation["consents"]:
                 made.consent(name)
             ask: Ask = situation["ask"]
@@ -985,3 +996,34 @@ def test_a_local_server_that_was_just_started_is_found_by_the_next_request(tmp_p
     times = Times()
     url = peers.start().base
     run(lambda: work(url))
+
+
+# --- how models fared -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_learnt_is_in_the_receipt_and_a_replay_plans_with_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        known: list[tuple[Experience, ...]] = [
+            (Experience("one", "built-in", "chat", 30, 3, 900), Experience("other", "x", "chat", 30, 3, 900))
+        ]
+        same = {"one": {"order": 0}, "two": {"order": 0}}
+        made = Made(tmp_path, Told("one"), Told("two"), configs=same, experience=lambda: known[0])
+        answered = await made.gateway.answer(Ask("chat", HELLO))
+        assert answered.provider == "two"
+        filed = made.gateway.receipts.show(answered.receipt)
+        assert json.loads(json.dumps(filed.inputs))["experience"] == [
+            {"provider": "one", "model": "built-in", "purpose": "chat", "calls": 30, "answered": 3, "milliseconds": 900}
+        ]
+        (second,) = [step for step in filed.receipt.route if step.provider == "one" and step.taken]
+        assert "lately 3 of 30 calls were answered, in 300 ms on average" in second.reason
+        known[0] = ()  # it is forgotten: what was planned then is still planned so
+        replay = await made.gateway.replay(answered.receipt)
+        assert replay.reproduces
+        assert [step.provider for step in replay.then.steps] == ["two", "one"]
+        assert [step.provider for step in replay.now.steps] == ["one", "two"]
+        assert replay.differences == (
+            "the order was two/built-in, one/built-in and would be one/built-in, two/built-in",
+        )
+        assert (await made.gateway.answer(Ask("chat", HELLO))).provider == "one"
+
+    run(work)

@@ -19,6 +19,7 @@ from adaptive_llm_gateway.gateway._chain import ChainBroken
 from adaptive_llm_gateway.gateway._config import GatewayConfig
 from adaptive_llm_gateway.gateway._consents import Consent, Consents
 from adaptive_llm_gateway.gateway._detection import LevelDecision, Part, detect, level_of
+from adaptive_llm_gateway.gateway._experience import Experience
 from adaptive_llm_gateway.gateway._hosted import HOSTED
 from adaptive_llm_gateway.gateway._ledger import ConsentLedger
 from adaptive_llm_gateway.gateway._personal import PersonalScanner
@@ -78,6 +79,7 @@ class Gateway:
         clock: seconds that never go back.
         sleep: waits.
         jitter: from 0 up to 1.
+        experience: how models fared, as it is known now; asked before each plan, so it must be at hand.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
+        experience: Callable[[], tuple[Experience, ...]] = tuple,
     ) -> None:
         self.config = config
         self.policy = policy or default_policy()
@@ -112,6 +115,7 @@ class Gateway:
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._experience = experience
         self._providers = Providers(
             config.providers,
             breaker=config.breaker,
@@ -337,7 +341,8 @@ class Gateway:
     def _inputs(
         self, route: RouteRequest, consents: Consents, states: tuple[ProviderState, ...], mode: Mode
     ) -> PlanInputs:
-        return PlanInputs(route, mode, self.policy, consents, states, self.prices, self.config.routes)
+        routes, known = self.config.routes, self._experience()
+        return PlanInputs(route, mode, self.policy, consents, states, self.prices, routes, known)
 
     async def _consents(self) -> Consents:
         try:
