@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_llm_gateway.core import AlgError, ConfigError, Home, InvalidInput, Settings, Trust
+from adaptive_llm_gateway.core import AlgError, ConfigError, Home, InvalidInput, Settings, StorageError, Trust
 from adaptive_llm_gateway.memory import Author
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._gateway_json import expiry
@@ -524,3 +524,99 @@ def test_a_memory_that_cannot_take_them_keeps_nobody_from_an_answer(tmp_path: Pa
         return answer["text"]
 
     assert run(tmp_path, work).endswith("to: hello")
+
+
+PAIR: dict[str, Any] = {
+    "gateway": {"discover": False},
+    "providers": {
+        "a": {"kind": "built_in"},
+        "b": {"kind": "built_in"},
+        "cloud": {
+            "kind": "openai_compatible",
+            "url": "http://192.0.2.1/v1",
+            "models": [{"name": "built-in", "chat": True, "stream": True}],
+        },
+    },
+}
+
+
+async def told(memory: Operations, provider: str, **numbers: int) -> str:
+    """A memory of a route as another machine's sync, or a person, may leave it; its id."""
+    fields = {"provider": provider, "model": "built-in", "purpose": "complete", **numbers}
+    written = await memory.write(
+        author=Author("gateway"), type="route", title=f"{provider} said by somebody", fields=fields
+    )
+    return written["id"]
+
+
+async def first_of(gateway: GatewayOperations, trust: str) -> list[str]:
+    preview = await gateway.gateway_route_preview("hello", trust=trust, model="built-in")
+    return [step["provider"] for step in preview["steps"]]
+
+
+def test_no_memory_leads_a_request_where_it_may_not_go_and_wrong_numbers_are_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(gateway: GatewayOperations, memory: Operations) -> Any:
+        await told(memory, "a", recent_calls=50, recent_answered=0)
+        await told(memory, "b", recent_calls=20, recent_answered=400, recent_ms=1)
+        await told(memory, "cloud", recent_calls=10**12, recent_answered=10**12, recent_ms=1)
+        found = [await first_of(gateway, trust) for trust in ("public", "internal", "secret")]
+        answer = await gateway.gateway_complete("hello", model="built-in", trust="internal")
+        return found, answer["provider"]
+
+    found, provider = run(tmp_path, work, settings=PAIR)
+    assert found == [["b", "a", "cloud"], ["b", "a"], ["b", "a"]]
+    assert provider == "b"
+    assert [record.getMessage().count("numbers that cannot be") for record in caplog.records].count(1) == 1
+
+
+def test_what_somebody_changes_in_a_memory_counts_soon(tmp_path: Path) -> None:
+    async def work(gateway: GatewayOperations, memory: Operations) -> Any:
+        id = await told(memory, "a", recent_calls=50, recent_answered=0)
+        before = await first_of(gateway, "internal")
+        await memory.delete(id, author=ME)
+        async with asyncio.timeout(60):
+            while (after := await first_of(gateway, "internal")) == before:
+                await asyncio.sleep(0.02)
+        return before, after
+
+    assert run(tmp_path, work, settings=PAIR, upkeep=0.05) == [["b", "a"], ["a", "b"]]
+
+
+def test_what_could_not_be_written_counts_all_the_same_and_is_written_later(tmp_path: Path) -> None:
+    async def work(gateway: GatewayOperations, memory: Operations) -> Any:
+        from adaptive_llm_gateway.server._gateway_routes import RouteNotes
+
+        for _ in range(3):
+            await gateway.gateway_complete("hello")
+        notes: RouteNotes = gateway._notes  # pyright: ignore[reportPrivateUsage]
+        real = memory.write
+
+        async def full(**_: Any) -> Any:
+            raise StorageError("the disk is full")
+
+        memory.write = full  # the one way to have it fail while the rest works
+        with pytest.raises(StorageError):
+            await notes.remember(memory)
+        memory.write = real
+        kept = [(each.calls, each.answered) for each in notes.experience()]
+        await notes.remember(memory)
+        written = [(each.calls, each.answered) for each in notes.experience()]
+        (record,) = (await memory.list(type="route"))["memories"]
+        return kept, written, record["fields"]
+
+    kept, written, fields = run(tmp_path, work)
+    assert kept == written == [[3, 3]]
+    assert (fields["calls"], fields["recent_calls"], fields["recent_answered"]) == (3, 3, 3)
+
+
+def test_a_gateway_that_is_not_to_learn_notes_and_knows_nothing(tmp_path: Path) -> None:
+    async def work(gateway: GatewayOperations, memory: Operations) -> Any:
+        await told(memory, "a", recent_calls=50, recent_answered=0)
+        first = await first_of(gateway, "internal")
+        await gateway.gateway_complete("hello", purpose="summaries")
+        await gateway.settle()
+        return first, (await memory.status())["by_type"]["route"]
+
+    assert run(tmp_path, work, settings={**PAIR, "gateway": {"discover": False, "learn": False}}) == [["a", "b"], 1]

@@ -84,6 +84,10 @@ class GatewaySettings(Section):
     discover: bool = Field(
         True, description="Use local servers of models that run at their usual ports, without naming them here."
     )
+    learn: bool = Field(
+        True,
+        description="Remember how models fare, and call of equal ones first those that answer more reliably or faster.",
+    )
     retention_days: int = Field(90, ge=1, le=36_500, description="How long receipts and run folders are kept, in days.")
     retention_mb: int = Field(
         1024, ge=1, le=1_048_576, description="How much of them is kept, in megabytes; the oldest go first."

@@ -266,6 +266,9 @@ class Route(Common[Literal["route"]]):
     micro_cents: Count | None = Field(
         default=None, description="what the answers cost together, in millionths of a cent"
     )
+    recent_calls: Count | None = Field(default=None, description="calls that routing learns from; older ones fade")
+    recent_answered: Count | None = Field(default=None, description="how many of these were answered")
+    recent_ms: Count | None = Field(default=None, description="milliseconds to an answer of these, on average")
 
 
 Memory = Annotated[Note | Fact | Preference | Decision | Task | Session | Handoff | Route, Discriminator("type")]

@@ -222,6 +222,7 @@ def preview_json(preview: Preview) -> Json:
                 "max_tokens": step.max_tokens,
                 "wait_for_slot": step.wait_for_slot,
                 "reason": step.reason,
+                "fared": step.fared,
             }
             for step in plan.steps
         ],

@@ -57,8 +57,14 @@ class GatewayOperations:
     ) -> None:
         self._settings = settings
         self._memory = memory
-        self._notes = RouteNotes(host)
-        self._setup = GatewaySetup(home, settings, mode=lambda: memory.modes.mode, on_receipt=self._notes.add)
+        self._notes = RouteNotes(host, learn=settings.gateway.learn)
+        self._setup = GatewaySetup(
+            home,
+            settings,
+            mode=lambda: memory.modes.mode,
+            on_receipt=self._notes.add,
+            experience=self._notes.experience,
+        )
         self.consents = ConsentOperations(self._gateway, self._setup.files)
         self.records = RecordOperations(self._gateway, self._setup.files, settings)
         self._underway = Underway()
@@ -74,6 +80,7 @@ class GatewayOperations:
         """Let requests end that have begun (for a moment), and keep how models fared while there is a memory."""
         if self._upkeep is not None:
             self._upkeep.cancel()
+        self._notes.stop()
         await self._underway.ended(_DRAIN_SECONDS)
         await self._remember()
 
@@ -199,6 +206,7 @@ class GatewayOperations:
         gateway = await self._setup.gateway()
         if first and self._upkeep is None:
             self._upkeep = asyncio.create_task(self._keep_up())
+            await self._notes.ready(self._memory)
         return gateway
 
     def _policy_source(self) -> str:
@@ -215,7 +223,7 @@ class GatewayOperations:
             await asyncio.sleep(self._upkeep_seconds)
             if not self.idle:
                 continue
-            await self._remember()
+            await self._remember(look=True)
             if pruned_at is None or clock() - pruned_at >= _PRUNE_SECONDS:
                 pruned_at = clock()
                 try:
@@ -227,8 +235,10 @@ class GatewayOperations:
                 except StorageError as error:
                     _log.warning("old receipts could not be removed: %s", error)
 
-    async def _remember(self) -> None:
+    async def _remember(self, *, look: bool = False) -> None:
         try:
             await self._notes.remember(self._memory)
+            if look:
+                await self._notes.look(self._memory)
         except Exception as error:  # noqa: BLE001 - it is kept, and written the next time
             _log.warning("how models fared could not be remembered: %s", error)

@@ -18,6 +18,7 @@ from adaptive_llm_gateway.server._gateway_files import GatewayFiles, load_policy
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway import (
+        Experience,
         Gateway,
         GatewayConfig,
         Mode,
@@ -91,15 +92,23 @@ class GatewaySetup:
     Args:
         mode: what may be connected to now.
         on_receipt: called with each receipt once it is stored; from any thread, and it must be quick.
+        experience: how models fared, as it is known when a plan is made.
     """
 
     def __init__(
-        self, home: Home, settings: Settings, *, mode: Callable[[], Mode], on_receipt: Callable[[Receipt], None]
+        self,
+        home: Home,
+        settings: Settings,
+        *,
+        mode: Callable[[], Mode],
+        on_receipt: Callable[[Receipt], None],
+        experience: Callable[[], tuple[Experience, ...]],
     ) -> None:
         self.files = GatewayFiles.of(home, settings)
         self._settings = settings
         self._mode = mode
         self._on_receipt = on_receipt
+        self._experience = experience
         self._scanner: LiveScanner | None = None
         self._gateway: Gateway | None = None
         self._problem: Callable[[], ConfigError] | None = None
@@ -152,7 +161,9 @@ class GatewaySetup:
 
             self._scanner = LiveScanner()
             config = gateway_config(self._settings)
-            gateway = Gateway(config, self.files.folder, scanner=self._scanner, mode=self._mode())
+            gateway = Gateway(
+                config, self.files.folder, scanner=self._scanner, mode=self._mode(), experience=self._experience
+            )
             gateway.receipts = ObservedReceipts(self.files.folder, self._scanner, self._on_receipt)
             return gateway
 

@@ -102,6 +102,7 @@ def preview_text(preview: Json) -> str:
         most = cost(step["micro_cents"], local=step["where"] == "local")
         facts.append(most if step["micro_cents"] in (None, 0) else f"at most {most}")
         facts += [f"by consent {step['consent']}"] if step["consent"] else []
+        facts += [step["fared"]] if step["fared"] else []
         lines.append(f"{place}. {step['provider']}/{step['model']}: {'; '.join(facts)}")
     error = preview["error"]
     if error is not None:
