@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretScanner, TooLarge, Trust, Unavailable
+from adaptive_llm_gateway.core import (
+    AlgError,
+    InvalidInput,
+    NotFound,
+    SecretScanner,
+    StorageError,
+    TooLarge,
+    Trust,
+    Unavailable,
+)
 from adaptive_llm_gateway.gateway import (
     Answered,
     Ask,
@@ -374,6 +383,41 @@ def test_a_stream_that_somebody_leaves_is_cancelled_and_has_a_receipt(tmp_path: 
         assert [each.outcome for each in made.only().receipt.attempts] == ["cancelled"]
         (state,) = await made.gateway.models()
         assert state.running == 0
+
+    run(work)
+
+
+@WAYS
+def test_an_answer_whose_receipt_cannot_be_stored_is_told_of_and_not_taken_for_a_whole_request(
+    tmp_path: Path, way: Way
+) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one"))
+        (tmp_path / "receipts" / "2026-11-22-01.jsonl").mkdir(parents=True)  # a disk that refuses
+        with pytest.raises(StorageError) as caught:
+            await way(made.gateway, Ask("chat", HELLO))
+        assert caught.value.message.startswith("one/built-in answered, but the receipt could not be stored")
+        assert caught.value.details["answered"] is True
+        assert caught.value.details["receipt_not_stored"] in caught.value.message
+        (tmp_path / "receipts" / "2026-11-22-01.jsonl").rmdir()
+        await made.gateway.close()
+        (filed,) = Made(tmp_path).gateway.receipts.recover()
+        assert filed.receipt.id == caught.value.details["receipt"]
+        assert filed.receipt.outcome == "interrupted"
+
+    run(work)
+
+
+def test_a_refusal_whose_receipt_cannot_be_stored_says_that_it_is_not_there(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one"))
+        (tmp_path / "receipts" / "2026-11-22-01.jsonl").mkdir(parents=True)
+        with pytest.raises(NotFound) as caught:
+            await made.gateway.answer(Ask("chat", HELLO, model="nobody"))
+        assert caught.value.details["receipt_not_stored"].startswith("could not store a receipt")
+        (tmp_path / "receipts" / "2026-11-22-01.jsonl").rmdir()
+        error, _ = await made.refused(Ask("chat", HELLO, model="nobody"))
+        assert "receipt_not_stored" not in error.details
 
     run(work)
 

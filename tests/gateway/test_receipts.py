@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from adaptive_llm_gateway.core import (
     NotFound,
     ProcessLock,
     SecretScanner,
+    StorageError,
     Trust,
     derived_ulid,
 )
@@ -171,6 +173,21 @@ def test_a_file_a_day_each_continuing_the_one_before_also_when_the_clock_goes_ba
     assert broken[0] is None
     assert broken[1] is not None
     assert "file before" in broken[1].why
+
+
+def test_a_disk_that_took_half_of_a_note_spoils_no_note_behind_it(receipts: Receipts, tmp_path: Path) -> None:
+    receipts.begin(receipt("one"))
+    (notes,) = (tmp_path / "gateway" / "open").glob("*.jsonl")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (notes.stat().st_size + 100, hard))
+    try:
+        with pytest.raises(StorageError):
+            receipts.begin(receipt("two"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    receipts.begin(receipt("three"))
+    receipts.close()
+    assert [filed.receipt.id for filed in again(tmp_path).recover()] == [receipt("one").id, receipt("three").id]
 
 
 def test_a_full_file_is_continued_by_another(receipts: Receipts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,19 @@ def test_a_price_table_that_does_not_hold_refuses_requests_until_it_is_mended(tm
     assert receipt["request"]["messages"] == [{"role": "user", "text": "x"}]
 
 
+def test_a_refusal_whose_receipt_cannot_be_stored_is_told_with_both_reasons(tmp_path: Path) -> None:
+    async def work(gateway: GatewayOperations, _: Operations) -> Any:
+        (tmp_path / "home" / "policy.yaml").write_text("version: 7\n", encoding="utf-8")
+        day = datetime.now(UTC)
+        for each in (day, day + timedelta(days=1)):  # it may be midnight
+            (tmp_path / "home" / "gateway" / "receipts" / f"{each:%Y-%m-%d}-01.jsonl").mkdir(parents=True)
+        return await refused(gateway.gateway_complete("x"))
+
+    error = run(tmp_path, work)
+    assert error["code"] == "config"
+    assert error["details"]["receipt_not_stored"].startswith("could not store a receipt")
+
+
 def test_a_finding_that_the_repo_allows_does_not_raise_the_level(tmp_path: Path) -> None:
     from adaptive_llm_gateway.core import SecretScanner
 

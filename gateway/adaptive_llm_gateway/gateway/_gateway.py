@@ -33,7 +33,15 @@ from adaptive_llm_gateway.gateway._replay import PlanInputs, Replay, compared, i
 from adaptive_llm_gateway.gateway._requests import NOTHING_ELSE, Answered, Ask, Preview, WhatIf, check
 from adaptive_llm_gateway.gateway._retry import Again, FallBack, Stop, after_failure
 from adaptive_llm_gateway.gateway._routing import Mode, ProviderState, RouteRequest, Step
-from adaptive_llm_gateway.gateway._run import Prepared, Run, messages_of, purpose_of, with_receipt
+from adaptive_llm_gateway.gateway._run import (
+    NOT_STORED,
+    Prepared,
+    Run,
+    messages_of,
+    not_stored,
+    purpose_of,
+    with_receipt,
+)
 from adaptive_llm_gateway.gateway._states import ProviderHealth, Providers, located
 from adaptive_llm_gateway.gateway._values import Finish, Message, ModelAnswer, ModelRequest, Piece, Usage
 
@@ -533,7 +541,10 @@ class Gateway:
         inputs = run.prepared.inputs if run.prepared is not None else None
         run.filed = True
         # Shielded: whoever goes away now has had the answer, and a second receipt would say otherwise.
-        await asyncio.shield(self.receipts.file_async(receipt, inputs=inputs, keys=self._providers.keys()))
+        try:
+            await asyncio.shield(self.receipts.file_async(receipt, inputs=inputs, keys=self._providers.keys()))
+        except AlgError as error:
+            raise not_stored(why, error) from error
         return Answered(
             receipt=run.id,
             text=answer.text,
@@ -571,8 +582,10 @@ class Gateway:
             return
         try:
             self._file(run, receipt)
-        except Exception:  # noqa: BLE001 - the first error is told; the note of the request stays for a later receipt
+        except Exception as problem:  # noqa: BLE001 - the first error is told; the note stays for a later receipt
             _log.exception("the receipt %s could not be stored", run.id)
+            if isinstance(error, AlgError):
+                error.details[NOT_STORED] = str(problem)
 
     def _file(self, run: Run, receipt: Receipt) -> FiledReceipt:
         inputs = run.prepared.inputs if run.prepared is not None else None

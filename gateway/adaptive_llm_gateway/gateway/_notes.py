@@ -87,10 +87,15 @@ class _File:
         self.handle = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.names: set[str] = set()
         self.size = 0
+        self._torn = False
 
     def write(self, name: str, note: bytes) -> None:
         line = joined({"id": canonical(name), "note": note}) + b"\n"
+        if self._torn:  # a full disk took a part of the last one, which must not spoil this one
+            line = b"\n" + line
+        self._torn = True
         write_all(self.handle, line)
+        self._torn = False
         self.size += len(line)
 
     def remove(self) -> None:

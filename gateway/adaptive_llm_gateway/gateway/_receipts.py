@@ -258,7 +258,7 @@ class Receipts:
                     continue
                 with contextlib.suppress(ValueError):  # nothing but a run folder was to be written
                     receipt = receipt_from(parse(note))
-                    why = "the process that made the request died before it could say what became of it"
+                    why = "the process that made the request ended before it could store what became of it"
                     filed.append(self.file(replace(receipt, outcome="interrupted", why=why)))
             path.unlink(missing_ok=True)
         return tuple(filed)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _KEPT_BACK: Final[frozenset[ReasonCode]] = frozenset({"policy", "consent_needed", "ledger_broken", "mode"})
 _LONGEST_TEXT: Final = 16_000
 """Characters of a message that a receipt has; of a longer one, the hash of all of it as well."""
+NOT_STORED: Final = "receipt_not_stored"
+"""In the details of an error: why the receipt that it names is not there."""
 _LARGEST_NUMBER: Final = 1 << 53
 _MOST_NAMED: Final = 100
 """Candidates that a receipt names; a router may list hundreds."""
@@ -218,6 +220,12 @@ def with_receipt(error: AlgError, receipt: str) -> AlgError:
     """An error that names the receipt of its request."""
     error.details = {**error.details, "receipt": receipt}
     return error
+
+
+def not_stored(why: str, error: AlgError) -> AlgError:
+    """What is told where somebody answered and the receipt could not be stored: nobody gets an answer without one."""
+    message = f"{why}, but the receipt could not be stored, and without it no answer is given: {error.message}"
+    return type(error)(message, hint=error.hint, **{**error.details, "answered": True, NOT_STORED: error.message})
 
 
 def _request(ask: Ask) -> ReceiptRequest:

@@ -131,7 +131,13 @@ def print_error(error: Json, *, as_json: bool) -> None:
     details: Json = error.get("details") or {}
     receipt = details.get("receipt")
     if receipt:
-        talk(f"receipt {harmless(str(receipt))}")
+        talk(harmless(receipt_named(str(receipt), details)))
+
+
+def receipt_named(receipt: str, details: Json) -> str:
+    """The receipt that an error names, and why it is not there where it could not be stored."""
+    problem = details.get("receipt_not_stored")
+    return f"receipt {receipt}" + (f" is not stored: {problem}" if problem else "")
 
 
 def exit_code(code: str) -> int:

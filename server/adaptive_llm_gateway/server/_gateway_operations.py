@@ -196,8 +196,11 @@ class GatewayOperations:
             found, told = await context_of(self._memory, context, ask)
         except AlgError as error:
             receipt = receipt_of_refusal(ask, error)
-            await asyncio.to_thread(gateway.receipts.file, receipt)
             error.details["receipt"] = receipt.id
+            try:
+                await asyncio.to_thread(gateway.receipts.file, receipt)
+            except AlgError as problem:  # the first error is the one to mend
+                error.details["receipt_not_stored"] = problem.message
             raise
         return gateway, replace(ask, context=found), told
 

@@ -14,6 +14,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import Field
 
 from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.server._cli_output import receipt_named
 from adaptive_llm_gateway.server._flat import as_arguments, flattened
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
 from adaptive_llm_gateway.server._render import error_text
@@ -248,7 +249,7 @@ async def _asked(work: Awaitable[Json]) -> Json:
     except AlgError as error:
         receipt = error.details.get("receipt")
         told = error_text(str(error), error.hint)
-        raise ToolError(f"{told} (receipt {receipt})" if receipt else told) from error
+        raise ToolError(f"{told} ({receipt_named(receipt, error.details)})" if receipt else told) from error
 
 
 @contextlib.asynccontextmanager
