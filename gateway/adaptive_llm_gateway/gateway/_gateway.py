@@ -544,7 +544,7 @@ class Gateway:
         try:
             await asyncio.shield(self.receipts.file_async(receipt, inputs=inputs, keys=self._providers.keys()))
         except AlgError as error:
-            raise not_stored(why, error) from error
+            raise not_stored(run, why, error) from error
         return Answered(
             receipt=run.id,
             text=answer.text,

@@ -222,9 +222,10 @@ def with_receipt(error: AlgError, receipt: str) -> AlgError:
     return error
 
 
-def not_stored(why: str, error: AlgError) -> AlgError:
-    """What is told where somebody answered and the receipt could not be stored: nobody gets an answer without one."""
-    message = f"{why}, but the receipt could not be stored, and without it no answer is given: {error.message}"
+def not_stored(run: Run, why: str, error: AlgError) -> AlgError:
+    """What is told where somebody answered and the receipt could not be stored: nobody gets a whole answer without."""
+    withheld = ", and without it the answer is not handed on" if run.first_token is None else ""
+    message = f"{why}, but the receipt could not be stored{withheld}: {error.message}"
     return type(error)(message, hint=error.hint, **{**error.details, "answered": True, NOT_STORED: error.message})
 
 
