@@ -30,11 +30,16 @@ HOSTED = ProviderState("cloud", "hosted", (ModelInfo("gpt-x", chat=True, context
 PUBLIC = RouteRequest(Trust.PUBLIC)
 
 
-def refused(request: RouteRequest, *providers: ProviderState, looked_for: tuple[str, ...] = ()) -> AlgError:
+def refused(
+    request: RouteRequest,
+    *providers: ProviderState,
+    looked_for: tuple[str, ...] = (),
+    silent: dict[str, str] | None = None,
+) -> AlgError:
     prices = PriceTable("1", (Price("cloud", "gpt-x", {"input": 10**9, "output": 10**9}),))
     made = plan(request, policy=default_policy(), providers=providers, prices=prices)
     assert not made.steps
-    return refusal(request, made, looked_for=looked_for)
+    return refusal(request, made, looked_for=looked_for, silent=silent or {})
 
 
 def test_without_a_provider_it_says_what_was_looked_for_and_how_to_add_one() -> None:
@@ -52,6 +57,17 @@ def test_an_unknown_model_has_its_nearest_names() -> None:
     assert error.details["nearest"][0] == "llama3:8b"
     far = refused(replace(PUBLIC, model="zzz"), LOCAL, HOSTED)
     assert far.hint == "There are: cloud/gpt-x, ollama/llama3:8b."
+
+
+def test_a_provider_that_does_not_answer_is_not_said_to_lack_the_model() -> None:
+    down, silent = ProviderState("work", "local"), {"work": "'work' cannot be reached"}
+    error = refused(replace(PUBLIC, model="work/big/model"), LOCAL, down, silent=silent)
+    assert isinstance(error, Unavailable)
+    assert error.message == "whether 'work' has the model 'big/model' is not known: 'work' cannot be reached"
+    other = refused(replace(PUBLIC, model="lama3:8b"), LOCAL, down, silent=silent)
+    assert isinstance(other, NotFound)
+    assert other.message == "no provider has a model 'lama3:8b'; not known of work ('work' cannot be reached)"
+    assert other.details["nearest"][0] == "llama3:8b"
 
 
 def test_what_needs_consent_names_the_provider_and_the_level() -> None:

@@ -247,7 +247,7 @@ class Gateway:
             raise
         error = None
         if not prepared.plan.steps:
-            error = refusal(prepared.route, prepared.plan, looked_for=self._providers.looked_for)
+            error = self._refusal(prepared)
         why = "nothing was sent" if error is None else f"nothing was sent; it would be refused: {error.message}"
         self._file(run, run.receipt("simulated", why))
         return Preview(run.id, prepared.plan, prepared.level, prepared.route.input_tokens, error)
@@ -271,9 +271,13 @@ class Gateway:
         """Everything up to the first call; refuses where nobody may be called."""
         prepared = await self._prepare(run, stream=stream, what_if=NOTHING_ELSE)
         if not prepared.plan.steps:
-            raise refusal(prepared.route, prepared.plan, looked_for=self._providers.looked_for)
+            raise self._refusal(prepared)
         self.receipts.begin(run.receipt("interrupted", "it is under way"), keys=self._providers.keys())
         return prepared
+
+    def _refusal(self, prepared: Prepared) -> AlgError:
+        known = self._providers
+        return refusal(prepared.route, prepared.plan, looked_for=known.looked_for, silent=known.silent)
 
     async def _prepare(self, run: Run, *, stream: bool, what_if: WhatIf) -> Prepared:
         ask = run.ask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from adaptive_llm_gateway.core import AlgError, NotFound, TooLarge, Unavailable
 from adaptive_llm_gateway.gateway._routing import AUTO, Plan, ReasonCode, Rejected, RouteRequest
@@ -10,6 +11,7 @@ from adaptive_llm_gateway.gateway._routing import AUTO, Plan, ReasonCode, Reject
 _TRUST: frozenset[ReasonCode] = frozenset({"policy", "mode"})
 _CONSENT: frozenset[ReasonCode] = frozenset({"consent_needed"})
 _PASSING: frozenset[ReasonCode] = frozenset({"circuit_open", "rate_limited"})
+_NOBODY: Mapping[str, str] = {}
 _NAMED = 10
 """Candidates that `details` names, at most."""
 
@@ -34,19 +36,24 @@ class OverBudget(AlgError):
     exit_code = 10
 
 
-def refusal(request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = ()) -> AlgError:
+def refusal(
+    request: RouteRequest, plan: Plan, *, looked_for: tuple[str, ...] = (), silent: Mapping[str, str] = _NOBODY
+) -> AlgError:
     """Why nobody gets the request, and what to do.
 
     Args:
         plan: one without a step.
         looked_for: the providers that were looked for on this machine and among the keys, for when there is none.
+        silent: those of which it is not known what they offer, and why: they may have the model.
     """
     candidates = [each for each in plan.rejected if not _has(each, "no_models")]
     if not candidates:
         return _no_provider(plan, looked_for)
     meant = [each for each in candidates if not _has(each, "other_model")]
     if not meant:
-        return _none_by_itself(candidates) if request.model in ("", AUTO) else _unknown_model(request, candidates)
+        if request.model in ("", AUTO):
+            return _none_by_itself(candidates)
+        return _unknown_model(request, candidates, silent)
     details = [
         {
             "provider": each.provider,
@@ -123,12 +130,21 @@ def _none_by_itself(candidates: list[Rejected]) -> AlgError:
     )
 
 
-def _unknown_model(request: RouteRequest, candidates: list[Rejected]) -> AlgError:
+def _unknown_model(request: RouteRequest, candidates: list[Rejected], silent: Mapping[str, str]) -> AlgError:
+    asked, _, model = request.model.partition("/")
+    if model and asked in silent:
+        return Unavailable(
+            f"whether {asked!r} has the model {model!r} is not known: {silent[asked]}",
+            hint="How the providers are: gateway_health, `alg gateway health`.",
+            silent=dict(silent),
+        )
     full = sorted(f"{each.provider}/{each.model}" for each in candidates)
     short = sorted({each.model for each in candidates})
     near = difflib.get_close_matches(request.model, [*short, *full], n=3, cutoff=0.5)
+    others = [f"{name} ({said})" for name, said in silent.items()]
     return NotFound(
-        f"no provider has a model {request.model!r}",
+        f"no provider has a model {request.model!r}"
+        + (f"; not known of {', '.join(others[:_NAMED])}" if others else ""),
         hint=f"Nearest: {', '.join(near)}." if near else f"There are: {', '.join(full[:_NAMED])}.",
         nearest=near,
     )

@@ -241,9 +241,14 @@ class Providers:
         return self._known[name].config.timeout
 
     @property
+    def silent(self) -> dict[str, str]:
+        """Those of which it is not known what they offer now, and why."""
+        return {name: known.said for name, known in self._known.items() if known.said and known.config.enabled}
+
+    @property
     def looked_for(self) -> tuple[str, ...]:
         """What was looked for, in words."""
-        configured = [f"{known.config.name} ({known.said})" for known in self._known.values() if known.said]
+        configured = [f"{name} ({said})" for name, said in self.silent.items()]
         usual = ["local servers at their usual ports (Ollama, LM Studio, llama.cpp, vLLM)"] * (self._search is not None)
         return (*configured, *usual)
 
