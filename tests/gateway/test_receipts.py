@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,45 @@ def test_a_file_a_day_each_continuing_the_one_before_also_when_the_clock_goes_ba
     assert broken[0] is None
     assert broken[1] is not None
     assert "file before" in broken[1].why
+
+
+def test_every_run_folder_that_is_missing_or_differs_is_made_anew(receipts: Receipts, tmp_path: Path) -> None:
+    filed = [receipts.file(receipt(str(n), at=NOW + n * DAY), inputs={"n": n}) for n in range(3)]
+    receipts.settle()
+    runs = tmp_path / "gateway" / "runs"
+    before = {path: path.read_bytes() for path in runs.rglob("*.json")}
+    shutil.rmtree(runs / "2026-11-22")
+    next((runs / "2026-11-23").rglob("inputs.json")).write_text("{}", encoding="utf-8")
+    wanted = tuple(each.receipt.id for each in filed[:2])
+    assert receipts.verify().runs == wanted
+    assert receipts.rebuild_runs() == wanted
+    assert receipts.verify().runs == ()
+    assert {path: path.read_bytes() for path in runs.rglob("*.json")} == before
+    assert receipts.rebuild_runs() == ()
+
+
+@pytest.mark.parametrize(
+    "entry", [{"receipt": {"id": "../../x"}, "inputs": None}, {"receipt": None, "inputs": None}, {"receipt": {"id": 5}}]
+)
+def test_a_line_that_is_no_receipt_is_named_though_its_hashes_were_computed_anew(
+    receipts: Receipts, tmp_path: Path, entry: dict[str, Any]
+) -> None:
+    _chain.Chain(tmp_path / "gateway" / "receipts" / "2026-11-21-01.jsonl").append(entry)
+    (check,) = receipts.verify().files
+    assert check.broken is not None
+    assert (check.broken.line, check.broken.why) == (1, "it is no receipt")
+    assert receipts.rebuild_runs() == ()
+    assert receipts.list() == ()
+
+
+def test_notes_that_are_none_of_ours_keep_no_request_waiting(receipts: Receipts, tmp_path: Path) -> None:
+    folder = tmp_path / "gateway" / "open"
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"id":"../../x","note":{"id":1}}\n[]\n9\n', encoding="utf-8")
+    (folder / "b.jsonl").mkdir()
+    assert receipts.recover() == ()
+    receipts.file(receipt())
+    assert receipts.verify().holds
 
 
 def test_a_disk_that_took_half_of_a_note_spoils_no_note_behind_it(receipts: Receipts, tmp_path: Path) -> None:

@@ -602,6 +602,11 @@ def test_receipts_are_listed_shown_checked_and_pruned(server: Any, peer: Begin) 
     done = run(server, "receipts", "verify")
     assert done.returncode == 7
     assert f"DIFFERS the run folder of {answered['id']}" in done.stdout
+    assert "alg runs rebuild" in done.stderr
+    done = run(server, "runs", "rebuild")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{answered['id']}\n", "made anew: 1\n")
+    assert run(server, "receipts", "verify").returncode == 0
+    assert server.json("runs", "rebuild") == {"rebuilt": []}
     (file,) = (server.home / "gateway" / "receipts").glob("*.jsonl")
     file.write_text(file.read_text(encoding="utf-8").replace("answered", "refused!"), encoding="utf-8")
     done = run(server, "receipts", "verify")

@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
         lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:  # it was done with
+    except OSError:  # it was done with; or nobody may read it, and no request waits for that
         return found
     for line in lines:
         with contextlib.suppress(ValueError):  # a process was killed while it wrote, before anything was sent

@@ -82,8 +82,8 @@ class ReceiptsCheck:
 
     Attributes:
         files: the oldest first.
-        runs: ids of receipts whose run folder is missing or differs; `rebuild_run` makes it anew. One that is still to
-            be written is not among them.
+        runs: ids of receipts whose run folder is missing or differs; `rebuild_runs` makes them anew. One that is still
+            to be written is not among them.
         unfinished: ids of requests that were begun and have no receipt yet.
     """
 
@@ -253,6 +253,8 @@ class Receipts:
         filed: list[FiledReceipt] = []
         for path, left in self._notes.left().items():
             for receipt_id, note in left.items():
+                if not is_ulid(receipt_id):  # no note of ours
+                    continue
                 with contextlib.suppress(NotFound):  # killed between its receipt and the end
                     self.rebuild_run(receipt_id)
                     continue
@@ -260,7 +262,8 @@ class Receipts:
                     receipt = receipt_from(parse(note))
                     why = "the process that made the request ended before it could store what became of it"
                     filed.append(self.file(replace(receipt, outcome="interrupted", why=why)))
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
         return tuple(filed)
 
     def list(
@@ -313,14 +316,14 @@ class Receipts:
             if first is not None and before is None and first != FIRST:
                 starts.append((len(files), first))
             for entry in reading.entries:
-                if "receipt" in entry.fields:
-                    receipt_id = str(cast("dict[str, Json]", entry.fields["receipt"])["id"])
-                    found.add(receipt_id)
-                    run = _run_files(_forms(entry.fields))
-                    if not self._runs.holds(receipt_id, run):
-                        lacking.append((receipt_id, run))
-                else:
+                if "receipt" not in entry.fields:
                     retired.add(str(entry.fields.get("last")))
+                elif (run := _run_of(entry)) is None:
+                    broken = broken or Break(entry.seq, "it is no receipt")
+                else:
+                    found.add(run[0])
+                    if not self._runs.holds(*run):
+                        lacking.append(run)
             before = reading.entries[-1].hash if reading.entries else before
             count = sum("receipt" in entry.fields for entry in reading.entries)
             files.append(FileCheck(path.name, count, before, reading.torn, broken))
@@ -341,6 +344,24 @@ class Receipts:
         parts = _forms({"receipt": plain(filed.receipt), "inputs": filed.inputs})
         with storage_errors("write the run folder"):
             return self._runs.write(receipt_id, _run_files(parts))
+
+    def rebuild_runs(self) -> tuple[str, ...]:
+        """Make every run folder that is missing or differs, see `verify`; returns the receipts' ids.
+
+        Raises:
+            StorageError: the disk refused one; those before it are made.
+        """
+        self._runs.settle()
+        made: list[str] = []
+        for path in self._files():
+            with storage_errors(f"read {path.name!r}"):
+                reading = read_chain(path.read_bytes(), path=str(path))
+            for run in map(_run_of, reading.entries):
+                if run is not None and not self._runs.holds(*run):
+                    with storage_errors("write the run folder"):
+                        self._runs.write(*run)
+                    made.append(run[0])
+        return tuple(made)
 
     def prune(self, now: datetime, *, max_age: timedelta | None = None, max_bytes: int | None = None) -> Pruned:
         """Remove the oldest files of receipts and their runs: those whose day ended longer ago than `max_age`, then
@@ -542,6 +563,15 @@ def _joined(parts: Mapping[str, _Part]) -> bytes:
 
 def _forms(values: Mapping[str, Json]) -> dict[str, bytes]:
     return {name: canonical(value) for name, value in values.items()}
+
+
+def _run_of(entry: Entry) -> tuple[str, dict[str, bytes]] | None:
+    """The id and the run's files of an entry's receipt; None where it has none. Hashes can be computed anew."""
+    receipt = entry.fields.get("receipt")
+    receipt_id = receipt.get("id") if isinstance(receipt, dict) else None
+    if not isinstance(receipt_id, str) or not is_ulid(receipt_id) or "inputs" not in entry.fields:
+        return None
+    return receipt_id, _run_files(_forms(entry.fields))
 
 
 def _run_files(parts: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -178,6 +178,8 @@ def verify_receipts(context: typer.Context, json: JsonOption = False) -> None:
 
     found = _call(context, "receipts_verify")
     emit(found, as_json=json, text=lambda paint: check_text(found, paint))
+    if found["runs"] and not json:
+        talk("hint: `alg runs rebuild` makes run folders anew from their receipts")
     if not found["holds"] or found["runs"]:
         raise typer.Exit(7)
 
@@ -195,6 +197,15 @@ def prune_receipts(
     done = _call(context, "receipts_prune", days=days, mb=mb)
     text = f"{done['receipts']} receipts deleted, {done['bytes']:,} bytes"
     emit(done, as_json=json, text=lambda _: text)
+
+
+@runs_app.command()
+def rebuild(context: typer.Context, json: JsonOption = False) -> None:
+    """Make run folders anew that are missing or differ from their receipts, as `alg receipts verify` tells."""
+    done = _call(context, "runs_rebuild")
+    emit(done, as_json=json, text=lambda _: "\n".join(map(harmless, done["rebuilt"])))
+    if not json:
+        talk(f"made anew: {len(done['rebuilt'])}")
 
 
 @runs_app.command()

@@ -33,7 +33,7 @@ _MODE = ("mode", "set_mode")
 _STREAMING = ("gateway_complete", "gateway_chat")
 _CALLING = (*_STREAMING, "gateway_embed")
 _CONSENTS = ("consent_grant", "consent_list", "consent_revoke", "consent_set_aside", "consent_verify")
-_RECORDS = ("receipts_list", "receipts_prune", "receipts_show", "receipts_verify", "runs_replay")
+_RECORDS = ("receipts_list", "receipts_prune", "receipts_show", "receipts_verify", "runs_rebuild", "runs_replay")
 _GATEWAY = (*_CALLING, "gateway_health", "gateway_models", "gateway_route_preview")
 
 

@@ -93,6 +93,11 @@ class RecordOperations:
         )
         return {"files": list(gone.files), "receipts": gone.receipts, "bytes": gone.bytes}
 
+    async def runs_rebuild(self) -> Json:
+        """Make run folders anew that are missing or differ, each from its receipt."""
+        gateway = await self._gateway()
+        return {"rebuilt": list(await asyncio.to_thread(gateway.receipts.rebuild_runs))}
+
     async def runs_replay(self, id: str) -> Json:
         """Plan a request once more, as things were and as they are now, and say what differs."""
         filed = await self._receipt(id)
