@@ -587,6 +587,31 @@ def test_old_receipts_go_with_their_runs_and_the_rest_still_verifies(receipts: R
     assert again(tmp_path).verify().holds
 
 
+def test_receipts_are_stored_while_old_ones_are_looked_through_and_removed(tmp_path: Path) -> None:
+    stored: list[bool] = []
+
+    class Busy(Receipts):
+        """Which has a receipt to store each time that the runs of a file are looked for."""
+
+        def _runs_of(self, path: Path) -> list[Path]:
+            late = threading.Thread(
+                target=self.file, args=[receipt(f"late {len(stored)}", at=NOW + 4 * DAY)], daemon=True
+            )
+            late.start()
+            late.join(10)
+            stored.append(not late.is_alive())
+            return super()._runs_of(path)
+
+    receipts = Busy(tmp_path / "gateway", scanner=SecretScanner())
+    for n in range(4):
+        receipts.file(receipt(str(n), at=NOW + n * DAY))
+    assert receipts.prune(NOW + 4 * DAY, max_age=DAY).receipts == 3
+    assert stored == [True] * 7  # 4 files for their size, 3 to be removed
+    check = receipts.verify()
+    assert check.holds
+    assert sum(file.receipts for file in check.files) == 1 + 7
+
+
 def test_a_file_that_went_without_being_pruned_is_noticed(receipts: Receipts, tmp_path: Path) -> None:
     for n in range(3):
         receipts.file(receipt(str(n), at=NOW + n * DAY))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import shutil
 import threading
@@ -157,6 +158,7 @@ class Receipts:
         self._notes = Notes(root / "open")
         self._scanner = scanner
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # of all files; whoever stores a receipt does not wait for it
         self._chain: Chain | None = None
         self._known: tuple[int, list[Path]] | None = None
         self._begun: dict[str, _Begun] = {}
@@ -299,6 +301,10 @@ class Receipts:
         """Read everything: whether each line is as it was written, each file continues the one before, and each run
         folder is what its line says. Changes nothing."""
         self._runs.settle()
+        with self._reading:
+            return self._verified()
+
+    def _verified(self) -> ReceiptsCheck:
         noted = self._notes.all()
         lacking: list[tuple[str, Mapping[str, bytes]]] = []
         files: list[FileCheck] = []
@@ -368,7 +374,8 @@ class Receipts:
         more until no more than `max_bytes` are left. The newest file stays. That they went is an entry of the chain.
         """
         self._runs.settle()
-        with self._lock, storage_errors("remove old receipts"):
+        # Receipts are stored meanwhile: only the newest file changes, and that stays.
+        with self._reading, storage_errors("remove old receipts"):
             paths = self._files()
             sizes = {path: path.stat().st_size + sum(map(_size, self._runs_of(path))) for path in paths}
             total, count = sum(sizes.values()), 0
@@ -385,9 +392,11 @@ class Receipts:
                 receipts = sum("receipt" in entry.fields for entry in reading.entries)
                 count += receipts
                 last = reading.entries[-1].hash if reading.entries else FIRST
+                runs = self._runs_of(path)
                 # First what says that it went, then that it goes: killed between, it goes the next time.
-                self._append([_forms({"retired": path.name, "last": last, "receipts": receipts})], _day_of(now))
-                for folder in self._runs_of(path):
+                with self._lock:
+                    self._append([_forms({"retired": path.name, "last": last, "receipts": receipts})], _day_of(now))
+                for folder in runs:
                     shutil.rmtree(folder, ignore_errors=True)
                 path.unlink()
                 with contextlib.suppress(OSError):  # another part of the day is still there
@@ -539,7 +548,10 @@ class Receipts:
 
     def _of_file(self, path: Path, *, containing: bytes = b"") -> Iterator[FiledReceipt]:
         with storage_errors(f"read {path.name!r}"):
-            lines = path.read_bytes().split(b"\n")
+            try:
+                lines = path.read_bytes().split(b"\n")
+            except FileNotFoundError:  # it went by age or size a moment ago
+                return
         for number, line in enumerate(lines, 1):
             if containing in line:
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # a torn or changed one is for `verify`
@@ -549,7 +561,14 @@ class Receipts:
                     )
 
     def _runs_of(self, path: Path) -> list[Path]:
-        return [folder for filed in self._of_file(path) if (folder := self._runs.folder(filed.receipt.id)).is_dir()]
+        """The run folders of a file's receipts. There may be thousands, so nothing more is made of a line."""
+        found: list[Path] = []
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                receipt_id = json.loads(line)["receipt"]["id"]
+                if is_ulid(receipt_id) and (folder := self._runs.folder(receipt_id)).is_dir():
+                    found.append(folder)
+        return found
 
 
 _NAMES: Final = sorted(field.name for field in fields(Receipt))  # of ASCII: in the order of canonical JSON
