@@ -282,6 +282,9 @@ def test_a_context_that_cannot_be_had_refuses_the_request_and_leaves_a_receipt(t
         for context in (
             {"budget": 1},
             {"budget": "many"},
+            {"budget": True},
+            {"query": ["a"]},
+            {"project": 5},
             {"nothing": 1},
             {"session_id": "01M80P374CE5CG0AZWXATF3YZ5"},
         ):

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, new_ulid
-from adaptive_llm_gateway.server._gateway_json import texts_of, trust_of
+from adaptive_llm_gateway.core import AlgError, Trust, new_ulid
+from adaptive_llm_gateway.server._gateway_json import check_context, texts_of, trust_of
 from adaptive_llm_gateway.server._operations import Operations
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 OnPiece = Callable[[str], Awaitable[None]]
 
-_CONTEXT: Final = ("query", "budget", "project", "session_id", "type", "max_trust")
 _LONGEST: Final = 16_000
 """Characters of a message that the receipt of a refusal has."""
 
@@ -80,16 +79,12 @@ async def context_of(memory: Operations, given: Mapping[str, Any], ask: Ask) -> 
     """What the memory knows, as it goes into the request, and what is told of it.
 
     Args:
-        given: `query` (else the last message), `budget`, and what narrows it: see `_CONTEXT`.
+        given: `query` (else the last message), `budget`, and what narrows it: see `check_context`.
 
     Raises:
-        InvalidInput: there is something else in it.
+        InvalidInput: there is something else in it, or of another type.
     """
-    if unknown := sorted(set(given) - set(_CONTEXT)):
-        raise InvalidInput(f"`context` has {unknown[0]!r}", hint=f"It may have: {', '.join(_CONTEXT)}.")
-    budget = given.get("budget") or DEFAULT_BUDGET
-    if not isinstance(budget, int):
-        raise InvalidInput(f"`context` has the budget {budget!r}", hint="Give a number of tokens, such as 2000.")
+    budget = check_context(given) or DEFAULT_BUDGET
     from adaptive_llm_gateway.gateway import ContextGiven, ContextRef  # noqa: PLC0415 - after the hub listens
 
     last = next((message.text for message in reversed(ask.messages) if message.role == "user"), "")

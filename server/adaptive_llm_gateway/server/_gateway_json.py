@@ -38,6 +38,7 @@ _UNITS: Final = {
     "m": timedelta(days=30),  # as in the times of memories
     "y": timedelta(days=365),
 }
+_CONTEXT = ("query", "project", "session_id", "type", "max_trust")
 _WHAT_IF = ("mode", "trust", "down", "consent")
 
 
@@ -105,6 +106,23 @@ def texts_of(given: object, name: str) -> tuple[str, ...]:
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in cast("list[object]", texts)):
         raise InvalidInput(f"{name!r} is no list of texts", hint=f"Give {name!r} as a list of texts.")
     return tuple(cast("list[str]", texts))
+
+
+def check_context(given: Mapping[str, Any]) -> int | None:
+    """Refuse a `context` that asks for none; its budget, where it has one.
+
+    Raises:
+        InvalidInput: it has something else, or of another type.
+    """
+    if unknown := sorted(set(given) - {*_CONTEXT, "budget"}):
+        raise InvalidInput(f"`context` has {unknown[0]!r}", hint=f"It may have: {', '.join((*_CONTEXT, 'budget'))}.")
+    for name in _CONTEXT:
+        if not isinstance(given.get(name) or "", str):
+            raise InvalidInput(f"`context` has the {name} {given[name]!r}", hint=f"Give {name!r} as a text.")
+    budget = given.get("budget")
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int)):
+        raise InvalidInput(f"`context` has the budget {budget!r}", hint="Give a number of tokens, such as 2000.")
+    return budget
 
 
 def what_if_of(given: Mapping[str, Any] | None) -> WhatIf:
