@@ -769,10 +769,15 @@ def test_an_answer_that_should_be_json_and_is_none_goes_to_the_next(tmp_path: Pa
             return await super().chat(replace(request, json=False), timeout=timeout)
 
     async def work() -> None:
-        made = Made(tmp_path, Chatty("one"), Told("two"))
+        one = Chatty("one")
+        made = Made(tmp_path, one, Told("two"))
         answered = await made.gateway.answer(Ask("chat", HELLO, json=True))
         assert answered.provider == "two"
         assert json.loads(answered.text)["asked"] == "hello there"
+        # That a model cannot do that keeps nobody from its provider's others.
+        await made.gateway.answer(Ask("chat", HELLO, json=True))
+        assert len(one.asked) == 6
+        assert {state.circuit for state in await made.gateway.models()} == {"closed"}
 
     run(work)
 

@@ -397,6 +397,7 @@ class Gateway:
 
     async def _chat(self, turn: _Turn, ask: Ask, prepared: Prepared) -> tuple[ModelAnswer, list[list[float]]]:
         answer = await turn.port.chat(prepared.request(ask, turn.step, turn.sent), timeout=turn.timeout)
+        turn.heard = True
         if ask.json and answer.finish == "stop" and not _is_json(answer.text):
             raise ProviderFailure(
                 f"{turn.step.provider!r} was asked for JSON and answered something else",
@@ -487,7 +488,10 @@ class Gateway:
     def _took_turn(self, run: Run, turn: _Turn, began: float) -> None:
         name = turn.step.provider
         if turn.failure is not None:
-            self._providers.went_wrong(name, turn.failure)
+            if turn.heard:
+                self._providers.went_well(name)
+            else:
+                self._providers.went_wrong(name, turn.failure)
             run.attempted(turn.step, began, failure=turn.failure)
         elif turn.over:
             self._providers.went_well(name)
@@ -605,6 +609,8 @@ class _Turn:
         self.timeout = 0.0
         self.port: ProviderPort
         self.over = False
+        self.heard = False
+        """It answered, if not what was asked for: that says something of a model, and nothing of its provider."""
         self.failure: ProviderFailure | None = None
         self.started = False
 
