@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -162,6 +163,19 @@ def test_a_price_table_that_does_not_hold_refuses_requests_until_it_is_mended(tm
     assert preview["prices"].startswith("mine")
     assert (receipt["outcome"], receipt["level"]["level"]) == ("refused", "secret")
     assert receipt["request"]["messages"] == [{"role": "user", "text": "x"}]
+
+
+@pytest.mark.parametrize("name", ["policy.yaml", "prices.yaml"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    async def work(gateway: GatewayOperations, _: Operations) -> Any:
+        os.mkfifo(tmp_path / "home" / name)
+        first = await refused(gateway.gateway_complete("x"))
+        (tmp_path / "home" / name).unlink()
+        return first, await gateway.gateway_complete("x")
+
+    error, answer = run(tmp_path, work)
+    assert error["message"].endswith("it is no regular file")
+    assert answer["provider"] == "trial"
 
 
 def test_a_refusal_whose_receipt_cannot_be_stored_is_told_with_both_reasons(tmp_path: Path) -> None:

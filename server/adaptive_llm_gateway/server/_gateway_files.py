@@ -51,6 +51,7 @@ def text_of(path: Path) -> str | None:
     Raises:
         ConfigError: it cannot be read, or is no text.
     """
+    _not_waited_for(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -80,4 +81,11 @@ def load_price_table(path: Path) -> PriceTable:
     """
     from adaptive_llm_gateway.gateway import default_prices, load_prices  # noqa: PLC0415 - after the hub listens
 
+    _not_waited_for(path)
     return load_prices(path, base=default_prices()) if path.exists() else default_prices()
+
+
+def _not_waited_for(path: Path) -> None:
+    """Refuse a pipe or a device: reading it might never end, and every request waits for it."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ConfigError(f"{str(path)!r} cannot be read: it is no regular file", path=str(path))
