@@ -153,9 +153,16 @@ def words(text: str) -> int:
 class Made:
     """A gateway over providers of the test's; those named `cloud...` are elsewhere."""
 
-    def __init__(self, folder: Path, *ports: BuiltInProvider, configs: dict[str, Any] | None = None, **more: Any):
+    def __init__(
+        self,
+        folder: Path,
+        *ports: BuiltInProvider,
+        configs: dict[str, Any] | None = None,
+        times: Times | None = None,
+        **more: Any,
+    ):
         self.folder = folder
-        self.times = Times()
+        self.times = times or Times()
         self.ports = {port.name: port for port in ports}
         providers: list[ProviderConfig] = []
         for order, port in enumerate(ports):
@@ -494,6 +501,37 @@ def test_internal_text_needs_consent_and_the_receipt_names_the_entry(tmp_path: P
         made.gateway.ledger.revoke(consent.id, now=NOW, by="a person")
         assert isinstance((await made.refused(Ask("chat", HELLO)))[0], ConsentNeeded)
         assert len(cloud.asked) == 1
+
+    run(work)
+
+
+@WAYS
+@pytest.mark.parametrize("change", ["revoked", "local", "offline"])
+def test_what_was_taken_back_while_a_request_waited_holds_for_its_next_attempt(
+    tmp_path: Path, way: Way, change: str
+) -> None:
+    class Slow(Times):
+        async def sleep(self, seconds: float) -> None:
+            if change == "revoked":
+                (consent,) = made.gateway.ledger.consents(NOW)
+                made.gateway.ledger.revoke(consent.id, now=NOW, by="a person")
+            else:
+                await made.gateway.set_mode("local" if change == "local" else "offline")
+            await super().sleep(seconds)
+
+    cloud = Told("cloud", failures=[failing("rate_limited", retry_after=30.0)])
+    made = Made(tmp_path, cloud, times=Slow())
+
+    async def work() -> None:
+        made.consent("cloud")
+        with pytest.raises(ProviderFailure) as caught:
+            await way(made.gateway, Ask("chat", HELLO))
+        assert len(cloud.asked) == 1
+        why = {"revoked": "the consent to it was revoked or ran out", "local": "the mode is 'local' now"}
+        assert why.get(change, "the mode is 'offline' now") in caught.value.message
+        receipt = made.gateway.receipts.show(caught.value.details["receipt"]).receipt
+        assert [attempt.outcome for attempt in receipt.attempts] == ["rate_limited"]
+        assert receipt.blocked[-1].what == "cloud/built-in"
 
     run(work)
 

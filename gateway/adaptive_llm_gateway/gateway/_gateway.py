@@ -435,6 +435,7 @@ class Gateway:
                     raise last or ProviderFailure("the deadline passed before anybody could be called", kind="timeout")
                 turn = _Turn(step, lambda: self._meanwhile(run))
                 async with _place(self._providers, step, left) as not_now:
+                    not_now = not_now or await self._taken_back(step)
                     if not_now is not None:
                         run.pass_over(step, not_now)
                         break
@@ -484,6 +485,14 @@ class Gateway:
         if run.prepared is not None:
             with contextlib.suppress(TypeError, ValueError):  # whoever stores it is told
                 self.receipts.expect(run.id, run.prepared.inputs, keys=self._providers.keys())
+
+    async def _taken_back(self, step: Step) -> str | None:
+        """Why a step must not be taken although the plan has it: it may have waited for long, or come after others."""
+        if step.provider_class == "hosted" and self._mode != "normal":
+            return f"the mode is {self._mode!r} now"
+        if step.consent is not None and step.consent not in {each.id for each in (await self._consents()).entries}:
+            return "the consent to it was revoked or ran out"
+        return None
 
     def _took_turn(self, run: Run, turn: _Turn, began: float) -> None:
         name = turn.step.provider
