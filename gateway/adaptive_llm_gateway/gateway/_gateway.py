@@ -434,8 +434,8 @@ class Gateway:
                 if left <= 0:
                     raise last or ProviderFailure("the deadline passed before anybody could be called", kind="timeout")
                 turn = _Turn(step, lambda: self._meanwhile(run))
-                async with _place(self._providers, step, left) as not_now:
-                    not_now = not_now or await self._taken_back(step)
+                async with _place(self._providers, step, left) as no_place:
+                    not_now = no_place or await self._taken_back(step)
                     if not_now is not None:
                         run.pass_over(step, not_now)
                         break
