@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
-import subprocess
-import threading
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import Program
 
 NODE = Path(__file__).resolve().parents[2] / ".node"
 PROGRAM = NODE / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
@@ -40,48 +40,16 @@ class AIMock:
         folder: empty; its file of fixtures goes there.
     """
 
-    def __init__(self, fixtures: Sequence[dict[str, Any]], folder: Path, *, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, fixtures: Sequence[dict[str, Any]], folder: Path, begin: type[Program], *, host: str = "127.0.0.1"
+    ) -> None:
         node, program = programs()
         script = folder / "fixtures.json"
         script.write_text(json.dumps({"fixtures": list(fixtures)}), encoding="utf-8")
-        arguments = ["--port", "0", "--host", host, "--fixtures", script, "--chunk-size", "5"]
+        arguments: list[str | Path] = ["--port", "0", "--host", host, "--fixtures", script, "--chunk-size", "5"]
         arguments += ["--strict", "--validate-on-load", "--journal-max", "0"]
-        self._process = subprocess.Popen(
-            [node, program, *arguments],
-            cwd=folder,
-            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-        said: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, args=(said,), daemon=True)
-        self._reader.start()
-        try:
-            self.url, self.port = self._listening(said)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _read(self, said: queue.Queue[str]) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:  # to its end, or a full pipe would stop it
-            said.put(line)
-        said.put("")
-
-    def _listening(self, said: queue.Queue[str]) -> tuple[str, int]:
-        lines: list[str] = []
-        while True:
-            try:
-                line = said.get(timeout=START_SECONDS)
-            except queue.Empty:
-                line = ""
-            lines.append(line)
-            if found := _LISTENING.search(line):
-                return found[1], int(found[2])
-            assert line, f"aimock did not start: {''.join(lines)}"
+        self._program = begin([node, program, *arguments], folder, _LISTENING, seconds=START_SECONDS)
+        self.url, self.port = self._program.said[1], int(self._program.said[2])
 
     @property
     def base(self) -> str:
@@ -96,15 +64,7 @@ class AIMock:
         return self._get(f"/__aimock/journal?offset={since}")[0]
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:  # it waits for connections that hang
-            self._process.kill()
-            self._process.wait(30)
-        self._reader.join(30)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._program.stop()
 
     def _get(self, path: str) -> tuple[list[dict[str, Any]], int]:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -115,14 +75,15 @@ class AIMock:
 class AIMocks:
     """Starts servers, each in a process of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, begin: type[Program]) -> None:
         self._folder = folder
+        self._begin = begin
         self._running: list[AIMock] = []
 
     def start(self, fixtures: Sequence[dict[str, Any]], *, host: str = "127.0.0.1") -> AIMock:
         folder = self._folder / str(len(self._running))
         folder.mkdir()
-        mock = AIMock(fixtures, folder, host=host)
+        mock = AIMock(fixtures, folder, self._begin, host=host)
         self._running.append(mock)
         return mock
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import queue
+import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -214,8 +218,74 @@ def peers() -> Iterator[Peers]:
     running.stop()
 
 
+class Program:
+    """A server that is a program of others. When it is made, it listens.
+
+    Args:
+        listens: what it says when it does.
+        seconds: it has for that.
+
+    Attributes:
+        said: `listens`, as it was found.
+    """
+
+    def __init__(self, command: list[str | Path], folder: Path, listens: re.Pattern[str], *, seconds: float) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(lines,), daemon=True)
+        self._reader.start()
+        try:
+            self.said = self._listening(lines, listens, seconds)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _read(self, lines: queue.Queue[str]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:  # to its end, or a full pipe would stop it
+            lines.put(line)
+        lines.put("")
+
+    def _listening(self, lines: queue.Queue[str], listens: re.Pattern[str], seconds: float) -> re.Match[str]:
+        said: list[str] = []
+        while True:
+            try:
+                said.append(lines.get(timeout=seconds))
+            except queue.Empty:
+                said.append("")
+            if found := listens.search(said[-1]):
+                return found
+            assert said[-1], f"the server did not start: {''.join(said)}"
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:  # some wait for connections that hang
+            self._process.kill()
+            self._process.wait(30)
+        self._reader.join(30)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
 @pytest.fixture(scope="session")
-def aimocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def program() -> type[Program]:
+    """Begins programs that are servers; who begins one ends it."""
+    return Program
+
+
+@pytest.fixture(scope="session")
+def aimocks(tmp_path_factory: pytest.TempPathFactory, program: type[Program]) -> Iterator[Any]:
     """Starts servers of aimock, see `aimock.py`; skips where it is not installed."""
     name = "aimock"  # under `--import-mode=importlib` no folder of tests is on `sys.path`
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
@@ -225,7 +295,7 @@ def aimocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     module.programs()
-    running = module.AIMocks(tmp_path_factory.mktemp("aimock"))
+    running = module.AIMocks(tmp_path_factory.mktemp("aimock"), program)
     yield running
     running.stop()
 

@@ -7,9 +7,7 @@ journal has all that ever reached it. Waiting is told to the test and not done.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -272,9 +270,9 @@ def far(aimocks: AIMocks) -> Iterator[AIMock]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(aimocks: AIMocks) -> AIMock:
+def elsewhere(aimocks: AIMocks, other_address: str) -> AIMock:
     """A server that is not on the loopback."""
-    return aimocks.start(FAR_SCRIPT, host=own_address())
+    return aimocks.start(FAR_SCRIPT, host=other_address)
 
 
 class Time:
@@ -659,19 +657,6 @@ def test_texts_to_be_embedded_leave_no_more_than_others_do(
     else:
         assert outcome.error is not None
         assert not heard_by(far, since, text)
-
-
-def own_address() -> str:
-    """An address of this machine that is not of the loopback; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("198.51.100.1", 9))  # for documentation: nobody is there
-            found = ipaddress.ip_address(probe.getsockname()[0])
-        except OSError:
-            found = ipaddress.ip_address("127.0.0.1")
-    if found.is_loopback or found.is_unspecified:
-        pytest.skip("this machine has no address but the loopback's")
-    return str(found)
 
 
 @pytest.mark.parametrize("way", WAYS)

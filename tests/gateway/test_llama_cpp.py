@@ -10,14 +10,12 @@ import asyncio
 import contextlib
 import json
 import os
-import queue
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -33,6 +31,9 @@ from adaptive_llm_gateway.gateway import (
     ProviderConfig,
 )
 
+if TYPE_CHECKING:
+    from conftest import Program
+
 Result = TypeVar("Result")
 PYTHON = os.environ.get("ALG_LLAMA_CPP", "")
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "tiny_gguf.py"
@@ -46,60 +47,30 @@ pytestmark = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
-def engine(folder: Path, *, pooled: bool) -> Generator[str]:
+def engine(begin: type[Program], folder: Path, *, pooled: bool) -> Generator[str]:
     """A running server; gives the base of its API."""
     model = folder / "tiny.gguf"
     subprocess.run([sys.executable, SCRIPT, model, *["--pooled"] * pooled], check=True, timeout=60, capture_output=True)
     arguments = ["--model", model, "--model_alias", "tiny", "--embedding", "true", "--n_ctx", str(CONTEXT)]
-    server = subprocess.Popen(
-        [PYTHON, "-m", "llama_cpp.server", *arguments, "--host", "127.0.0.1", "--port", "0"],
-        cwd=folder,
-        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    said: queue.Queue[str] = queue.Queue()
-
-    def read() -> None:
-        assert server.stdout is not None
-        for line in server.stdout:  # to its end, or a full pipe would stop it
-            said.put(line)
-        said.put("")
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
+    command = [PYTHON, "-m", "llama_cpp.server", *arguments, "--host", "127.0.0.1", "--port", "0"]
+    server = begin(command, folder, _RUNNING, seconds=START_SECONDS)
     try:
-        lines: list[str] = []
-        while not (found := _RUNNING.search(lines[-1] if lines else "")):
-            lines.append(said.get(timeout=START_SECONDS))
-            assert lines[-1], f"the server did not start: {''.join(lines)}"
-        yield f"{found[1]}/v1"
+        yield f"{server.said[1]}/v1"
     finally:
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(30)
-        reader.join(30)
-        assert server.stdout is not None
-        server.stdout.close()
+        server.stop()
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def base(tmp_path_factory: pytest.TempPathFactory, program: type[Program]) -> Iterator[str]:
     """The model as it is: it answers, and has a vector for each token."""
-    with engine(tmp_path_factory.mktemp("plain"), pooled=False) as url:
+    with engine(program, tmp_path_factory.mktemp("plain"), pooled=False) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pooled(tmp_path_factory: pytest.TempPathFactory, program: type[Program]) -> Iterator[str]:
     """The same with one vector a text."""
-    with engine(tmp_path_factory.mktemp("pooled"), pooled=True) as url:
+    with engine(program, tmp_path_factory.mktemp("pooled"), pooled=True) as url:
         yield url
 
 

@@ -369,8 +369,11 @@ class Peer:
         return json.dumps(self.asked)
 
 
+Begin = Callable[..., Peer]
+
+
 @pytest.fixture
-def peer(serve: Callable[..., Any]) -> Iterator[Callable[..., Peer]]:
+def peer(serve: Callable[..., Any]) -> Iterator[Begin]:
     """Begins servers that play providers, see `Peer`; all end with the test."""
     begun: list[Peer] = []
 

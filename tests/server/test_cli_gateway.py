@@ -14,24 +14,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.server._cli_ask import dollars, micro_cents
 
+if TYPE_CHECKING:
+    from conftest import Begin, Peer
+
 ALG = str(Path(sys.executable).with_name("alg"))
 WAIT = 60.0
 WORDS = ("Hello", ", ", "wide ", "world", ".")
 BUILT_IN = "gateway: {discover: false}\nproviders: {trial: {kind: built_in}}\n"
 RECEIPT = re.compile(r"receipt ([0-9A-Z]{26})")
-
-
-Peer = Any  # what the fixture `peer` begins
-Begin = Callable[..., Peer]
 
 
 def use(server: Any, *peers: Peer, kind: str = "openai_compatible") -> None:

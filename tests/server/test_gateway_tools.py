@@ -7,9 +7,12 @@ import json
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import Begin, Peer
 
 TOOLS = ["gateway_complete", "gateway_chat", "gateway_embed", "gateway_health", "gateway_route_preview"]
 FIRST = {
@@ -22,10 +25,6 @@ FIRST = {
 BUILT_IN = "gateway: {discover: false}\nproviders: {trial: {kind: built_in}}\n"
 NOTHING = "gateway: {discover: false}\n"
 RECEIPT = re.compile(r"receipt ([0-9A-Z]{26})")
-
-
-Peer = Any  # what the fixture `peer` begins
-Begin = Callable[..., Peer]
 
 
 def with_peers(**peers: Peer) -> str:
