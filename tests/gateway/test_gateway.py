@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -1060,6 +1061,50 @@ def test_a_name_that_only_a_hosted_list_may_have_waits_for_it(tmp_path: Path) ->
         await gateway.close()
 
     run(work)
+
+
+@pytest.mark.parametrize("where", ["local", "hosted"])
+def test_a_stream_that_the_new_mode_allows_goes_on_and_another_ends(tmp_path: Path, peers: Peers, where: str) -> None:
+    go_on = threading.Event()
+
+    def play(handler: Any, asked: Any) -> None:
+        if not asked.path.endswith("/chat/completions"):
+            return peers.well(handler, asked)
+        handler.begin_stream()
+        handler.event(peers.chunk("Hello"))
+        go_on.wait(20)
+        handler.event(peers.chunk(", world"))
+        handler.event(peers.chunk(finish="stop"))
+        return handler.event("[DONE]")
+
+    async def locate(_: ProviderConfig) -> Locality:
+        return Locality(where == "local", "the test says so")
+
+    async def work() -> None:
+        config = GatewayConfig(
+            providers=(ProviderConfig("one", "openai_compatible", url=peer.base, models=(ModelConfig("m"),)),),
+            discover=False,
+        )
+        gateway = Gateway(config, tmp_path, scanner=SecretScanner(), locate=locate, count=words)
+        stream = gateway.stream(Ask("chat", HELLO, trust=Trust.PUBLIC))
+        assert await anext(stream) == Piece("Hello")
+        await gateway.set_mode("local")
+        if where == "local":
+            go_on.set()
+            *_, answered = [piece async for piece in stream]
+            assert isinstance(answered, Answered)
+            assert answered.text == "Hello, world"
+        else:
+            with pytest.raises(AlgError) as caught:
+                await anext(stream)
+            assert gateway.receipts.show(caught.value.details["receipt"]).receipt.outcome == "incomplete"
+        await gateway.close()
+
+    peer = peers.start(play)
+    try:
+        run(work)
+    finally:
+        go_on.set()
 
 
 def test_a_local_server_that_was_just_started_is_found_by_the_next_request(tmp_path: Path, peers: Peers) -> None:

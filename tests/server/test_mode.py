@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -177,6 +178,45 @@ def test_a_hosted_model_is_called_in_normal_mode_alone(server: Any, elsewhere: E
     server.alg("mode", "normal")
     server.alg(*ask, check=False)  # it answers 404, but it was asked
     assert "/v1/chat/completions" in elsewhere.asked
+
+
+@pytest.mark.parametrize("mode", ["local", "offline"])
+def test_a_hosted_model_that_is_answering_is_left_when_the_mode_changes(
+    server: Any, other_address: str, serve: Callable[..., Any], mode: str
+) -> None:
+    came, let_go = threading.Event(), threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_POST(self) -> None:
+            came.set()
+            let_go.wait(60)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server.configure(
+        f"providers:\n  work:\n    kind: openai_compatible\n"
+        f"    url: http://{other_address}:{serve(Handler, other_address).server_port}/v1\n"
+        "    models: [{name: m, chat: true}]\n"
+        "gateway: {discover: false}\nembedder: {kind: none}\n"
+    )
+    found: list[Any] = []
+    ask = ("complete", "What is a lease?", "--trust", "public", "--model", "work/m", "--no-stdin", "--json")
+    asking = threading.Thread(target=lambda: found.append(server.alg(*ask, check=False)), daemon=True)
+    asking.start()
+    try:
+        assert came.wait(60)
+        server.alg("mode", mode)
+        asking.join(30)
+        assert found, "the request goes on"
+    finally:
+        let_go.set()
+    error = json.loads(found[0].stdout)["error"]
+    receipt = server.json("receipts", "show", error["details"]["receipt"])["receipt"]
+    assert receipt["outcome"] == "failed"
 
 
 def test_a_mode_that_is_none_is_refused(server: Any) -> None:

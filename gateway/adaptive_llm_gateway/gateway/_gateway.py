@@ -151,7 +151,7 @@ class Gateway:
         return self._mode
 
     async def set_mode(self, mode: Mode) -> None:
-        """Change the mode, for every request that begins from now on."""
+        """Change the mode. A request that a hosted provider is answering is ended, where that is called no more."""
         self._mode = mode
         await self._providers.set_mode(mode)
 

@@ -170,13 +170,15 @@ class Providers:
         self._asking: set[_Known] = set()
 
     async def set_mode(self, mode: Mode) -> None:
-        """Take on a mode: what is connected is closed, so that no connection of another mode is used again."""
+        """Take on a mode: connections to elsewhere are closed, also those of requests under way. A local provider's
+        end on this machine in every mode, and stay."""
         if mode == self._mode:
             return
         self._mode = mode
         for known in self._known.values():
-            await self._let_go(known)
             known.looked_at = None
+            if known.provider_class == "hosted":
+                await self._let_go(known)
 
     async def ready(self) -> None:
         """Know all providers: local ones are asked now what they offer, if that is not known or long ago.

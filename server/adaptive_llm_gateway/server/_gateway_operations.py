@@ -28,7 +28,7 @@ from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.gateway import Ask, Gateway, Message
+    from adaptive_llm_gateway.gateway import Ask, Gateway, Message, Mode
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ class GatewayOperations:
         self._underway = Underway()
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_seconds = upkeep
+        self._changing: asyncio.Task[None] | None = None
+        memory.modes.listeners.append(self._mode_changed)
 
     @property
     def idle(self) -> bool:
@@ -211,6 +213,11 @@ class GatewayOperations:
             self._upkeep = asyncio.create_task(self._keep_up())
             await self._notes.ready(self._memory)
         return gateway
+
+    def _mode_changed(self, mode: Mode) -> None:
+        """Take on the mode now, also for requests that are under way."""
+        if (gateway := self._setup.made) is not None:
+            self._changing = asyncio.get_running_loop().create_task(gateway.set_mode(mode))
 
     def _policy_source(self) -> str:
         path = self._setup.files.policy
