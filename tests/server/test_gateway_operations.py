@@ -90,6 +90,41 @@ asyncio.run(main())
     assert done.returncode == 0, done.stderr
 
 
+def test_a_hub_with_a_provider_loads_ahead_what_the_first_request_needs_and_asks_nobody(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, socket, sys
+from pathlib import Path
+from adaptive_llm_gateway.core import Home, Settings
+from adaptive_llm_gateway.server._hub import Hub
+peer = socket.create_server(("127.0.0.1", 0))
+peer.setblocking(False)
+url = f"http://127.0.0.1:{{peer.getsockname()[1]}}/v1"
+work = {{"kind": "openai_compatible", "url": url}}
+settings = Settings(providers={{"work": work}}, gateway={{"discover": False}})
+async def main():
+    hub = Hub(Home({str(tmp_path / "home")!r}), settings, ready=lambda: None)
+    (Path({str(tmp_path / "home")!r})).mkdir()
+    task = asyncio.create_task(hub.run())
+    while hub.operations.store_state[0] == "opening":
+        assert "any_llm" not in sys.modules
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while "any_llm" not in sys.modules:
+            await asyncio.sleep(0.05)
+    hub.stop()
+    await task
+asyncio.run(main())
+try:
+    peer.accept()
+except BlockingIOError:
+    pass
+else:
+    sys.exit("somebody was asked")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_configuration_becomes_the_gateways_values() -> None:
     given: dict[str, Any] = {
         "gateway": {

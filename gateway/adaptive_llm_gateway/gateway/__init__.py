@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.gateway._ahead import (
+        load_ahead,
+    )
     from adaptive_llm_gateway.gateway._any_llm import (
         AnyLLMProvider,
         ProviderSpec,
@@ -234,6 +237,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "_ahead": ("load_ahead",),
     "_any_llm": (
         "AnyLLMProvider",
         "ProviderSpec",
@@ -595,6 +599,7 @@ __all__ = [
     "fared",
     "hosted_spec",
     "level_of",
+    "load_ahead",
     "load_prices",
     "local_servers",
     "locality_of",

@@ -37,6 +37,7 @@ Json = dict[str, Any]
 USUAL_PORTS: Final = "local servers at their usual ports (Ollama, LM Studio, llama.cpp, vLLM)"
 _UPKEEP_SECONDS: Final = 60.0
 _PRUNE_SECONDS: Final = 6 * 3600.0
+_AHEAD_SECONDS: Final = 2.0
 _DRAIN_SECONDS: Final = 5.0
 
 
@@ -77,6 +78,18 @@ class GatewayOperations:
     def idle(self) -> bool:
         """Whether no request is under way."""
         return not self._underway
+
+    async def load_ahead(self) -> None:
+        """Load what the first request would wait seconds for, where a provider is configured: once the store is open,
+        and those who started the hub have had their first answers. Nobody is asked anything."""
+        if not any(each.enabled and each.kind != "built_in" for each in self._settings.providers.values()):
+            return
+        with contextlib.suppress(AlgError):
+            await self._memory.store()
+        await asyncio.sleep(_AHEAD_SECONDS)
+        from adaptive_llm_gateway.gateway import load_ahead  # noqa: PLC0415 - after the hub listens
+
+        await asyncio.to_thread(load_ahead)
 
     async def settle(self) -> None:
         """Let requests end that have begun (for a moment), and keep how models fared while there is a memory."""

@@ -204,8 +204,10 @@ class Hub:
             self.operations.open()
             upkeep = asyncio.create_task(self._upkeep())
             proving = asyncio.create_task(self.modes.look())
+            loading = asyncio.create_task(self._gateway.load_ahead())
             await self._stop.wait()
             upkeep.cancel()
+            loading.cancel()
             proving.cancel()
         finally:
             await self._shut_down(listener)

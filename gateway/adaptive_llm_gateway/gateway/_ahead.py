@@ -1,0 +1,21 @@
+"""What the first request to a model would wait for, loaded before it comes."""
+
+from __future__ import annotations
+
+import importlib
+
+
+def load_ahead() -> None:
+    """Load the libraries that a request needs and that take seconds. Nobody is asked anything.
+
+    For a thread, at a time when nobody waits: the interpreter is busy meanwhile.
+    """
+    from adaptive_llm_gateway.compression import counter_for  # noqa: PLC0415 - brings the tokenizer along
+    from adaptive_llm_gateway.gateway._transport import quiet  # noqa: PLC0415
+
+    for name in ("_gateway", "_any_llm"):
+        importlib.import_module(f"adaptive_llm_gateway.gateway.{name}")
+    counter_for().count("")
+    import any_llm  # noqa: F401, PLC0415 - takes two seconds  # pyright: ignore[reportUnusedImport]
+
+    quiet()
