@@ -347,8 +347,11 @@ class Receipts:
     def rebuild_run(self, receipt_id: str) -> Path:
         """Make a run folder from its receipt's line; returns it. Raises what `show` raises."""
         filed = self.show(receipt_id)
-        parts = _forms({"receipt": plain(filed.receipt), "inputs": filed.inputs})
         with storage_errors("write the run folder"):
+            # As its line has it: a receipt of before may lack what one has today.
+            line = (self._folder / filed.file).read_bytes().split(b"\n")[filed.line - 1]
+            value = cast("dict[str, Json]", parse(line))
+            parts = _forms({"receipt": value["receipt"], "inputs": value["inputs"]})
             return self._runs.write(receipt_id, _run_files(parts))
 
     def rebuild_runs(self) -> tuple[str, ...]:
