@@ -110,6 +110,37 @@ def test_an_answer_comes_in_pieces(peers: Peers) -> None:
     assert found[-1].finish == "stop"
 
 
+def test_what_its_cache_had_and_took_in_is_a_part_of_what_it_read(peers: Peers) -> None:
+    usage = {
+        "input_tokens": 3,
+        "output_tokens": 2,
+        "cache_read_input_tokens": 40,
+        "cache_creation_input_tokens": 7,
+    }
+    message = {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "Hello"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": usage,
+    }
+    assert using(peers.start(lambda h, _: h.give(message)).url, whole).usage == Usage(50, 2, 40, 7)
+
+    def stream(handler: Any, _: Any) -> None:
+        handler.begin_stream()
+        event(handler, "message_start", message={**message, "content": [], "stop_reason": None})
+        event(handler, "content_block_start", index=0, content_block={"type": "text", "text": ""})
+        event(handler, "content_block_delta", index=0, delta={"type": "text_delta", "text": "Hello"})
+        event(handler, "content_block_stop", index=0)
+        event(handler, "message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2})
+        event(handler, "message_stop")
+
+    assert using(peers.start(stream).url, pieces)[-1].usage == Usage(50, 2, 40, 7)
+
+
 @pytest.mark.parametrize("until", [1, 3, 5])
 def test_a_stream_that_ends_early_is_not_whole(peers: Peers, until: int) -> None:
     with pytest.raises(ProviderFailure) as caught:

@@ -208,6 +208,30 @@ def test_vectors_of_several_lengths_are_none() -> None:
     assert vectors_of(embeddings(vector(0, 1.0), vector(1, 1.0, 2.0)), 2) is None
 
 
+@pytest.mark.parametrize(
+    ("details", "cached", "written"),
+    [
+        ({"cached_tokens": 6, "audio_tokens": 0}, 6, None),
+        ({"cached_tokens": 0}, 0, None),
+        ({"cached_tokens": 6, "cache_write_tokens": 4}, 6, 4),
+        ({"cache_write_tokens": 10}, None, 10),
+        ({"cached_tokens": 6, "cache_write_tokens": 5}, None, None),  # more than it read
+        ({"cached_tokens": 11}, None, None),
+        ({"cached_tokens": -1, "cache_write_tokens": "4"}, None, None),
+        ({"cached_tokens": True}, None, None),
+        ({}, None, None),
+        (None, None, None),
+        ([6], None, None),
+    ],
+)
+def test_tokens_that_a_cache_had_are_a_part_of_those_that_were_read(
+    details: Any, cached: int | None, written: int | None
+) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": details}
+    assert usage_of({"usage": usage}) == Usage(10, 5, cached, written)
+    assert usage_of({"usage": {**usage, "prompt_tokens": None}}) == Usage(None, 5)
+
+
 # --- bodies -------------------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_llm_gateway.gateway import PriceTable, default_prices, load_prices
+from adaptive_llm_gateway.gateway import Usage as OurUsage
 from adaptive_llm_gateway.gateway._price_data import PRICED_KINDS, depends_on_the_hour
-from adaptive_llm_gateway.gateway._prices import MICRO_CENTS_PER_DOLLAR
+from adaptive_llm_gateway.gateway._prices import MICRO_CENTS_PER_DOLLAR, charged
 
 DAY = date(2026, 11, 22)
 KINDS = {"work": "openai", "router": "openrouter", "claude": "anthropic", "groq": "groq", "mistral": "mistral"}
@@ -33,12 +34,17 @@ NAMES = {kind: name for name, kind in KINDS.items()}
 LISTED = [(provider.id, model.id) for provider in providers if provider.id in PRICED_KINDS for model in provider.models]
 
 
-def of_library(kind: str, model: str, read: int, cached: int, written: int) -> int:
+def of_library(kind: str, model: str, read: int, cached: int, written: int, *, into_cache: int = 0) -> int:
     """What the library itself counts, rounded up to a micro-cent."""
     provider = next(provider for provider in providers if provider.id == kind)
     found = provider.find_model(model)
     assert found is not None
-    usage = Usage(input_tokens=read + cached, cache_read_tokens=cached, output_tokens=written)
+    usage = Usage(
+        input_tokens=read + cached + into_cache,
+        cache_read_tokens=cached,
+        cache_write_tokens=into_cache,
+        output_tokens=written,
+    )
     price = found.calc_price(usage, provider, genai_request_timestamp=datetime.combine(DAY, time(12), UTC))
     return int((price.total_price * MICRO_CENTS_PER_DOLLAR).to_integral_value(ROUND_CEILING))
 
@@ -56,6 +62,20 @@ def test_a_known_cost_is_what_the_library_counts(listed: tuple[str, str], read: 
     assert counted <= cost.micro_cents <= counted + -(-read * MICRO_CENTS_PER_DOLLAR * 30 // 1_000_000)
     if kind in ("anthropic", "groq", "mistral") or not cached + read:
         assert cost.micro_cents == counted
+
+
+@given(st.sampled_from(LISTED), *[st.integers(0, 300_000)] * 4)
+def test_a_cost_of_all_that_was_told_is_what_the_library_counts(
+    listed: tuple[str, str], read: int, cached: int, into_cache: int, written: int
+) -> None:
+    kind, model = listed
+    price = TABLE.price(NAMES[kind], model)
+    if price is None or "output" not in price.per_million:
+        return
+    told = charged(OurUsage(read + cached + into_cache, written, cached, into_cache))
+    cost = TABLE.cost(NAMES[kind], model, told, cached_is_input=True)
+    assert cost.micro_cents == of_library(kind, model, read, cached, written, into_cache=into_cache)
+    assert "at most" not in cost.why
 
 
 def test_most_models_have_a_price_and_whatever_name_a_price_is_found_by_is_the_librarys() -> None:

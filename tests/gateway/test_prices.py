@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.gateway import Usage
 from adaptive_llm_gateway.gateway._prices import (
     MICRO_CENTS_PER_DOLLAR,
     Price,
     PriceTable,
     PriceTier,
+    charged,
     load_prices,
 )
 
@@ -68,8 +71,60 @@ def test_an_unknown_cost_is_said_to_be_unknown_and_is_not_nothing(
     assert cost.why
 
 
-def test_cached_tokens_may_be_charged_as_others(table: PriceTable) -> None:
-    assert table.cost("acme", "tiny", {"cached_input": 2}, cached_is_input=True).micro_cents == 8
+def test_tokens_of_a_cache_may_be_charged_as_others_and_then_it_is_said(table: PriceTable) -> None:
+    for kind in ("cached_input", "written_input"):
+        cost = table.cost("acme", "tiny", {kind: 2}, cached_is_input=True)
+        assert cost.micro_cents == 8
+        assert f"it has no price for {kind} tokens, which count as others" in cost.why
+    assert (
+        "count as others" not in table.cost("acme", "tiny", {"input": 2, "cached_input": 0}, cached_is_input=True).why
+    )
+
+
+CACHING = Price("p", "m", {"input": 4, "cached_input": 1, "written_input": 5, "output": 10})
+
+
+def test_every_kind_of_token_has_its_price_and_the_sum_is_rounded_once() -> None:
+    table = PriceTable("v", (CACHING,))
+    tokens = charged(Usage(1_000_000, 100_000, 400_000, 100_000))
+    assert tokens == {"input": 500_000, "cached_input": 400_000, "written_input": 100_000, "output": 100_000}
+    assert table.cost("p", "m", tokens).micro_cents == 4  # 2 + 0.4 + 0.5 + 1 = 3.9
+    assert table.cost("p", "m", tokens).why == "by the price table 'v'"
+
+
+@pytest.mark.parametrize(
+    ("usage", "embeds", "expected"),
+    [
+        (Usage(5, 2), False, {"input": 5, "output": 2}),
+        (Usage(5, 2, 0), False, {"input": 5, "cached_input": 0, "output": 2}),
+        (Usage(5, None), True, {"input": 5, "output": 0}),
+        (Usage(), True, {"input": None, "output": 0}),
+        (Usage(), False, {"input": None, "output": None}),
+    ],
+)
+def test_what_is_charged_is_what_was_told(usage: Usage, embeds: bool, expected: dict[str, int | None]) -> None:
+    assert charged(usage, embeds=embeds) == expected
+
+
+def test_where_a_cache_takes_in_what_it_likes_a_cost_is_at_most_until_it_is_told() -> None:
+    table = PriceTable("v", (replace(CACHING, caches_unasked=True),))
+    read = 1_000_000
+    unknown = table.cost("p", "m", {"input": read, "cached_input": 0, "output": 0})
+    assert (unknown.micro_cents, "at most" in unknown.why) == (5, True)
+    told = table.cost("p", "m", {"input": read, "cached_input": 0, "written_input": 0, "output": 0})
+    assert (told.micro_cents, "at most" in told.why) == (4, False)
+    asked = PriceTable("v", (CACHING,)).cost("p", "m", {"input": read, "cached_input": 0, "output": 0})
+    assert (asked.micro_cents, "at most" in asked.why) == (4, False)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9))
+def test_to_tell_of_a_cache_loses_no_fraction(read: int, cached: int, written: int, answered: int) -> None:
+    usage = Usage(read + cached + written, answered, cached, written)
+    prices = {"input": 4_001, "cached_input": 401, "written_input": 5_003, "output": 16_007}
+    cost = PriceTable("v", (replace(CACHING, per_million=prices),)).cost("p", "m", charged(usage)).micro_cents
+    assert isinstance(cost, int)
+    exact = read * 4_001 + cached * 401 + written * 5_003 + answered * 16_007
+    assert 0 <= cost * 1_000_000 - exact < 1_000_000
 
 
 def test_the_hash_changes_with_any_price_and_not_with_their_order() -> None:

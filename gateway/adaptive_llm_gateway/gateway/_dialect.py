@@ -125,11 +125,20 @@ def usage_of(document: dict[str, object]) -> Usage | None:
     usage = document.get("usage")
     if not isinstance(usage, dict):
         return None
-    counts = [cast("dict[str, object]", usage).get(name) for name in ("prompt_tokens", "completion_tokens")]
-    asked, answered = (
-        count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None for count in counts
-    )
-    return Usage(asked, answered)
+    told = cast("dict[str, object]", usage)
+    asked, answered = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
+    details = told.get("prompt_tokens_details")
+    if asked is None or not isinstance(details, dict):
+        return Usage(asked, answered)
+    parts = cast("dict[str, object]", details)
+    cached, written = _count(parts.get("cached_tokens")), _count(parts.get("cache_write_tokens"))
+    if (cached or 0) + (written or 0) > asked:  # then they are no parts of it, and say nothing
+        cached = written = None
+    return Usage(asked, answered, cached, written)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def most_text(request: ModelRequest) -> float:

@@ -23,8 +23,12 @@ PRICED_KINDS: Final = frozenset({"openai", "anthropic", "groq", "mistral", "open
 """Kinds of providers with shipped prices; the library calls them so, too."""
 
 _MOST_KEPT = 4096  # names of models; a client may ask for any
-_KINDS: dict[str, TokenKind] = {"input_mtok": "input", "cache_read_mtok": "cached_input", "output_mtok": "output"}
-_WRITTEN = "cache_write_mtok"
+_KINDS: dict[str, TokenKind] = {
+    "input_mtok": "input",
+    "cache_read_mtok": "cached_input",
+    "cache_write_mtok": "written_input",
+    "output_mtok": "output",
+}
 # Prices of what is neither sent nor asked for: pictures, sound, documents, searches, and caches kept for long. A price
 # of anything else makes the cost unknown.
 _OTHERS = ("image", "audio", "video", "document", "searches", "mchars", "cache_write_", "hours")
@@ -73,26 +77,23 @@ class ShippedPrices:
 
 def _price(kind: str, model: str, prices: ModelPrice, *, caches_unasked: bool) -> Price | None:
     amounts = _amounts(prices)
-    if any(key not in _KINDS and key != _WRITTEN and not any(part in key for part in _OTHERS) for key in amounts):
+    if any(key not in _KINDS and not any(part in key for part in _OTHERS) for key in amounts):
         return None
-    # Whoever fills a cache unasked may charge for that, and does not say for which tokens: at most it is all of them.
-    inputs = ("input_mtok", _WRITTEN) if caches_unasked else ("input_mtok",)
     starts = sorted({start for levels in amounts.values() for start in levels})
     tiers: list[PriceTier] = []
     for start in starts:
         per_million: dict[TokenKind, int] = {}
         for key, token_kind in _KINDS.items():
-            keys = inputs if key == "input_mtok" else (key,)
-            levels = [_level(amounts[each], start) for each in keys if each in amounts]
             if key in amounts:
-                micro_cents = max(levels) * MICRO_CENTS_PER_DOLLAR
+                micro_cents = _level(amounts[key], start) * MICRO_CENTS_PER_DOLLAR
                 if micro_cents != int(micro_cents):
                     return None
                 per_million[token_kind] = int(micro_cents)
         tiers.append(PriceTier(start, per_million))
     if not tiers or "input" not in tiers[0].per_million:
         return None
-    return Price(kind, model, tiers[0].per_million, tuple(tiers[1:]))
+    # Whoever fills a cache unasked may charge for that, and need not say for which tokens: at most it is all of them.
+    return Price(kind, model, tiers[0].per_million, tuple(tiers[1:]), caches_unasked)
 
 
 def _amounts(prices: ModelPrice) -> dict[str, dict[int, Decimal]]:

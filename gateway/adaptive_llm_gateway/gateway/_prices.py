@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from adaptive_llm_gateway.core import ConfigError, InvalidInput
 from adaptive_llm_gateway.gateway._canonical import Json, digest
+from adaptive_llm_gateway.gateway._values import Usage
 
 if TYPE_CHECKING:
     from yaml import Node as _Node
@@ -31,8 +32,10 @@ _MILLION: Final = 1_000_000
 _LARGEST_FILE = 4_000_000  # bytes
 _AMOUNT = re.compile(r"\d{1,6}(\.\d{1,8})?")
 
-TokenKind = Literal["input", "cached_input", "output"]
+TokenKind = Literal["input", "cached_input", "written_input", "output"]
+"""Read; read from the provider's cache; read and taken into it; answered. What a model reads is of one of these."""
 TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
+_OF_CACHE: Final[tuple[TokenKind, ...]] = ("cached_input", "written_input")
 Known = Literal["known", "no_price", "no_usage"]
 
 
@@ -51,12 +54,14 @@ class Price:
     Attributes:
         provider: the provider's name; in the shipped table its kind, such as `openai`.
         tiers: prices of longer requests, the lowest `above` first.
+        caches_unasked: its cache takes in what it likes: where nobody tells how much, it may have been everything.
     """
 
     provider: str
     model: str
     per_million: Mapping[TokenKind, int]
     tiers: tuple[PriceTier, ...] = ()
+    caches_unasked: bool = False
 
     def of(self, read: int) -> Mapping[TokenKind, int]:
         """The prices of a request that reads so many tokens, cached ones among them."""
@@ -174,8 +179,8 @@ class PriceTable:
         """What these tokens cost; what is not known is said to be so, never taken for nothing.
 
         Args:
-            tokens: of each kind; None where the provider did not say. `input` is without what was cached.
-            cached_is_input: charge cached tokens as others where the table has no price for them.
+            tokens: of each kind; None where the provider did not say. `input` is without what was cached or taken in.
+            cached_is_input: charge cached tokens, and those taken in, as others where the table has no price for them.
 
         Raises:
             ValueError: less than no tokens.
@@ -184,7 +189,9 @@ class PriceTable:
         if price is None:
             why = f"the price table {self.version!r} has no price for {model!r} of {provider!r}"
             return Cost(None, "no_price", self.version, why)
-        parts, each_of = 0, price.of((tokens.get("input") or 0) + (tokens.get("cached_input") or 0))
+        reads = sum(tokens.get(kind) or 0 for kind in ("input", *_OF_CACHE))
+        parts, each_of = 0, price.of(reads)
+        notes = _notes(price, each_of, tokens)
         for kind in TOKEN_KINDS:
             count = tokens.get(kind, 0)
             if count is None:
@@ -192,20 +199,45 @@ class PriceTable:
             if count < 0:
                 raise ValueError(f"{count!r} {kind} tokens")
             each = each_of.get(kind)
-            if each is None and kind == "cached_input" and cached_is_input:
+            if each is None and kind in _OF_CACHE and cached_is_input:
                 each = each_of.get("input")
+                notes += [f"it has no price for {kind} tokens, which count as others"] if count else []
+            elif each is not None and kind == "input" and price.caches_unasked and "written_input" not in tokens:
+                each = max(each, each_of.get("written_input", 0))
             if count and each is None:
                 why = f"the price table {self.version!r} has no price for {kind} tokens of {model!r}"
                 return Cost(None, "no_price", self.version, why)
             parts += count * (each or 0)
-        why = f"by the price table {self.version!r}"
-        if "cached_input" in each_of and "cached_input" not in tokens:
-            why += ", and at most: how many tokens its cache had was not told"
+        why = ", and ".join([f"by the price table {self.version!r}", *notes])
         return Cost(-(-parts // _MILLION), "known", self.version, why)
 
 
 NO_PRICES: Final = PriceTable(None)
 """The table of whoever has none: no price is known."""
+
+
+def _notes(price: Price, each_of: Mapping[TokenKind, int], tokens: Mapping[TokenKind, int | None]) -> list[str]:
+    """Why a cost is more than it may have been."""
+    if "cached_input" in each_of and "cached_input" not in tokens:
+        return ["at most: how many tokens its cache had was not told"]
+    if price.caches_unasked and "written_input" in each_of and "written_input" not in tokens:
+        return ["at most: how many tokens its cache took in was not told"]
+    return []
+
+
+def charged(usage: Usage, *, embeds: bool = False) -> dict[TokenKind, int | None]:
+    """The tokens that are paid for, by their kind; what the provider said nothing of is not among them, but None for
+    the input and the answer. Vectors have no tokens."""
+    read, cached, written = usage.input_tokens, usage.cached_tokens, usage.written_tokens
+    tokens: dict[TokenKind, int | None] = {
+        "input": None if read is None else read - (cached or 0) - (written or 0),
+        "output": 0 if embeds else usage.output_tokens,
+    }
+    if cached is not None:
+        tokens["cached_input"] = cached
+    if written is not None:
+        tokens["written_input"] = written
+    return tokens
 
 
 def default_prices(day: date | None = None) -> PriceTable:

@@ -116,12 +116,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptTokens:
-    """Tokens: the context before and after its compression, and what the provider says it read and wrote."""
+    """Tokens: the context before and after its compression, and what the provider says it read and wrote; of what it
+    read, those that its cache had (`cached`) and those that its cache took in (`written`). Older receipts lack both."""
 
     context_from: int | None = None
     context: int | None = None
     input: int | None = None
     output: int | None = None
+    cached: int | None = None
+    written: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

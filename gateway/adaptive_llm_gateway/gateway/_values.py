@@ -49,10 +49,18 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them; None where it does not tell."""
+    """Tokens as the provider counted them; None where it does not tell.
+
+    Attributes:
+        input_tokens: all that it read.
+        cached_tokens: those of them that its cache had.
+        written_tokens: those of them that its cache took in.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None
+    written_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
