@@ -19,6 +19,20 @@ from typing import Any, cast
 
 import pytest
 
+
+def beside(name: str) -> Any:
+    """A module of this folder, from now on importable by its name: `--import-mode=importlib` has it on no path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+beside("gateway_made")
+
 WORDS = ["Hello", ", ", "wide ", "world", "."]
 TEXT = "".join(WORDS)
 
@@ -287,13 +301,7 @@ def program() -> type[Program]:
 @pytest.fixture(scope="session")
 def aimocks(tmp_path_factory: pytest.TempPathFactory, program: type[Program]) -> Iterator[Any]:
     """Starts servers of aimock, see `aimock.py`; skips where it is not installed."""
-    name = "aimock"  # under `--import-mode=importlib` no folder of tests is on `sys.path`
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    module = beside("aimock")
     module.programs()
     running = module.AIMocks(tmp_path_factory.mktemp("aimock"), program)
     yield running

@@ -6,13 +6,13 @@ import asyncio
 import json
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from gateway_made import HELLO, NOW, PRICED, Made, Times, Told, failing, run, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,14 +29,11 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.gateway import (
     Answered,
     Ask,
-    BuiltInProvider,
     ConsentNeeded,
     ContextGiven,
     ContextRef,
-    Embedded,
     Experience,
     FailureKind,
-    FiledReceipt,
     FoundServer,
     Gateway,
     GatewayConfig,
@@ -50,8 +47,6 @@ from adaptive_llm_gateway.gateway import (
     NotPermitted,
     OverBudget,
     Piece,
-    Price,
-    PriceTable,
     ProviderConfig,
     ProviderFailure,
     ProviderPort,
@@ -64,8 +59,6 @@ from adaptive_llm_gateway.gateway import (
 if TYPE_CHECKING:
     from conftest import Peers
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-HELLO = (Message("user", "hello there"),)
 REDACTING = """\
 version: 1
 rules:
@@ -74,143 +67,6 @@ rules:
   confidential: {local: allow, hosted: redact}
   secret: {local: allow, hosted: redact}
 """
-
-
-class Told(BuiltInProvider):
-    """The built-in provider, which keeps what it was asked and may hang until it is let go."""
-
-    def __init__(self, name: str, *, failures: Sequence[ProviderFailure | None] = (), hangs: bool = False, **more: Any):
-        super().__init__(name, failures=failures, **more)
-        self.asked: list[ModelRequest | list[str]] = []
-        self.hangs = hangs
-        self.began = asyncio.Event()
-        self.most = 0
-        self._now = 0
-
-    async def chat(self, request: ModelRequest, *, timeout: float) -> ModelAnswer:
-        self.asked.append(request)
-        self._now += 1
-        self.most = max(self.most, self._now)
-        try:
-            self.began.set()
-            if self.hangs:
-                await asyncio.Event().wait()
-            await asyncio.sleep(0)
-            return await super().chat(request, timeout=timeout)
-        finally:
-            self._now -= 1
-
-    async def stream(self, request: ModelRequest, *, timeout: float) -> AsyncIterator[Piece]:
-        self.asked.append(request)
-        async for piece in super().stream(request, timeout=timeout):
-            yield piece
-
-    async def embed(self, texts: Sequence[str], model: str, *, timeout: float) -> Embedded:
-        self.asked.append(list(texts))
-        return await super().embed(texts, model, timeout=timeout)
-
-    async def models(self, *, timeout: float) -> list[ModelInfo]:
-        failures, self._failures = self._failures, []
-        try:
-            return await super().models(timeout=timeout)
-        finally:
-            self._failures = failures
-
-    @property
-    def texts(self) -> str:
-        """All that it was ever sent."""
-        return json.dumps(
-            [
-                [message.text for message in asked.messages] if isinstance(asked, ModelRequest) else asked
-                for asked in self.asked
-            ]
-        )
-
-
-class Times:
-    """A clock that goes on only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.at = 1_000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.at += seconds
-        await asyncio.sleep(0)
-
-
-def failing(kind: FailureKind, **more: Any) -> ProviderFailure:
-    return ProviderFailure(f"it {kind}", kind=kind, **more)
-
-
-def words(text: str) -> int:
-    return len(text.split())
-
-
-class Made:
-    """A gateway over providers of the test's; those named `cloud...` are elsewhere."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *ports: BuiltInProvider,
-        configs: dict[str, Any] | None = None,
-        times: Times | None = None,
-        **more: Any,
-    ):
-        self.folder = folder
-        self.times = times or Times()
-        self.ports = {port.name: port for port in ports}
-        providers: list[ProviderConfig] = []
-        for order, port in enumerate(ports):
-            # Of one that is elsewhere only the models that the user names are chosen by themselves.
-            models = (ModelConfig("built-in"), ModelConfig("built-in-embed"))
-            config = ProviderConfig(port.name, "built_in", order=order, models=models)
-            providers.append(replace(config, **(configs or {}).get(port.name, {})))
-        settings = {key: more.pop(key) for key in ("budget", "deadline", "routes", "default_trust") if key in more}
-        gateway_config = GatewayConfig(providers=tuple(providers), discover=False, **settings)
-        given: dict[str, ProviderPort] = dict(self.ports)
-        self.gateway = Gateway(
-            gateway_config,
-            folder,
-            scanner=SecretScanner(),
-            ports=given,
-            locate=self.locate,
-            count=words,
-            now=lambda: NOW,
-            clock=self.times,
-            sleep=self.times.sleep,
-            jitter=lambda: 0.5,
-            **more,
-        )
-
-    @staticmethod
-    async def locate(config: ProviderConfig) -> Locality:
-        return Locality(not config.name.startswith("cloud"), "the test says so")
-
-    def consent(self, provider: str, level: Trust = Trust.INTERNAL) -> None:
-        self.gateway.ledger.grant(provider=provider, level=level, now=NOW, by="a person")
-
-    async def refused(self, ask: Ask) -> tuple[AlgError, FiledReceipt]:
-        with pytest.raises(AlgError) as caught:
-            await self.gateway.answer(ask)
-        return caught.value, self.gateway.receipts.show(caught.value.details["receipt"])
-
-    def only(self) -> FiledReceipt:
-        (filed,) = self.gateway.receipts.list()
-        return filed
-
-
-def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await work()
-
-    asyncio.run(bounded())
 
 
 async def streamed(gateway: Gateway, ask: Ask) -> tuple[str, Answered]:
@@ -649,8 +505,6 @@ def test_offline_and_local_mode_call_nobody_elsewhere(tmp_path: Path) -> None:
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
-
-PRICED = PriceTable("1", (Price("cloud", "built-in", {"input": 10**8, "output": 10**8}),))
 
 
 def test_a_budget_holds_for_all_attempts_together(tmp_path: Path) -> None:
@@ -1128,34 +982,3 @@ def test_a_local_server_that_was_just_started_is_found_by_the_next_request(tmp_p
     times = Times()
     url = peers.start().base
     run(lambda: work(url))
-
-
-# --- how models fared -----------------------------------------------------------------------------------------------
-
-
-def test_what_was_learnt_is_in_the_receipt_and_a_replay_plans_with_it(tmp_path: Path) -> None:
-    async def work() -> None:
-        known: list[tuple[Experience, ...]] = [
-            (Experience("one", "built-in", "chat", 30, 3, 900), Experience("other", "x", "chat", 30, 3, 900))
-        ]
-        same = {"one": {"order": 0}, "two": {"order": 0}}
-        made = Made(tmp_path, Told("one"), Told("two"), configs=same, experience=lambda: known[0])
-        answered = await made.gateway.answer(Ask("chat", HELLO))
-        assert answered.provider == "two"
-        filed = made.gateway.receipts.show(answered.receipt)
-        assert json.loads(json.dumps(filed.inputs))["experience"] == [
-            {"provider": "one", "model": "built-in", "purpose": "chat", "calls": 30, "answered": 3, "milliseconds": 900}
-        ]
-        (second,) = [step for step in filed.receipt.route if step.provider == "one" and step.taken]
-        assert "lately 3 of 30 calls were answered, in 300 ms on average" in second.reason
-        known[0] = ()  # it is forgotten: what was planned then is still planned so
-        replay = await made.gateway.replay(answered.receipt)
-        assert replay.reproduces
-        assert [step.provider for step in replay.then.steps] == ["two", "one"]
-        assert [step.provider for step in replay.now.steps] == ["one", "two"]
-        assert replay.differences == (
-            "the order was two/built-in, one/built-in and would be one/built-in, two/built-in",
-        )
-        assert (await made.gateway.answer(Ask("chat", HELLO))).provider == "one"
-
-    run(work)

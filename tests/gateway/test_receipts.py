@@ -79,7 +79,7 @@ def receipt(key: str = "one", *, at: datetime = NOW, outcome: Outcome = "answere
             RouteStep("ollama", "big", "local", True, "the policy allows it"),
         ),
         attempts=(Attempt("ollama", "big", "rate_limited", 12, 3_400, 429, 1_000_000, "too many"),),
-        tokens=ReceiptTokens(8_000, 1_900, 2_000, 40),
+        tokens=ReceiptTokens(8_000, 1_900, 2_000, 40, 1_500, 200),
         cost=ReceiptCost(512_500, "by the price table '2026-11-22'", "2026-11-22", "a" * 64),
         timings=ReceiptTimings(5_000, 120, 900),
         consents=(ConsentUse("01M80H07WZ27YYF6WCAJP97E2T", "b" * 64),),
@@ -100,6 +100,29 @@ def receipts(tmp_path: Path) -> Receipts:
 def chain(tmp_path: Path) -> Path:
     (path,) = (tmp_path / "gateway" / "receipts").glob("*.jsonl")
     return path
+
+
+def test_receipts_of_before_are_read_verified_and_their_folders_are_made_from_their_lines(tmp_path: Path) -> None:
+    """As they were before receipts told of caches: the file is that program's own."""
+    folder = tmp_path / "gateway" / "receipts"
+    folder.mkdir(parents=True)
+    before = Path(__file__).with_name("receipts_of_before.jsonl").read_bytes()
+    (folder / "2026-11-21-01.jsonl").write_bytes(before)
+    receipts = again(tmp_path)
+    found = receipts.list()
+    assert [filed.receipt.outcome for filed in found] == ["refused", "answered", "answered"]
+    assert all((filed.receipt.tokens.cached, filed.receipt.tokens.written) == (None, None) for filed in found)
+    assert len(receipts.verify().runs) == 3  # their folders are missing
+    for filed in found:
+        receipts.rebuild_run(filed.receipt.id)
+    check = receipts.verify()
+    assert (check.holds, check.runs, check.files[0].receipts) == (True, (), 3)
+    receipts.file(receipt())
+    assert again(tmp_path).verify().holds
+    assert (folder / "2026-11-21-01.jsonl").read_bytes().startswith(before)
+    schema = json.loads((ROOT / "docs/schemas/receipt.schema.json").read_text(encoding="utf-8"))
+    for line in before.splitlines():
+        jsonschema.Draft202012Validator(schema).validate(json.loads(line)["receipt"])
 
 
 @pytest.mark.parametrize("outcome", get_args(Outcome))

@@ -25,7 +25,7 @@ from adaptive_llm_gateway.gateway._ledger import ConsentLedger
 from adaptive_llm_gateway.gateway._personal import PersonalScanner
 from adaptive_llm_gateway.gateway._policy import Policy, default_policy
 from adaptive_llm_gateway.gateway._port import ProviderFailure, ProviderPort
-from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable, TokenKind
+from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable, charged
 from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt
 from adaptive_llm_gateway.gateway._receipts import FiledReceipt, Receipts
 from adaptive_llm_gateway.gateway._refusals import OverBudget, refusal
@@ -548,11 +548,8 @@ class Gateway:
         if step.provider_class == "local":
             cost = Cost(0, "known", prices.version, "it ran on this machine")
         else:
-            tokens: dict[TokenKind, int | None] = {
-                "input": answer.usage.input_tokens,
-                "output": 0 if run.ask.embeds else answer.usage.output_tokens,
-            }
-            cost, hash_ = prices.cost(step.provider, step.model, tokens), prices.hash
+            tokens = charged(answer.usage, embeds=run.ask.embeds)
+            cost, hash_ = prices.cost(step.provider, step.model, tokens, cached_is_input=True), prices.hash
         why = f"{step.provider}/{step.model} answered"
         receipt = run.receipt("answered", why, answer=answer, cost=cost, table_hash=hash_)
         inputs = run.prepared.inputs if run.prepared is not None else None

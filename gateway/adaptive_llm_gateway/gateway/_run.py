@@ -179,6 +179,8 @@ class Run:
                 context=context.tokens if context is not None else None,
                 input=usage.input_tokens,
                 output=usage.output_tokens,
+                cached=usage.cached_tokens,
+                written=usage.written_tokens,
             ),
             cost=self._cost(cost, table_hash),
             timings=ReceiptTimings(
