@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -119,7 +118,7 @@ def test_a_time_to_come_or_none_is_no_age() -> None:
 class Peer:
     """Speaks OpenAI's API. Every other chat fails, where it is flaky."""
 
-    def __init__(self, *, flaky: bool = False) -> None:
+    def __init__(self, serve: Callable[..., Any], *, flaky: bool = False) -> None:
         self.asked = 0
         peer = self
 
@@ -152,40 +151,20 @@ class Peer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Keep quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join(10)
-        self._server.server_close()
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[Peer, Peer]]:
-    """A flaky server and a steady one."""
-    both = Peer(flaky=True), Peer()
-    yield both
-    for each in both:
-        each.stop()
+        self.url = f"http://127.0.0.1:{serve(Handler).server_port}/v1"
 
 
 def test_after_enough_failed_calls_a_provider_goes_second_also_after_a_restart(
-    server: Any, pair: tuple[Peer, Peer]
+    server: Any, serve: Callable[..., Any]
 ) -> None:
-    flaky, steady = pair
+    flaky, steady = Peer(serve, flaky=True), Peer(serve)
 
     def configure(learn: bool) -> None:
-        server.home.mkdir(exist_ok=True)
         models = "models: [{name: m, chat: true, stream: true}]"
-        (server.home / "config.yaml").write_text(
+        server.configure(
             f"gateway: {{discover: false, learn: {str(learn).lower()}}}\nproviders:\n"
             f"  a-flaky: {{kind: openai_compatible, url: '{flaky.url}', {models}}}\n"
-            f"  b-steady: {{kind: openai_compatible, url: '{steady.url}', {models}}}\n",
-            encoding="utf-8",
+            f"  b-steady: {{kind: openai_compatible, url: '{steady.url}', {models}}}\n"
         )
 
     def preview() -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless, paint_for, talk
 from adaptive_llm_gateway.server._cli_work import call, read_stdin
+from adaptive_llm_gateway.server._render_gateway import of_cache
 
 _DOLLAR = 100_000_000
 _DIGITS = 8  # of a dollar, behind the point: micro-cents
@@ -186,9 +187,8 @@ def talk_about_answer(answer: Json) -> None:
 def answer_line(answer: Json) -> str:
     """Who answered where, tokens, cost, receipt."""
     tokens = answer["tokens"]
-    counts = [
-        f"{tokens[name]:,} {word}" for name, word in (("input", "in"), ("output", "out")) if tokens[name] is not None
-    ]
+    told = (("input", f"in{of_cache(tokens)}"), ("output", "out"))
+    counts = [f"{tokens[name]:,} {word}" for name, word in told if tokens[name] is not None]
     facts = [
         f"{answer['provider']}/{answer['model']} ({answer['where']})",
         f"tokens {', '.join(counts)}" if counts else "tokens not told",

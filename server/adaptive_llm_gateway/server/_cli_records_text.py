@@ -7,6 +7,7 @@ from typing import Any
 from adaptive_llm_gateway.server._cli_ask import dollars
 from adaptive_llm_gateway.server._cli_gateway_text import columns, reason_lines
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless
+from adaptive_llm_gateway.server._render_gateway import of_cache
 
 _LONGEST = 2_000
 """Characters of a message that a receipt shows; `--json` has all."""
@@ -195,7 +196,8 @@ def _tokens(tokens: Json) -> list[str]:
     if tokens["context"] is not None:
         before = f" (compressed from {tokens['context_from']:,})" if tokens["context_from"] is not None else ""
         facts.append(f"context {tokens['context']:,}{before}")
-    facts += [f"{name} {tokens[name]:,}" for name in ("input", "output") if tokens[name] is not None]
+    told = (("input", of_cache(tokens)), ("output", ""))
+    facts += [f"{name} {tokens[name]:,}{more}" for name, more in told if tokens[name] is not None]
     return [", ".join(facts)] if facts else []
 
 

@@ -206,7 +206,12 @@ def answered_json(answered: Answered, operation: str, context: Json | None) -> J
 
 
 def _tokens(usage: Usage) -> Json:
-    return {"input": usage.input_tokens, "output": usage.output_tokens}
+    return {
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "cached": usage.cached_tokens,
+        "written": usage.written_tokens,
+    }
 
 
 def _cost(cost: Cost) -> Json:
@@ -345,7 +350,12 @@ def receipt_line(receipt: Receipt) -> Json:
         "answered_by": model if receipt.outcome == "answered" else None,
         "where": where.get((provider, model)) if provider and model else None,
         "trust": receipt.level.level.value,
-        "tokens": {"input": receipt.tokens.input, "output": receipt.tokens.output},
+        "tokens": {
+            "input": receipt.tokens.input,
+            "output": receipt.tokens.output,
+            "cached": receipt.tokens.cached,
+            "written": receipt.tokens.written,
+        },
         "micro_cents": receipt.cost.micro_cents,
         "attempts": len(receipt.attempts),
         "redacted": sum(item.count for item in receipt.redacted),

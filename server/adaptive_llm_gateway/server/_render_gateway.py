@@ -133,8 +133,14 @@ def cost(micro_cents: int | None, *, local: bool = False) -> str:
     return f"${dollars}0" if dollars.endswith(".") else f"${dollars}"
 
 
+def of_cache(tokens: Json) -> str:
+    """What the provider's cache had of the tokens, and what it took in; empty where that is nothing or was not told."""
+    facts = [f"{tokens[name]:,} {word}" for name, word in (("cached", "cached"), ("written", "written to its cache"))
+             if tokens.get(name)]  # fmt: skip
+    return f" ({', '.join(facts)})" if facts else ""
+
+
 def _tokens(tokens: Json) -> str:
-    known = [
-        f"{count:,} {name}" for name, count in (("in", tokens["input"]), ("out", tokens["output"])) if count is not None
-    ]
+    counts = (("in", tokens["input"], of_cache(tokens)), ("out", tokens["output"], ""))
+    known = [f"{count:,} {name}{more}" for name, count, more in counts if count is not None]
     return f"tokens {', '.join(known)}" if known else "tokens not told"
