@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import InvalidInput, Trust
@@ -521,6 +521,7 @@ def drawn(trust: Trust, redacted: Trust | None, **rest: Any) -> RouteRequest:
     return RouteRequest(trust, redacted=redacted if redacted is None or redacted.rank <= trust.rank else trust, **rest)
 
 
+SLOW_INPUTS = settings(suppress_health_check=[HealthCheck.too_slow])  # of a machine with other work
 REQUESTS = st.builds(
     drawn,
     trust=st.sampled_from(Trust),
@@ -567,6 +568,7 @@ def is_local(states: tuple[ProviderState, ...], provider: str, model: str) -> bo
     return state.provider_class == "local" and bool(listed) and not any(each.remote for each in listed)
 
 
+@SLOW_INPUTS
 @given(REQUESTS, POLICIES, STATES, CONSENTS, MODES)
 def test_no_plan_has_a_provider_that_the_policy_forbids(
     request_: RouteRequest, policy: Policy, states: tuple[ProviderState, ...], consents: Consents, mode: Mode
@@ -600,6 +602,7 @@ def test_no_plan_has_a_provider_that_the_policy_forbids(
     assert request_.fallback or len(made.steps) <= 1
 
 
+@SLOW_INPUTS
 @given(REQUESTS, STATES, CONSENTS, MODES)
 def test_confidential_and_secret_text_stays_here_under_the_default_policy(
     request_: RouteRequest, states: tuple[ProviderState, ...], consents: Consents, mode: Mode
@@ -611,6 +614,7 @@ def test_confidential_and_secret_text_stays_here_under_the_default_policy(
         assert all(is_local(states, step.provider, step.model) for step in made.steps)
 
 
+@SLOW_INPUTS
 @given(REQUESTS, POLICIES, STATES, CONSENTS, MODES, EXPERIENCE)
 def test_the_same_input_has_the_same_plan_in_whatever_order_it_comes(
     request_: RouteRequest,
@@ -645,6 +649,7 @@ def test_the_same_input_has_the_same_plan_in_whatever_order_it_comes(
     assert mixed == first
 
 
+@SLOW_INPUTS
 @given(REQUESTS, POLICIES, STATES, CONSENTS, MODES, EXPERIENCE)
 def test_whatever_was_learnt_the_same_may_be_called_and_only_equals_change_places(
     request_: RouteRequest,
@@ -691,6 +696,7 @@ def test_whatever_was_learnt_the_same_may_be_called_and_only_equals_change_place
         assert learnt == without
 
 
+@SLOW_INPUTS
 @given(REQUESTS, POLICIES, STATES, CONSENTS, MODES)
 def test_every_candidate_is_taken_or_rejected_once_with_a_reason(
     request_: RouteRequest, policy: Policy, states: tuple[ProviderState, ...], consents: Consents, mode: Mode
@@ -705,6 +711,7 @@ def test_every_candidate_is_taken_or_rejected_once_with_a_reason(
     assert all(each.reasons and all(reason.text for reason in each.reasons) for each in made.rejected)
 
 
+@SLOW_INPUTS
 @given(REQUESTS, STATES, CONSENTS, MODES)
 def test_raising_the_level_never_opens_a_provider_under_the_default_policy(
     request_: RouteRequest, states: tuple[ProviderState, ...], consents: Consents, mode: Mode
