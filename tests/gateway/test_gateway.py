@@ -729,6 +729,18 @@ def test_a_replay_makes_the_same_plan_and_says_what_is_otherwise_now(tmp_path: P
     run(work)
 
 
+def test_a_replay_reproduces_what_was_asked_of_one_provider_of_several(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = Made(tmp_path, Told("one"), Told("two"))
+        for model in ("two/built-in", "nobody/nothing", "built-in"):
+            preview = await made.gateway.preview(Ask("route_preview", HELLO, model=model))
+            replayed = await made.gateway.replay(preview.receipt)
+            assert replayed.reproduces, model
+            assert replayed.differences == ()
+
+    run(work)
+
+
 def test_a_replay_of_changed_inputs_does_not_reproduce(tmp_path: Path) -> None:
     async def work() -> None:
         made = Made(tmp_path, Told("here"))

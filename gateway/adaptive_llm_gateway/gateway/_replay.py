@@ -83,7 +83,8 @@ def inputs_of(inputs: PlanInputs, made: Plan) -> Mapping[str, object]:
     states = tuple(
         replace(
             state,
-            models=tuple(model for model in state.models if (state.name, model.name) in meant)
+            # One at least: a provider without any would be told of, as one that offers nothing.
+            models=tuple(model for model in state.models if (state.name, model.name) in meant) or state.models[:1]
             if meant
             else state.models[:_MOST_MODELS],
         )
