@@ -322,6 +322,23 @@ def test_a_reader_that_goes_away_cancels_the_providers_call(server: Any, peer: B
     server.wait_until(lambda: newest_receipt(server)["outcome"] == "cancelled", what="the receipt")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is a full disk")
+@pytest.mark.parametrize("arguments", [("complete", "x"), ("complete", "x", "--json"), ("receipts", "list")])
+def test_a_stdout_that_takes_no_more_is_said_and_no_success(
+    server: Any, peer: Begin, arguments: tuple[str, ...]
+) -> None:
+    use(server, peer())
+    run(server, "complete", "first")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [ALG, "--home", str(server.home), *arguments],
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, timeout=WAIT, check=False,
+        )  # fmt: skip
+    assert done.returncode == 7
+    assert b"error: stdout takes no more: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_an_answer_cannot_steer_the_terminal_and_is_untouched_in_a_pipe(server: Any, peer: Begin) -> None:
     hostile = "a\x1b]0;owned\x07b\x9b2Jc\u202ed"
     use(server, peer(hostile))

@@ -7,11 +7,12 @@ the start of a hub waits for is told apart before typer is imported.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from typing import NoReturn
 
-from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.core import AlgError, StorageError
 from adaptive_llm_gateway.core._paths import home_root
 from adaptive_llm_gateway.server._cli_output import HubRefused, exit_code, print_error, set_up_streams, talk, wants_json
 
@@ -23,6 +24,7 @@ def run_cli(arguments: list[str]) -> NoReturn:
         arguments: without the program's name.
     """
     set_up_streams()
+    refused = False
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -30,7 +32,13 @@ def run_cli(arguments: list[str]) -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = 141
-    if code in (130, 141):  # what is left in the buffer has no reader, or no meaning
+    except OSError as error:
+        if not _of_stdout(error):
+            raise
+        print(f"error: stdout takes no more: {error.strerror}\nhint: What was written is a part.", file=sys.stderr)
+        code = StorageError.exit_code
+        refused = True
+    if refused or code in (130, 141):  # what is left in the buffer has no reader, or no meaning
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
@@ -51,13 +59,20 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001 - also of what nobody foresaw there is one answer, and its trace
+    except Exception as error:  # also of what nobody foresaw there is one answer, and its trace
+        if isinstance(error, OSError) and _of_stdout(error):
+            raise
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
         print_error({"code": "error", "message": message, "hint": "This should not happen."}, as_json=as_json)
         return 1
+
+
+def _of_stdout(error: OSError) -> bool:
+    """Whether stdout is a file whose disk refused; files of ours have a name in their errors."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def take_home(arguments: list[str]) -> tuple[str | None, list[str]]:

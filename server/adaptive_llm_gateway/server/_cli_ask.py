@@ -109,7 +109,11 @@ def _is_piped() -> bool:
 
 
 class _ReaderGone(Exception):
-    """Whoever read stdout went away. No OSError: those stand for the connection to the hub."""
+    """Nothing more goes to stdout, and why. No OSError: those stand for the connection to the hub."""
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class _Pieces:
@@ -131,7 +135,7 @@ class _Pieces:
             sys.stdout.write(harmless(text) if self._terminal else text)
             sys.stdout.flush()
         except OSError as error:
-            raise _ReaderGone from error
+            raise _ReaderGone(error) from error
         self._last = text
 
     def end(self) -> None:
@@ -146,6 +150,7 @@ def ask(root: str, operation: str, *, stream: bool, **arguments: Any) -> Json:
     Raises:
         HubRefused: nobody may get it, or nobody answered; where a part was printed, the error says so.
         BrokenPipeError: whoever read stdout went away; the provider's call is cancelled.
+        OSError: likewise, where stdout is a file on a disk that refuses.
         KeyboardInterrupt: likewise.
     """
     pieces = _Pieces()
@@ -158,7 +163,7 @@ def ask(root: str, operation: str, *, stream: bool, **arguments: Any) -> Json:
         finally:
             pieces.end()
     except _ReaderGone as error:
-        raise BrokenPipeError from error
+        raise error.why from None
     except HubRefused as error:
         raise (HubRefused(_not_whole(error.error)) if pieces.any else error) from None
     talk_about_answer(answer)
