@@ -496,6 +496,15 @@ def test_an_expiry_may_be_a_day_and_then_ends_with_it() -> None:
     assert expiry("2027-01-01", now) > datetime(2027, 1, 1, 12, tzinfo=UTC)
     with pytest.raises(InvalidInput, match="expires"):
         expiry("soon enough", now)
+    with pytest.raises(InvalidInput, match="beyond all years"):
+        expiry("99999y", now)
+
+
+@pytest.mark.parametrize("beyond", [{"days": -1}, {"mb": -1}, {"days": 10**10}, {"mb": 10**10}])
+def test_receipts_are_pruned_to_what_can_be(tmp_path: Path, beyond: dict[str, int]) -> None:
+    error = run(tmp_path, lambda gateway, _: refused(gateway.records.receipts_prune(**beyond)))
+    assert error["code"] == "invalid_input"
+    assert repr(next(iter(beyond.values()))) in error["message"]
 
 
 # --- How models fare ------------------------------------------------------------------------------------------------

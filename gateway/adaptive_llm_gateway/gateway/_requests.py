@@ -21,6 +21,7 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 """UTF-8 of all texts of one request."""
 MOST_TEXTS: Final = 2_048
 """Messages of a conversation, or texts to be embedded."""
+_MOST_TOKENS: Final = 10_000_000
 _LONGEST_NAME = 200
 
 
@@ -162,8 +163,8 @@ def check(ask: Ask) -> None:
     for name, value in (("purpose", ask.purpose), ("project", ask.project), ("client", ask.client)):
         if value is not None and (not value.strip() or len(value) > _LONGEST_NAME or not value.isprintable()):
             raise InvalidInput(f"the {name} {value[:60]!r} is no name", hint=f"Leave {name} out, or name it in a line.")
-    if ask.max_tokens is not None and not 1 <= ask.max_tokens <= 10_000_000:
-        raise InvalidInput(f"max_tokens is {ask.max_tokens!r}", hint="Give 1 or more, or leave it out.")
+    if ask.max_tokens is not None and not 1 <= ask.max_tokens <= _MOST_TOKENS:
+        raise InvalidInput(f"max_tokens is {ask.max_tokens!r}", hint=f"Give 1 to {_MOST_TOKENS:,}, or leave it out.")
     if ask.temperature is not None and not 0 <= ask.temperature <= 2:
         raise InvalidInput(f"the temperature is {ask.temperature!r}", hint="It goes from 0 to 2.")
     if ask.budget is not None and ask.budget < 0:

@@ -157,7 +157,10 @@ def expiry(text: str, now: datetime) -> datetime:
     """
     match = _AHEAD.fullmatch(text)
     if match:
-        return now + int(match[1]) * _UNITS[match[2].lower()]
+        try:
+            return now + int(match[1]) * _UNITS[match[2].lower()]
+        except OverflowError:
+            raise InvalidInput(f"'expires' is {text!r}, beyond all years", hint="For example 30d or 1y.") from None
     return moment(text, "expires", end=True, zone=LOCAL).astimezone(UTC)
 
 

@@ -19,6 +19,7 @@ Json = dict[str, Any]
 
 _SEARCHED: Final = 1_000
 """Receipts among which an end of an id is looked for."""
+_MOST_KEPT: Final = 100_000_000  # days or megabytes
 _MB: Final = 1024 * 1024
 
 
@@ -81,8 +82,9 @@ class RecordOperations:
         section = self._settings
         if days is None and mb is None:
             days, mb = section.retention_days, section.retention_mb
-        if (days is not None and days < 0) or (mb is not None and mb < 0):
-            raise InvalidInput(f"{days} days and {mb} MB are not both 0 or more", hint="Give 0 or more.")
+        for name, value in (("days", days), ("mb", mb)):
+            if value is not None and not 0 <= value <= _MOST_KEPT:
+                raise InvalidInput(f"{name!r} is {value!r}", hint=f"Allowed: 0 to {_MOST_KEPT:,}.")
         gateway = await self._gateway()
         gone = await asyncio.to_thread(
             lambda: gateway.receipts.prune(
