@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Final
 
 from adaptive_llm_gateway.core import InvalidInput
@@ -77,32 +76,43 @@ def fared(known: Experience | None) -> str:
 
 def behind(equals: Sequence[Experience | None]) -> list[str]:
     """Why each of some equals goes after the others; empty where it does not."""
-    shares = [_share(known) for known in equals]
-    best = max(shares, default=Fraction(1))
-    known_best = [each for each, share in zip(equals, shares, strict=True) if share == best and fared(each)]
+    shares = [
+        (known.answered, known.calls) if known is not None and known.calls >= ENOUGH_CALLS else (1, 1)
+        for known in equals
+    ]
+    part, whole = 0, 1  # the best share
+    for answered, calls in shares:
+        if answered * whole > part * calls:
+            part, whole = answered, calls
+    limit = 100 * part - CLEARLY_LESS * whole
+    clearly_less = [100 * answered * whole < limit * calls for answered, calls in shares]
+    if not any(clearly_less):
+        return [""] * len(shares)
+    known_best = any(
+        answered * whole == part * calls and fared(known)
+        for (answered, calls), known in zip(shares, equals, strict=True)
+    )
     than = "that is clearly less than of an equal" if known_best else "and nothing is known against its equals"
-    limit = best - Fraction(CLEARLY_LESS, 100)
-    return [f"{than}, so it goes after it" if share < limit else "" for share in shares]
+    return [f"{than}, so it goes after it" if less else "" for less in clearly_less]
 
 
 def slower(same: Sequence[Experience | None]) -> list[str]:
     """Why each of some providers of the same model goes after the others; empty where it does not."""
     times = [
-        Fraction(known.milliseconds, known.answered) if known is not None and known.answered >= ENOUGH_CALLS else None
+        (known.milliseconds, known.answered) if known is not None and known.answered >= ENOUGH_CALLS else (0, 0)
         for known in same
     ]
-    fastest = min((time for time in times if time is not None), default=Fraction(0))
-    most = max(fastest * Fraction(CLEARLY_SLOWER, 100), fastest + NOTICED)
+    least, count = 0, 0  # the fastest
+    for taken, answers in times:
+        if answers and (not count or taken * count < least * answers):
+            least, count = taken, answers
     return [
-        f"that is clearly slower than the {int(fastest)} ms of an equal, so it goes after it"
-        if time is not None and time > most
+        f"that is clearly slower than the {least // count} ms of an equal, so it goes after it"
+        if 100 * taken * count > CLEARLY_SLOWER * least * answers
+        and taken * count > (least + NOTICED * count) * answers
         else ""
-        for time in times
+        for taken, answers in times
     ]
-
-
-def _share(known: Experience | None) -> Fraction:
-    return Fraction(known.answered, known.calls) if known is not None and known.calls >= ENOUGH_CALLS else Fraction(1)
 
 
 def _sum(one: Experience, other: Experience) -> Experience:

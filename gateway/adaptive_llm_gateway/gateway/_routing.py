@@ -543,6 +543,8 @@ def _ordered(taken: list[_Candidate], known: dict[tuple[str, str], Experience]) 
     for place, each in enumerate(ordered):
         same.setdefault((*_as_good(each), each.model.name), []).append(place)
     for places in same.values():  # they change places among themselves: no other model moves for it
+        if len(places) == 1:
+            continue
         members = [ordered[place] for place in places]
         reasons = slower([known.get((each.state.name, each.model.name)) for each in members])
         for each, why in zip(members, reasons, strict=True):
