@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from _endpoint import model_names
 
 from adaptive_llm_gateway.gateway import (
-    AnyLLMProvider,
     Ask,
     Gateway,
+    HttpProvider,
     Message,
     ModelRequest,
     Piece,
@@ -148,7 +148,7 @@ class Provider:
 
     def __init__(self, root: str, provider: str) -> None:
         self._model = model_names(provider)[0]
-        self._port = AnyLLMProvider(ProviderSpec(provider, address_of(f"{root}/{provider}/v1"), loopback_only=True))
+        self._port = HttpProvider(ProviderSpec(provider, address_of(f"{root}/{provider}/v1"), loopback_only=True))
 
     def _asked(self, prompt: str, tokens: int) -> ModelRequest:
         return ModelRequest((Message("user", prompt),), self._model, max_tokens=tokens)

@@ -24,11 +24,11 @@ import keyring.backend
 
 from adaptive_llm_gateway.core import AlgError, SecretScanner, Trust
 from adaptive_llm_gateway.gateway import (
-    AnyLLMProvider,
     Ask,
     BreakerRules,
     Gateway,
     GatewayConfig,
+    HttpProvider,
     KeySource,
     Message,
     ModelConfig,
@@ -168,7 +168,7 @@ async def the_seam(shown: Shown) -> None:
     """A provider by itself, without a gateway before it."""
     kind, url, env = GIVEN["providers"]["env"]
     spec = ProviderSpec("env", address_of(url), key=KeySource(env), loopback_only=True)
-    provider = AnyLLMProvider(spec)
+    provider = HttpProvider(spec)
     shown.show(kind, spec, spec.key, provider)
     try:
         for call in (provider.models(timeout=5), provider.embed(["a"], "http-401", timeout=5)):

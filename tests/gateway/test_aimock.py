@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from adaptive_llm_gateway.gateway import (
-    AnyLLMProvider,
+    HttpProvider,
     Message,
     ModelRequest,
     Piece,
@@ -45,10 +45,10 @@ def mock(aimocks: AIMocks) -> AIMock:
     )
 
 
-def using(mock: AIMock, work: Callable[[AnyLLMProvider], Awaitable[Result]], dialect: Any = "openai") -> Result:
+def using(mock: AIMock, work: Callable[[HttpProvider], Awaitable[Result]], dialect: Any = "openai") -> Result:
     async def run() -> Result:
         base = mock.url if dialect == "anthropic" else mock.base
-        provider = AnyLLMProvider(ProviderSpec("mock", address_of(base), dialect=dialect, loopback_only=True))
+        provider = HttpProvider(ProviderSpec("mock", address_of(base), dialect=dialect, loopback_only=True))
         try:
             return await work(provider)
         finally:
@@ -64,7 +64,7 @@ def ask(
     request = ModelRequest((Message("user", prompt),), model, max_tokens=100)
     pieces: list[Piece] = [] if given is None else given
 
-    async def work(provider: AnyLLMProvider) -> str:
+    async def work(provider: HttpProvider) -> str:
         if way == "unary":
             return (await provider.chat(request, timeout=30)).text
         async for piece in provider.stream(request, timeout=30):

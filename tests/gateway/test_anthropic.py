@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from adaptive_llm_gateway.gateway import (
-    AnyLLMProvider,
+    HttpProvider,
     KeySource,
     Message,
     ModelAnswer,
@@ -29,12 +29,12 @@ CANARY = "sk-ant-canary-0123456789abcdef"
 ASKED = ModelRequest((Message("system", "Be brief."), Message("user", "What is a lease?")), "m", max_tokens=50)
 
 
-def using(base: str, work: Callable[[AnyLLMProvider], Awaitable[Result]]) -> Result:
+def using(base: str, work: Callable[[HttpProvider], Awaitable[Result]]) -> Result:
     async def run() -> Result:
         spec = ProviderSpec(
             "there", address_of(base), dialect="anthropic", key=KeySource("THERE_KEY"), loopback_only=True
         )
-        provider = AnyLLMProvider(spec)
+        provider = HttpProvider(spec)
         try:
             return await work(provider)
         finally:
@@ -48,11 +48,11 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THERE_KEY", CANARY)
 
 
-async def whole(provider: AnyLLMProvider) -> ModelAnswer:
+async def whole(provider: HttpProvider) -> ModelAnswer:
     return await provider.chat(ASKED, timeout=10)
 
 
-async def pieces(provider: AnyLLMProvider) -> list[Piece]:
+async def pieces(provider: HttpProvider) -> list[Piece]:
     return [piece async for piece in provider.stream(ASKED, timeout=10)]
 
 
@@ -172,7 +172,7 @@ def test_its_models_are_listed_and_it_embeds_nothing(peers: Peers) -> None:
 def test_the_sdk_never_has_the_key_and_no_value_of_its_own_comes_out(
     peers: Peers, modules_of: Callable[[object], set[str]]
 ) -> None:
-    async def work(provider: AnyLLMProvider) -> list[object]:
+    async def work(provider: HttpProvider) -> list[object]:
         found: list[object] = [await whole(provider), *await pieces(provider), await provider.models(timeout=10)]
         sdk: object = provider._sdk  # pyright: ignore[reportPrivateUsage]
         client: Any = vars(sdk)["client"]

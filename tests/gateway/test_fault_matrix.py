@@ -21,10 +21,10 @@ import pytest
 from adaptive_llm_gateway.core import AlgError, SecretScanner, Trust
 from adaptive_llm_gateway.gateway import (
     Answered,
-    AnyLLMProvider,
     Ask,
     Gateway,
     GatewayConfig,
+    HttpProvider,
     Locality,
     Message,
     ModelConfig,
@@ -445,7 +445,7 @@ def test_a_fault_ends_as_it_must_and_nothing_leaves_that_may_not(
     ports: dict[str, ProviderPort] = {}
     if fault.small:
         spec = ProviderSpec("near", address_of(bad.base), loopback_only=True)
-        ports["near"] = AnyLLMProvider(spec, most_bytes=MOST_BYTES)
+        ports["near"] = HttpProvider(spec, most_bytes=MOST_BYTES)
     since = far.mark()
 
     async def work(gateway: Gateway) -> tuple[Outcome, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from adaptive_llm_gateway.gateway import AnyLLMProvider, Health, ModelInfo, ProviderSpec, address_of
+from adaptive_llm_gateway.gateway import Health, HttpProvider, ModelInfo, ProviderSpec, address_of
 from adaptive_llm_gateway.gateway._discover import local_servers
 from adaptive_llm_gateway.gateway._health import SIGNS, has_sign, models_of
 
@@ -75,7 +75,7 @@ def test_a_list_of_models_may_be_anything() -> None:
 
 def health(peer: Any, server: Any) -> Health:
     async def run() -> Health:
-        provider = AnyLLMProvider(ProviderSpec("there", address_of(peer.base), server=server, loopback_only=True))
+        provider = HttpProvider(ProviderSpec("there", address_of(peer.base), server=server, loopback_only=True))
         try:
             return await provider.health(timeout=5)
         finally:
@@ -103,7 +103,7 @@ def test_what_an_ollama_model_can_do_is_asked(peers: Peers) -> None:
     peer = peers.start(play_ollama)
 
     async def run() -> list[ModelInfo]:
-        provider = AnyLLMProvider(ProviderSpec("o", address_of(peer.base), server="ollama", loopback_only=True))
+        provider = HttpProvider(ProviderSpec("o", address_of(peer.base), server="ollama", loopback_only=True))
         try:
             return await provider.models(timeout=5)
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from adaptive_llm_gateway.core import ConfigError
-from adaptive_llm_gateway.gateway import HOSTED, AnyLLMProvider, ProviderFailure, hosted_spec
+from adaptive_llm_gateway.gateway import HOSTED, HttpProvider, ProviderFailure, hosted_spec
 
 if TYPE_CHECKING:
     from conftest import Peers
@@ -32,7 +32,7 @@ def test_without_its_key_a_hosted_provider_hears_nothing(monkeypatch: pytest.Mon
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
     async def run() -> None:
-        provider = AnyLLMProvider(hosted_spec("openai", loopback_only=True))
+        provider = HttpProvider(hosted_spec("openai", loopback_only=True))
         try:
             await provider.models(timeout=5)
         finally:

@@ -57,7 +57,7 @@ CLIENT = """
 import asyncio, json, sys
 from adaptive_llm_gateway.core import set_offline
 from adaptive_llm_gateway.gateway import (
-    AnyLLMProvider, Message, ModelRequest, ProviderFailure, ProviderSpec, address_of
+    HttpProvider, Message, ModelRequest, ProviderFailure, ProviderSpec, address_of
 )
 ASKED = ModelRequest((Message("user", "What is a lease?"),), "m")
 
@@ -73,7 +73,7 @@ async def outcome(awaitable):
     return "done"
 
 async def run():
-    provider = AnyLLMProvider(ProviderSpec("there", address_of(sys.argv[1])))
+    provider = HttpProvider(ProviderSpec("there", address_of(sys.argv[1])))
     found = {"before": await outcome(provider.chat(ASKED, timeout=20))}
     found["cut"] = len(set_offline(True))
     found["whole"] = await outcome(provider.chat(ASKED, timeout=20))

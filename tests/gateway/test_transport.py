@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from adaptive_llm_gateway.core import ConfigError
-from adaptive_llm_gateway.gateway import AnyLLMProvider, KeySource, ProviderFailure, ProviderSpec, address_of
+from adaptive_llm_gateway.gateway import HttpProvider, KeySource, ProviderFailure, ProviderSpec, address_of
 from adaptive_llm_gateway.gateway._transport import MOST_ERROR, seconds_of
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ Result = TypeVar("Result")
 CANARY = "sk-canary-0123456789abcdef-CANARY"
 
 
-def using(spec: ProviderSpec, work: Callable[[AnyLLMProvider], Awaitable[Result]], **settings: Any) -> Result:
+def using(spec: ProviderSpec, work: Callable[[HttpProvider], Awaitable[Result]], **settings: Any) -> Result:
     async def run() -> Result:
-        provider = AnyLLMProvider(spec, **settings)
+        provider = HttpProvider(spec, **settings)
         try:
             return await work(provider)
         finally:
@@ -98,7 +98,7 @@ def test_the_key_goes_to_the_wire_alone(
 def test_a_key_is_looked_up_for_each_call(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = peers.start()
 
-    async def twice(provider: AnyLLMProvider) -> None:
+    async def twice(provider: HttpProvider) -> None:
         monkeypatch.setenv("THERE_KEY", "first-key")
         await provider.models(timeout=5)
         monkeypatch.setenv("THERE_KEY", "second-key")
@@ -255,7 +255,7 @@ def test_a_provider_is_reached_over_a_unix_socket(peers: Peers, tmp_path: Path) 
 def test_a_cancelled_call_raises_what_the_task_expects(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.hang())
 
-    async def cancel(provider: AnyLLMProvider) -> None:
+    async def cancel(provider: HttpProvider) -> None:
         task = asyncio.create_task(provider.models(timeout=30))
         while not peer.asked:
             await asyncio.sleep(0.01)
@@ -270,7 +270,7 @@ def test_importing_the_component_imports_no_sdk_and_no_client() -> None:
     code = (
         "import sys, adaptive_llm_gateway.gateway as part\n"
         "[getattr(part, name) for name in part.__all__]\n"
-        "part.AnyLLMProvider(part.ProviderSpec('x', part.address_of('http://127.0.0.1:1/v1')))\n"
+        "part.HttpProvider(part.ProviderSpec('x', part.address_of('http://127.0.0.1:1/v1')))\n"
         "heavy = {'any_llm', 'openai', 'anthropic', 'httpx', 'httpx2', 'keyring', 'pydantic', 'numpy'}\n"
         "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"

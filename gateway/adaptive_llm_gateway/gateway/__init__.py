@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway._ahead import (
         load_ahead,
     )
-    from adaptive_llm_gateway.gateway._any_llm import (
-        AnyLLMProvider,
-        ProviderSpec,
-    )
     from adaptive_llm_gateway.gateway._breaker import (
         SICKNESS,
         Breaker,
@@ -85,6 +81,10 @@ if TYPE_CHECKING:
         HOSTED,
         Hosted,
         hosted_spec,
+    )
+    from adaptive_llm_gateway.gateway._http_provider import (
+        HttpProvider,
+        ProviderSpec,
     )
     from adaptive_llm_gateway.gateway._keys import (
         KeySource,
@@ -238,10 +238,6 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "_ahead": ("load_ahead",),
-    "_any_llm": (
-        "AnyLLMProvider",
-        "ProviderSpec",
-    ),
     "_breaker": (
         "SICKNESS",
         "Breaker",
@@ -305,6 +301,10 @@ _MODULES = {
         "HOSTED",
         "Hosted",
         "hosted_spec",
+    ),
+    "_http_provider": (
+        "HttpProvider",
+        "ProviderSpec",
     ),
     "_keys": ("KeySource",),
     "_ledger": (
@@ -479,7 +479,6 @@ __all__ = [
     "Address",
     "Again",
     "Answered",
-    "AnyLLMProvider",
     "Ask",
     "Attempt",
     "BlockedItem",
@@ -512,6 +511,7 @@ __all__ = [
     "GatewayConfig",
     "Health",
     "Hosted",
+    "HttpProvider",
     "KeySource",
     "LedgerCheck",
     "LevelDecision",

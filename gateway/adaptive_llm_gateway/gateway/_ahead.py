@@ -13,7 +13,7 @@ def load_ahead() -> None:
     from adaptive_llm_gateway.compression import counter_for  # noqa: PLC0415 - brings the tokenizer along
     from adaptive_llm_gateway.gateway._transport import quiet  # noqa: PLC0415
 
-    for name in ("_gateway", "_any_llm"):
+    for name in ("_gateway", "_http_provider"):
         importlib.import_module(f"adaptive_llm_gateway.gateway.{name}")
     counter_for().count("")
     import any_llm  # noqa: F401, PLC0415 - takes two seconds  # pyright: ignore[reportUnusedImport]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adaptive_llm_gateway.core import ConfigError
-from adaptive_llm_gateway.gateway._any_llm import ProviderSpec
 from adaptive_llm_gateway.gateway._dialect import Limit
+from adaptive_llm_gateway.gateway._http_provider import ProviderSpec
 from adaptive_llm_gateway.gateway._keys import KeySource
 from adaptive_llm_gateway.gateway._locality import address_of
 

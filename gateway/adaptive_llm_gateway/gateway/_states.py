@@ -406,8 +406,8 @@ class Providers:
             from adaptive_llm_gateway.gateway._built_in import BuiltInProvider  # noqa: PLC0415 - rarely wanted
 
             return BuiltInProvider(config.name)
-        from adaptive_llm_gateway.gateway._any_llm import AnyLLMProvider, ProviderSpec  # noqa: PLC0415 - on first use
         from adaptive_llm_gateway.gateway._hosted import HOSTED  # noqa: PLC0415
+        from adaptive_llm_gateway.gateway._http_provider import HttpProvider, ProviderSpec  # noqa: PLC0415 - on first use
 
         address = _address(config)
         # The connection's peer is compared for a local one: its name may resolve to another address by then.
@@ -428,7 +428,7 @@ class Providers:
             spec = ProviderSpec(
                 config.name, address, server=local.server if local else "openai", key=key, loopback_only=only_here
             )
-        return AnyLLMProvider(spec)
+        return HttpProvider(spec)
 
     async def _let_go(self, known: _Known) -> None:
         if known.port is not None and not known.given:

@@ -103,7 +103,7 @@ class ProviderSpec:
             )
 
 
-class AnyLLMProvider:
+class HttpProvider:
     """A provider behind `any-llm-sdk`. One event loop uses it; many calls may run side by side.
 
     Args:

@@ -1,4 +1,4 @@
-"""Providers behind any-llm against real servers: what is asked, what comes back, and every way that it does not."""
+"""Providers behind their port against real servers: what is asked, what comes back, and every way that it does not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from adaptive_llm_gateway.gateway import (
-    AnyLLMProvider,
     Embedded,
+    HttpProvider,
     KeySource,
     Message,
     ModelAnswer,
@@ -40,10 +40,10 @@ def asked_of(**settings: Any) -> ModelRequest:
     return ModelRequest((Message("system", "Be brief."), Message("user", PROMPT)), "m", **settings)
 
 
-def using(base: str, work: Callable[[AnyLLMProvider], Awaitable[Result]], *, most: int = 10**7, **spec: Any) -> Result:
+def using(base: str, work: Callable[[HttpProvider], Awaitable[Result]], *, most: int = 10**7, **spec: Any) -> Result:
     async def run() -> Result:
         spec.setdefault("loopback_only", True)
-        provider = AnyLLMProvider(ProviderSpec("there", address_of(base), **spec), most_bytes=most)
+        provider = HttpProvider(ProviderSpec("there", address_of(base), **spec), most_bytes=most)
         try:
             return await work(provider)
         finally:
@@ -57,7 +57,7 @@ def ask(base: str, way: str, *, timeout: float = 10.0, request: ModelRequest | N
     asked = request or asked_of()
     given: list[Piece] = settings.pop("given", [])
 
-    async def work(provider: AnyLLMProvider) -> str:
+    async def work(provider: HttpProvider) -> str:
         if way == "whole":
             return (await provider.chat(asked, timeout=timeout)).text
         async for piece in provider.stream(asked, timeout=timeout):
@@ -403,7 +403,7 @@ def test_a_stream_that_is_left_closes_its_connection(peers: Peers) -> None:
 
     peer = peers.start(endless)
 
-    async def work(provider: AnyLLMProvider) -> None:
+    async def work(provider: HttpProvider) -> None:
         stream: Any = provider.stream(asked_of(), timeout=10)
         assert (await anext(stream)).text
         await stream.aclose()
@@ -415,7 +415,7 @@ def test_a_stream_that_is_left_closes_its_connection(peers: Peers) -> None:
 def test_a_cancelled_call_closes_its_connection(peers: Peers) -> None:
     peer = peers.start(lambda h, asked: h.hang())
 
-    async def work(provider: AnyLLMProvider) -> None:
+    async def work(provider: HttpProvider) -> None:
         task = asyncio.create_task(provider.chat(asked_of(), timeout=60))
         while not peer.asked:
             await asyncio.sleep(0.01)
@@ -427,7 +427,7 @@ def test_a_cancelled_call_closes_its_connection(peers: Peers) -> None:
 
 
 def test_a_hundred_streams_side_by_side_lose_no_piece(peers: Peers) -> None:
-    async def work(provider: AnyLLMProvider) -> list[str]:
+    async def work(provider: HttpProvider) -> list[str]:
         async def one() -> str:
             return "".join([piece.text async for piece in provider.stream(asked_of(), timeout=60)])
 
@@ -443,7 +443,7 @@ def test_no_type_of_an_sdk_is_in_the_port() -> None:
 
 
 def test_no_value_that_crosses_the_port_is_an_sdks(peers: Peers, modules_of: Callable[[object], set[str]]) -> None:
-    async def work(provider: AnyLLMProvider) -> list[object]:
+    async def work(provider: HttpProvider) -> list[object]:
         pieces = [piece async for piece in provider.stream(asked_of(), timeout=10)]
         return [
             await provider.chat(asked_of(), timeout=10),
@@ -464,7 +464,7 @@ def test_the_dialect_of_nearly_all_needs_no_sdk(peers: Peers) -> None:
         "request = part.ModelRequest((part.Message('user', 'x'),), 'm')\n"
         "async def main():\n"
         "    spec = part.ProviderSpec('x', part.address_of(sys.argv[1]), loopback_only=True)\n"
-        "    provider = part.AnyLLMProvider(spec)\n"
+        "    provider = part.HttpProvider(spec)\n"
         "    await provider.chat(request, timeout=30)\n"
         "    assert [piece async for piece in provider.stream(request, timeout=30)]\n"
         "    await provider.embed(['a'], 'm', timeout=30)\n"
