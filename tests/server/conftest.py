@@ -264,14 +264,18 @@ class Peer:
 
     Attributes:
         cut: words after which the connection is cut.
+        flaky: every other request fails, the first of all.
         go_on: what it waits for before each word but the first, and before a whole answer; set at the beginning.
         left: somebody closed the connection while it was answering.
     """
 
-    def __init__(self, serve: Callable[..., Any], *words: str, cut: int | None = None, status: int = 200) -> None:
+    def __init__(
+        self, serve: Callable[..., Any], *words: str, cut: int | None = None, status: int = 200, flaky: bool = False
+    ) -> None:
         self.words = words or WORDS
         self.cut = cut
         self.status = status
+        self.flaky = flaky
         self.asked: list[dict[str, Any]] = []
         self.left = threading.Event()
         self.go_on = threading.Event()
@@ -296,9 +300,10 @@ class Peer:
                     self.give({"error": "no such path"}, 404)
                     return
                 peer.asked.append(body)
+                status = 500 if peer.flaky and len(peer.asked) % 2 else peer.status
                 try:
-                    if peer.status != 200:
-                        self.give({"error": {"message": "not now"}}, peer.status)
+                    if status != 200:
+                        self.give({"error": {"message": "not now"}}, status)
                     elif self.path.endswith("/embeddings"):
                         data = [{"object": "embedding", "index": at, "embedding": [at, 0.5, -1, 2, 3]}
                                 for at in range(len(body["input"]))]  # fmt: skip

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +19,9 @@ from adaptive_llm_gateway.server._gateway_experience import (
     recent_from,
     recent_of,
 )
+
+if TYPE_CHECKING:
+    from conftest import Begin
 
 ENOUGH = 20
 """Said once more in a number, so that the docs stay true."""
@@ -115,49 +115,8 @@ def test_a_time_to_come_or_none_is_no_age() -> None:
 # --- From end to end ------------------------------------------------------------------------------------------------
 
 
-class Peer:
-    """Speaks OpenAI's API. Every other chat fails, where it is flaky."""
-
-    def __init__(self, serve: Callable[..., Any], *, flaky: bool = False) -> None:
-        self.asked = 0
-        peer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_GET(self) -> None:
-                self.give({"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]})
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length", "0")))
-                peer.asked += 1
-                if flaky and peer.asked % 2:
-                    self.give({"error": {"message": "not now"}}, 500)
-                    return
-                choice = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
-                usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
-                head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-                self.give({**head, "choices": [choice], "usage": usage})
-
-            def give(self, document: Any, status: int = 200) -> None:
-                data = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Keep quiet."""
-
-        self.url = f"http://127.0.0.1:{serve(Handler).server_port}/v1"
-
-
-def test_after_enough_failed_calls_a_provider_goes_second_also_after_a_restart(
-    server: Any, serve: Callable[..., Any]
-) -> None:
-    flaky, steady = Peer(serve, flaky=True), Peer(serve)
+def test_after_enough_failed_calls_a_provider_goes_second_also_after_a_restart(server: Any, peer: Begin) -> None:
+    flaky, steady = peer("fine", flaky=True), peer("fine")
 
     def configure(learn: bool) -> None:
         models = "models: [{name: m, chat: true, stream: true}]"
@@ -175,7 +134,7 @@ def test_after_enough_failed_calls_a_provider_goes_second_also_after_a_restart(
     for done in range(1, 11):  # two calls each: one that fails, and its second attempt
         assert [step["provider"] for step in preview()] == ["a-flaky", "b-steady"], done
         client.call("gateway_complete", prompt="hello")
-    assert (flaky.asked, steady.asked) == (20, 0)
+    assert (len(flaky.asked), len(steady.asked)) == (20, 0)
 
     def says_why(steps: list[dict[str, Any]]) -> None:
         assert [step["provider"] for step in steps] == ["b-steady", "a-flaky"]
@@ -195,7 +154,7 @@ def test_after_enough_failed_calls_a_provider_goes_second_also_after_a_restart(
     says_why(preview())  # the first that the new hub is asked
 
     answer = server.json("complete", "hello")
-    assert (answer["provider"], flaky.asked, steady.asked) == ("b-steady", 20, 1)
+    assert (answer["provider"], len(flaky.asked), len(steady.asked)) == ("b-steady", 20, 1)
     run = server.json("runs", "replay", answer["receipt"])
     assert run["reproduces"] is True
     assert run["differences"] == []
