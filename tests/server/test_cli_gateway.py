@@ -120,13 +120,14 @@ class Terminal:
     def interrupt(self, text: str) -> None:
         """Press Ctrl-C until the terminal shows `text`.
 
-        Python loses one that comes between a prompt's being shown and its waiting for a key: a person presses again.
+        Python loses one that comes between a prompt's being shown and its waiting for a key: a person presses again,
+        but not before nothing more is shown. The `^C` that the terminal shows at once is not the answer yet.
         """
         deadline = time.monotonic() + WAIT
         while (found := self.seen.find(text, self._at)) < 0:
             assert time.monotonic() < deadline, self.seen
             self.type("\x03")
-            if select.select([self._master], [], [], 1)[0]:
+            while text not in self.seen[self._at :] and select.select([self._master], [], [], 5)[0]:
                 self.seen += os.read(self._master, 65536).decode("utf-8", "replace")
         self._at = found + len(text)
 
