@@ -121,8 +121,9 @@ def test_receipts_of_before_are_read_verified_and_their_folders_are_made_from_th
     assert again(tmp_path).verify().holds
     assert (folder / "2026-11-21-01.jsonl").read_bytes().startswith(before)
     schema = json.loads((ROOT / "docs/schemas/receipt.schema.json").read_text(encoding="utf-8"))
+    checker: Any = jsonschema.Draft202012Validator(schema)
     for line in before.splitlines():
-        jsonschema.Draft202012Validator(schema).validate(json.loads(line)["receipt"])
+        checker.validate(json.loads(line)["receipt"])
 
 
 @pytest.mark.parametrize("outcome", get_args(Outcome))
