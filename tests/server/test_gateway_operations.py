@@ -90,7 +90,10 @@ asyncio.run(main())
     assert done.returncode == 0, done.stderr
 
 
-def test_a_hub_with_a_provider_loads_ahead_what_the_first_request_needs_and_asks_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "sdk"), [("openai_compatible", False), ("anthropic", True)])
+def test_a_hub_with_a_provider_loads_ahead_what_the_first_request_needs_and_asks_nobody(
+    tmp_path: Path, kind: str, sdk: bool
+) -> None:
     code = f"""
 import asyncio, socket, sys
 from pathlib import Path
@@ -99,21 +102,24 @@ from adaptive_llm_gateway.server._hub import Hub
 peer = socket.create_server(("127.0.0.1", 0))
 peer.setblocking(False)
 url = f"http://127.0.0.1:{{peer.getsockname()[1]}}/v1"
-work = {{"kind": "openai_compatible", "url": url}}
+work = {{"kind": {kind!r}, "url": url}}
 settings = Settings(providers={{"work": work}}, gateway={{"discover": False}})
 async def main():
     hub = Hub(Home({str(tmp_path / "home")!r}), settings, ready=lambda: None)
     (Path({str(tmp_path / "home")!r})).mkdir()
     task = asyncio.create_task(hub.run())
     while hub.operations.store_state[0] == "opening":
-        assert "any_llm" not in sys.modules
+        assert not needed()
         await asyncio.sleep(0.01)
     async with asyncio.timeout(60):
-        while "any_llm" not in sys.modules:
+        while not needed():
             await asyncio.sleep(0.05)
     hub.stop()
     await task
+def needed():
+    return "adaptive_llm_gateway.gateway._http_provider" in sys.modules and ("any_llm" in sys.modules) == {sdk}
 asyncio.run(main())
+assert needed(), "the SDK was loaded for nobody"
 try:
     peer.accept()
 except BlockingIOError:

@@ -83,14 +83,15 @@ class GatewayOperations:
     async def load_ahead(self) -> None:
         """Load what the first request would wait seconds for, where a provider is configured: once the store is open,
         and those who started the hub have had their first answers. Nobody is asked anything."""
-        if not any(each.enabled and each.kind != "built_in" for each in self._settings.providers.values()):
+        kinds = {each.kind for each in self._settings.providers.values() if each.enabled} - {"built_in"}
+        if not kinds:
             return
         with contextlib.suppress(AlgError):
             await self._memory.store()
         await asyncio.sleep(_AHEAD_SECONDS)
         from adaptive_llm_gateway.gateway import load_ahead  # noqa: PLC0415 - after the hub listens
 
-        await asyncio.to_thread(load_ahead)
+        await asyncio.to_thread(load_ahead, anthropic="anthropic" in kinds)
 
     async def settle(self) -> None:
         """Let requests end that have begun (for a moment), and keep how models fared while there is a memory."""
