@@ -198,7 +198,7 @@ FAULTS: Final = (
     ),
     Fault("cut-body", {"unary": {"broken"}, "stream": set()}, play=cut),
     Fault("stall", both("timeout"), again=False, started=True, play=stall, timeout=0.3),
-    Fault("malformed-body", {"unary": {"broken"}, "stream": {"incomplete"}}, script={"chaos": {"malformedRate": 1}}),
+    Fault("malformed-body", both("broken"), script={"chaos": {"malformedRate": 1}}),
     Fault("malformed-line", both("broken", "incomplete"), started=True, play=malformed),
     Fault("no-finish", both("broken", "incomplete"), started=True, play=unfinished),
     Fault("307", both("redirect"), again=False),

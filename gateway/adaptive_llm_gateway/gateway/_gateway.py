@@ -27,7 +27,7 @@ from adaptive_llm_gateway.gateway._policy import Policy, default_policy
 from adaptive_llm_gateway.gateway._port import ProviderFailure, ProviderPort
 from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable, charged
 from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt
-from adaptive_llm_gateway.gateway._receipts import FiledReceipt, Receipts
+from adaptive_llm_gateway.gateway._receipts import Receipts
 from adaptive_llm_gateway.gateway._refusals import OverBudget, refusal
 from adaptive_llm_gateway.gateway._replay import PlanInputs, Replay, compared, inputs_of, kept_inputs
 from adaptive_llm_gateway.gateway._requests import NOTHING_ELSE, Answered, Ask, Preview, WhatIf, check
@@ -226,7 +226,7 @@ class Gateway:
             whole = ModelAnswer("".join(text), finish, usage, run.called[-1].model)
             answered = await self._finished(run, whole)
         except BaseException as error:
-            self._ended(run, error, given="".join(text))
+            await self._ended(run, error, given="".join(text))
             raise
         yield answered
 
@@ -243,13 +243,13 @@ class Gateway:
         try:
             prepared = await self._prepare(run, stream=stream, what_if=what_if)
         except AlgError as error:
-            self._ended(run, error)
+            await self._ended(run, error)
             raise
         error = None
         if not prepared.plan.steps:
             error = self._refusal(prepared)
         why = "nothing was sent" if error is None else f"nothing was sent; it would be refused: {error.message}"
-        self._file(run, run.receipt("simulated", why))
+        await self._file(run, run.receipt("simulated", why))
         return Preview(run.id, prepared.plan, prepared.level, prepared.route.input_tokens, error)
 
     async def replay(self, receipt_id: str) -> Replay:
@@ -392,7 +392,7 @@ class Gateway:
             assert found is not None  # noqa: S101 - `_turns` raises otherwise
             return await self._finished(run, *found)
         except BaseException as error:
-            self._ended(run, error)
+            await self._ended(run, error)
             raise
 
     async def _chat(self, turn: _Turn, ask: Ask, prepared: Prepared) -> tuple[ModelAnswer, list[list[float]]]:
@@ -552,11 +552,8 @@ class Gateway:
             cost, hash_ = prices.cost(step.provider, step.model, tokens, cached_is_input=True), prices.hash
         why = f"{step.provider}/{step.model} answered"
         receipt = run.receipt("answered", why, answer=answer, cost=cost, table_hash=hash_)
-        inputs = run.prepared.inputs if run.prepared is not None else None
-        run.filed = True
-        # Shielded: whoever goes away now has had the answer, and a second receipt would say otherwise.
         try:
-            await asyncio.shield(self.receipts.file_async(receipt, inputs=inputs, keys=self._providers.keys()))
+            await self._file(run, receipt)
         except AlgError as error:
             raise not_stored(run, why, error) from error
         return Answered(
@@ -575,7 +572,7 @@ class Gateway:
             took=run.elapsed,
         )
 
-    def _ended(self, run: Run, error: BaseException, *, given: str = "") -> None:
+    async def _ended(self, run: Run, error: BaseException, *, given: str = "") -> None:
         """File the receipt of a request without a whole answer."""
         outcome: Outcome
         if isinstance(error, AlgError):
@@ -595,15 +592,19 @@ class Gateway:
         if run.filed:
             return
         try:
-            self._file(run, receipt)
+            if outcome == "cancelled":  # nothing is waited for any more, not even this
+                self.receipts.file(receipt, inputs=run.inputs, keys=self._providers.keys())
+            else:
+                await self._file(run, receipt)
         except Exception as problem:  # noqa: BLE001 - the first error is told; the note stays for a later receipt
             _log.exception("the receipt %s could not be stored", run.id)
             if isinstance(error, AlgError):
                 error.details[NOT_STORED] = str(problem)
 
-    def _file(self, run: Run, receipt: Receipt) -> FiledReceipt:
-        inputs = run.prepared.inputs if run.prepared is not None else None
-        return self.receipts.file(receipt, inputs=inputs, keys=self._providers.keys())
+    async def _file(self, run: Run, receipt: Receipt) -> None:
+        run.filed = True
+        # Shielded: whoever goes away now must not leave the request without its receipt, or with two.
+        await asyncio.shield(self.receipts.file_async(receipt, inputs=run.inputs, keys=self._providers.keys()))
 
 
 class _Turn:

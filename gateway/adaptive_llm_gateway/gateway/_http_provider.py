@@ -47,6 +47,7 @@ from adaptive_llm_gateway.gateway._values import Embedded, Finish, ModelAnswer, 
 _NO_KEY = "none"  # what the SDKs are given for a key: the transport has the real one
 _SHOWN = 64  # models of Ollama that are asked for what they can do
 _GRACE = 5.0  # seconds for the rest of a stream after its finish
+_ANTHROPIC_MOST = 8192  # tokens of an answer, where the request has no limit: its API wants one
 _FINISH: dict[str, Finish] = {
     "stop": "stop",
     "eos": "stop",
@@ -422,14 +423,14 @@ class HttpProvider:
 
 
 def _asked(request: ModelRequest, mark: str, timeout: float, *, stream: bool = False) -> dict[str, Any]:
-    """The arguments of the SDK's call."""
+    """The arguments of the SDK's call, to Anthropic."""
     asked: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": message.role, "content": message.text} for message in request.messages],
         "temperature": request.temperature,
         "stop": list(request.stop) or None,
         "response_format": {"type": "json_object"} if request.json else None,
-        "max_tokens": request.max_tokens,
+        "max_tokens": request.max_tokens or _ANTHROPIC_MOST,
         "stream": stream or None,
     }
     given = {name: value for name, value in asked.items() if value is not None}

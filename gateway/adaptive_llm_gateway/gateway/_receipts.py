@@ -253,12 +253,15 @@ class Receipts:
         Only for a process that no other works beside: the hub, at its start.
         """
         filed: list[FiledReceipt] = []
-        for path, left in self._notes.left().items():
+        notes = self._notes.left()
+        stored = self._stored({name for left in notes.values() for name in left})
+        for path, left in notes.items():
             for receipt_id, note in left.items():
                 if not is_ulid(receipt_id):  # no note of ours
                     continue
-                with contextlib.suppress(NotFound):  # killed between its receipt and the end
-                    self.rebuild_run(receipt_id)
+                if receipt_id in stored:  # killed between its receipt and the end
+                    with contextlib.suppress(NotFound):  # what has its id is no receipt: that is for `verify`
+                        self.rebuild_run(receipt_id)
                     continue
                 with contextlib.suppress(ValueError):  # nothing but a run folder was to be written
                     receipt = receipt_from(parse(note))
@@ -288,7 +291,7 @@ class Receipts:
             InvalidInput: no ULID.
             NotFound: there is none with this id, or it was pruned.
         """
-        wanted = f'"id":"{_checked_id(receipt_id)}"'.encode()
+        wanted = _named(_checked_id(receipt_id))
         for path in reversed(self._files()):
             for filed in self._of_file(path, containing=wanted):
                 if filed.receipt.id == receipt_id:
@@ -563,6 +566,17 @@ class Receipts:
                         receipt_from(value["receipt"]), str(value["hash"]), path.name, number, value["inputs"]
                     )
 
+    def _stored(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that have a receipt."""
+        left = set(ids)
+        for path in reversed(self._files()):
+            if not left:
+                break
+            with storage_errors(f"read {path.name!r}"):
+                lines = path.read_bytes()
+            left -= {receipt_id for receipt_id in left if _named(receipt_id) in lines}
+        return set(ids) - left
+
     def _runs_of(self, path: Path) -> list[Path]:
         """The run folders of a file's receipts. There may be thousands, so nothing more is made of a line."""
         found: list[Path] = []
@@ -631,6 +645,11 @@ def _adapter() -> TypeAdapter[Receipt]:
     from pydantic import TypeAdapter  # noqa: PLC0415 - the values pay nothing for it
 
     return TypeAdapter(Receipt)
+
+
+def _named(receipt_id: str) -> bytes:
+    """How the line of a receipt has its id."""
+    return f'"id":"{receipt_id}"'.encode()
 
 
 def _checked_id(receipt_id: str) -> str:

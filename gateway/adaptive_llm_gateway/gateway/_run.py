@@ -114,6 +114,11 @@ class Run:
         self.began = self.clock()
 
     @property
+    def inputs(self) -> object:
+        """What its plan was made from; None where there is none."""
+        return self.prepared.inputs if self.prepared is not None else None
+
+    @property
     def elapsed(self) -> float:
         """Seconds since it came."""
         return self.clock() - self.began
