@@ -370,6 +370,22 @@ def test_credentials_are_taken_out_and_that_is_said(server: Any, peer: Begin) ->
     assert re.search(r"^redacted +1 x ", shown, re.MULTILINE)
 
 
+def test_a_provider_that_was_added_while_the_hub_runs_is_said_to_wait_for_its_end(server: Any, peer: Begin) -> None:
+    server.configure("gateway: {discover: false}\n")
+    told = "config.yaml was changed after the hub began"
+    before = run(server, "complete", "x")
+    assert (before.returncode, told in before.stderr) == (6, False)
+    use(server, peer())
+    for arguments in (("complete", "x"), ("complete", "--json", "x"), ("embed", "x"), ("gateway", "preview", "x")):
+        refused = run(server, *arguments)
+        assert refused.returncode == 6
+        assert told in refused.stdout + refused.stderr
+    assert told in run(server, "gateway", "health").stderr
+    run(server, "hub", "stop")
+    assert run(server, "complete", "x").stdout == "Hello, wide world.\n"
+    assert told not in run(server, "gateway", "health").stderr
+
+
 # --- alg chat, alg embed ------------------------------------------------------------------------------------------
 
 

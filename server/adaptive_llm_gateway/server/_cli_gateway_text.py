@@ -63,6 +63,8 @@ def talk_about_health(found: Json) -> None:
         looked = ", ".join(found["looked_for"])
         talk("no provider" + (f"; looked for {harmless(looked)}" if looked else ""))
         talk("hint: start a local server such as Ollama, or add one under `providers` in config.yaml.")
+    if found["config_changed"]:
+        talk("note: config.yaml was changed after the hub began, which goes by what it was: `alg hub stop`.")
 
 
 def _told(error: Any) -> str:

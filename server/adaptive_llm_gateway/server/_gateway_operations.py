@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 USUAL_PORTS: Final = "local servers at their usual ports (Ollama, LM Studio, llama.cpp, vLLM)"
+CONFIG_CHANGED: Final = "config.yaml was changed after the hub began: `alg hub stop`, then ask again."
 _UPKEEP_SECONDS: Final = 60.0
 _PRUNE_SECONDS: Final = 6 * 3600.0
 _AHEAD_SECONDS: Final = 2.0
@@ -126,14 +127,14 @@ class GatewayOperations:
         on_piece: OnPiece | None = None,
         **given: Any,
     ) -> Json:
-        with self._underway.one():
+        with self._request():
             gateway, ask, told = await self._prepared(ask_of(operation, messages=messages, **given), context)
             answered = await (gateway.answer(ask) if on_piece is None else streamed(gateway, ask, on_piece))
             return answered_json(answered, operation, told)
 
     async def gateway_embed(self, texts: Sequence[str] | str, **given: Any) -> Json:
         """A vector for each text."""
-        with self._underway.one():
+        with self._request():
             gateway, ask, _ = await self._prepared(ask_of("embed", texts=texts_of(texts, "texts"), **given), None)
             return answered_json(await gateway.answer(ask), "embed", None)
 
@@ -153,7 +154,7 @@ class GatewayOperations:
         """What would become of a request. Nothing is sent."""
         if sum(each is not None and each != "" for each in (prompt, messages, texts)) != 1:
             raise InvalidInput("there is not one thing to plan for", hint="Give prompt, messages or texts.")
-        with self._underway.one():
+        with self._request():
             turns = (
                 messages_of(messages) if messages is not None else () if texts is not None else turns_of(prompt, system)
             )
@@ -167,7 +168,10 @@ class GatewayOperations:
             )
             assumed = what_if_of(what_if)
             gateway, ask, _ = await self._prepared(ask, context)
-            return preview_json(await gateway.preview(ask, assumed, stream=stream))
+            preview = await gateway.preview(ask, assumed, stream=stream)
+            if preview.error is not None:
+                self._explain(preview.error)
+            return preview_json(preview)
 
     async def gateway_health(self, *, probe: bool = False) -> Json:
         """How each provider is. With `probe`, the first chat model of local ones answers a token."""
@@ -180,6 +184,7 @@ class GatewayOperations:
             "mode_problem": self._memory.modes.problem,
             "policy": {"source": self._policy_source(), "error": None if problem is None else str(problem)},
             "providers": [health_json(each) for each in found],
+            "config_changed": self._setup.outdated,
             "looked_for": [USUAL_PORTS] if self._settings.gateway.discover else [],
         }
 
@@ -201,6 +206,20 @@ class GatewayOperations:
             ],
             "routes": [{"name": route.name, "models": list(route.models)} for route in gateway.config.routes],
         }
+
+    @contextlib.contextmanager
+    def _request(self) -> Generator[None]:
+        with self._underway.one():
+            try:
+                yield
+            except AlgError as error:
+                self._explain(error)
+                raise
+
+    def _explain(self, error: AlgError) -> None:
+        """Say so where a change of the configuration may be why: who adds a provider expects it to be asked."""
+        if self._setup.outdated:
+            error.hint = f"{error.hint} {CONFIG_CHANGED}" if error.hint else CONFIG_CHANGED
 
     async def _prepared(self, ask: Ask, context: Mapping[str, Any] | None) -> tuple[Gateway, Ask, Json | None]:
         """The gateway, the request with its context, and what is told of that. What is refused here has a receipt."""

@@ -1,7 +1,7 @@
 """The gateway of a hub, made from its settings and files when somebody first needs it.
 
-The files count as they are when a request comes: a change needs no restart. Nothing of the gateway is imported before
-the first call, so the hub starts as fast as without it.
+Policy, prices and allowances count as they are when a request comes: a change needs no restart. Nothing of the gateway
+is imported before the first call, so the hub starts as fast as without it.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ class GatewaySetup:
         self._gateway: Gateway | None = None
         self._problem: Callable[[], ConfigError] | None = None
         self._seen: tuple[tuple[int, int, int] | None, ...] | None = None
+        self._config = home.config
+        self._config_seen = _signature(home.config)
         self._lock = asyncio.Lock()
 
     @property
@@ -144,6 +146,11 @@ class GatewaySetup:
     def problem(self) -> ConfigError | None:
         """Why no request is carried out: a policy or a price table that does not hold. A new one each time."""
         return self._problem() if self._problem is not None else None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the configuration's file is another one than when the hub began, which still goes by that."""
+        return _signature(self._config) != self._config_seen
 
     async def close(self) -> None:
         """Close the connections to providers."""

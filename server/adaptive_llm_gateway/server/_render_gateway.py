@@ -59,6 +59,8 @@ def health_text(health: Json) -> str:
         lines.append(f"note: {health['mode_problem']}")
     if health["policy"]["error"]:
         lines.append(f"Every request is refused: {health['policy']['error']}")
+    if health["config_changed"]:
+        lines.append("note: config.yaml was changed after the hub began, which goes by what it was: `alg hub stop`.")
     if not health["providers"]:
         looked = f" Looked for {', '.join(health['looked_for'])}." if health["looked_for"] else ""
         lines.append(
