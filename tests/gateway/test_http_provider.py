@@ -356,9 +356,15 @@ def test_a_server_that_does_not_stream_answers_in_one_piece(peers: Peers) -> Non
     assert given == [Piece(peers.text), Piece(finish="stop", usage=Usage(3, 5))]
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}'])
-def test_an_answer_of_another_form_is_a_failure(peers: Peers, body: bytes) -> None:
-    failure = fails(peers.start(lambda h, asked: h.give(body)).base, "whole")
+NO_TEXT = b'{"choices": [{"message": {"content": 3}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}', NO_TEXT]
+)
+def test_an_answer_of_another_form_is_a_failure(peers: Peers, way: str, body: bytes) -> None:
+    failure = fails(peers.start(lambda h, asked: h.give(body)).base, way)
     assert failure.kind in ("broken", "incomplete")
 
 

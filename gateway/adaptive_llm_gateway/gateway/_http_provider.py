@@ -105,7 +105,7 @@ class ProviderSpec:
 
 
 class HttpProvider:
-    """A provider behind `any-llm-sdk`. One event loop uses it; many calls may run side by side.
+    """A provider at an address, of either dialect. One event loop uses it; many calls may run side by side.
 
     Args:
         most_bytes: of an answer; more ends it with a failure.
@@ -207,8 +207,8 @@ class HttpProvider:
                 raise self._failed(ValueError(), call, timeout)
             if response.headers.get("content-type", "").startswith("application/json"):  # it does not stream
                 part = answer_of(json.loads(await response.aread()))
-                if part is None:
-                    raise ValueError("no answer")
+                if part is None or part.text is None:
+                    raise ValueError("no answer, or none in text")
                 yield part
                 return
             async with contextlib.aclosing(events(response.aiter_raw())) as found:
