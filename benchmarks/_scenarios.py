@@ -216,10 +216,13 @@ def clients(bench: Bench) -> list[Row]:
 
 def _counts(bench: Bench, home: Path) -> dict[str, int]:
     names = bench.git(home, "ls-tree", "-r", "--name-only", "-z", "HEAD").split("\0")
-    repo = home / "memory"
+    files = 0
+    for _, folders, found in os.walk(home / "memory"):
+        folders[:] = [name for name in folders if name != ".git"]  # git removes folders in there while it packs
+        files += sum(name.endswith(".md") for name in found)
     return {
         "git": sum(name.endswith(".md") for name in names),
-        "files": sum(1 for path in repo.rglob("*.md") if ".git" not in path.parts),
+        "files": files,
         "index": int(bench.status(home)["memories"]),
     }
 

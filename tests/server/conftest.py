@@ -171,12 +171,22 @@ def kill_hub(home: Path) -> int:
     return pid
 
 
+def files_below(folder: Path, *, without: tuple[str, ...] = ()) -> list[Path]:
+    """Every file below a folder, also while the hub packs the repository: `Path.rglob` raises when a folder goes."""
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in without]
+        found += [Path(parent, name) for name in names]
+    return found
+
+
 class Tools:
     """What the fixture `server` gives: everything a test needs of this module."""
 
     text_of = staticmethod(text_of)
     id_of = staticmethod(id_of)
     wait_until = staticmethod(wait_until)
+    files_below = staticmethod(files_below)
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -219,7 +229,7 @@ class Tools:
 
     def files(self) -> list[Path]:
         """Every memory file in the working tree."""
-        return [path for path in self.repo.rglob("*.md") if ".git" not in path.parts and ".alg" not in path.parts]
+        return [path for path in self.files_below(self.repo, without=(".git", ".alg")) if path.suffix == ".md"]
 
     def settled(self) -> dict[str, Any]:
         """The status once nothing waits for its commit."""

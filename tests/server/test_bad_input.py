@@ -93,7 +93,7 @@ def test_a_secret_leaves_no_byte_anywhere(server: Any) -> None:
     assert token not in client.refused("memory_append_session", text=f"logged in with {token}")
     assert state(server) == before
     server.alg("hub", "stop")
-    for path in server.home.rglob("*"):
+    for path in server.files_below(server.home):
         if path.is_file():
             assert token.encode() not in path.read_bytes(), path
     objects = server.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)").split()

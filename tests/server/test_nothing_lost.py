@@ -110,7 +110,7 @@ def test_a_hub_killed_at_any_step_loses_nothing_acknowledged(server: Any, point:
     server.wait_until(lambda: server.git("status", "--porcelain") == "", what="a clean git status")
     assert not list((server.repo / ".git" / "alg-scratch").iterdir())
     # The two locks of ours are files that stay; the kernel's lock on them went with the hub.
-    left = [path.name for path in server.repo.rglob("*") if path.suffix in (".new", ".tmp", ".old", ".lock")]
+    left = [path.name for path in server.files_below(server.repo) if path.suffix in (".new", ".tmp", ".old", ".lock")]
     assert set(left) <= {"alg-store.lock", "alg-sync.lock"}
     on_disk = {str(path.relative_to(server.repo)) for path in server.files()}
     assert on_disk == set(server.git("ls-tree", "-r", "--name-only", "HEAD", "notes").split())
