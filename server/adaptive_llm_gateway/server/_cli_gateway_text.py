@@ -7,6 +7,7 @@ from typing import Any
 
 from adaptive_llm_gateway.server._cli_ask import dollars
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, talk
+from adaptive_llm_gateway.server._render_gateway import CONFIG_WAITS
 
 _CAN = ("chat", "embed", "stream", "tools", "json")
 
@@ -64,7 +65,7 @@ def talk_about_health(found: Json) -> None:
         talk("no provider" + (f"; looked for {harmless(looked)}" if looked else ""))
         talk("hint: start a local server such as Ollama, or add one under `providers` in config.yaml.")
     if found["config_changed"]:
-        talk("note: config.yaml was changed after the hub began, which goes by what it was: `alg hub stop`.")
+        talk(CONFIG_WAITS)
 
 
 def _told(error: Any) -> str:

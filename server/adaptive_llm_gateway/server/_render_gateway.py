@@ -8,6 +8,7 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 
+CONFIG_WAITS: Final = "note: config.yaml was changed after the hub began, which goes by what it was: `alg hub stop`."
 _MICRO_CENTS_PER_DOLLAR: Final = 100_000_000
 _SHOWN_MODELS: Final = 12
 _SHOWN_REJECTED: Final = 8
@@ -60,7 +61,7 @@ def health_text(health: Json) -> str:
     if health["policy"]["error"]:
         lines.append(f"Every request is refused: {health['policy']['error']}")
     if health["config_changed"]:
-        lines.append("note: config.yaml was changed after the hub began, which goes by what it was: `alg hub stop`.")
+        lines.append(CONFIG_WAITS)
     if not health["providers"]:
         looked = f" Looked for {', '.join(health['looked_for'])}." if health["looked_for"] else ""
         lines.append(
