@@ -18,6 +18,7 @@ _WANTED = (
     "adaptive_llm_gateway/core/py.typed",
     "adaptive_llm_gateway/memory/py.typed",
     "adaptive_llm_gateway/compression/py.typed",
+    "adaptive_llm_gateway/handoff/py.typed",
     "adaptive_llm_gateway/gateway/py.typed",
     "adaptive_llm_gateway/compression/ranks/o200k_base.xz",
     "adaptive_llm_gateway/compression/ranks/cl100k_base.xz",

@@ -81,7 +81,7 @@ def test_a_component_reaches_into_another_only_through_its_public_names(componen
                 assert name == f"{NAMESPACE}.core._paths", f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("component", ["core", "memory", "compression", "gateway"])
+@pytest.mark.parametrize("component", ["core", "memory", "compression", "handoff", "gateway"])
 def test_every_public_name_can_be_imported(component: str) -> None:
     code = (
         f"import {NAMESPACE}.{component} as part\n"

@@ -238,15 +238,40 @@ class Session(Common[Literal["session"]]):
 
 
 class Handoff(Common[Literal["handoff"]]):
-    """Work that one agent offers and another claims."""
+    """Work that one agent offers and another claims, or an event of it: see docs/handoff-protocol.md."""
 
-    status: Literal["offered", "claimed", "done", "declined", "released", "expired"] = Field(
-        default="offered", description="where it stands"
-    )
     objective: Text | None = Field(default=None, description="what is to be reached")
     next_action: Text | None = Field(default=None, description="what to do first")
+    open_questions: Annotated[list[Text], BeforeValidator(_listed)] = Field(
+        default_factory=list[str], max_length=MAX_ITEMS, description="what is not decided yet"
+    )
+    constraints: Annotated[list[Text], BeforeValidator(_listed)] = Field(
+        default_factory=list[str], max_length=MAX_ITEMS, description="what must be kept to"
+    )
     to: Name | None = Field(default=None, description="whom it is for; nobody named means anybody")
+    priority: Literal["low", "normal", "high", "urgent"] = Field(default="normal", description="how much it matters")
+    expires: When | None = Field(default=None, description="until when it can be claimed")
     session_id: Name | None = Field(default=None, description="the session it comes from")
+    checkpoint: StrictBool = Field(default=False, description="made while its session may still have run")
+    directory: Line | None = Field(default=None, description="where the work lies on its machine")
+    remote: Line | None = Field(default=None, description="the remote of the work's repository")
+    branch: Line | None = Field(default=None, description="its branch")
+    commit: Line | None = Field(default=None, description="its commit")
+    dirty: Annotated[list[Line], BeforeValidator(_listed)] = Field(
+        default_factory=list[str], max_length=200, description="files that were changed and not committed"
+    )
+    dirty_count: Count | None = Field(default=None, description="how many there were in all")
+    event: Literal["claim", "confirm", "progress", "release", "decline", "done", "withdraw", "patch"] | None = Field(
+        default=None, description="what happened; none: this is the offer"
+    )
+    handoff: Ulid | None = Field(default=None, description="of an event: the handoff's id")
+    step: Count | None = Field(default=None, description="of an event: its place among those its writer knew")
+    term: Count | None = Field(default=None, description="of a claim: its number")
+    claim: Ulid | None = Field(default=None, description="of an event: the claim that it belongs to")
+    lease_until: When | None = Field(default=None, description="of a claim or progress: until when it is held")
+    provisional: StrictBool = Field(default=False, description="of a claim: made without the remote")
+    hub: Name | None = Field(default=None, description="of an event: the hub that wrote it")
+    instance: Name | None = Field(default=None, description="of an event: which process of the client")
 
 
 class Route(Common[Literal["route"]]):

@@ -166,6 +166,34 @@ class WriteSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class AppendEvent:
+    """Add an event to a handoff: a file of its own beside the offer's, which no later write changes.
+
+    It takes the offer's project, and its trust level where that is higher.
+
+    Attributes:
+        handoff: id of the offer.
+        id: of the event, a new ULID.
+        event: its kind; `step` its place: both are in the file's name.
+        time: timezone-aware; the file's `created` and `updated`.
+        fields: its other fields, of the type `handoff`.
+    """
+
+    author: Author
+    handoff: str
+    id: str
+    event: str
+    step: int
+    time: datetime
+    title: str
+    body: str = ""
+    trust: Trust = Trust.PUBLIC
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    reason: str | None = None
+    redact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteMemory:
     """Take a memory out of the tree; its history stays and `RestoreMemory` brings it back."""
 
