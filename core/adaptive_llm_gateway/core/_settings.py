@@ -152,6 +152,25 @@ class SummariesSettings(Section):
     )
 
 
+class HandoffSettings(Section):
+    """Work that one agent offers and another claims."""
+
+    lease_minutes: float = Field(
+        60, ge=1, le=1440, description="How long a claim holds without a word of its holder; progress renews it."
+    )
+    tolerance_seconds: float = Field(
+        120, ge=0, le=3600, description="How far the clocks of machines may differ; a lease ends this much later."
+    )
+    expire_days: float = Field(30, ge=0, description="How long an offer can be claimed, unless it says; 0: always.")
+    checkpoint_days: float = Field(7, ge=0, description="The same for checkpoints.")
+    patch_bytes: int = Field(
+        256 * 1024, ge=0, le=1024 * 1024, description="Largest patch that an offer carries, in bytes; 0: none does."
+    )
+    remote_seconds: float = Field(
+        5, ge=0, le=60, description="How long listing waits for what the remote has before it says that it is out of reach."
+    )
+
+
 class Settings(BaseSettings):
     """All settings; every one has a default, so that an empty file is a valid one."""
 
@@ -166,6 +185,7 @@ class Settings(BaseSettings):
     hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
     sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
     summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
+    handoffs: HandoffSettings = HandoffSettings()  # pyright: ignore[reportCallIssue]
     gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
     providers: Providers = Field(default_factory=dict, description="Providers of models, by names of your own.")
     routes: Routes = Field(

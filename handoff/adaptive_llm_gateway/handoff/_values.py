@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, get_args
 
 from adaptive_llm_gateway.core import Trust
@@ -20,6 +20,10 @@ STATES: Final[tuple[State, ...]] = get_args(State)
 Standing = Literal["counts", "late", "void"]
 """What an event is to the state: it `counts`; it came `late`, after its claim had ended; it is `void`, for another claim
 was there first."""
+
+
+MOST_LEASE: Final = timedelta(hours=24)
+"""How long a claim, or what renews it, can hold from its own time on."""
 
 
 @dataclass(frozen=True, slots=True)

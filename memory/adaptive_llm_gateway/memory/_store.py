@@ -186,6 +186,21 @@ class MemoryStore:
                 file.write_text(name + "\n", encoding="utf-8")
                 return name
 
+    @property
+    def hub_name(self) -> str:
+        """This home's name, which another home's on the same machine differs from."""
+        return self._hub
+
+    @property
+    def host(self) -> str:
+        """The machine's name, as memories have it."""
+        return self._settings.host
+
+    @property
+    def commit_wait(self) -> float:
+        """Seconds that an answer waits for its commit."""
+        return self._settings.commit_wait
+
     def _allowances(self) -> tuple[Allowance, ...]:
         self._allowance_notices = []
         try:

@@ -144,7 +144,7 @@ class Connection:
     kind: str
     since: float
     writer: asyncio.StreamWriter
-    client: str | None = None
+    caller: Caller = Caller()
 
 
 class Hub:
@@ -173,6 +173,7 @@ class Hub:
             modes=self.modes,
         )
         self._gateway: GatewayOperations | None = None
+        self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -181,6 +182,16 @@ class Hub:
         """What it does with models; there before the first connection is looked at."""
         assert self._gateway is not None  # noqa: S101 - `run` makes it, with the MCP server
         return self._gateway
+
+    @property
+    def handoffs(self) -> HandoffOperations:
+        """What it does with handoffs; there before the first connection is looked at."""
+        assert self._handoffs is not None  # noqa: S101 - `run` makes it, with the MCP server
+        return self._handoffs
+
+    def is_connected(self, instance: str) -> bool:
+        """Whether this process of a client is connected now."""
+        return any(connection.caller.instance == instance for connection in list(self._connections.values()))
 
     def stop(self) -> None:
         """Flush and end."""
@@ -197,10 +208,12 @@ class Hub:
             self._ready()
             # Whoever waits for us wants an answer to `initialize` first; the store follows in a thread.
             from adaptive_llm_gateway.server._gateway_operations import GatewayOperations  # noqa: PLC0415
+            from adaptive_llm_gateway.server._handoff_operations import HandoffOperations  # noqa: PLC0415
             from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
 
             self._gateway = GatewayOperations(self.home, self.settings, self.operations, host=_host())
-            self._mcp = build_server(self.operations, self._gateway, version=self.version)
+            self._handoffs = HandoffOperations(self.operations, self.settings.handoffs, is_connected=self.is_connected)
+            self._mcp = build_server(self.operations, self._gateway, self._handoffs, version=self.version)
             self.operations.open()
             upkeep = asyncio.create_task(self._upkeep())
             proving = asyncio.create_task(self.modes.look())
@@ -281,8 +294,11 @@ class Hub:
         try:
             first = await asyncio.wait_for(anext(lines, None), _HELLO_SECONDS)
             hello: Any = json.loads(first) if first else {}
-            connection.kind = str(cast(dict[str, Any], hello).get("kind")) if isinstance(hello, dict) else "?"
+            said = cast("dict[str, Any]", hello) if isinstance(hello, dict) else {}
+            connection.kind = str(said.get("kind", "?"))
             if connection.kind == "mcp":
+                connection.caller = caller_of(said)
+                CALLER.set(connection.caller)  # for everything that this connection's task begins
                 await self._serve_mcp(lines, writer)
             elif connection.kind == "control":
                 from adaptive_llm_gateway.server._control import serve_control  # noqa: PLC0415

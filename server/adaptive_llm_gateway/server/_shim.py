@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-HELLO = b'{"alg":1,"kind":"mcp"}\n'
 _REPLAY_ID = "alg:replayed-initialize"
 _READ_BYTES = 1 << 16
 _RESTARTS = 5  # in _RESTART_WINDOW seconds; then the hub is taken for broken and every request is told so
@@ -62,6 +61,8 @@ class Shim:
         self._restarts: list[float] = []
         self._closing = False
         self._reached = True
+        # The same to every hub that this client meets: a claim is its process's, and outlives a hub.
+        self._hello = _line({"alg": 1, "kind": "mcp", "instance": os.urandom(6).hex(), "directory": _directory()})
 
     def run(self) -> int:
         """Relay until stdin ends; 0, or 6 when no hub was ever reached."""
@@ -122,7 +123,7 @@ class Shim:
         hub = connect(self._root)
         self._restarts.append(now)
         self._reached = True
-        hub.sendall(HELLO)
+        hub.sendall(self._hello)
         handshake = _parse(self._initialize) if self._initialize else None
         if handshake is not None and _key(handshake.get("id")) not in self._pending:
             hub.sendall(_line({**handshake, "id": _REPLAY_ID}))
@@ -229,6 +230,14 @@ class Shim:
             if os.getppid() != parent:
                 self._orphaned()
                 return
+
+
+def _directory() -> str | None:
+    """Where the client works, as far as it can be told."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -1,0 +1,652 @@
+"""Handoffs of one store: offered, claimed, reported on and ended; each claim is one hub's alone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SyncError, Trust, Unavailable, new_ulid
+from adaptive_llm_gateway.handoff._checks import (
+    Hold,
+    best_for,
+    check_claim,
+    check_decline,
+    check_holds,
+    check_withdraw,
+    same_holder,
+)
+from adaptive_llm_gateway.handoff._clock import LeaseClock
+from adaptive_llm_gateway.handoff._events import event_fields, read_record, title_of
+from adaptive_llm_gateway.handoff._fold import fold
+from adaptive_llm_gateway.handoff._values import (
+    MOST_LEASE,
+    Claim,
+    Damage,
+    Event,
+    EventKind,
+    Handoff,
+    Offer,
+    Party,
+    Priority,
+    WorkState,
+)
+from adaptive_llm_gateway.handoff._work import fence
+from adaptive_llm_gateway.memory import AppendEvent, Author, Filters, Link, WriteMemory, WriteResult
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory import MemoryStore, Record
+
+_log = logging.getLogger(__name__)
+
+Outcome = Literal["released", "declined", "withdrawn"]
+_ENDING: Final[dict[Outcome, EventKind]] = {"released": "release", "declined": "decline", "withdrawn": "withdraw"}
+# Failures of a remote that is there but cannot be spoken to now, or not by us; what is written here goes out later.
+_OUT_OF_REACH: Final = frozenset(
+    {"unreachable", "timeout", "auth", "host_key", "access_denied", "remote_missing", "offline", "protected_branch"}
+    | {"hook_rejected", "remote_read_only", "disk_full", "transport_refused", "ownership", "checked_out"}
+)
+_SAVE_SECONDS: Final = 60.0
+_LONGEST_TITLE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffRules:
+    """What a hub's handoffs go by.
+
+    Attributes:
+        lease: how long a claim holds without a word of its holder; at most 24 hours.
+        remote_wait: seconds that listing waits for what the remote has.
+        look_every: seconds for which what the remote had is taken for new.
+        confirm_wait: seconds that a claim, or an end, waits for the remote to take it.
+    """
+
+    lease: timedelta = timedelta(hours=1)
+    remote_wait: float = 5.0
+    look_every: float = 5.0
+    confirm_wait: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NewOffer:
+    """Work to be offered. `patch` is the diff of what is not committed; `work` says where the work lies."""
+
+    objective: str
+    title: str | None = None
+    next_action: str | None = None
+    state: str = ""
+    open_questions: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
+    to: str | None = None
+    priority: Priority = "normal"
+    expires: datetime | None = None
+    project: str | None = None
+    tags: tuple[str, ...] = ()
+    trust: Trust | None = None
+    session_id: str | None = None
+    checkpoint: bool = False
+    work: WorkState = field(default_factory=WorkState)
+    patch: str | None = None
+    redact: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A handoff after a write, what the write did, and what there is to say of it.
+
+    Attributes:
+        again: the claim was there already and its lease runs anew.
+        replaced: a checkpoint took the place of an earlier one.
+    """
+
+    handoff: Handoff
+    result: WriteResult
+    notes: tuple[str, ...] = ()
+    again: bool = False
+    replaced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """When the remote was last asked for what it has, and why that failed."""
+
+    at: datetime | None
+    error: str | None
+
+
+class _HeldAlready(AlgError):
+    """Ends a publication of a claim that its holder has already."""
+
+    code = "held_already"
+
+
+class Handoffs:
+    """The handoffs of a store; its methods may be called from any thread, and wait.
+
+    Args:
+        store: open.
+        is_there: whether a process of a client is connected to this hub now.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        rules: HandoffRules | None = None,
+        *,
+        clock: LeaseClock | None = None,
+        is_there: Callable[[Party], bool] = lambda _: False,
+    ) -> None:
+        self._store = store
+        self._rules = rules or HandoffRules()
+        self._clock = clock or LeaseClock()
+        self._is_there = is_there
+        self._door = threading.RLock()  # what is looked at stays so until what follows from it is written
+        self._looking = threading.Lock()
+        self._looked: tuple[float, Looked] | None = None
+        self._settling = threading.Lock()
+        store.on_synced(self._synced)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def one(self, id: str) -> Handoff:
+        """A handoff by its id, or the end of it, or the id of one of its events.
+
+        Raises:
+            NotFound, InvalidInput: there is none, or several.
+        """
+        record = self._store.record(id) or self._store.read(id).record
+        if record.type != "handoff":
+            raise InvalidInput(
+                f"memory {record.id!r} is a {record.type}, not a handoff", hint="`alg handoff list` names them."
+            )
+        belongs = record.fields.get("handoff")
+        if isinstance(belongs, str):
+            found = self._store.record(belongs)
+            if found is None:
+                raise NotFound(f"the handoff {belongs!r} of event {record.id!r} is not there")
+            record = found
+        events = self._store.records(filters=Filters(types=("handoff",), fields={"handoff": record.id}))
+        return self._folded(record, events)
+
+    def every(self) -> list[Handoff]:
+        """All handoffs, in no order; a damaged file without an offer belongs to none."""
+        offers: dict[str, Record] = {}
+        events: dict[str, list[Record]] = {}
+        for record in self._store.records(filters=Filters(types=("handoff",))):
+            belongs = record.fields.get("handoff")
+            if isinstance(belongs, str):
+                events.setdefault(belongs, []).append(record)
+            else:
+                offers[record.id] = record
+        return [self._folded(record, events.get(id_, ())) for id_, record in offers.items()]
+
+    def _folded(self, offer: Record, events: Iterable[Record]) -> Handoff:
+        parts: list[Event] = []
+        damage: list[Damage] = []
+        for record in events:
+            match read_record(record):
+                case Event() as event:
+                    parts.append(event)
+                case Damage() as problem:
+                    damage.append(problem)
+                case Offer() as other:
+                    damage.append(Damage(other.path, "an offer among the events of another", offer.id))
+        match read_record(offer):
+            case Offer() as found:
+                return fold(found, parts, damage, now=self._clock.now(), lease_over=self._clock.is_over)
+            case Damage() as problem:
+                damage.append(problem)
+            case Event() as event:
+                damage.append(Damage(event.path, "an event in the place of an offer", offer.id))
+        party = Party(offer.author.client, offer.author.agent, offer.author.host)
+        shown = Offer(offer.id, offer.title, offer.title, offer.created, party, offer.path, offer.version)
+        return fold(shown, parts, damage, now=self._clock.now(), lease_over=self._clock.is_over)
+
+    def patch_of(self, handoff: Handoff) -> Event | None:
+        """The event that carries the diff, where there is one."""
+        return next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
+
+    @property
+    def clock(self) -> LeaseClock:
+        """What leases are judged by."""
+        return self._clock
+
+    # -- the remote --------------------------------------------------------------------------------------------
+
+    @property
+    def has_remote(self) -> bool:
+        """Whether claims are confirmed by a push."""
+        return self._store.sync_status().state != "no_remote"
+
+    def look(self) -> Looked | None:
+        """Bring in what the remote has, unless that was done a moment ago; None where there is no remote."""
+        if not self.has_remote:
+            return None
+        with self._looking:
+            if self._looked is not None and time.monotonic() - self._looked[0] < self._rules.look_every:
+                return self._looked[1]
+            error: str | None = None
+            try:
+                self._store.pull().result(self._rules.remote_wait)
+            except FutureTimeout:
+                error = f"the remote did not answer within {self._rules.remote_wait:g} s"
+            except AlgError as failed:
+                error = str(failed)
+            before = self._looked[1].at if self._looked is not None else None
+            looked = Looked(before if error else datetime.now(UTC), error)
+            self._looked = (time.monotonic(), looked)
+            return looked
+
+    def _synced(self) -> None:
+        """After a pull or push: provisional claims are settled, in a thread of their own."""
+        if not self._settling.locked():
+            threading.Thread(target=self.settle, name="handoff-settling", daemon=True).start()
+
+    def settle(self) -> int:
+        """Have the remote confirm the provisional claims of this hub that still count; returns how many were."""
+        confirmed = 0
+        if not self._settling.acquire(blocking=False):
+            return 0
+        try:
+            for handoff in self.every():
+                claim = handoff.claim
+                if claim is None or not claim.provisional or claim.by.hub != self._store.hub_name:
+                    continue
+                try:
+                    self._confirm(handoff.offer.id, claim)
+                    confirmed += 1
+                except AlgError as error:
+                    _log.info("the provisional claim of handoff %s is not confirmed: %s", handoff.offer.id, error)
+        except AlgError as error:  # the store is closing
+            _log.info("provisional claims were not looked at: %s", error)
+        finally:
+            self._settling.release()
+        return confirmed
+
+    def _confirm(self, id: str, claim: Claim) -> None:
+        def decide() -> AppendEvent:
+            now = self.one(id)
+            if now.claim is None or now.claim.id != claim.id:
+                raise InvalidInput("somebody else's claim was there first")
+            if not now.claim.provisional:
+                raise _HeldAlready("it is confirmed already")
+            return self._event(now, "confirm", claim.by, claim=claim.id)
+
+        try:
+            self._store.publish(decide, timeout=self._rules.confirm_wait).result(self._rules.confirm_wait)
+        except FutureTimeout:
+            raise Unavailable("the remote did not answer in time") from None
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def create(self, new: NewOffer, by: Party) -> Written:
+        """Offer work.
+
+        Raises:
+            InvalidInput: no objective, or a value that cannot be.
+            SecretRefused: a credential anywhere in it, the patch included.
+        """
+        if not new.objective.strip():
+            raise InvalidInput("the objective is empty", hint="Say what is to be reached.")
+        self._check_links(new.decisions)
+        notes: list[str] = []
+        patch = new.patch
+        if patch is not None and not new.redact:
+            self._store.scanner.check(patch, where="the patch")
+        with self._door:
+            requests: list[Any] = [self._offer(new, by)]
+            ticket = self._store.submit(requests[0])
+            planned = ticket.saved.result(_SAVE_SECONDS)
+            tickets = [ticket]
+            if patch is not None:
+                # The offer is durable; a crash before its patch leaves an offer that says it had changed files.
+                handoff = self.one(planned.id)
+                event = self._event(handoff, "patch", by, text=fence(patch), redact=new.redact)
+                tickets.append(self._store.submit(event))
+                saved = tickets[-1].saved.result(_SAVE_SECONDS)
+                notes += saved.notes
+        result = self._store.result(planned, self._store.commit_of(tickets[-1], self._store.commit_wait))
+        return Written(self.one(planned.id), result, tuple(notes))
+
+    def checkpoint(self, new: NewOffer, by: Party) -> Written:
+        """Keep how a session stands, as an offer that the next checkpoint of the same session replaces."""
+        with self._door:
+            found = self._last_checkpoint(new.session_id, by)
+            if found is None:
+                return self.create(replace(new, checkpoint=True), by)
+            request = replace(self._offer(replace(new, checkpoint=True), by), id=found.offer.id, type=None)
+            ticket = self._store.submit(request)
+            planned = ticket.saved.result(_SAVE_SECONDS)
+            last = self.patch_of(found)
+            if new.patch is not None and (last is None or last.text.strip() != fence(new.patch).strip()):
+                event = self._event(self.one(planned.id), "patch", by, text=fence(new.patch), redact=new.redact)
+                ticket = self._store.submit(event)
+                ticket.saved.result(_SAVE_SECONDS)
+        result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
+        return Written(self.one(planned.id), result, replaced=True)
+
+    def _last_checkpoint(self, session: str | None, by: Party) -> Handoff | None:
+        if session is None:
+            return None
+        for handoff in self.every():
+            offer = handoff.offer
+            same = offer.checkpoint and offer.session_id == session and offer.by.client == by.client
+            if same and offer.by.host == self._store.host and handoff.state == "offered" and handoff.term == 0:
+                return handoff
+        return None
+
+    def claim(
+        self,
+        id: str | None,
+        by: Party,
+        *,
+        project: str | None = None,
+        lease: timedelta | None = None,
+        provisional: bool = False,
+        anyway: bool = False,
+    ) -> Written:
+        """Claim a handoff, or without an id the best open one for this client.
+
+        Args:
+            provisional: when the remote is out of reach, claim for now; the next sync settles it.
+            anyway: also one that is for somebody else.
+
+        Raises:
+            HandoffTaken: somebody holds it; who and since when is in the text.
+            InvalidInput: it is over, damaged or not for this client.
+            NotFound: there is none.
+            SyncError: the remote did not confirm it.
+        """
+        length = self._length(lease)
+        if id is None:
+            return self._claim_best(by, project=project, lease=lease, provisional=provisional)
+        id = self._known(id)
+
+        def decide() -> AppendEvent:
+            handoff = self.one(id)
+            if check_claim(handoff, by, is_there=self._is_there, anyway=anyway) == "again":
+                raise _HeldAlready("it is yours already")
+            return self._claim_event(handoff, by, length, provisional=False)
+
+        try:
+            if not self.has_remote:
+                return self._after(id, self._write(decide))
+            return self._after(id, self._published(decide))
+        except _HeldAlready:
+            with self._door:
+                return replace(self._renewed(id, by, length), again=True)
+        except SyncError as error:
+            if error.details.get("kind") not in _OUT_OF_REACH:
+                raise
+            if not provisional:
+                error.hint = (
+                    f"{error.hint or ''} The handoff is not claimed: only the remote can say that nobody else holds "
+                    "it. To begin all the same, claim it provisionally; the next sync settles who holds it."
+                ).strip()
+                raise
+            with self._door:
+                handoff = self.one(id)
+                check_claim(handoff, by, is_there=self._is_there, anyway=anyway)
+                written = self._submitted(self._claim_event(handoff, by, length, provisional=True))
+            note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
+            return self._after(id, written, note)
+
+    def _claim_best(
+        self, by: Party, *, project: str | None, lease: timedelta | None, provisional: bool
+    ) -> Written:
+        self.look()
+        tried: set[str] = set()
+        while True:
+            open_ones = [handoff for handoff in self.every() if handoff.offer.id not in tried]
+            best = best_for(open_ones, by, project, is_there=self._is_there)
+            if best is None:
+                where = f" of project {project!r}" if project else ""
+                raise NotFound(
+                    f"no handoff{where} is open for {by.client!r}", hint="`handoff_list` shows those of others."
+                )
+            tried.add(best.offer.id)
+            try:
+                return self.claim(best.offer.id, by, lease=lease, provisional=provisional)
+            except AlgError as error:
+                if error.code not in ("handoff_taken", "not_found", "invalid_input"):
+                    raise  # otherwise somebody was quicker; there may be another one
+
+    def update(self, id: str, text: str, by: Party, *, lease: timedelta | None = None, redact: bool = False) -> Written:
+        """Report progress, which renews the lease.
+
+        Raises:
+            NotHolder: somebody else holds it, or nobody.
+        """
+        length = self._length(lease)
+        id = self._known(id)
+        notes = self._hold(id, by, length)
+        with self._door:
+            handoff = self.one(id)
+            self._check(handoff, by)
+            assert handoff.claim is not None  # noqa: S101 - its holder asks
+            until = max(self._clock.now() + length, handoff.claim.lease_until)
+            event = self._event(
+                handoff, "progress", by, text=text, claim=handoff.claim.id, lease_until=until, redact=redact
+            )
+            written = self._submitted(event)
+        return self._after(id, written, *notes)
+
+    def complete(self, id: str, result: str, by: Party, *, redact: bool = False) -> Written:
+        """Finish.
+
+        Raises:
+            NotHolder: somebody else holds it, or nobody.
+        """
+        return self._end(id, "done", result, by, redact=redact)
+
+    def release(
+        self, id: str, reason: str, by: Party, *, outcome: Outcome = "released", redact: bool = False
+    ) -> Written:
+        """Give a handoff back, refuse it, or take one's own offer back.
+
+        Raises:
+            NotHolder: to give back or refuse: somebody else holds it. To take back: somebody holds it.
+            InvalidInput: it is over.
+        """
+        return self._end(id, _ENDING[outcome], reason, by, redact=redact)
+
+    def _end(self, id: str, kind: EventKind, text: str, by: Party, *, redact: bool) -> Written:
+        id = self._known(id)
+        notes = self._hold(id, by, self._rules.lease) if kind == "done" else []
+
+        def decide() -> AppendEvent:
+            handoff = self.one(id)
+            claim: str | None = None
+            if kind == "withdraw":
+                check_withdraw(handoff, by)
+            elif kind == "decline" and not self._holds(handoff, by):
+                check_decline(handoff, by)
+            else:
+                self._check(handoff, by)
+                claim = handoff.claim.id if handoff.claim else None
+            return self._event(
+                handoff, kind, by, text=text, claim=claim, term=0 if claim else handoff.term, redact=redact
+            )
+
+        if not self.has_remote:
+            return self._after(id, self._write(decide), *notes)
+        try:
+            return self._after(id, self._published(decide), *notes)
+        except SyncError as error:
+            if error.details.get("kind") not in _OUT_OF_REACH:
+                raise
+            note = f"the remote could not be asked ({error.message}); this is written here and goes out with the next sync"
+            return self._after(id, self._write(decide), *notes, note)
+
+    # -- parts of it -------------------------------------------------------------------------------------------
+
+    def _known(self, id: str) -> str:
+        """The full id; a handoff that is not here yet may be at the remote."""
+        try:
+            return self.one(id).offer.id
+        except NotFound:
+            if self.look() is None:
+                raise
+            return self.one(id).offer.id
+
+    def _holds(self, handoff: Handoff, by: Party) -> bool:
+        return handoff.holder is not None and same_holder(handoff.holder, by, self._is_there)
+
+    def _check(self, handoff: Handoff, by: Party) -> None:
+        if check_holds(handoff, by, is_there=self._is_there) == "lapsed":
+            raise _lapsed(handoff)
+
+    def _hold(self, id: str, by: Party, length: timedelta) -> list[str]:
+        """A holder whose lease ran out holds it again, if nobody else does."""
+        handoff = self.one(id)
+        hold: Hold = check_holds(handoff, by, is_there=self._is_there)
+        if hold == "holds":
+            return []
+        self.claim(id, by, lease=length, anyway=True)
+        return ["the lease had run out and nobody else held it: it was claimed again"]
+
+    def _renewed(self, id: str, by: Party, length: timedelta) -> Written:
+        handoff = self.one(id)
+        self._check(handoff, by)
+        assert handoff.claim is not None  # noqa: S101 - its holder asks
+        until = max(self._clock.now() + length, handoff.claim.lease_until)
+        event = self._event(handoff, "progress", by, claim=handoff.claim.id, lease_until=until)
+        return self._after(id, self._submitted(event))
+
+    def _claim_event(self, handoff: Handoff, by: Party, length: timedelta, *, provisional: bool) -> AppendEvent:
+        until = self._clock.now() + length
+        return self._event(
+            handoff, "claim", by, term=handoff.term + 1, lease_until=until, provisional=provisional
+        )
+
+    def _event(
+        self,
+        handoff: Handoff,
+        kind: EventKind,
+        by: Party,
+        *,
+        text: str = "",
+        term: int = 0,
+        claim: str | None = None,
+        lease_until: datetime | None = None,
+        provisional: bool = False,
+        redact: bool = False,
+    ) -> AppendEvent:
+        party = replace(by, hub=self._store.hub_name, host=self._store.host)
+        event = Event(
+            id=new_ulid(),
+            handoff=handoff.offer.id,
+            kind=kind,
+            step=handoff.step + 1,
+            time=self._clock.now(),
+            by=party,
+            path="",
+            version="",
+            term=term,
+            claim=claim,
+            lease_until=lease_until,
+            provisional=provisional,
+            text=text,
+        )
+        return AppendEvent(
+            author=Author(party.client, party.agent, party.host),
+            handoff=handoff.offer.id,
+            id=event.id,
+            event=kind,
+            step=event.step,
+            time=event.time,
+            title=title_of(kind, handoff.offer.title, party),
+            body=text,
+            trust=handoff.offer.trust,
+            fields=event_fields(event),
+            redact=redact,
+        )
+
+    def _offer(self, new: NewOffer, by: Party) -> WriteMemory:
+        work = new.work
+        fields: dict[str, Any] = {
+            "objective": new.objective.strip(),
+            "next_action": (new.next_action or "").strip() or None,
+            "open_questions": list(new.open_questions) or None,
+            "constraints": list(new.constraints) or None,
+            "to": new.to,
+            "priority": new.priority,
+            "expires": new.expires.astimezone(UTC).isoformat().replace("+00:00", "Z") if new.expires else None,
+            "session_id": new.session_id,
+            "checkpoint": new.checkpoint or None,
+            "directory": work.directory,
+            "remote": work.remote,
+            "branch": work.branch,
+            "commit": work.commit,
+            "dirty": list(work.dirty) or None,
+            "dirty_count": work.dirty_count or None,
+            "hub": self._store.hub_name,
+            "instance": by.instance,
+        }
+        return WriteMemory(
+            author=Author(by.client, by.agent),
+            type="handoff",
+            title=new.title or first_line(new.objective),
+            body=new.state,
+            project=new.project,
+            tags=new.tags or None,
+            trust=new.trust,
+            links=tuple(Link("decided", id_) for id_ in new.decisions) or None,
+            fields={name: value for name, value in fields.items() if value is not None},
+            reason=new.reason,
+            redact=new.redact,
+        )
+
+    def _check_links(self, ids: Sequence[str]) -> None:
+        for id_ in ids:
+            if self._store.record(id_) is None:
+                raise NotFound(f"no memory {id_!r}", hint="`decisions` are ids of memories that are there.")
+
+    def _length(self, lease: timedelta | None) -> timedelta:
+        length = self._rules.lease if lease is None else lease
+        if not timedelta(minutes=1) <= length <= MOST_LEASE:
+            raise InvalidInput(f"a lease of {length} is not possible", hint="Allowed: 1 minute to 24 hours.")
+        return length
+
+    def _write(self, decide: Callable[[], AppendEvent]) -> WriteResult:
+        with self._door:
+            ticket = self._store.submit(decide())
+            planned = ticket.saved.result(_SAVE_SECONDS)
+        return self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
+
+    def _submitted(self, request: AppendEvent) -> WriteResult:
+        return self._write(lambda: request)
+
+    def _published(self, decide: Callable[[], AppendEvent]) -> WriteResult:
+        wait = self._rules.confirm_wait
+        try:
+            return self._store.publish(decide, timeout=wait).result(wait * 2)
+        except FutureTimeout:
+            raise Unavailable(
+                f"the remote has not confirmed this after {wait * 2:g} s, and it may still do so",
+                hint="`handoff_list` shows how it ended.",
+            ) from None
+
+    def _after(self, id: str, result: WriteResult, *notes: str) -> Written:
+        return Written(self.one(id), result, (*notes, *result.notes))
+
+
+def _lapsed(handoff: Handoff) -> AlgError:
+    return Unavailable(
+        f"the lease of handoff {handoff.offer.id!r} ran out just now", hint="Try again: it is claimed anew if it is free."
+    )
+
+
+def first_line(text: str) -> str:
+    """What a title can be made of a longer text: its first line, cut at a word."""
+    line = " ".join(text.strip().splitlines()[0].split()) if text.strip() else ""
+    if len(line) <= _LONGEST_TITLE:
+        return line
+    return line[: _LONGEST_TITLE - 1].rsplit(" ", 1)[0] + "…"

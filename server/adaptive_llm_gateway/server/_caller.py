@@ -1,0 +1,35 @@
+"""Who is at the other end of a connection to the hub: which process of the client, and where it works."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a connection says of itself.
+
+    Attributes:
+        instance: a name that the client's process keeps for as long as it lives, whichever hub it talks to.
+        directory: absolute path of where it works.
+    """
+
+    instance: str | None = None
+    directory: str | None = None
+
+
+CALLER: ContextVar[Caller] = ContextVar("CALLER", default=Caller())  # noqa: B039 - it is frozen
+"""The caller of what the current task works on."""
+
+
+def caller_of(hello: Mapping[str, Any]) -> Caller:
+    """The caller as the first line of its connection names it; what cannot be is left out."""
+    instance, directory = hello.get("instance"), hello.get("directory")
+    named = isinstance(instance, str) and re.fullmatch(r"[0-9A-Za-z_-]{1,64}", instance) is not None
+    placed = isinstance(directory, str) and os.path.isabs(directory) and "\0" not in directory  # noqa: PTH117
+    return Caller(str(instance) if named else None, str(directory) if placed else None)

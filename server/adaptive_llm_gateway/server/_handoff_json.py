@@ -1,0 +1,118 @@
+"""Handoffs as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptive_llm_gateway.server._operations import write_json
+from adaptive_llm_gateway.server._times import iso
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.handoff import Claim, Event, Handoff, Handoffs, Party, Step, Written
+
+Json = dict[str, Any]
+
+
+def party_json(party: Party) -> Json:
+    """Who did something."""
+    return asdict(party)
+
+
+def claim_json(claim: Claim) -> Json:
+    """A claim, and until when it holds."""
+    return {
+        "id": claim.id,
+        "term": claim.term,
+        "time": iso(claim.time),
+        "by": party_json(claim.by),
+        "lease_until": iso(claim.lease_until),
+        "provisional": claim.provisional,
+    }
+
+
+def handoff_json(handoff: Handoff) -> Json:
+    """A handoff without its body and without what happened to it."""
+    offer, ended = handoff.offer, handoff.ended
+    return {
+        "id": offer.id,
+        "title": offer.title,
+        "objective": offer.objective,
+        "state": handoff.state,
+        "next_action": offer.next_action,
+        "open_questions": list(offer.open_questions),
+        "constraints": list(offer.constraints),
+        "decisions": list(offer.decisions),
+        "to": offer.to,
+        "priority": offer.priority,
+        "project": offer.project,
+        "tags": list(offer.tags),
+        "trust": str(offer.trust),
+        "session_id": offer.session_id,
+        "expires": iso(offer.expires),
+        "checkpoint": offer.checkpoint,
+        "created": iso(offer.created),
+        "by": party_json(offer.by),
+        "work": {**asdict(offer.work), "dirty": list(offer.work.dirty)},
+        "path": offer.path,
+        "version": offer.version,
+        "term": handoff.term,
+        "step": handoff.step,
+        "claim": claim_json(handoff.claim) if handoff.claim else None,
+        "holder": party_json(handoff.holder) if handoff.holder else None,
+        "ended": (
+            {"event": ended.kind, "time": iso(ended.time), "by": party_json(ended.by), "text": ended.text}
+            if ended
+            else None
+        ),
+        "declined_by": [party_json(party) for party in handoff.declined_by],
+        "damage": [{"path": item.path, "problem": item.problem} for item in handoff.damage],
+    }
+
+
+def step_json(step: Step) -> Json:
+    """One thing that happened, and what it is to the state."""
+    event = step.event
+    return {
+        "id": event.id,
+        "event": event.kind,
+        "step": event.step,
+        "term": event.term,
+        "time": iso(event.time),
+        "by": party_json(event.by),
+        "text": "" if event.kind == "patch" else event.text,
+        "claim": event.claim,
+        "lease_until": iso(event.lease_until),
+        "provisional": event.provisional,
+        "standing": step.standing,
+        "note": step.note,
+        "path": event.path,
+    }
+
+
+def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) -> Json:
+    """What a write did, and where it stands."""
+    told = write_json(done.result)
+    standing = {name: told[name] for name in ("state", "commit", "commit_error", "sync")}
+    return {
+        **handoff_json(done.handoff),
+        "standing": standing,
+        "notes": list(notes),
+        "again": done.again,
+        "replaced": done.replaced,
+        "patch": {"id": patch.id, "bytes": len(patch.text.encode())} if patch else None,
+    }
+
+
+def patch_json(service: Handoffs, handoff: Handoff, here: Path | None) -> Json | None:
+    """The patch that a handoff carries, and whether it applies to the work as it lies here."""
+    from adaptive_llm_gateway.handoff import unfence, would_apply  # noqa: PLC0415 - after the hub listens
+
+    event = service.patch_of(handoff)
+    if event is None:
+        return None
+    patch = unfence(event.text)
+    applies, note = would_apply(patch, here) if here is not None else (None, "where the work lies here is not known")
+    return {"id": event.id, "bytes": len(patch.encode()), "applies": applies, "note": note, "path": event.path}

@@ -1,0 +1,423 @@
+"""What the hub can do with handoffs, as JSON in and JSON out: the MCP tools and the command line both call these."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+
+from adaptive_llm_gateway.compression import DEFAULT_BUDGET
+from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust
+from adaptive_llm_gateway.server._caller import CALLER
+from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
+from adaptive_llm_gateway.server._handoff_json import handoff_json, patch_json, step_json, written_json
+from adaptive_llm_gateway.server._handoff_payload import of_session, of_transcript
+from adaptive_llm_gateway.server._operations import Operations, sync_json
+from adaptive_llm_gateway.server._times import LOCAL, iso, moment
+from adaptive_llm_gateway.server._underway import Underway
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.core import HandoffSettings
+    from adaptive_llm_gateway.handoff import Handoff, Handoffs, NewOffer, Party, Written
+    from adaptive_llm_gateway.memory import Author, MemoryStore
+
+Json = dict[str, Any]
+_T = TypeVar("_T")
+
+_THREADS: Final = 8
+"""Claims wait for the remote, so that more of them are under way at once than there are processors."""
+_OPEN: Final = ("offered", "claimed", "damaged")
+_PUSH_SECONDS: Final = 3.0
+
+
+class HandoffOperations:
+    """The operations over one store's handoffs.
+
+    Args:
+        memory: where they are kept.
+        is_connected: whether a process of a client, by its instance, is connected to this hub now.
+    """
+
+    def __init__(self, memory: Operations, settings: HandoffSettings, *, is_connected: Callable[[str], bool]) -> None:
+        self._memory = memory
+        self._settings = settings
+        self._is_connected = is_connected
+        self._handoffs: Handoffs | None = None
+        self._making = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handoff")
+        self._underway = Underway()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being done."""
+        return not self._underway
+
+    def close(self) -> None:
+        """Let the threads go; what waits for the remote is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _service(self) -> Handoffs:
+        store = await self._memory.store()
+        async with self._making:
+            if self._handoffs is None:
+                self._handoffs = await asyncio.to_thread(self._make, store)
+            return self._handoffs
+
+    def _make(self, store: MemoryStore) -> Handoffs:
+        from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock  # noqa: PLC0415 - after it listens
+
+        settings = self._settings
+        rules = HandoffRules(
+            lease=timedelta(minutes=settings.lease_minutes), remote_wait=settings.remote_seconds
+        )
+        clock = LeaseClock(tolerance=timedelta(seconds=settings.tolerance_seconds))
+        return Handoffs(store, rules, clock=clock, is_there=self._is_there)
+
+    def _is_there(self, party: Party) -> bool:
+        return party.instance is not None and self._is_connected(party.instance)
+
+    async def _do(self, work: Callable[[Handoffs], _T]) -> _T:
+        with self._underway.one():
+            service = await self._service()
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(service))
+
+    # -- offering ----------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        objective: str | None = None,
+        *,
+        author: Author,
+        next_action: str | None = None,
+        state: str | None = None,
+        open_questions: Sequence[str] | str | None = None,
+        constraints: Sequence[str] | str | None = None,
+        decisions: Sequence[str] | str | None = None,
+        to: str | None = None,
+        priority: str = "normal",
+        expires: str | None = None,
+        project: str | None = None,
+        tags: Sequence[str] | str | None = None,
+        trust: str | None = None,
+        session_id: str | None = None,
+        directory: str | None = None,
+        patch: bool = False,
+        title: str | None = None,
+        redact: bool = False,
+        reason: str | None = None,
+    ) -> Json:
+        """Offer work; with `session_id` what is not given comes from that session's log."""
+        by = self._party(author)
+        ends = self._expiry(expires, self._settings.expire_days)
+        given = replace(
+            _offer(objective, next_action, state, open_questions, constraints, decisions, tags, project, trust),
+            title=title or None,
+            to=to or None,
+            priority=_priority(priority),
+            expires=ends,
+            redact=redact,
+            reason=reason,
+        )
+        place = directory or CALLER.get().directory
+
+        def work(service: Handoffs) -> Json:
+            new = given
+            if session_id:
+                new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
+            new, notes = self._with_work(new, place, patch, asked=bool(directory))
+            return self._written(service, service.create(new, by), notes)
+
+        return await self._pushed(await self._do(work))
+
+    def _with_work(
+        self, new: NewOffer, directory: str | None, patch: bool, *, asked: bool
+    ) -> tuple[NewOffer, Sequence[str]]:
+        """The offer with how the work in a directory stands; `asked`: somebody named the directory."""
+        from adaptive_llm_gateway.handoff import look_at  # noqa: PLC0415 - after the hub listens
+
+        if not directory:
+            if patch:
+                raise InvalidInput("a patch needs the directory of the work", hint="Give `directory`.")
+            return new, ()
+        try:
+            seen = look_at(Path(directory), patch=patch, max_patch_bytes=self._settings.patch_bytes)
+        except AlgError:
+            if asked or patch:
+                raise
+            return new, ()
+        return replace(new, work=seen.state, patch=seen.patch), seen.notes if asked or patch else ()
+
+    async def checkpoint(
+        self,
+        *,
+        author: Author,
+        session_id: str | None = None,
+        directory: str | None = None,
+        transcript: str | None = None,
+        client: str | None = None,
+        project: str | None = None,
+        patch: bool = False,
+        end: bool = False,
+    ) -> Json:
+        """Keep how a session stands, from outside of it; the next one of the same session takes its place."""
+        from adaptive_llm_gateway.memory import Author as Named  # noqa: PLC0415 - after the hub listens
+
+        author = Named(client, author.agent, author.host) if client else author
+        by = self._party(author)
+        ends = self._expiry(None, self._settings.checkpoint_days)
+
+        def work(service: Handoffs) -> Json:
+            new, session = _offer(project=project), session_id
+            if transcript:
+                new, session = of_transcript(new, Path(transcript), session_id)
+            if session_id and _is_session(service.store, session_id):
+                new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
+            if not new.objective:
+                raise InvalidInput(
+                    "there is nothing to keep: neither a session of the memory nor a transcript was given",
+                    hint="Give `--session`, `--transcript`, or both.",
+                )
+            new, notes = self._with_work(new, directory, patch, asked=bool(directory))
+            new = replace(
+                new,
+                expires=ends,
+                session_id=session,
+                reason="the session ended" if end else "checkpoint",
+                # Nobody is there to be asked: what looks like a secret is replaced, and the rest is kept.
+                redact=True,
+            )
+            return self._written(service, service.checkpoint(new, by), notes)
+
+        return await self._pushed(await self._do(work))
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    async def list(
+        self,
+        *,
+        state: Sequence[str] | str | None = None,
+        project: str | None = None,
+        to: str | None = None,
+        checkpoints: bool = False,
+        limit: int = 50,
+        all: bool = False,
+    ) -> Json:
+        """Handoffs, the open ones unless told otherwise: by priority, then the oldest first."""
+        from adaptive_llm_gateway.handoff import PRIORITIES, STATES  # noqa: PLC0415 - after the hub listens
+
+        wanted = _texts(state) or (STATES if all else _OPEN)
+        for name in wanted:
+            if name not in STATES:
+                raise InvalidInput(f"'state' is {name!r}", hint=f"Allowed: {', '.join(STATES)}.")
+        if not 1 <= limit <= 1000:
+            raise InvalidInput(f"'limit' is {limit!r}", hint="Allowed: 1 to 1000.")
+
+        def work(service: Handoffs) -> Json:
+            looked = service.look()
+            found = [
+                handoff
+                for handoff in service.every()
+                if handoff.state in wanted
+                and (project is None or (handoff.offer.project or "").casefold() == project.casefold())
+                and (to is None or (handoff.offer.to or "").casefold() == to.casefold())
+                and (checkpoints or all or not handoff.offer.checkpoint)
+            ]
+            found.sort(
+                key=lambda one: (one.offer.checkpoint, -PRIORITIES.index(one.offer.priority), one.offer.created)
+            )
+            notices: list[str] = []
+            if (jumped := service.clock.jumped()) is not None:
+                notices.append(f"this machine's clock was set by {jumped:+.0f} s while the hub ran; leases go by both")
+            return {
+                "handoffs": [handoff_json(handoff) for handoff in found[:limit]],
+                "total": len(found),
+                "remote": {"looked": iso(looked.at), "error": looked.error} if looked is not None else None,
+                "notices": notices,
+            }
+
+        return await self._do(work)
+
+    async def show(self, id: str) -> Json:
+        """One handoff whole, with all that happened to it."""
+
+        def work(service: Handoffs) -> Json:
+            found = service.one(id)
+            return {
+                **handoff_json(found),
+                "body": found.offer.state,
+                "steps": [step_json(step) for step in found.steps],
+            }
+
+        return await self._do(work)
+
+    # -- holding -----------------------------------------------------------------------------------------------
+
+    async def claim(
+        self,
+        id: str | None = None,
+        *,
+        author: Author,
+        project: str | None = None,
+        budget_tokens: int = DEFAULT_BUDGET,
+        provisional: bool = False,
+        anyway: bool = False,
+        lease_minutes: float | None = None,
+        directory: str | None = None,
+    ) -> Json:
+        """Claim a handoff, or the best open one, and get everything that it needs in a budget of tokens."""
+        budget = checked_budget(budget_tokens)
+        by = self._party(author)
+        here = directory or CALLER.get().directory
+
+        def work(service: Handoffs) -> Json:
+            from adaptive_llm_gateway.server._handoff_package import check_budget, package  # noqa: PLC0415
+
+            counter = exact_counter()
+            check_budget(budget)  # before anything is claimed
+            done = service.claim(
+                id or None, by, project=project, lease=_lease(lease_minutes), provisional=provisional, anyway=anyway
+            )
+            carried = patch_json(service, done.handoff, Path(here) if here else None)
+            built = package(service, done.handoff, budget, carried, counter=counter, now=datetime.now(UTC))
+            return {**self._written(service, done, []), **built, "patch": carried}
+
+        return await self._do(work)
+
+    async def update(
+        self, id: str, text: str, *, author: Author, lease_minutes: float | None = None, redact: bool = False
+    ) -> Json:
+        """Report progress; the lease runs anew."""
+        by = self._party(author)
+        lease = _lease(lease_minutes)
+        done = await self._do(
+            lambda service: self._written(service, service.update(id, text, by, lease=lease, redact=redact), [])
+        )
+        return await self._pushed(done)
+
+    async def complete(self, id: str, result: str = "", *, author: Author, redact: bool = False) -> Json:
+        """Finish a handoff."""
+        by = self._party(author)
+        return await self._do(
+            lambda service: self._written(service, service.complete(id, result, by, redact=redact), [])
+        )
+
+    async def release(
+        self, id: str, reason: str = "", *, author: Author, outcome: str = "released", redact: bool = False
+    ) -> Json:
+        """Give a handoff back, refuse it, or take one's own offer back."""
+        from adaptive_llm_gateway.handoff import Outcome  # noqa: PLC0415 - after the hub listens
+
+        if outcome not in get_args(Outcome):
+            raise InvalidInput(f"'outcome' is {outcome!r}", hint=f"Allowed: {', '.join(get_args(Outcome))}.")
+        by = self._party(author)
+        return await self._do(
+            lambda service: self._written(
+                service, service.release(id, reason, by, outcome=outcome, redact=redact), []
+            )
+        )
+
+    # -- parts of it -------------------------------------------------------------------------------------------
+
+    def _party(self, author: Author) -> Party:
+        from adaptive_llm_gateway.handoff import Party  # noqa: PLC0415 - after the hub listens
+
+        return Party(author.client, author.agent, None, None, CALLER.get().instance)
+
+    def _expiry(self, given: str | None, days: float) -> datetime | None:
+        if given:
+            return _future(given)
+        return datetime.now(UTC) + timedelta(days=days) if days else None
+
+    def _written(self, service: Handoffs, done: Written, notes: Sequence[str]) -> Json:
+        return written_json(done, [*notes, *done.notes], patch=service.patch_of(done.handoff))
+
+    async def _pushed(self, answer: Json) -> Json:
+        """The answer, after a moment in which the remote may take what it speaks of."""
+        standing: Json = answer["standing"]
+        if standing["sync"]["state"] in ("no_remote", "pushed") or standing["sync"]["offline"]:
+            return answer
+        store = await self._memory.store()
+        with contextlib.suppress(TimeoutError, AlgError):  # the status tells
+            async with asyncio.timeout(_PUSH_SECONDS):
+                await asyncio.shield(asyncio.wrap_future(store.push()))
+        return {**answer, "standing": {**standing, "sync": sync_json(store.sync_status())}}
+
+
+def _offer(
+    objective: str | None = None,
+    next_action: str | None = None,
+    state: str | None = None,
+    open_questions: Sequence[str] | str | None = None,
+    constraints: Sequence[str] | str | None = None,
+    decisions: Sequence[str] | str | None = None,
+    tags: Sequence[str] | str | None = None,
+    project: str | None = None,
+    trust: str | None = None,
+) -> NewOffer:
+    """The offer, as far as the caller says it."""
+    from adaptive_llm_gateway.handoff import NewOffer  # noqa: PLC0415 - after the hub listens
+
+    try:
+        level = Trust(trust) if trust else None
+    except ValueError:
+        raise InvalidInput(f"'trust' is {trust!r}", hint=f"Allowed: {', '.join(Trust)}.") from None
+    return NewOffer(
+        objective=(objective or "").strip(),
+        next_action=(next_action or "").strip() or None,
+        state=state or "",
+        open_questions=_lines(open_questions),
+        constraints=_lines(constraints),
+        decisions=_texts(decisions),
+        tags=_texts(tags),
+        project=project or None,
+        trust=level,
+    )
+
+
+def _is_session(store: MemoryStore, id: str) -> bool:
+    record = store.record(id)
+    return record is not None and record.type == "session"
+
+
+def _texts(value: Sequence[str] | str | None) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value or ()
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _lines(value: Sequence[str] | str | None) -> tuple[str, ...]:
+    parts = [value] if isinstance(value, str) else value or ()
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _priority(text: str) -> Any:
+    from adaptive_llm_gateway.handoff import PRIORITIES  # noqa: PLC0415 - after the hub listens
+
+    if text not in PRIORITIES:
+        raise InvalidInput(f"'priority' is {text!r}", hint=f"Allowed: {', '.join(PRIORITIES)}.")
+    return text
+
+
+def _lease(minutes: float | None) -> timedelta | None:
+    if minutes is None:
+        return None
+    if not 1 <= minutes <= 1440:
+        raise InvalidInput(f"'lease_minutes' is {minutes!r}", hint="Allowed: 1 to 1440.")
+    return timedelta(minutes=minutes)
+
+
+def _future(text: str) -> datetime:
+    """A time to come: ISO, or how long from now (`7d`, `12h`)."""
+    now = datetime.now(UTC)
+    amount, unit = text.strip()[:-1], text.strip()[-1:]
+    hours = {"h": 1, "d": 24, "w": 168}.get(unit)
+    if hours is not None and amount.isascii() and amount.isdigit() and len(amount) <= 4:
+        return now + timedelta(hours=hours * int(amount))
+    found = moment(text, "expires", end=True, zone=LOCAL)
+    if found <= now:
+        raise InvalidInput(f"'expires' is {text!r}, which is past", hint="Give a time to come, or a length such as 7d.")
+    return found

@@ -1,0 +1,168 @@
+"""The package that comes with a claim: what the handoff says and what the memory knows, in a budget of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from adaptive_llm_gateway.core import InvalidInput, NotFound
+from adaptive_llm_gateway.memory import Exclusions, Filters
+from adaptive_llm_gateway.server._context import ContextRequest
+from adaptive_llm_gateway.server._context import build as build_context
+from adaptive_llm_gateway.server._render import fence
+from adaptive_llm_gateway.server._times import iso
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.compression import TokenCounter
+    from adaptive_llm_gateway.handoff import Handoff, Handoffs, Party
+    from adaptive_llm_gateway.memory import MemoryStore
+
+Json = dict[str, Any]
+
+LEAST_BUDGET: Final = 200
+_LEAST_PACKAGE: Final = 200  # tokens; below that recalled memories say nothing
+_SHARE: Final = 0.6  # of the budget, for what the handoff says; the rest is what the memory knows, if it has so much
+_MARGIN: Final = 4
+_FILES: Final = 30
+_QUERY: Final = 2_000  # characters
+
+
+def check_budget(budget: int) -> None:
+    """Refuse a budget in which a handoff cannot be told.
+
+    Raises:
+        InvalidInput: it is too small.
+    """
+    if budget < LEAST_BUDGET:
+        raise InvalidInput(
+            f"'budget_tokens' is {budget!r}, too small for a handoff", hint=f"At least {LEAST_BUDGET}; the default is 2,000."
+        )
+
+
+def package(
+    service: Handoffs, handoff: Handoff, budget: int, patch: Json | None, *, counter: TokenCounter, now: datetime
+) -> Json:
+    """`text`, at most `budget` tokens, and how many it has.
+
+    Args:
+        patch: as `patch_json` gives it.
+    """
+    head, parts = _head(handoff, patch), _parts(service.store, handoff)
+    most = counter.count(_text(head, parts)) + _MARGIN
+    left = budget - min(most, max(int(budget * _SHARE), LEAST_BUDGET))
+    recalled = _recalled(service.store, handoff, left, counter=counter, now=now) if left >= _LEAST_PACKAGE else None
+    used = recalled["used"] + _MARGIN if recalled else 0
+    text = _fitted(head, parts, budget - used, handoff, counter)
+    if recalled:
+        text = f"{text}\n\n{recalled['text']}"
+    return {"text": text, "budget": budget, "used": counter.count(text), "sources": recalled["sources"] if recalled else []}
+
+
+def _recalled(
+    store: MemoryStore, handoff: Handoff, budget: int, *, counter: TokenCounter, now: datetime
+) -> Json | None:
+    offer = handoff.offer
+    query = "\n".join(filter(None, [offer.objective, offer.next_action]))[:_QUERY]
+    own = (offer.id, *(step.event.id for step in handoff.steps))
+    filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=Exclusions(ids=own))
+    session = offer.session_id if offer.session_id and _is_session(store, offer.session_id) else None
+    there = tuple(id_ for id_ in offer.decisions if store.record(id_) is not None)
+    # What was decided comes whole where there is room; the search finds the rest of it.
+    for expand, log in ((there, session), ((), session), ((), None)):
+        request = ContextRequest(query, budget, filters, "auto", expand, True, log)
+        try:
+            found = build_context(store, request, counter=counter, now=now)
+        except (InvalidInput, NotFound):
+            continue
+        return found if found["sources"] else None
+    return None
+
+
+def _is_session(store: MemoryStore, id: str) -> bool:
+    record = store.record(id)
+    return record is not None and record.type == "session"
+
+
+def _head(handoff: Handoff, patch: Json | None) -> list[str]:
+    offer, claim = handoff.offer, handoff.claim
+    until = f" until {iso(claim.lease_until)}" if claim else ""
+    lines = [
+        f"Handoff {offer.id} is yours{until}"
+        + (" (provisional: the next sync settles it)" if claim and claim.provisional else "")
+        + ". handoff_update reports progress and renews that; end with handoff_complete or handoff_release."
+    ]
+    if patch is not None:
+        fits = {True: "it applies here", False: "it does NOT apply here", None: "not tried"}[patch["applies"]]
+        lines.append(
+            f"Uncommitted changes come as a patch of {patch['bytes']:,} bytes: memory_read {patch['id']} ({fits}: "
+            f"{patch['note']})."
+        )
+    return lines
+
+
+def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
+    """What the handoff says, the most needed first: heading and text."""
+    offer, work = handoff.offer, handoff.offer.work
+    told: list[tuple[str, str]] = [("Objective", offer.objective)]
+    told.append(("Next action", offer.next_action or ""))
+    told.append(("Constraints", _items(offer.constraints)))
+    told.append(("Open questions", _items(offer.open_questions)))
+    titles = [(id_, store.record(id_)) for id_ in offer.decisions]
+    told.append(("Decisions", _items([f"{record.title} (id {id_})" for id_, record in titles if record])))
+    place = [
+        ("repository", work.remote),
+        ("branch", work.branch),
+        ("commit", work.commit),
+        ("directory", f"{work.directory} on {offer.by.host or 'an unknown machine'}" if work.directory else None),
+    ]
+    lines = [f"{name}: {value}" for name, value in place if value]
+    if work.dirty:
+        more = work.dirty_count - min(len(work.dirty), _FILES)
+        lines += ["not committed there:", *work.dirty[:_FILES], *([f"and {more} more"] if more > 0 else [])]
+    told.append(("Work", "\n".join(lines)))
+    progress = [
+        f"{iso(step.event.time)} {_who(step.event.by)}: {step.event.text.strip()}"
+        for step in handoff.steps
+        if step.event.kind in ("progress", "release", "decline", "done") and step.event.text.strip()
+    ]
+    told.append(("Reported before", "\n".join(reversed(progress))))
+    told.append(("State", offer.state.strip()))
+    return [(heading, text) for heading, text in told if text]
+
+
+def _items(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def _who(party: Party) -> str:
+    return f"{party.agent or party.client}@{party.host}" if party.host else party.agent or party.client
+
+
+def _text(head: Sequence[str], parts: Sequence[tuple[str, str]]) -> str:
+    body = "\n\n".join(f"## {heading}\n{text}" for heading, text in parts)
+    return "\n".join([*head, fence(body)])
+
+
+def _fitted(
+    head: list[str], parts: list[tuple[str, str]], budget: int, handoff: Handoff, counter: TokenCounter
+) -> str:
+    """The text in a budget: parts give lines from their end, the last parts first; what was left out is said."""
+    text = _text(head, parts)
+    if counter.count(text) <= budget:
+        return text
+    told = [*head, f"Cut to the budget; whole: memory_read {handoff.offer.id}."]
+    # Parts are taken whole while they fit; the first that does not is cut, by halves of its characters.
+    kept: list[tuple[str, str]] = []
+    for part in parts:
+        if counter.count(_text(told, [*kept, part])) <= budget:
+            kept.append(part)
+            continue
+        low, high = 0, len(part[1])
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = counter.count(_text(told, [*kept, (part[0], part[1][:middle] + " …")])) <= budget
+            low, high = (middle, high) if fits else (low, middle - 1)
+        if low > 40:
+            kept.append((part[0], part[1][:low] + " …"))
+    return _text(told, kept)

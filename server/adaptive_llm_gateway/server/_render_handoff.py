@@ -1,0 +1,100 @@
+"""Handoffs as text for models: complete by themselves, what others wrote fenced as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptive_llm_gateway.server._render import fence, standing_text
+
+Json = dict[str, Any]
+
+
+def who(party: Json) -> str:
+    """`claude-code (reviewer) on laptop`."""
+    agent = f" ({party['agent']})" if party.get("agent") else ""
+    host = f" on {party['host']}" if party.get("host") else ""
+    return f"{party['client']}{agent}{host}"
+
+
+def state_text(handoff: Json) -> str:
+    """Where it stands, in a few words: `claimed by codex on laptop until ...`."""
+    state, claim = handoff["state"], handoff["claim"]
+    if state == "claimed" and claim:
+        provisional = ", provisional until the next sync" if claim["provisional"] else ""
+        return f"claimed by {who(claim['by'])} until {claim['lease_until']}{provisional}"
+    if state == "offered" and claim:
+        return f"offered again: the lease of {who(claim['by'])} ran out at {claim['lease_until']}"
+    if handoff["ended"]:
+        return f"{state} by {who(handoff['ended']['by'])} at {handoff['ended']['time']}"
+    if state == "damaged":
+        problems = "; ".join(f"{item['path']}: {item['problem']}" for item in handoff["damage"])
+        return f"DAMAGED, not to be claimed until somebody mends it: {problems}"
+    return str(state)
+
+
+def handoff_line(handoff: Json) -> str:
+    """One handoff in a list."""
+    facts = [state_text(handoff), f"by {who(handoff['by'])} at {handoff['created']}"]
+    facts += [f"{name} {handoff[name]}" for name in ("project", "to") if handoff[name]]
+    facts += [f"priority {handoff['priority']}"] if handoff["priority"] != "normal" else []
+    facts += ["checkpoint"] if handoff["checkpoint"] else []
+    lines = [f"- {handoff['title']} (id {handoff['id']})", f"  {'; '.join(facts)}"]
+    if handoff["next_action"]:
+        lines.append(f"  next: {' '.join(handoff['next_action'].split())}")
+    return "\n".join(lines)
+
+
+def list_text(answer: Json) -> str:
+    """The handoffs of a list."""
+    handoffs: list[Json] = answer["handoffs"]
+    if not handoffs:
+        lines = ["No open handoffs."]
+    else:
+        more = f" of {answer['total']}" if answer["total"] > len(handoffs) else ""
+        lines = [f"{len(handoffs)}{more} handoffs. Take one: handoff_claim(id)."]
+        lines.append(fence("\n".join(map(handoff_line, handoffs))))
+    return "\n".join([*lines, *_remote(answer["remote"]), *(f"note: {notice}" for notice in answer["notices"])])
+
+
+def _remote(remote: Json | None) -> list[str]:
+    if remote is None or not remote["error"]:
+        return []
+    since = f"as of {remote['looked']}" if remote["looked"] else "what is known here"
+    return [f"note: the remote could not be asked ({remote['error']}); this is {since}"]
+
+
+def show_text(handoff: Json) -> str:
+    """One handoff, with all that happened to it."""
+    told = [
+        ("Objective", handoff["objective"]),
+        ("Next action", handoff["next_action"] or ""),
+        ("Constraints", "\n".join(f"- {item}" for item in handoff["constraints"])),
+        ("Open questions", "\n".join(f"- {item}" for item in handoff["open_questions"])),
+        ("State", handoff["body"].strip()),
+        ("What happened", "\n".join(map(step_line, handoff["steps"]))),
+    ]
+    parts = "\n\n".join(f"## {heading}\n{text}" for heading, text in told if text)
+    return "\n".join([f"Handoff {handoff['id']} {state_text(handoff)}.", fence(f"# {handoff['title']}\n\n{parts}")])
+
+
+def step_line(step: Json) -> str:
+    """One thing that happened."""
+    standing = "" if step["standing"] == "counts" else f" [{step['standing']}: {step['note']}]"
+    text = f": {' '.join(step['text'].split())}" if step["text"].strip() else ""
+    lease = f" until {step['lease_until']}" if step["lease_until"] else ""
+    return f"- {step['time']} {who(step['by'])} {step['event']}{lease}{standing}{text}"
+
+
+def written_text(done: Json, what: str) -> str:
+    """What a write did to a handoff and where it stands."""
+    lines = [f"{what} handoff {done['title']!r}, id {done['id']}: {state_text(done)}."]
+    if done["patch"]:
+        lines.append(f"patch: {done['patch']['bytes']:,} bytes, memory_read {done['patch']['id']}")
+    lines.append(standing_text(done["standing"]))
+    return "\n".join([*lines, *(f"note: {note}" for note in done["notes"])])
+
+
+def claimed_text(done: Json) -> str:
+    """A claim and its package."""
+    notes = [f"note: {note}" for note in done["notes"]]
+    return "\n".join([done["text"], *notes])
