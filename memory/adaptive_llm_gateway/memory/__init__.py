@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.memory._opening import look_at_postgres, look_at_qdrant
     from adaptive_llm_gateway.memory._requests import (
+        AppendEvent,
         AppendSession,
         DeleteMemory,
         History,
@@ -129,6 +130,7 @@ _MODULES = {
         "try_to_leave_with_git",
     ),
     "_requests": (
+        "AppendEvent",
         "AppendSession",
         "DeleteMemory",
         "History",
@@ -191,6 +193,7 @@ __all__ = [
     "IMPORT_KINDS",
     "SUMMARISES",
     "Answer",
+    "AppendEvent",
     "AppendSession",
     "Author",
     "Change",

@@ -27,7 +27,15 @@ from adaptive_llm_gateway.memory._search import SearchAnswer
 from adaptive_llm_gateway.memory._search_syntax import Event, Reading, read_query
 from adaptive_llm_gateway.memory._time_words import both, bounded
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Facets, Filters, Hit, Record, SearchMode, TimeRange
+from adaptive_llm_gateway.memory._values import (
+    Facets,
+    Filters,
+    Hit,
+    Record,
+    SearchMode,
+    TimeRange,
+    without_events,
+)
 from adaptive_llm_gateway.memory._vectors import Floats
 
 TELLING_WORDS = 16  # of a memory, when those like it are wanted
@@ -295,6 +303,8 @@ class Asking:
         combined = replace(filters, also=(request.filters, *limits))
         if request.similar_to is None:
             text = reading.text
+            if not text.strip():  # the most recent
+                combined = without_events(combined)
             return _Terms(text, self._begin(text), combined, preferred)
         return self._similar(index, request.similar_to, reading.text, combined, preferred)
 

@@ -32,6 +32,10 @@ _SINGULAR = {"notes": "note", "facts": "fact", "preferences": "preference", "dec
 }
 
 
+# What happened to a handoff stands in the name of the event's file.
+_EVENT = re.compile(r"handoffs/[0-9]{4}/[0-9]{2}/[0-9a-z]{8}/[0-9]{4,}-([a-z]+)-[0-9a-z]{8}\.md")
+
+
 def one_line(text: str, *, limit: int = _REASON_LIMIT) -> str:
     """`text` on one line: control characters and line breaks become spaces, the length is cut at `limit`.
 
@@ -104,6 +108,8 @@ def _subject(changes: Sequence[Change]) -> str:
         change = changes[-1]
         kind = _SINGULAR.get(change.path.partition("/")[0], "memory")
         title = one_line(change.title, limit=_TITLE_LIMIT) or one_line(change.path, limit=_TITLE_LIMIT)
+        if change.operation == "write" and (event := _EVENT.fullmatch(change.path)):
+            return f'handoff: {event[1]} "{title}"'
         return f'{_VERBS[change.operation]} {kind} "{title}"'
     if len(operations) == 1:
         return f"{_VERBS[operations[0]]} {len(memories)} memories"

@@ -32,8 +32,12 @@ class Passage:
     text: str
 
 
+# Of a handoff's events, what somebody wrote for others to read; a claim or the like only says who and when.
+_TELLING_EVENTS = frozenset({"progress", "done"})
+
+
 class Passages:
-    """The passages of one memory, in order.
+    """The passages of one memory, in order; none of an event of a handoff that tells nothing.
 
     Raises:
         InvalidInput: the time of creation has no time zone.
@@ -50,6 +54,9 @@ class Passages:
         head = hashlib.blake2b(digest_size=12)
         head.update(f"{day}\0{about}\0{record.title}\0".encode("utf-8", "surrogatepass"))
         self.all: list[Passage] = []
+        event = record.fields.get("event") if record.type == "handoff" else None
+        if event is not None and event not in _TELLING_EVENTS:
+            return
         for chunk in split(record.body):
             text = record.body[chunk.start : chunk.end]
             digest = head.copy()

@@ -26,8 +26,10 @@ from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._models import MAX_TITLE, stamp
 from adaptive_llm_gateway.memory._names import memory_path, slug
+from adaptive_llm_gateway.memory._plan_event import event_document
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
+    AppendEvent,
     AppendSession,
     DeleteMemory,
     FileChange,
@@ -92,7 +94,7 @@ class _Current:
         return Document.parse(self.data, where=self.record.path)
 
 
-_Redactable = WriteMemory | ImportMemory | AppendSession
+_Redactable = WriteMemory | ImportMemory | AppendSession | AppendEvent
 
 
 class Planner:
@@ -144,6 +146,8 @@ class Planner:
                 return self._append(request)
             case WriteSummary():
                 return self._summarise(request)
+            case AppendEvent():
+                return self._append_event(request)
             case DeleteMemory():
                 return self._delete(request)
             case RestoreMemory():
@@ -375,6 +379,21 @@ class Planner:
         document = Document.new({**front, **request.facts}, body)
         path = self._vacant(memory_path(self._types.folder_of("note"), now, front["title"], id))
         return self._put(document, path, "write", request.author, request.reason)
+
+    def _append_event(self, request: AppendEvent) -> Planned:
+        handoff = full_id(request.handoff, self._index)
+        offer = self._index.get(handoff)
+        if offer is None:
+            raise NotFound(
+                f"no handoff with the id {request.handoff!r}",
+                hint="Look at the list of handoffs; if it was deleted, `alg memory restore` brings it back.",
+                id=request.handoff,
+            )
+        if self._index.get(request.id) is not None:
+            raise InvalidInput(f"there is a memory with the id {request.id!r} already", hint="Give a new id.")
+        request = replace(request, title=self._text(request.title), body=self._text(request.body))
+        document, path = event_document(request, offer, self._types, host=self._host)
+        return self._put(document, self._vacant(path), "write", request.author, request.reason)
 
     def _delete(self, request: DeleteMemory) -> Planned:
         current = self._current(request.id, request.if_version)

@@ -88,6 +88,8 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
         add(f"{_BY} IS NOT TRUE", authors, authors)
     if without.ids:
         add(f"NOT {_WITH_ID}", _texts(without.ids))
+    if without.events:
+        add(f"m.row NOT IN ({_EVENTS})")
     for word in without.words:
         if tokens := tokens_of(phrase_of(word)):
             add("m.row NOT IN (SELECT unnest(%s::bigint[]))", saying(tokens))
@@ -101,6 +103,7 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
 _TYPED = "m.type = ANY(%s)"
 _TAGGED = "m.row IN (SELECT t.memory FROM memory_tags t WHERE t.folded = %s)"
 _OF_PROJECT = "(lower(m.project) = ANY(%s))"
+_EVENTS = "SELECT e.row FROM memories e WHERE e.type = 'handoff' AND (e.fields::json ->> 'event') IS NOT NULL"
 _WITH_ID = "m.id = ANY(%s)"
 _BY = '(lower(m.client) = ANY(%s) OR lower((m.author::json ->> 1) COLLATE "C") = ANY(%s))'
 

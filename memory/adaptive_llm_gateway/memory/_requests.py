@@ -213,7 +213,9 @@ class RestoreMemory:
     reason: str | None = None
 
 
-Request = WriteMemory | ReplaceText | ImportMemory | AppendSession | WriteSummary | DeleteMemory | RestoreMemory
+Request = (
+    WriteMemory | ReplaceText | ImportMemory | AppendSession | WriteSummary | AppendEvent | DeleteMemory | RestoreMemory
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ from adaptive_llm_gateway.memory._sessions import SessionLog, log_of, summary_id
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
@@ -447,8 +447,11 @@ class MemoryStore:
         cursor: str | None = None,
         order: Literal["updated", "created", "title"] = "updated",
     ) -> Page:
-        """A page of memories; `next_cursor` of one page is the `cursor` of the next."""
-        return self._index.list(filters or Filters(), limit=limit, cursor=cursor, order=order)
+        """A page of memories; `next_cursor` of one page is the `cursor` of the next.
+
+        Events of handoffs are left out unless ids or fields (`event`, `handoff`) ask for them.
+        """
+        return self._index.list(without_events(filters or Filters()), limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first; also of a deleted one, by its full id.
@@ -470,7 +473,7 @@ class MemoryStore:
         return self._index.get(id)
 
     def records(self, *, filters: Filters | None = None) -> Iterator[Record]:
-        """Every memory that the filters let through, a page at a time."""
+        """Every memory that the filters let through, events of handoffs too, a page at a time."""
         cursor: str | None = None
         while True:
             page = self._index.list(filters or Filters(), limit=500, cursor=cursor, order="created")

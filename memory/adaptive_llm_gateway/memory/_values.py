@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -71,6 +71,7 @@ class Exclusions:
         types, projects, authors, ids: it is of this type or project, by this author (client or agent), or has this id.
         tags: it has this tag.
         words: this word or phrase occurs in its title or body, in any inflection that search takes for the same.
+        events: it is an event of a handoff.
     """
 
     types: tuple[str, ...] = ()
@@ -79,6 +80,7 @@ class Exclusions:
     authors: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    events: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,17 @@ class Filters:
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
     without: Exclusions = field(default_factory=Exclusions)
     also: tuple[Filters, ...] = ()
+
+
+def without_events(filters: Filters) -> Filters:
+    """The filters of a list of the most recent: without the events of handoffs, unless ids or fields ask for them."""
+    if _asks_for_events(filters):
+        return filters
+    return replace(filters, without=replace(filters.without, events=True))
+
+
+def _asks_for_events(filters: Filters) -> bool:
+    return bool(filters.ids or filters.fields.keys() & {"event", "handoff"}) or any(map(_asks_for_events, filters.also))
 
 
 @dataclass(frozen=True, slots=True)
