@@ -84,7 +84,7 @@ def tools() -> str:
     from adaptive_llm_gateway.server._mcp import INSTRUCTIONS, build_server  # noqa: PLC0415
 
     nothing: Any = None  # no tool is called, so there need be no operations
-    server = build_server(nothing, nothing, version="0")
+    server = build_server(nothing, nothing, nothing, version="0")
     listed = [tool.model_dump(by_alias=True) for tool in asyncio.run(server.list_tools())]
     templates = [item.model_dump(by_alias=True) for item in asyncio.run(server.list_resource_templates())]
     prompts = [item.model_dump(by_alias=True) for item in asyncio.run(server.list_prompts())]

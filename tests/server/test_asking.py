@@ -193,7 +193,7 @@ def test_the_search_tool_stays_lean() -> None:
     nothing: Any = None
     (tool,) = [
         tool
-        for tool in asyncio.run(build_server(nothing, nothing, version="0").list_tools())
+        for tool in asyncio.run(build_server(nothing, nothing, nothing, version="0").list_tools())
         if tool.name == "memory_search"
     ]
     listed = tool.model_dump(by_alias=True)

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         load_allowances,
     )
     from adaptive_llm_gateway.core._settings import (
+        HandoffSettings,
         Settings,
         load_settings,
     )
@@ -148,6 +149,7 @@ _MODULES = {
         "load_allowances",
     ),
     "_settings": (
+        "HandoffSettings",
         "Settings",
         "load_settings",
     ),
@@ -166,6 +168,7 @@ __all__ = [
     "Finding",
     "FindingSpan",
     "FormatTooNew",
+    "HandoffSettings",
     "Home",
     "HubUnavailable",
     "InvalidFile",

@@ -167,7 +167,10 @@ class HandoffSettings(Section):
         256 * 1024, ge=0, le=1024 * 1024, description="Largest patch that an offer carries, in bytes; 0: none does."
     )
     remote_seconds: float = Field(
-        5, ge=0, le=60, description="How long listing waits for what the remote has before it says that it is out of reach."
+        5,
+        ge=0,
+        le=60,
+        description="How long listing waits for what the remote has before it says that it is out of reach.",
     )
 
 

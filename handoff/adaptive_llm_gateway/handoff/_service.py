@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SyncError, Trust, Unavailable, new_ulid
 from adaptive_llm_gateway.handoff._checks import (
     Hold,
     best_for,
@@ -24,6 +23,9 @@ from adaptive_llm_gateway.handoff._checks import (
 from adaptive_llm_gateway.handoff._clock import LeaseClock
 from adaptive_llm_gateway.handoff._events import event_fields, read_record, title_of
 from adaptive_llm_gateway.handoff._fold import fold
+from adaptive_llm_gateway.handoff._work import fence
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SyncError, Trust, Unavailable, new_ulid
 from adaptive_llm_gateway.handoff._values import (
     MOST_LEASE,
     Claim,
@@ -36,7 +38,6 @@ from adaptive_llm_gateway.handoff._values import (
     Priority,
     WorkState,
 )
-from adaptive_llm_gateway.handoff._work import fence
 from adaptive_llm_gateway.memory import AppendEvent, Author, Filters, Link, WriteMemory, WriteResult
 
 if TYPE_CHECKING:
@@ -212,6 +213,11 @@ class Handoffs:
     def patch_of(self, handoff: Handoff) -> Event | None:
         """The event that carries the diff, where there is one."""
         return next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
+
+    @property
+    def store(self) -> MemoryStore:
+        """Where they are kept."""
+        return self._store
 
     @property
     def clock(self) -> LeaseClock:
@@ -398,9 +404,7 @@ class Handoffs:
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._after(id, written, note)
 
-    def _claim_best(
-        self, by: Party, *, project: str | None, lease: timedelta | None, provisional: bool
-    ) -> Written:
+    def _claim_best(self, by: Party, *, project: str | None, lease: timedelta | None, provisional: bool) -> Written:
         self.look()
         tried: set[str] = set()
         while True:
@@ -482,7 +486,9 @@ class Handoffs:
         except SyncError as error:
             if error.details.get("kind") not in _OUT_OF_REACH:
                 raise
-            note = f"the remote could not be asked ({error.message}); this is written here and goes out with the next sync"
+            note = (
+                f"the remote could not be asked ({error.message}); this is written here and goes out with the next sync"
+            )
             return self._after(id, self._write(decide), *notes, note)
 
     # -- parts of it -------------------------------------------------------------------------------------------
@@ -522,9 +528,7 @@ class Handoffs:
 
     def _claim_event(self, handoff: Handoff, by: Party, length: timedelta, *, provisional: bool) -> AppendEvent:
         until = self._clock.now() + length
-        return self._event(
-            handoff, "claim", by, term=handoff.term + 1, lease_until=until, provisional=provisional
-        )
+        return self._event(handoff, "claim", by, term=handoff.term + 1, lease_until=until, provisional=provisional)
 
     def _event(
         self,
@@ -640,7 +644,8 @@ class Handoffs:
 
 def _lapsed(handoff: Handoff) -> AlgError:
     return Unavailable(
-        f"the lease of handoff {handoff.offer.id!r} ran out just now", hint="Try again: it is claimed anew if it is free."
+        f"the lease of handoff {handoff.offer.id!r} ran out just now",
+        hint="Try again: it is claimed anew if it is free.",
     )
 
 

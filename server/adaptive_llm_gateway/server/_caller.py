@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class Caller:
     directory: str | None = None
 
 
-CALLER: ContextVar[Caller] = ContextVar("CALLER", default=Caller())  # noqa: B039 - it is frozen
+NOBODY: Final = Caller()
+CALLER: ContextVar[Caller] = ContextVar("CALLER", default=NOBODY)
 """The caller of what the current task works on."""
 
 

@@ -34,6 +34,7 @@ _STREAMING = ("gateway_complete", "gateway_chat")
 _CALLING = (*_STREAMING, "gateway_embed")
 _CONSENTS = ("consent_grant", "consent_list", "consent_revoke", "consent_set_aside", "consent_verify")
 _RECORDS = ("receipts_list", "receipts_prune", "receipts_show", "receipts_verify", "runs_rebuild", "runs_replay")
+_HANDOFFS = ("create", "list", "show", "claim", "update", "complete", "release", "checkpoint")
 _GATEWAY = (*_CALLING, "gateway_health", "gateway_models", "gateway_route_preview")
 
 
@@ -104,6 +105,8 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return await _of(hub.gateway.consents, name, arguments)
     if name in _RECORDS:
         return await _of(hub.gateway.records, name, arguments)
+    if name.removeprefix("handoff_") in _HANDOFFS and name.startswith("handoff_"):
+        return await _handoff(hub, name.removeprefix("handoff_"), arguments)
     if name not in (*_READING, *_WRITING, *_SYNCING, *_MODE):
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
     if name in _WRITING:
@@ -111,6 +114,14 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
 
         arguments["author"] = Author(client="command-line")
     return await _of(hub.operations, name, arguments)
+
+
+async def _handoff(hub: Hub, name: str, arguments: dict[str, Any]) -> Any:
+    if name not in ("list", "show"):
+        from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
+
+        arguments["author"] = Author(client="command-line", agent=arguments.pop("agent", None))
+    return await _of(hub.handoffs, name, arguments)
 
 
 async def _gateway(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:

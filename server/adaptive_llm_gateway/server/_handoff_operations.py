@@ -23,7 +23,7 @@ from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import HandoffSettings
-    from adaptive_llm_gateway.handoff import Handoff, Handoffs, NewOffer, Party, Written
+    from adaptive_llm_gateway.handoff import Handoffs, NewOffer, Party, Written
     from adaptive_llm_gateway.memory import Author, MemoryStore
 
 Json = dict[str, Any]
@@ -72,9 +72,7 @@ class HandoffOperations:
         from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock  # noqa: PLC0415 - after it listens
 
         settings = self._settings
-        rules = HandoffRules(
-            lease=timedelta(minutes=settings.lease_minutes), remote_wait=settings.remote_seconds
-        )
+        rules = HandoffRules(lease=timedelta(minutes=settings.lease_minutes), remote_wait=settings.remote_seconds)
         clock = LeaseClock(tolerance=timedelta(seconds=settings.tolerance_seconds))
         return Handoffs(store, rules, clock=clock, is_there=self._is_there)
 
@@ -227,9 +225,7 @@ class HandoffOperations:
                 and (to is None or (handoff.offer.to or "").casefold() == to.casefold())
                 and (checkpoints or all or not handoff.offer.checkpoint)
             ]
-            found.sort(
-                key=lambda one: (one.offer.checkpoint, -PRIORITIES.index(one.offer.priority), one.offer.created)
-            )
+            found.sort(key=lambda one: (one.offer.checkpoint, -PRIORITIES.index(one.offer.priority), one.offer.created))
             notices: list[str] = []
             if (jumped := service.clock.jumped()) is not None:
                 notices.append(f"this machine's clock was set by {jumped:+.0f} s while the hub ran; leases go by both")
@@ -316,9 +312,7 @@ class HandoffOperations:
             raise InvalidInput(f"'outcome' is {outcome!r}", hint=f"Allowed: {', '.join(get_args(Outcome))}.")
         by = self._party(author)
         return await self._do(
-            lambda service: self._written(
-                service, service.release(id, reason, by, outcome=outcome, redact=redact), []
-            )
+            lambda service: self._written(service, service.release(id, reason, by, outcome=outcome, redact=redact), [])
         )
 
     # -- parts of it -------------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ def check_budget(budget: int) -> None:
     """
     if budget < LEAST_BUDGET:
         raise InvalidInput(
-            f"'budget_tokens' is {budget!r}, too small for a handoff", hint=f"At least {LEAST_BUDGET}; the default is 2,000."
+            f"'budget_tokens' is {budget!r}, too small for a handoff",
+            hint=f"At least {LEAST_BUDGET}; the default is 2,000.",
         )
 
 
@@ -56,7 +57,12 @@ def package(
     text = _fitted(head, parts, budget - used, handoff, counter)
     if recalled:
         text = f"{text}\n\n{recalled['text']}"
-    return {"text": text, "budget": budget, "used": counter.count(text), "sources": recalled["sources"] if recalled else []}
+    return {
+        "text": text,
+        "budget": budget,
+        "used": counter.count(text),
+        "sources": recalled["sources"] if recalled else [],
+    }
 
 
 def _recalled(
@@ -144,9 +150,7 @@ def _text(head: Sequence[str], parts: Sequence[tuple[str, str]]) -> str:
     return "\n".join([*head, fence(body)])
 
 
-def _fitted(
-    head: list[str], parts: list[tuple[str, str]], budget: int, handoff: Handoff, counter: TokenCounter
-) -> str:
+def _fitted(head: list[str], parts: list[tuple[str, str]], budget: int, handoff: Handoff, counter: TokenCounter) -> str:
     """The text in a budget: parts give lines from their end, the last parts first; what was left out is said."""
     text = _text(head, parts)
     if counter.count(text) <= budget:

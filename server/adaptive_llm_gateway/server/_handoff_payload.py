@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 _MOST_LINES: Final = 20
 
 
-def of_session(
-    store: MemoryStore, new: NewOffer, session: str, *, author: Author, counter: TokenCounter
-) -> NewOffer:
+def of_session(store: MemoryStore, new: NewOffer, session: str, *, author: Author, counter: TokenCounter) -> NewOffer:
     """The offer with what it does not say taken from the compaction of a session's log.
 
     Raises:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._summaries import Summaries
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
+    from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +146,7 @@ class Connection:
     kind: str
     since: float
     writer: asyncio.StreamWriter
-    caller: Caller = Caller()
+    caller: Caller = NOBODY
 
 
 class Hub:
@@ -252,6 +254,8 @@ class Hub:
                 self.home.socket.unlink()
         if self._gateway is not None:
             await self._gateway.settle()
+        if self._handoffs is not None:
+            self._handoffs.close()
         await self.operations.close()
         await asyncio.sleep(_LAST_WORDS_SECONDS)
         for connection in list(self._connections.values()):

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.server._mcp_gateway import GatewayTools
+from adaptive_llm_gateway.server._mcp_handoff import HandoffTools, add_resource_and_prompt
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
 from adaptive_llm_gateway.server._operations import Json, Operations
 from adaptive_llm_gateway.server._render import (
@@ -33,6 +34,7 @@ from adaptive_llm_gateway.server._render import (
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
+    from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ INSTRUCTIONS = (
     "Every memory is a Markdown file in git with type, title, project, tags and trust level. Say why you write "
     "(`reason`): people read it in git log. To change a memory, read it, then write with its `id` and `if_version`. "
     "A session's log goes to memory_append_session as you work, not at the end. Every write's answer says whether it "
-    "is committed and pushed; nothing is claimed that did not happen. Other models, local ones first, answer through "
+    "is committed and pushed; nothing is claimed that did not happen. Work that you cannot finish goes to "
+    "handoff_create; handoff_claim takes up what another agent left. Other models, local ones first, answer through "
     "gateway_chat and gateway_complete; gateway_route_preview says where a text would go, and sends nothing."
 )
 _ALWAYS = {"anthropic/alwaysLoad": True}
@@ -75,7 +78,9 @@ Redact = Annotated[bool, Field(description="Replace detected secrets by placehol
 Version = Annotated[str | None, Field(description="Refuse unless this is the current version")]
 
 
-def build_server(operations: Operations, gateway: GatewayOperations, *, version: str) -> MCPServer[Any]:
+def build_server(
+    operations: Operations, gateway: GatewayOperations, handoffs: HandoffOperations, *, version: str
+) -> MCPServer[Any]:
     """The MCP server; one instance serves every connection."""
     server: MCPServer[Any] = MCPServer(
         NAME,
@@ -86,7 +91,11 @@ def build_server(operations: Operations, gateway: GatewayOperations, *, version:
         log_level="WARNING",
         subscriptions=False,
     )
-    for function, title, hints in (*_Tools(operations).table(), *GatewayTools(gateway).table()):
+    for function, title, hints in (
+        *_Tools(operations).table(),
+        *HandoffTools(handoffs).table(),
+        *GatewayTools(gateway).table(),
+    ):
         description = re.sub(r"\s+", " ", function.__doc__ or "").strip()
         server.add_tool(
             function,
@@ -94,8 +103,8 @@ def build_server(operations: Operations, gateway: GatewayOperations, *, version:
             title=title,
             description=description,
             annotations=ToolAnnotations(title=title, **hints),
-            # A client that defers tools still offers those of the memory at once: they are for every session.
-            meta=_ALWAYS if title.startswith("memory.") else None,
+            # A client that defers tools still offers these at once: memory and handoffs are for every session.
+            meta=None if title.startswith("gateway.") else _ALWAYS,
             structured_output=False,
         )
     _slim_schemas(server)
@@ -120,6 +129,7 @@ def build_server(operations: Operations, gateway: GatewayOperations, *, version:
     async def project_context(project: str, question: str = "") -> str:
         return await _project_context(operations, project, question)
 
+    add_resource_and_prompt(server, handoffs)
     return server
 
 
