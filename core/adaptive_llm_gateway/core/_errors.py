@@ -110,6 +110,18 @@ class VersionConflict(AlgError):
     exit_code = 4
 
 
+class HandoffTaken(VersionConflict):
+    """Somebody else holds the handoff; `details` has the `holder`, and `claimed` and `lease_until` as times."""
+
+    code = "handoff_taken"
+
+
+class NotHolder(VersionConflict):
+    """Only who holds the handoff may do this; `details["state"]` says where it stands."""
+
+    code = "not_holder"
+
+
 # --- Try again later ---------------------------------------------------------------------------------
 
 

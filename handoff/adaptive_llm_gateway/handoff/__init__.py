@@ -7,8 +7,36 @@ from typing import TYPE_CHECKING
 from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.handoff._checks import (
+        Hold,
+        best_for,
+        check_claim,
+        check_decline,
+        check_holds,
+        check_withdraw,
+        same_holder,
+    )
+    from adaptive_llm_gateway.handoff._clock import (
+        TOLERANCE,
+        LeaseClock,
+        steady_seconds,
+    )
+    from adaptive_llm_gateway.handoff._events import (
+        DECIDED,
+        Files,
+        event_fields,
+        gather,
+        party_name,
+        read_record,
+        title_of,
+    )
+    from adaptive_llm_gateway.handoff._fold import (
+        fold,
+        is_for,
+    )
     from adaptive_llm_gateway.handoff._values import (
         EVENT_KINDS,
+        MOST_LEASE,
         PRIORITIES,
         STATES,
         Claim,
@@ -26,8 +54,36 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "_checks": (
+        "Hold",
+        "best_for",
+        "check_claim",
+        "check_decline",
+        "check_holds",
+        "check_withdraw",
+        "same_holder",
+    ),
+    "_clock": (
+        "TOLERANCE",
+        "LeaseClock",
+        "steady_seconds",
+    ),
+    "_events": (
+        "DECIDED",
+        "Files",
+        "event_fields",
+        "gather",
+        "party_name",
+        "read_record",
+        "title_of",
+    ),
+    "_fold": (
+        "fold",
+        "is_for",
+    ),
     "_values": (
         "EVENT_KINDS",
+        "MOST_LEASE",
         "PRIORITIES",
         "STATES",
         "Claim",
@@ -46,14 +102,20 @@ _MODULES = {
 }
 
 __all__ = [
+    "DECIDED",
     "EVENT_KINDS",
+    "MOST_LEASE",
     "PRIORITIES",
     "STATES",
+    "TOLERANCE",
     "Claim",
     "Damage",
     "Event",
     "EventKind",
+    "Files",
     "Handoff",
+    "Hold",
+    "LeaseClock",
     "Offer",
     "Party",
     "Priority",
@@ -61,6 +123,20 @@ __all__ = [
     "State",
     "Step",
     "WorkState",
+    "best_for",
+    "check_claim",
+    "check_decline",
+    "check_holds",
+    "check_withdraw",
+    "event_fields",
+    "fold",
+    "gather",
+    "is_for",
+    "party_name",
+    "read_record",
+    "same_holder",
+    "steady_seconds",
+    "title_of",
 ]
 
 __getattr__ = on_first_use(__name__, _MODULES)

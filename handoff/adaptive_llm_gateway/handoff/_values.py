@@ -18,8 +18,12 @@ State = Literal["offered", "claimed", "done", "declined", "withdrawn", "expired"
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 Standing = Literal["counts", "late", "void"]
-"""What an event is to the state: it `counts`; it came `late`, after its claim had ended; it is `void`, for another claim
-was there first."""
+"""What an event is to the state: it `counts`; it came `late`, after its claim had ended; it is `void`, for another
+claim was there first."""
+
+
+MOST_LEASE: Final = timedelta(hours=24)
+"""How long a claim, or what renews it, can hold from its own time on."""
 
 
 MOST_LEASE: Final = timedelta(hours=24)
@@ -143,7 +147,9 @@ class Claim:
     """A claim that counts.
 
     Attributes:
+        by: who claimed; `instance` is the process that renewed it last.
         lease_until: with all that renewed it.
+        renewed: the time of what `lease_until` is from, the claim or a progress.
         provisional: not confirmed by the remote, and void when another's claim is.
     """
 
@@ -152,6 +158,7 @@ class Claim:
     time: datetime
     by: Party
     lease_until: datetime
+    renewed: datetime
     provisional: bool = False
 
 
