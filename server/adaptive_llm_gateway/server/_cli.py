@@ -24,6 +24,11 @@ def run_cli(arguments: list[str]) -> NoReturn:
         arguments: without the program's name.
     """
     set_up_streams()
+    hook = hook_words(arguments)
+    if hook is not None:
+        from adaptive_llm_gateway.server import _cli_hook  # noqa: PLC0415
+
+        sys.exit(_cli_hook.run(*hook))
     refused = False
     try:
         code = _run(arguments)
@@ -96,6 +101,17 @@ def take_home(arguments: list[str]) -> tuple[str | None, list[str]]:
         else:
             rest.append(word)
     return home, rest
+
+
+def hook_words(arguments: list[str]) -> tuple[str | None, list[str]] | None:
+    """Of `alg handoff checkpoint --hook`: the home and what stands behind `checkpoint`; None for all other commands."""
+    if "--hook" not in arguments:
+        return None
+    with contextlib.suppress(AlgError):
+        home, rest = take_home(arguments)
+        if rest[:2] == ["handoff", "checkpoint"] and "--help" not in rest:
+            return home, rest[2:]
+    return None
 
 
 def _quick(rest: list[str], root: str) -> int | None:

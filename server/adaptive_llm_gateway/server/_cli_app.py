@@ -14,6 +14,7 @@ from adaptive_llm_gateway.server._cli_gateway import (
     embed_command,
     gateway_app,
 )
+from adaptive_llm_gateway.server._cli_handoff import handoff_app
 from adaptive_llm_gateway.server._cli_memory import JsonOption, context_command, memory_app, summarize_command
 from adaptive_llm_gateway.server._cli_output import emit, print_json, talk
 from adaptive_llm_gateway.server._cli_records import consent_app, policy_app, receipts_app, runs_app
@@ -301,6 +302,7 @@ app.command("embed")(embed_command)
 app.add_typer(hub_app, name="hub")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(memory_app, name="memory")
+app.add_typer(handoff_app, name="handoff")
 app.add_typer(gateway_app, name="gateway")
 app.add_typer(consent_app, name="consent")
 app.add_typer(receipts_app, name="receipts")

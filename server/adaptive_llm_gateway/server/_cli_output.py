@@ -18,13 +18,13 @@ EXIT_CODES: Mapping[int, str] = {
     1: "an error without a number of its own; `alg doctor` found a failure; an import refused some items; "
     "offline mode is not proved; tests of the policy failed; a run would go another way now",
     2: "wrong usage, or input that will be refused again: an argument, a field, a file, the configuration",
-    3: "no such memory, version, file, commit, model, consent or receipt",
-    4: "`--if-version` is stale: read again, then try again",
+    3: "no such memory, handoff, version, file, commit, model, consent or receipt",
+    4: "`--if-version` is stale: read again, then try again; the handoff is somebody else's, or over",
     5: "something that looks like a secret was found or refused",
     6: "not available just now: no hub, a lock that is held, work that is still running",
     7: "the disk, the home or the memory repo does not let us work, and nothing was changed; "
     "the consent ledger or the receipts do not hold",
-    8: "a pull or push did not succeed",
+    8: "a pull or push did not succeed; the remote, which has to confirm a claim, is out of reach",
     9: "the provider of a model failed, or its answer broke off: what came is not whole",
     10: "not sent: the policy or the mode forbids it, a consent is missing, or the budget is not enough",
     130: "interrupted",

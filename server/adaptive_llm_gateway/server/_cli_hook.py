@@ -1,0 +1,230 @@
+"""`alg handoff checkpoint --hook`: what a client runs when it compacts a session, or ends one.
+
+The client waits for it, may read its stdout, and may take an exit code for an objection. So stdout stays empty, the
+exit code is 0 whatever happens, and after a second at most it is over: the question to the hub is put by a process of
+its own, which goes on where that takes longer, also when the client takes its own processes down. Standard library
+only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput
+from adaptive_llm_gateway.core._paths import home_root
+
+Json = dict[str, Any]
+
+_PATIENCE = 0.7
+"""Seconds from here on; the interpreter's own start comes before."""
+_LONGEST = 120
+"""Seconds after which the process that goes on gives up."""
+_MOST = 1024 * 1024
+"""Bytes of stdin; what a client says of its session has less."""
+_MADE = "made"
+_VALUES = ("--session", "--directory", "--transcript", "--client", "--project")
+_FLAGS = ("--patch", "--end", "--hook", "--json")
+
+
+def run(root: str | None, words: Sequence[str]) -> int:
+    """Have the checkpoint made; always 0, with a line on stderr when there is none.
+
+    Args:
+        root: the home; None: the default one.
+        words: the arguments behind `checkpoint`.
+    """
+    until = time.monotonic() + _PATIENCE
+    try:
+        given = parse(words)
+        asked = arguments(given, _read_stdin(until))
+        problem = _ask(home_root(root), asked, until)
+    except AlgError as error:
+        problem = str(error)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the client's work is worth more than a trace
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        complain(problem)
+    return 0
+
+
+def complain(problem: str) -> None:
+    """Say on stderr, in one line, why there is no checkpoint, or not yet."""
+    from adaptive_llm_gateway.server._cli_output import harmless  # noqa: PLC0415
+
+    stderr: TextIO | None = sys.stderr  # a process may be started without
+    if stderr is not None:
+        with contextlib.suppress(OSError):
+            stderr.write(f"alg: no checkpoint: {harmless(' '.join(problem.split()))}\n")
+            stderr.flush()
+
+
+def parse(words: Sequence[str]) -> Json:
+    """The options, by name without dashes.
+
+    Raises:
+        InvalidInput: one that there is not, or without its value.
+    """
+    given: Json = {}
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in _VALUES:
+            found = value if equals else next(rest, "")
+            if not found:
+                raise InvalidInput(f"{name!r} needs a value")
+            given[name[2:]] = found
+        elif word in _FLAGS:
+            given[word[2:]] = True
+        else:
+            raise InvalidInput(f"{word!r} is no option of `alg handoff checkpoint`")
+    return given
+
+
+def arguments(given: Json, stdin: bytes) -> Json:
+    """What the hub is asked, from the options and what the client said on stdin; options come first.
+
+    Raises:
+        InvalidInput: there is nothing to tell the session by.
+    """
+    said = _said(stdin, needed=not given.keys() & {"session", "transcript"})
+    here = given.get("directory") or said.get("directory") or ""
+    transcript = given.get("transcript") or said.get("transcript")
+    asked: Json = {
+        "session_id": given.get("session") or said.get("session_id"),
+        "directory": _absolute(here),
+        "transcript": _absolute(transcript) if transcript else None,
+        "client": given.get("client"),
+        "project": given.get("project"),
+        "patch": given.get("patch"),
+        "end": given.get("end") or said.get("end"),
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def _absolute(path: str) -> str:
+    here = os.getcwd()  # noqa: PTH109
+    return os.path.join(here, os.path.expanduser(path)) if path else here  # noqa: PTH111, PTH118
+
+
+def _read_stdin(until: float) -> bytes:
+    """What comes until the end, or the time; a client may leave its end open."""
+    got = b""
+    try:
+        if os.isatty(0):
+            return b""
+        while len(got) <= _MOST and select.select([0], [], [], max(0.0, until - time.monotonic()))[0]:
+            part = os.read(0, 65_536)
+            if not part:
+                break
+            got += part
+            if got.rstrip().endswith(b"}") and _is_json(got):
+                break
+    except (OSError, ValueError):  # started without any
+        pass
+    return got
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _said(stdin: bytes, *, needed: bool) -> Json:
+    """What the client said of its session.
+
+    Raises:
+        InvalidInput: nothing that can be read, and it is needed.
+    """
+    if not stdin.strip() and not needed:
+        return {}
+    from adaptive_llm_gateway.handoff import read_hook  # noqa: PLC0415 - not needed where the options say it all
+
+    hook = read_hook(stdin.decode("utf-8", "replace"))
+    return {"session_id": hook.session_id, "directory": hook.cwd, "transcript": hook.transcript_path}
+
+
+# --- The process that asks ----------------------------------------------------------------------------------------
+
+
+def _ask(root: str, asked: Json, until: float) -> str | None:
+    """Ask the hub in a process of its own, and wait for it until the time; why there is no checkpoint, or None."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        _be_the_asker(root, asked, writing)
+    os.close(writing)
+    answer = b""
+    with contextlib.suppress(OSError):
+        while select.select([reading], [], [], max(0.0, until - time.monotonic()))[0]:
+            part = os.read(reading, 65_536)
+            if not part:
+                told = answer.decode("utf-8", "replace")
+                return None if told == _MADE else told or "the process that asks for it was ended"
+            answer += part
+    return f"{_PATIENCE} s were not enough; it goes on by itself, and if it fails, {_failure_file(root)!r} says why"
+
+
+def _failure_file(root: str) -> str:
+    return os.path.join(root, "logs", "checkpoint.err")  # noqa: PTH118
+
+
+def _be_the_asker(root: str, asked: Json, writing: int) -> None:
+    """The forked process, which does not return; in the pipe it says how it went."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"the hub did not answer within {_LONGEST} s")
+
+    problem = ""
+    try:
+        os.setsid()
+        writing = fcntl.fcntl(
+            writing, fcntl.F_DUPFD_CLOEXEC, 3
+        )  # where stdin and stdout were closed it was one of them
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):  # or whoever reads them would wait for this process
+            os.dup2(nothing, number)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(_LONGEST)
+        problem = _put(root, asked)
+    except BaseException as error:  # noqa: BLE001 - there is nobody above
+        problem = f"{type(error).__name__}: {error}"
+    finally:
+        with contextlib.suppress(OSError):
+            if problem:
+                _keep(root, problem)
+        with contextlib.suppress(OSError):
+            os.write(writing, (problem or _MADE).encode("utf-8", "replace"))
+        os._exit(0)
+
+
+def _put(root: str, asked: Json) -> str:
+    from adaptive_llm_gateway.server._connect import StartFailed  # noqa: PLC0415 - only this process needs it
+    from adaptive_llm_gateway.server._hub_client import HubClient, HubError  # noqa: PLC0415
+
+    try:
+        with HubClient(root) as hub:
+            hub.call("handoff_checkpoint", **asked)
+    except (HubError, StartFailed) as error:
+        return str(error)
+    return ""
+
+
+def _keep(root: str, problem: str) -> None:
+    """Keep why the last checkpoint failed: whoever waited for it may be gone."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    file = os.open(_failure_file(root), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8", errors="replace") as opened:
+        opened.write(f"{at} {' '.join(problem.split())}\n")
