@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from adaptive_llm_gateway.handoff._checks import (
     same_holder,
 )
 from adaptive_llm_gateway.handoff._clock import LeaseClock
-from adaptive_llm_gateway.handoff._events import event_fields, read_record, title_of
+from adaptive_llm_gateway.handoff._events import Files, event_fields, gather, stamp, title_of
 from adaptive_llm_gateway.handoff._fold import fold
 from adaptive_llm_gateway.handoff._work import fence
 
@@ -33,7 +34,6 @@ from adaptive_llm_gateway.handoff._values import (
     Event,
     EventKind,
     Handoff,
-    Offer,
     Party,
     Priority,
     WorkState,
@@ -53,6 +53,7 @@ _OUT_OF_REACH: Final = frozenset(
     | {"hook_rejected", "remote_read_only", "disk_full", "transport_refused", "ownership", "checked_out"}
 )
 _SAVE_SECONDS: Final = 60.0
+_FLUSH_SECONDS: Final = 10.0
 _LONGEST_TITLE: Final = 200
 
 
@@ -167,48 +168,46 @@ class Handoffs:
             raise InvalidInput(
                 f"memory {record.id!r} is a {record.type}, not a handoff", hint="`alg handoff list` names them."
             )
-        belongs = record.fields.get("handoff")
+        belongs = record.fields.get("handoff") if record.fields.get("event") is not None else None
         if isinstance(belongs, str):
             found = self._store.record(belongs)
             if found is None:
                 raise NotFound(f"the handoff {belongs!r} of event {record.id!r} is not there")
             record = found
-        events = self._store.records(filters=Filters(types=("handoff",), fields={"handoff": record.id}))
-        return self._folded(record, events)
+        events = list(self._events(record.id))
+        if self._not_among(record, events):  # a file that is on its way into the index is no damage
+            self._store.flush(_FLUSH_SECONDS)
+            events = list(self._events(record.id))
+        files, _ = gather([record, *events])
+        mine = next((each for each in files if each.offer.id == record.id), None)
+        if mine is None:
+            raise NotFound(f"{id!r} is an event of a handoff that is not there")
+        lost = [Damage(path, "cannot be read as an event of it", record.id) for path in self._not_among(record, events)]
+        return self._folded(replace(mine, damage=(*mine.damage, *lost)))
 
     def every(self) -> list[Handoff]:
-        """All handoffs, in no order; a damaged file without an offer belongs to none."""
-        offers: dict[str, Record] = {}
-        events: dict[str, list[Record]] = {}
-        for record in self._store.records(filters=Filters(types=("handoff",))):
-            belongs = record.fields.get("handoff")
-            if isinstance(belongs, str):
-                events.setdefault(belongs, []).append(record)
-            else:
-                offers[record.id] = record
-        return [self._folded(record, events.get(id_, ())) for id_, record in offers.items()]
+        """All handoffs, in no order."""
+        files, strays = gather(self._store.records(filters=Filters(types=("handoff",))))
+        for stray in strays:
+            _log.debug("a file of no handoff: %s: %s", stray.path, stray.problem)
+        return [self._folded(each) for each in files]
 
-    def _folded(self, offer: Record, events: Iterable[Record]) -> Handoff:
-        parts: list[Event] = []
-        damage: list[Damage] = []
-        for record in events:
-            match read_record(record):
-                case Event() as event:
-                    parts.append(event)
-                case Damage() as problem:
-                    damage.append(problem)
-                case Offer() as other:
-                    damage.append(Damage(other.path, "an offer among the events of another", offer.id))
-        match read_record(offer):
-            case Offer() as found:
-                return fold(found, parts, damage, now=self._clock.now(), lease_over=self._clock.is_over)
-            case Damage() as problem:
-                damage.append(problem)
-            case Event() as event:
-                damage.append(Damage(event.path, "an event in the place of an offer", offer.id))
-        party = Party(offer.author.client, offer.author.agent, offer.author.host)
-        shown = Offer(offer.id, offer.title, offer.title, offer.created, party, offer.path, offer.version)
-        return fold(shown, parts, damage, now=self._clock.now(), lease_over=self._clock.is_over)
+    def _events(self, id: str) -> Iterable[Record]:
+        return self._store.records(filters=Filters(types=("handoff",), fields={"handoff": id}))
+
+    def _not_among(self, offer: Record, events: Sequence[Record]) -> list[str]:
+        """Files in the handoff's folder that are none of its events: what they say could not be read."""
+        folder = f"{offer.path.rpartition('/')[0]}/{offer.id[-8:].lower()}"
+        try:
+            names = os.listdir(self._store.repo.path / folder)
+        except OSError:
+            return []
+        known = {record.path for record in events}
+        paths = (f"{folder}/{name}" for name in sorted(names) if name.endswith(".md") and not name.startswith("."))
+        return [path for path in paths if path not in known]
+
+    def _folded(self, files: Files) -> Handoff:
+        return fold(files.offer, files.events, files.damage, now=self._clock.now(), lease_over=self._clock.is_over)
 
     def patch_of(self, handoff: Handoff) -> Event | None:
         """The event that carries the diff, where there is one."""
@@ -301,6 +300,7 @@ class Handoffs:
         """
         if not new.objective.strip():
             raise InvalidInput("the objective is empty", hint="Say what is to be reached.")
+        by = self._me(by)
         self._check_links(new.decisions)
         notes: list[str] = []
         patch = new.patch
@@ -323,6 +323,7 @@ class Handoffs:
 
     def checkpoint(self, new: NewOffer, by: Party) -> Written:
         """Keep how a session stands, as an offer that the next checkpoint of the same session replaces."""
+        by = self._me(by)
         with self._door:
             found = self._last_checkpoint(new.session_id, by)
             if found is None:
@@ -370,7 +371,7 @@ class Handoffs:
             NotFound: there is none.
             SyncError: the remote did not confirm it.
         """
-        length = self._length(lease)
+        by, length = self._me(by), self._length(lease)
         if id is None:
             return self._claim_best(by, project=project, lease=lease, provisional=provisional)
         id = self._known(id)
@@ -428,7 +429,7 @@ class Handoffs:
         Raises:
             NotHolder: somebody else holds it, or nobody.
         """
-        length = self._length(lease)
+        by, length = self._me(by), self._length(lease)
         id = self._known(id)
         notes = self._hold(id, by, length)
         with self._door:
@@ -462,7 +463,7 @@ class Handoffs:
         return self._end(id, _ENDING[outcome], reason, by, redact=redact)
 
     def _end(self, id: str, kind: EventKind, text: str, by: Party, *, redact: bool) -> Written:
-        id = self._known(id)
+        by, id = self._me(by), self._known(id)
         notes = self._hold(id, by, self._rules.lease) if kind == "done" else []
 
         def decide() -> AppendEvent:
@@ -492,6 +493,9 @@ class Handoffs:
             return self._after(id, self._write(decide), *notes, note)
 
     # -- parts of it -------------------------------------------------------------------------------------------
+
+    def _me(self, by: Party) -> Party:
+        return replace(by, hub=self._store.hub_name, host=self._store.host)
 
     def _known(self, id: str) -> str:
         """The full id; a handoff that is not here yet may be at the remote."""
@@ -543,14 +547,13 @@ class Handoffs:
         provisional: bool = False,
         redact: bool = False,
     ) -> AppendEvent:
-        party = replace(by, hub=self._store.hub_name, host=self._store.host)
         event = Event(
             id=new_ulid(),
             handoff=handoff.offer.id,
             kind=kind,
             step=handoff.step + 1,
             time=self._clock.now(),
-            by=party,
+            by=by,
             path="",
             version="",
             term=term,
@@ -560,13 +563,13 @@ class Handoffs:
             text=text,
         )
         return AppendEvent(
-            author=Author(party.client, party.agent, party.host),
+            author=Author(by.client, by.agent, by.host),
             handoff=handoff.offer.id,
             id=event.id,
             event=kind,
             step=event.step,
             time=event.time,
-            title=title_of(kind, handoff.offer.title, party),
+            title=title_of(kind, handoff.offer.title, by),
             body=text,
             trust=handoff.offer.trust,
             fields=event_fields(event),
@@ -582,7 +585,7 @@ class Handoffs:
             "constraints": list(new.constraints) or None,
             "to": new.to,
             "priority": new.priority,
-            "expires": new.expires.astimezone(UTC).isoformat().replace("+00:00", "Z") if new.expires else None,
+            "expires": stamp(new.expires) if new.expires else None,
             "session_id": new.session_id,
             "checkpoint": new.checkpoint or None,
             "directory": work.directory,

@@ -15,7 +15,8 @@ class Caller:
     """What a connection says of itself.
 
     Attributes:
-        instance: a name that the client's process keeps for as long as it lives, whichever hub it talks to.
+        instance: a name that the client's process keeps for as long as it lives, whichever hub it talks to: its number,
+            a dash, and something random.
         directory: absolute path of where it works.
     """
 
@@ -26,6 +27,20 @@ class Caller:
 NOBODY: Final = Caller()
 CALLER: ContextVar[Caller] = ContextVar("CALLER", default=NOBODY)
 """The caller of what the current task works on."""
+
+
+def is_alive(instance: str) -> bool:
+    """Whether the process of that name lives on this machine; it may have lost its hub and not asked for the next one."""
+    number, dash, _ = instance.partition("-")
+    if not dash or not number.isascii() or not number.isdigit() or len(number) > 10 or int(number) < 1:
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def caller_of(hello: Mapping[str, Any]) -> Caller:

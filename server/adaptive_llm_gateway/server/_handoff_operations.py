@@ -227,7 +227,7 @@ class HandoffOperations:
             ]
             found.sort(key=lambda one: (one.offer.checkpoint, -PRIORITIES.index(one.offer.priority), one.offer.created))
             notices: list[str] = []
-            if (jumped := service.clock.jumped()) is not None:
+            if jumped := service.clock.jumped:
                 notices.append(f"this machine's clock was set by {jumped:+.0f} s while the hub ran; leases go by both")
             return {
                 "handoffs": [handoff_json(handoff) for handoff in found[:limit]],

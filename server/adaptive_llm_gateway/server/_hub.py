@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
-from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of
+from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._summaries import Summaries
@@ -192,8 +192,9 @@ class Hub:
         return self._handoffs
 
     def is_connected(self, instance: str) -> bool:
-        """Whether this process of a client is connected now."""
-        return any(connection.caller.instance == instance for connection in list(self._connections.values()))
+        """Whether this process of a client is connected now, or lives and has not asked yet."""
+        connected = any(connection.caller.instance == instance for connection in list(self._connections.values()))
+        return connected or is_alive(instance)
 
     def stop(self) -> None:
         """Flush and end."""

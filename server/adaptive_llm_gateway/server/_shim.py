@@ -62,7 +62,9 @@ class Shim:
         self._closing = False
         self._reached = True
         # The same to every hub that this client meets: a claim is its process's, and outlives a hub.
-        self._hello = _line({"alg": 1, "kind": "mcp", "instance": os.urandom(6).hex(), "directory": _directory()})
+        self._hello = _line(
+            {"alg": 1, "kind": "mcp", "instance": f"{os.getpid()}-{os.urandom(6).hex()}", "directory": _directory()}
+        )
 
     def run(self) -> int:
         """Relay until stdin ends; 0, or 6 when no hub was ever reached."""
