@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -199,7 +198,7 @@ class Handoffs:
         """Files in the handoff's folder that are none of its events: what they say could not be read."""
         folder = f"{offer.path.rpartition('/')[0]}/{offer.id[-8:].lower()}"
         try:
-            names = os.listdir(self._store.repo.path / folder)
+            names = [path.name for path in (self._store.repo.path / folder).iterdir()]
         except OSError:
             return []
         known = {record.path for record in events}

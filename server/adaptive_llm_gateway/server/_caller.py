@@ -30,7 +30,7 @@ CALLER: ContextVar[Caller] = ContextVar("CALLER", default=NOBODY)
 
 
 def is_alive(instance: str) -> bool:
-    """Whether the process of that name lives on this machine; it may have lost its hub and not asked for the next one."""
+    """Whether the process of that name lives on this machine: it may have lost its hub, and not asked for the next."""
     number, dash, _ = instance.partition("-")
     if not dash or not number.isascii() or not number.isdigit() or len(number) > 10 or int(number) < 1:
         return False
