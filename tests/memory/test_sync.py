@@ -265,7 +265,7 @@ def test_two_clones_that_merge_the_same_clash_at_once_agree(shared: tuple[Clone,
     theirs = git(one.root, "rev-parse", "HEAD").strip()
     one.sync.pull()
     git(two.root, "fetch", "-q", str(one.root), f"{theirs}:refs/remotes/origin/main")
-    two.sync._merge()  # pyright: ignore[reportPrivateUsage] - what a pull does behind its fetch
+    two.sync.merge()  # what a pull does behind its fetch
     assert one.files() == two.files()
 
 

@@ -32,6 +32,7 @@ POINTS = (
     "sync.tree_updated",
     "sync.ref_moved",
     "sync.index_updated",
+    "sync.publish_committed",
     "sync.pushed",
     "append.part_written",
     "append.written",

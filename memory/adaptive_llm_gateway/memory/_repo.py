@@ -447,8 +447,18 @@ class MemoryRepo:
 
     # --- merging ------------------------------------------------------------------------------------------
 
-    def merge_commit(self, parents: Sequence[str], contents: Mapping[str, Content], message: str) -> str:
+    def merge_commit(
+        self,
+        parents: Sequence[str],
+        contents: Mapping[str, Content],
+        message: str,
+        *,
+        authors: Sequence[Author] = (),
+    ) -> str:
         """Write, but do not move to, a commit with these parents: the first one's tree with `contents` in it.
+
+        Args:
+            authors: who made it; without any it is the committer.
 
         Raises:
             InvalidInput: a file where a folder is, or the reverse.
@@ -467,8 +477,10 @@ class MemoryRepo:
             self._unsynced.update(entry[0] for entry in entries.values() if entry is not None)
             tree = write_tree(repo, repo[parents[0]].peel(pygit2.Tree), entries, self._unsynced)
             who = self.identity()
-            signature = pygit2.Signature(who.name, who.email)
-            commit = str(repo.create_commit(None, signature, signature, message, tree, list(parents)))
+            committer = author = pygit2.Signature(who.name, who.email)
+            if authors:
+                author = pygit2.Signature(*author_identity(authors), committer.time, committer.offset)
+            commit = str(repo.create_commit(None, author, committer, message, tree, list(parents)))
             self._unsynced.add(commit)
             self._flush()
         return commit

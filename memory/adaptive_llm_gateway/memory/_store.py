@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from adaptive_llm_gateway.core import (
     AlgError,
@@ -35,6 +35,7 @@ from adaptive_llm_gateway.memory._opening import open_index, rebuilt
 from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
+from adaptive_llm_gateway.memory._publish import Publisher
 from adaptive_llm_gateway.memory._reconcile import Reconciler
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
@@ -57,6 +58,7 @@ from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 ALLOWANCES = "secrets-allowed.yaml"
@@ -87,6 +89,8 @@ class MemoryStore:
         self._trouble: str | None = None
         self._mending = False
         self._listeners: list[Callable[[], None]] = []
+        self._merge_listeners: list[Callable[[], None]] = []
+        self._merged = False  # since the listeners were last told
         self._closed = False
         self._commits = 0
         self._upkeep: threading.Thread | None = None
@@ -155,11 +159,20 @@ class MemoryStore:
             editor=self._editor,
         )
         self._sync = Sync(
-            self.repo, scan=self._scan_foreign, timeout=settings.sync_timeout, in_writer=self._merge_in_writer
+            self.repo,
+            scan=self._scan_foreign,
+            timeout=settings.sync_timeout,
+            in_writer=self._merge_in_writer,
+            on_merged=self._note_merge,
+        )
+        publisher = Publisher(
+            self._sync, self.repo, prepare=self._before_sync, when_committed=self._when_committed, plan=self._plan
         )
         self._syncing = Syncing(
             self._sync,
+            publisher,
             prepare=self._before_sync,
+            done=self._tell_of_merges,
             delay=settings.push_delay if settings.push_after_write else None,
         )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
@@ -259,6 +272,26 @@ class MemoryStore:
     def on_committed(self, listener: Callable[[], None]) -> None:
         """Have `listener` called, from another thread, after each commit."""
         self._listeners.append(listener)
+
+    def on_merged(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each pull, push or publication that merged what another clone had written.
+
+        It is called from the thread that does these, one after the other: it may ask for one, and must not wait for it.
+        """
+        self._merge_listeners.append(listener)
+
+    def _note_merge(self) -> None:
+        self._merged = True
+
+    def _tell_of_merges(self) -> None:
+        if not self._merged:
+            return
+        self._merged = False
+        for listener in self._merge_listeners:
+            try:
+                listener()
+            except Exception:  # noqa: BLE001 - the next one is told all the same, and syncing goes on
+                _log.exception("a listener to merges failed")
 
     def _committed(self) -> None:
         self._syncing.committed()
@@ -681,6 +714,29 @@ class MemoryStore:
         """Push what waits, in the background; the future has the outcome or the `SyncError`."""
         return self._syncing.push()
 
+    def publish(self, decide: Callable[[], Request], *, timeout: float) -> Future[WriteResult]:
+        """A write that counts only when the remote has taken it, in the background: a compare-and-swap between clones.
+
+        What was written here and waits goes along. While another clone's push comes first, it is merged and everything
+        begins anew. The answer stands as `committed` and `pushed`, and what it speaks of is in files and index.
+
+        Args:
+            decide: called each time that everything the remote has is in the index, in the writer's thread: it may
+                read, must write nothing and be quick. It gives the request to carry out, or raises why there is none;
+                the future has its error then.
+            timeout: seconds after which nothing more is tried. A future that is cancelled before its turn does nothing.
+
+        Raises:
+            Unavailable: the store is closing.
+
+        The future raises what `decide` and planning raise, `LockHeld` and `RepoBusy` as `pull` does, and a `SyncError`:
+        of the kinds of `pull` and `push` (`no_remote`, `unreachable`, `auth`, `offline`, `hook_rejected`,
+        `non_fast_forward` ...), when nothing was written anywhere; `unknown`, when the push ended without an answer and
+        the remote could not be asked, so that the write may or may not count: the next pull shows; `not_merged`, when
+        the remote has taken it and something keeps it from being merged here.
+        """
+        return self._syncing.publish(decide, timeout=timeout)
+
     def _set_remote(self, url: str) -> None:
         try:
             if self._sync.url() != url:
@@ -694,9 +750,21 @@ class MemoryStore:
     def _before_sync(self) -> None:
         """Edits by hand become commits before anything is merged or pushed."""
         self._writer.run(lambda: self._reconciler.take_in(self._types, self._scanner)).result(_SAVE_SECONDS)
+        self._all_committed()
+
+    def _all_committed(self) -> None:
         self._writer.wait_committed(_SAVE_SECONDS)
         if self._writer.uncommitted:
             raise self._writer.commit_error or Unavailable("commits are still waiting", hint="Try again in a moment.")
+
+    def _when_committed(self, task: Callable[[], _T]) -> _T:
+        """Run a task in the writer's thread once nothing waits for its commit."""
+
+        def run() -> _T:
+            self._all_committed()
+            return task()
+
+        return self._writer.run(run).result()
 
     def _merge_in_writer(self, merge: Callable[[], PullResult | None]) -> PullResult | None:
         def task() -> PullResult | None:

@@ -52,6 +52,7 @@ _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
 _DECISIONS_SHOWN = 200
 _KNOWN_SECONDS = 5.0
+_LEAST_SECONDS = 1.0  # for git, however late it is
 
 # Failures that only a merge mends; having reached the remote does not.
 _NOT_MERGED = frozenset(
@@ -124,6 +125,7 @@ class Sync:
         timeout: seconds for each git command that uses the network.
         in_writer: runs a function where the memory repo may be written (the writer's thread) and returns its result;
             looking at what came in and planning the merge happen outside of it.
+        on_merged: called after each merge that changed files here, where the merge ran.
     """
 
     def __init__(
@@ -134,11 +136,13 @@ class Sync:
         remote: str = "origin",
         timeout: float = 60.0,
         in_writer: Callable[[Callable[[], PullResult | None]], PullResult | None] = lambda run: run(),
+        on_merged: Callable[[], None] = lambda: None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", remote):
             raise InvalidInput(f"{remote!r} cannot be the name of a remote")
         self._repo, self._remote, self._scan, self._timeout = repo, remote, scan, timeout
-        self._in_writer = in_writer
+        self._in_writer, self._on_merged = in_writer, on_merged
+        self._until: float | None = None
         self._state_lock = threading.Lock()
         self._clean: set[str] = set()
         self._counted: tuple[str | None, str | None, tuple[int, int]] | None = None
@@ -165,7 +169,7 @@ class Sync:
             name = "diverged" if behind else "pending"
         else:
             name = "behind" if behind else "pushed"
-        if name == "pushed" and self._tracked() is None:
+        if name == "pushed" and self.tracked() is None:
             name = "pending"
         if state.get("state") != name:
             state |= {"state": name, "since": _now()}
@@ -209,15 +213,15 @@ class Sync:
     def _tracking_name(self) -> str:
         return f"refs/remotes/{self._remote}/{self._repo.branch}"
 
-    def _tracked(self) -> str | None:
-        """The remote's branch as last seen."""
+    def tracked(self) -> str | None:
+        """The commit of the remote's branch as last seen; None where it has none."""
         try:
             return str(self._repo.thread_repo.references[self._tracking_name()].target)
         except (KeyError, RepoBusy):
             return None
 
     def _count(self) -> tuple[int, int]:
-        head, tracked = self._repo.head(), self._tracked()
+        head, tracked = self._repo.head(), self.tracked()
         if self._counted is not None and self._counted[:2] == (head, tracked):
             return self._counted[2]
         git = self._repo.thread_repo
@@ -241,7 +245,8 @@ class Sync:
         with contextlib.suppress(OSError):  # a full disk must not hide what happened
             write_atomically(self._repo.git_dir / _STATE_FILE, json.dumps(state, indent=1).encode())
 
-    def _record(self, operation: Operation, error: AlgError | None) -> SyncStatus:
+    def record(self, operation: Operation, error: AlgError | None) -> SyncStatus:
+        """Note how an attempt ended, and tell where the memory repo stands."""
         with self._state_lock:
             state = self._read_state()
             failures: dict[str, Any] = dict(state.get("failures") or {})
@@ -261,7 +266,7 @@ class Sync:
                     failures.clear()
                 elif not ahead:
                     failures.pop("push", None)
-            if error is None and self._count() == (0, 0) and self._tracked() is not None:
+            if error is None and self._count() == (0, 0) and self.tracked() is not None:
                 state["last_success"] = _now()
             state["failures"] = failures
             self._write_state(state)
@@ -317,7 +322,7 @@ class Sync:
             result = run_git(
                 arguments,
                 cwd=self._repo.path,
-                timeout=self._timeout,
+                timeout=self._patience(),
                 check=check,
                 overrides=overrides,
                 network=not here,
@@ -331,12 +336,19 @@ class Sync:
             return self._network(arguments, doing, check=check)
         return result
 
+    def _patience(self) -> float:
+        """Seconds that git gets for what it is about to do."""
+        if self._until is None:
+            return self._timeout
+        return max(_LEAST_SECONDS, min(self._timeout, self._until - time.monotonic()))
+
     def _held_back(self, doing: str, url: str) -> SyncError:
         shown = mask_credentials(url)
         return sync_error("offline", f"offline mode: {doing} {shown!r} is held back, for it is not on this machine")
 
-    def _fetch(self) -> None:
-        tracking, before = self._tracking_name(), self._tracked()
+    def fetch_alone(self) -> None:
+        """Learn what the remote has, within an attempt; errors as for `pull`."""
+        tracking, before = self._tracking_name(), self.tracked()
         branch = self._repo.branch
         try:
             self._network(
@@ -357,7 +369,7 @@ class Sync:
             if before is not None:  # the remote was emptied: all that is here waits to be pushed again
                 self._repo.rescue(before, _mark() + "-remote")
                 self._repo.thread_repo.references.delete(tracking)
-        after = self._tracked()
+        after = self.tracked()
         if before is not None and after is not None and before != after:
             git = self._repo.thread_repo
             if not git.descendant_of(after, before):
@@ -368,9 +380,9 @@ class Sync:
 
     def fetch(self) -> SyncStatus:
         """Learn what the remote has; nothing here changes but what is known of it. Errors as for `pull`."""
-        with self._attempt("pull"):
-            self._fetch()
-        return self._record("fetch", None)
+        with self.attempt("pull"):
+            self.fetch_alone()
+        return self.record("fetch", None)
 
     def pull(self) -> PullResult:
         """Fetch and merge. The working tree follows; texts that clash are both kept.
@@ -384,23 +396,30 @@ class Sync:
             RepoBusy: a rebase or the like is under way.
             LockHeld: another process pulls or pushes.
         """
-        with self._attempt("pull"):
+        with self.attempt("pull"):
             self._repo.check_ready()
-            self._fetch()
-            result = self._merge()
-        return replace(result, status=self._record("pull", None))
+            self.fetch_alone()
+            result = self.merge()
+        return replace(result, status=self.record("pull", None))
 
-    def _merge(self) -> PullResult:
+    def merge(self, *, ours_alone: bool = False) -> PullResult:
+        """Merge what was fetched, within an attempt; errors as for `pull`.
+
+        Args:
+            ours_alone: nothing comes in but what was made here, so that nobody has to be told.
+        """
         git = self._repo.thread_repo
         for _ in range(_MERGE_ATTEMPTS):
             self._repo.check_ready()
-            ours, theirs = self._repo.head(), self._tracked()
+            ours, theirs = self._repo.head(), self.tracked()
             if ours is None or theirs is None or ours == theirs or git.descendant_of(ours, theirs):
                 return PullResult(SyncStatus("pushed"), commit=ours)
             prepared = self._prepare(ours, theirs)
             reach("sync.planned")
             done = self._in_writer(lambda prepared=prepared: self._apply(prepared))
             if done is not None:
+                if done.merged and not ours_alone:
+                    self._on_merged()
                 return done
         raise sync_error("busy", "the memory repo's branch keeps moving; nothing was merged")
 
@@ -516,9 +535,9 @@ class Sync:
             RepoBusy, LockHeld: as for `pull`.
         """
         pulls: list[PullResult] = []
-        with self._attempt("push"):
+        with self.attempt("push"):
             pushed, commit = self._push(pulls)
-        return PushResult(self._record("push", None), pushed, commit, tuple(pulls))
+        return PushResult(self.record("push", None), pushed, commit, tuple(pulls))
 
     def _push(self, pulls: list[PullResult]) -> tuple[int, str]:
         for attempt in range(1, _PUSH_ATTEMPTS + 1):
@@ -526,9 +545,9 @@ class Sync:
             if commit is None:
                 raise sync_error("other", "the memory repo has no commit to push")
             waiting = self._count()[0]
-            self._check_secrets(commit, ["--not", f"--remotes={self._remote}"], "secret_outgoing")
+            self.check_outgoing(commit)
             try:
-                self._push_once(commit)
+                self.push_once(commit)
             except SyncError as error:
                 if error.details.get("kind") not in (MERGE_FIRST, REF_RACE) or attempt == _PUSH_ATTEMPTS:
                     raise
@@ -536,11 +555,16 @@ class Sync:
                 return waiting, commit
             time.sleep(uniform(0.0, 0.05 * 2**attempt))  # noqa: S311 - only to keep several clones apart
             self._repo.check_ready()
-            self._fetch()
-            pulls.append(replace(self._merge(), status=self.status()))
+            self.fetch_alone()
+            pulls.append(replace(self.merge(), status=self.status()))
         raise sync_error(MERGE_FIRST, "the remote keeps moving")
 
-    def _push_once(self, commit: str) -> None:
+    def check_outgoing(self, commit: str) -> None:
+        """Scan what a push of `commit` would bring to the remote; raises `SyncError` of the kind `secret_outgoing`."""
+        self._check_secrets(commit, ["--not", f"--remotes={self._remote}"], "secret_outgoing")
+
+    def push_once(self, commit: str) -> None:
+        """Push one commit, within an attempt; nothing is pulled where the remote has moved. Errors as for `push`."""
         tracking = self._tracking_name()
         result = self._network(
             [*_PUSH, self._remote, f"{commit}:refs/heads/{self._repo.branch}"],
@@ -589,18 +613,25 @@ class Sync:
             self._clean.add(name)
 
     @contextlib.contextmanager
-    def _attempt(self, operation: Operation) -> Generator[None]:
-        """One pull or push at a time in all processes, and its failure noted for `status`."""
+    def attempt(self, operation: Operation, *, until: float | None = None) -> Generator[None]:
+        """One pull or push at a time in all processes, and its failure noted for `status`.
+
+        Args:
+            until: when git's waiting for the network is to end, as of `time.monotonic`.
+        """
         try:
-            with ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self._timeout):
+            self._until = until
+            with ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self._patience()):
                 yield
         except LockHeld:
             raise
         except AlgError as error:
             if error.details.get("kind") != "offline":  # which is no failure of the remote
                 with contextlib.suppress(AlgError):
-                    self._record(operation, error)
+                    self.record(operation, error)
             raise
+        finally:
+            self._until = None
 
 
 def check_remote_url(url: str) -> str:

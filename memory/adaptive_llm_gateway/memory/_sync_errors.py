@@ -89,6 +89,8 @@ _HINTS: Final = {
     "index_lock": "Another git program works in the memory repo; wait for it.",
     "index_lock_stale": "No git program seems to use it any more; check, then remove the lock file.",
     "busy": "Try again.",
+    "unknown": "Pull when the remote can be reached again: what it has taken comes in then.",
+    "not_merged": "Mend what is in the way, then pull.",
 }
 
 

@@ -1,4 +1,4 @@
-"""Pulls and pushes for the store: one at a time in a thread of their own, asked for or soon after a write."""
+"""Pulls, pushes and publications for the store: one at a time in a thread of their own, asked for or after a write."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 from adaptive_llm_gateway.core import AlgError, Unavailable
+from adaptive_llm_gateway.memory._publish import Publication, Publisher
+from adaptive_llm_gateway.memory._requests import Request, WriteResult
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._values import SyncStatus
 
@@ -40,23 +42,38 @@ class SyncOutcome:
 @dataclass(frozen=True, slots=True)
 class _Job:
     operation: Literal["pull", "push"]
-    future: Future[SyncOutcome]
+    future: Future[SyncOutcome] = field(default_factory=Future[SyncOutcome])
+
+
+_T = TypeVar("_T")
+_Asked = TypeVar("_Asked", _Job, Publication)
 
 
 class Syncing:
-    """Carries out pulls and pushes, one after the other.
+    """Carries out pulls, pushes and publications, one after the other.
 
     Args:
-        prepare: called before each: brings edits by hand into a commit.
+        prepare: called before each pull or push: brings edits by hand into a commit.
+        done: called after each of the three.
         delay: seconds to gather writes before a push of its own; None: push only when asked.
     """
 
-    def __init__(self, sync: Sync, *, prepare: Callable[[], None], delay: float | None) -> None:
+    def __init__(
+        self,
+        sync: Sync,
+        publisher: Publisher,
+        *,
+        prepare: Callable[[], None],
+        done: Callable[[], None],
+        delay: float | None,
+    ) -> None:
         self._sync = sync
+        self._publisher = publisher
         self._prepare = prepare
+        self._done = done
         self._delay = delay
         self._wake = threading.Condition()
-        self._jobs: list[_Job] = []
+        self._jobs: list[_Job | Publication] = []
         self._due: float | None = None
         self._stopping = False
         self._no_remote_until = 0.0
@@ -95,20 +112,24 @@ class Syncing:
 
     def pull(self) -> Future[SyncOutcome]:
         """Ask for a pull."""
-        return self._ask("pull")
+        return self._ask(_Job("pull")).future
 
     def push(self) -> Future[SyncOutcome]:
         """Ask for a push."""
-        return self._ask("push")
+        return self._ask(_Job("push")).future
 
-    def _ask(self, operation: Literal["pull", "push"]) -> Future[SyncOutcome]:
-        job = _Job(operation, Future())
+    def publish(self, decide: Callable[[], Request], *, timeout: float) -> Future[WriteResult]:
+        """Ask for a write that counts only when the remote has taken it."""
+        now = time.monotonic()
+        return self._ask(Publication(decide, now, now + timeout)).future
+
+    def _ask(self, job: _Asked) -> _Asked:
         with self._wake:
             if self._stopping:
                 raise Unavailable("the store is closing", hint="Try again in a moment.")
             self._jobs.append(job)
             self._wake.notify()
-        return job.future
+        return job
 
     def _run(self) -> None:
         while True:
@@ -127,27 +148,33 @@ class Syncing:
                     with self._wake:
                         self._due = time.monotonic() + _OFFLINE_SECONDS
                 elif status.state not in ("no_remote", "pushed"):
-                    jobs.append(_Job("push", Future()))
+                    jobs.append(_Job("push"))
             for job in jobs:
-                self._carry_out(job)
+                if isinstance(job, Publication):
+                    self._carry_out("publish", job.future, lambda job=job: self._publisher.carry_out(job))
+                else:
+                    self._carry_out(job.operation, job.future, self._pull if job.operation == "pull" else self._push)
             if stopping:
                 return
 
-    def _carry_out(self, job: _Job) -> None:
+    def _carry_out(self, name: str, future: Future[_T], run: Callable[[], _T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         self._no_remote_until = 0.0
         try:
-            self._prepare()
-            outcome = self._pull() if job.operation == "pull" else self._push()
+            outcome = run()
         except Exception as error:  # noqa: BLE001 - whoever asked is told; the thread goes on
             if isinstance(error, AlgError):
-                _log.info("%s failed: %s", job.operation, error)
+                _log.info("%s failed: %s", name, error)
             else:
-                _log.exception("%s failed", job.operation)
-            job.future.set_exception(error)
+                _log.exception("%s failed", name)
+            future.set_exception(error)
         else:
-            job.future.set_result(outcome)
+            future.set_result(outcome)
+        self._done()
 
     def _pull(self) -> SyncOutcome:
+        self._prepare()
         done = self._sync.pull()
         status = done.status
         if status.state == "failed":  # an earlier push did; this pull did not
@@ -157,6 +184,7 @@ class Syncing:
         return _outcome(status, 0, [done])
 
     def _push(self) -> SyncOutcome:
+        self._prepare()
         done = self._sync.push()
         return _outcome(done.status, done.pushed, done.pulls)
 
