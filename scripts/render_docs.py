@@ -337,9 +337,20 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     return f"{word}, {bounds[0]}{' to ' + bounds[1] if len(bounds) == 2 else ' or more'}" if bounds else word
 
 
+# --- docs/schemas/handoff.json -------------------------------------------------------------------------------------
+
+
+def handoff_schema() -> str:
+    """The front matter of an offer's and an event's file."""
+    from adaptive_llm_gateway.handoff import handoff_schema as schema  # noqa: PLC0415
+
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "command-line.md": command_line,
     "configuration.md": configuration,
+    "schemas/handoff.json": handoff_schema,
     "tools.md": tools,
 }
 

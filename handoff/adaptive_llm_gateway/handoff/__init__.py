@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         fold,
         is_for,
     )
+    from adaptive_llm_gateway.handoff._schema import handoff_schema
     from adaptive_llm_gateway.handoff._service import (
         HandoffRules,
         Handoffs,
@@ -89,6 +90,7 @@ _MODULES = {
         "fold",
         "is_for",
     ),
+    "_schema": ("handoff_schema",),
     "_service": ("HandoffRules", "Handoffs", "Looked", "NewOffer", "Outcome", "Written"),
     "_values": (
         "EVENT_KINDS",
@@ -146,6 +148,7 @@ __all__ = [
     "event_fields",
     "fold",
     "gather",
+    "handoff_schema",
     "is_for",
     "party_name",
     "read_record",
