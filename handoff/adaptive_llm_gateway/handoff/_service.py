@@ -152,12 +152,16 @@ class Handoffs:
         self._looking = threading.Lock()
         self._looked: tuple[float, Looked] | None = None
         self._settling = threading.Lock()
+        self._unsettled = True  # whether provisional claims may be there that wait for the remote
         store.on_synced(self._synced)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def one(self, id: str) -> Handoff:
+    def one(self, id: str, *, writing: bool = False) -> Handoff:
         """A handoff by its id, or the end of it, or the id of one of its events.
+
+        Args:
+            writing: asked by what is about to be written, so that nothing is on its way and nothing may be waited for.
 
         Raises:
             NotFound, InvalidInput: there is none, or several.
@@ -174,7 +178,7 @@ class Handoffs:
                 raise NotFound(f"the handoff {belongs!r} of event {record.id!r} is not there")
             record = found
         events = list(self._events(record.id))
-        if self._not_among(record, events):  # a file that is on its way into the index is no damage
+        if not writing and self._not_among(record, events):  # a file that is on its way into the index is no damage
             self._store.flush(_FLUSH_SECONDS)
             events = list(self._events(record.id))
         files, _ = gather([record, *events])
@@ -250,7 +254,7 @@ class Handoffs:
 
     def _synced(self) -> None:
         """After a pull or push: provisional claims are settled, in a thread of their own."""
-        if not self._settling.locked():
+        if self._unsettled and not self._settling.locked():
             threading.Thread(target=self.settle, name="handoff-settling", daemon=True).start()
 
     def settle(self) -> int:
@@ -258,6 +262,7 @@ class Handoffs:
         confirmed = 0
         if not self._settling.acquire(blocking=False):
             return 0
+        self._unsettled = False
         try:
             for handoff in self.every():
                 claim = handoff.claim
@@ -267,6 +272,7 @@ class Handoffs:
                     self._confirm(handoff.offer.id, claim)
                     confirmed += 1
                 except AlgError as error:
+                    self._unsettled = True
                     _log.info("the provisional claim of handoff %s is not confirmed: %s", handoff.offer.id, error)
         except AlgError as error:  # the store is closing
             _log.info("provisional claims were not looked at: %s", error)
@@ -276,7 +282,7 @@ class Handoffs:
 
     def _confirm(self, id: str, claim: Claim) -> None:
         def decide() -> AppendEvent:
-            now = self.one(id)
+            now = self.one(id, writing=True)
             if now.claim is None or now.claim.id != claim.id:
                 raise InvalidInput("somebody else's claim was there first")
             if not now.claim.provisional:
@@ -376,7 +382,7 @@ class Handoffs:
         id = self._known(id)
 
         def decide() -> AppendEvent:
-            handoff = self.one(id)
+            handoff = self.one(id, writing=True)
             if check_claim(handoff, by, is_there=self._is_there, anyway=anyway) == "again":
                 raise _HeldAlready("it is yours already")
             return self._claim_event(handoff, by, length, provisional=False)
@@ -401,6 +407,7 @@ class Handoffs:
                 handoff = self.one(id)
                 check_claim(handoff, by, is_there=self._is_there, anyway=anyway)
                 written = self._submitted(self._claim_event(handoff, by, length, provisional=True))
+                self._unsettled = True
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._after(id, written, note)
 
@@ -466,7 +473,7 @@ class Handoffs:
         notes = self._hold(id, by, self._rules.lease) if kind == "done" else []
 
         def decide() -> AppendEvent:
-            handoff = self.one(id)
+            handoff = self.one(id, writing=True)
             claim: str | None = None
             if kind == "withdraw":
                 check_withdraw(handoff, by)

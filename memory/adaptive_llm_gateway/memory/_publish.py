@@ -201,7 +201,7 @@ class Publisher:
         """Have what the remote has taken in the branch, the files and the index, too."""
         try:
             with self._sync.attempt("pull"):
-                self._sync.merge(ours_alone=True)
+                self._sync.merge()
         except AlgError as error:
             raise sync_error(
                 "not_merged",

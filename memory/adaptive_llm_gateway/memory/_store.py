@@ -89,8 +89,7 @@ class MemoryStore:
         self._trouble: str | None = None
         self._mending = False
         self._listeners: list[Callable[[], None]] = []
-        self._merge_listeners: list[Callable[[], None]] = []
-        self._merged = False  # since the listeners were last told
+        self._sync_listeners: list[Callable[[], None]] = []
         self._closed = False
         self._commits = 0
         self._upkeep: threading.Thread | None = None
@@ -163,7 +162,6 @@ class MemoryStore:
             scan=self._scan_foreign,
             timeout=settings.sync_timeout,
             in_writer=self._merge_in_writer,
-            on_merged=self._note_merge,
         )
         publisher = Publisher(
             self._sync, self.repo, prepare=self._before_sync, when_committed=self._when_committed, plan=self._plan
@@ -172,7 +170,7 @@ class MemoryStore:
             self._sync,
             publisher,
             prepare=self._before_sync,
-            done=self._tell_of_merges,
+            done=self._synced,
             delay=settings.push_delay if settings.push_after_write else None,
         )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
@@ -273,25 +271,19 @@ class MemoryStore:
         """Have `listener` called, from another thread, after each commit."""
         self._listeners.append(listener)
 
-    def on_merged(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called after each pull, push or publication that merged what another clone had written.
+    def on_synced(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each pull, push or publication that reached the remote.
 
         It is called from the thread that does these, one after the other: it may ask for one, and must not wait for it.
         """
-        self._merge_listeners.append(listener)
+        self._sync_listeners.append(listener)
 
-    def _note_merge(self) -> None:
-        self._merged = True
-
-    def _tell_of_merges(self) -> None:
-        if not self._merged:
-            return
-        self._merged = False
-        for listener in self._merge_listeners:
+    def _synced(self) -> None:
+        for listener in self._sync_listeners:
             try:
                 listener()
             except Exception:  # noqa: BLE001 - the next one is told all the same, and syncing goes on
-                _log.exception("a listener to merges failed")
+                _log.exception("a listener to syncing failed")
 
     def _committed(self) -> None:
         self._syncing.committed()

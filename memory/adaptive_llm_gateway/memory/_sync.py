@@ -125,7 +125,6 @@ class Sync:
         timeout: seconds for each git command that uses the network.
         in_writer: runs a function where the memory repo may be written (the writer's thread) and returns its result;
             looking at what came in and planning the merge happen outside of it.
-        on_merged: called after each merge that changed files here, where the merge ran.
     """
 
     def __init__(
@@ -136,12 +135,11 @@ class Sync:
         remote: str = "origin",
         timeout: float = 60.0,
         in_writer: Callable[[Callable[[], PullResult | None]], PullResult | None] = lambda run: run(),
-        on_merged: Callable[[], None] = lambda: None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", remote):
             raise InvalidInput(f"{remote!r} cannot be the name of a remote")
         self._repo, self._remote, self._scan, self._timeout = repo, remote, scan, timeout
-        self._in_writer, self._on_merged = in_writer, on_merged
+        self._in_writer = in_writer
         self._until: float | None = None
         self._state_lock = threading.Lock()
         self._clean: set[str] = set()
@@ -402,12 +400,8 @@ class Sync:
             result = self.merge()
         return replace(result, status=self.record("pull", None))
 
-    def merge(self, *, ours_alone: bool = False) -> PullResult:
-        """Merge what was fetched, within an attempt; errors as for `pull`.
-
-        Args:
-            ours_alone: nothing comes in but what was made here, so that nobody has to be told.
-        """
+    def merge(self) -> PullResult:
+        """Merge what was fetched, within an attempt; errors as for `pull`."""
         git = self._repo.thread_repo
         for _ in range(_MERGE_ATTEMPTS):
             self._repo.check_ready()
@@ -418,8 +412,6 @@ class Sync:
             reach("sync.planned")
             done = self._in_writer(lambda prepared=prepared: self._apply(prepared))
             if done is not None:
-                if done.merged and not ours_alone:
-                    self._on_merged()
                 return done
         raise sync_error("busy", "the memory repo's branch keeps moving; nothing was merged")
 

@@ -171,7 +171,7 @@ class Syncing:
             future.set_exception(error)
         else:
             future.set_result(outcome)
-        self._done()
+            self._done()
 
     def _pull(self) -> SyncOutcome:
         self._prepare()
