@@ -27,7 +27,7 @@ def command_line() -> str:
         _NOTE,
         "`alg` and `adaptive-llm-gateway` are the same command; `memory ...` is `alg memory ...`.",
         "What a command finds goes to stdout, what it has to say to stderr. With `--json` there is exactly one JSON\n"
-        "document on stdout, also when the command fails:",
+        "document on stdout, also when the command fails; with `--watch` there is one on each line:",
         '```json\n{"error": {"code": "not_found", "message": "...", "hint": "...", "details": {}}}\n```',
         "`code` is stable, and so are the exit codes; the words are not.",
         "| exit code | meaning |\n|---|---|\n" + "\n".join(f"| {code} | {text} |" for code, text in EXIT_CODES.items()),

@@ -200,9 +200,12 @@ def screen(found: Json | None, problem: str | None, size: tuple[int, int], paint
     notes = list_notes(found, now) if found else []
     if problem:
         notes.insert(0, paint(f"note: {harmless(problem)}", "yellow"))
-    room = max(1, height - 2 - len(notes))
+    count = len(found["handoffs"]) if found else 0
+    each = len(rows) // max(1, count)  # lines of a handoff
+    room = max(1, height - 1 - len(notes))
     if len(rows) > room:
-        rows = [*rows[: room - 1], paint(f"... {len(rows) - room + 1} more", "dim")]
+        kept = (room - 1) // each
+        rows = [*rows[: kept * each], paint(f"... {count - kept} more", "dim")]
     return [*rows, *(paint(note, "dim") for note in notes)]
 
 
