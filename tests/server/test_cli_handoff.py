@@ -51,7 +51,14 @@ def claim(by: dict[str, Any], left: float = 2_460, **more: Any) -> dict[str, Any
 
 
 def handoff(number: int = 1, **more: Any) -> dict[str, Any]:
-    work = {"directory": "/src", "remote": None, "branch": "main", "commit": "a" * 40, "dirty": [], "dirty_count": 0}
+    work: dict[str, Any] = {
+        "directory": "/src",
+        "remote": None,
+        "branch": "main",
+        "commit": "a" * 40,
+        "dirty": [],
+        "dirty_count": 0,
+    }
     return {
         "id": f"01K9ZQ3V5T8B6M2N4P7R1S0W{number:02}", "title": "Nest quotes", "objective": "Have quotes nest",
         "state": "offered", "next_action": None, "open_questions": [], "constraints": [], "decisions": [], "to": None,
@@ -85,7 +92,10 @@ def shown(*steps: dict[str, Any], body: str = "", **more: Any) -> dict[str, Any]
 
 SYNC = {"state": "pushed", "ahead": 0, "behind": 0, "since": None, "offline": False, "kind": None, "error": None}
 OFFERED = {"state": "offered", "claim": None, "holder": None}
-WRITTEN = {"standing": {"state": "committed", "commit": "c" * 40, "error": None, "sync": SYNC}, "notes": []}
+WRITTEN: dict[str, Any] = {
+    "standing": {"state": "committed", "commit": "c" * 40, "error": None, "sync": SYNC},
+    "notes": [],
+}
 
 
 class StandIn:
@@ -176,8 +186,8 @@ class StandIn:
 @pytest.fixture
 def stand_in(isolated: Path) -> Iterator[StandIn]:
     made = StandIn(isolated)
-    wrote = {**claimed(), **WRITTEN}
-    taken = {**wrote, "text": "# Package", "budget": 2_000, "used": 12, "again": False, "patch": None}
+    wrote: dict[str, Any] = {**claimed(), **WRITTEN}
+    taken: dict[str, Any] = {**wrote, "text": "# Package", "budget": 2_000, "used": 12, "again": False, "patch": None}
     made.answers = {
         "handoff_create": {**wrote, "patch": None}, "handoff_list": found(), "handoff_show": shown(),
         "handoff_claim": taken, "handoff_update": wrote, "handoff_complete": wrote, "handoff_release": wrote,
@@ -356,7 +366,7 @@ def test_damage_is_said_before_all_else_with_every_file() -> None:
 def test_what_others_wrote_cannot_steer_a_terminal_or_forge_a_line(stand_in: StandIn) -> None:
     evil = "x\x1b[2J\x9b\u202e\x07y"
     forged = f"{evil}\n01K9ZQ3V5T8B6M2N4P7R1S0W99  offered"
-    wrong = {
+    wrong: dict[str, Any] = {
         "title": forged, "objective": forged, "next_action": evil, "open_questions": [evil], "constraints": [evil],
         "to": forged, "project": forged, "tags": [evil], "by": party(forged, evil, evil), "state": "damaged",
         "damage": [{"path": forged, "problem": forged}], "declined_by": [party(forged)], "session_id": evil,
