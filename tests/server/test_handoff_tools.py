@@ -127,7 +127,11 @@ def test_claiming_without_an_id_takes_what_is_for_this_client_first(server: Any)
     theirs = offered(claude, objective="For codex", to="codex")
     other = offered(claude, objective="For cursor", to="cursor", priority="urgent")
     assert theirs in codex.call("handoff_claim")
-    assert "For anybody" in codex.call("handoff_claim")
+    assert theirs in codex.call("handoff_claim")  # what it holds comes before everything else
+    codex.call("handoff_complete", id=theirs)
+    mine = codex.call("handoff_claim")
+    assert "For anybody" in mine
+    codex.call("handoff_complete", id=mine.split()[1])
     assert "open" in codex.refused("handoff_claim")
     assert "cursor" in codex.refused("handoff_claim", id=other)
     assert "is yours" in codex.call("handoff_claim", id=other, anyway=True)
@@ -193,6 +197,7 @@ def test_a_secret_is_refused_or_replaced_and_is_in_no_file(server: Any) -> None:
     assert TOKEN not in client.refused("handoff_update", id=id_, text=f"used {TOKEN}")
     client.call("handoff_complete", id=id_, result=f"pushed with {TOKEN}", redact=True)
     server.settled()
+    server.alg("hub", "stop")
     for path in server.files_below(server.home):
         assert TOKEN.encode() not in path.read_bytes(), path
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.handoff._applying import (
+        would_apply,
+    )
     from adaptive_llm_gateway.handoff._checks import (
         Hold,
         best_for,
@@ -34,7 +37,13 @@ if TYPE_CHECKING:
         fold,
         is_for,
     )
-    from adaptive_llm_gateway.handoff._schema import handoff_schema
+    from adaptive_llm_gateway.handoff._patch import (
+        fence,
+        unfence,
+    )
+    from adaptive_llm_gateway.handoff._schema import (
+        handoff_schema,
+    )
     from adaptive_llm_gateway.handoff._service import (
         HandoffRules,
         Handoffs,
@@ -61,8 +70,13 @@ if TYPE_CHECKING:
         Step,
         WorkState,
     )
+    from adaptive_llm_gateway.handoff._work import (
+        Work,
+        look_at,
+    )
 
 _MODULES = {
+    "_applying": ("would_apply",),
     "_checks": (
         "Hold",
         "best_for",
@@ -90,8 +104,19 @@ _MODULES = {
         "fold",
         "is_for",
     ),
+    "_patch": (
+        "fence",
+        "unfence",
+    ),
     "_schema": ("handoff_schema",),
-    "_service": ("HandoffRules", "Handoffs", "Looked", "NewOffer", "Outcome", "Written"),
+    "_service": (
+        "HandoffRules",
+        "Handoffs",
+        "Looked",
+        "NewOffer",
+        "Outcome",
+        "Written",
+    ),
     "_values": (
         "EVENT_KINDS",
         "MOST_LEASE",
@@ -109,6 +134,10 @@ _MODULES = {
         "State",
         "Step",
         "WorkState",
+    ),
+    "_work": (
+        "Work",
+        "look_at",
     ),
 }
 
@@ -138,6 +167,7 @@ __all__ = [
     "Standing",
     "State",
     "Step",
+    "Work",
     "WorkState",
     "Written",
     "best_for",
@@ -146,15 +176,19 @@ __all__ = [
     "check_holds",
     "check_withdraw",
     "event_fields",
+    "fence",
     "fold",
     "gather",
     "handoff_schema",
     "is_for",
+    "look_at",
     "party_name",
     "read_record",
     "same_holder",
     "steady_seconds",
     "title_of",
+    "unfence",
+    "would_apply",
 ]
 
 __getattr__ = on_first_use(__name__, _MODULES)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SyncError, Trust, Unavailable, new_ulid
 from adaptive_llm_gateway.handoff._checks import (
     Hold,
     best_for,
@@ -23,9 +24,7 @@ from adaptive_llm_gateway.handoff._checks import (
 from adaptive_llm_gateway.handoff._clock import LeaseClock
 from adaptive_llm_gateway.handoff._events import Files, event_fields, gather, stamp, title_of
 from adaptive_llm_gateway.handoff._fold import fold
-from adaptive_llm_gateway.handoff._work import fence
-
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SyncError, Trust, Unavailable, new_ulid
+from adaptive_llm_gateway.handoff._patch import fence
 from adaptive_llm_gateway.handoff._values import (
     MOST_LEASE,
     Claim,
@@ -69,7 +68,7 @@ class HandoffRules:
 
     lease: timedelta = timedelta(hours=1)
     remote_wait: float = 5.0
-    look_every: float = 5.0
+    look_every: float = 1.0
     confirm_wait: float = 30.0
 
 

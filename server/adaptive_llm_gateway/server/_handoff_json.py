@@ -11,7 +11,7 @@ from adaptive_llm_gateway.server._operations import write_json
 from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.handoff import Claim, Event, Handoff, Handoffs, Party, Step, Written
+    from adaptive_llm_gateway.handoff import Claim, Event, Handoff, Handoffs, Looked, Party, Step, Written
 
 Json = dict[str, Any]
 
@@ -31,6 +31,11 @@ def claim_json(claim: Claim) -> Json:
         "lease_until": iso(claim.lease_until),
         "provisional": claim.provisional,
     }
+
+
+def looked_json(looked: Looked | None) -> Json | None:
+    """When the remote was last asked for what it has, where there is one."""
+    return {"looked": iso(looked.at), "error": looked.error} if looked is not None else None
 
 
 def handoff_json(handoff: Handoff) -> Json:

@@ -15,10 +15,10 @@ from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
-from adaptive_llm_gateway.server._handoff_json import handoff_json, patch_json, step_json, written_json
+from adaptive_llm_gateway.server._handoff_json import handoff_json, looked_json, patch_json, step_json, written_json
 from adaptive_llm_gateway.server._handoff_payload import of_session, of_transcript
 from adaptive_llm_gateway.server._operations import Operations, sync_json
-from adaptive_llm_gateway.server._times import LOCAL, iso, moment
+from adaptive_llm_gateway.server._times import LOCAL, moment
 from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class HandoffOperations:
             return {
                 "handoffs": [handoff_json(handoff) for handoff in found[:limit]],
                 "total": len(found),
-                "remote": {"looked": iso(looked.at), "error": looked.error} if looked is not None else None,
+                "remote": looked_json(looked),
                 "notices": notices,
             }
 
@@ -242,9 +242,11 @@ class HandoffOperations:
         """One handoff whole, with all that happened to it."""
 
         def work(service: Handoffs) -> Json:
+            looked = service.look()
             found = service.one(id)
             return {
                 **handoff_json(found),
+                "remote": looked_json(looked),
                 "body": found.offer.state,
                 "steps": [step_json(step) for step in found.steps],
             }

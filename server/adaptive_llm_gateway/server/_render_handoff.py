@@ -74,7 +74,8 @@ def show_text(handoff: Json) -> str:
         ("What happened", "\n".join(map(step_line, handoff["steps"]))),
     ]
     parts = "\n\n".join(f"## {heading}\n{text}" for heading, text in told if text)
-    return "\n".join([f"Handoff {handoff['id']} {state_text(handoff)}.", fence(f"# {handoff['title']}\n\n{parts}")])
+    first = f"Handoff {handoff['id']}: {state_text(handoff)}."
+    return "\n".join([first, fence(f"# {handoff['title']}\n\n{parts}"), *_remote(handoff["remote"])])
 
 
 def step_line(step: Json) -> str:
