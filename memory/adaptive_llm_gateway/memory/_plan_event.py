@@ -60,6 +60,19 @@ def event_document(request: AppendEvent, offer: Record, types: TypeRegistry, *, 
     )
 
 
+def check_changeable(record: Record) -> None:
+    """Refuse to change or delete what is written once.
+
+    Raises:
+        InvalidInput: it is an event of a handoff.
+    """
+    if record.type == _HANDOFF and record.fields.get("event") is not None:
+        raise InvalidInput(
+            f"{record.id!r} is an event of a handoff; events are written once and never changed",
+            hint="Report what is to be said with a new one. A damaged file can be mended with an editor.",
+        )
+
+
 def event_path(folder: str, offer: Record, *, step: int, event: str, id: str) -> str:
     """Where an event lies: beside its offer, in a folder for the offer's events, by step and kind."""
     found = _MONTH.search(offer.path.removeprefix(folder)) if offer.path.startswith(f"{folder}/") else None

@@ -26,7 +26,7 @@ from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._models import MAX_TITLE, stamp
 from adaptive_llm_gateway.memory._names import memory_path, slug
-from adaptive_llm_gateway.memory._plan_event import event_document
+from adaptive_llm_gateway.memory._plan_event import check_changeable, event_document
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
     AppendEvent,
@@ -187,6 +187,7 @@ class Planner:
     def _update(self, request: WriteMemory) -> Planned:
         assert request.id is not None  # noqa: S101 - `plan` sends requests without an id to `_create`
         current = self._current(request.id, request.if_version)
+        check_changeable(current.record)
         document = current.document
         if request.type is not None and request.type != current.record.type:
             raise InvalidInput(
@@ -397,6 +398,7 @@ class Planner:
 
     def _delete(self, request: DeleteMemory) -> Planned:
         current = self._current(request.id, request.if_version)
+        check_changeable(current.record)
         record = current.record
         gone = FileChange(
             Change(record.path, None, "delete", record.id, record.title, request.author, self._clean(request.reason)),

@@ -119,5 +119,11 @@ def patch_json(service: Handoffs, handoff: Handoff, here: Path | None) -> Json |
     if event is None:
         return None
     patch = unfence(event.text)
-    applies, note = would_apply(patch, here) if here is not None else (None, "where the work lies here is not known")
-    return {"id": event.id, "bytes": len(patch.encode()), "applies": applies, "note": note, "path": event.path}
+    applies: bool | None = None
+    if patch is None:
+        note = "its file holds no patch any more"
+    elif here is None:
+        note = "where the work lies here is not known"
+    else:
+        applies, note = would_apply(patch, here, commit=handoff.offer.work.commit)
+    return {"id": event.id, "bytes": len((patch or "").encode()), "applies": applies, "note": note, "path": event.path}

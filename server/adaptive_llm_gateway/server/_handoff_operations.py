@@ -310,11 +310,12 @@ class HandoffOperations:
         """Give a handoff back, refuse it, or take one's own offer back."""
         from adaptive_llm_gateway.handoff import Outcome  # noqa: PLC0415 - after the hub listens
 
-        if outcome not in get_args(Outcome):
+        wanted = next((name for name in get_args(Outcome) if name == outcome), None)
+        if wanted is None:
             raise InvalidInput(f"'outcome' is {outcome!r}", hint=f"Allowed: {', '.join(get_args(Outcome))}.")
         by = self._party(author)
         return await self._do(
-            lambda service: self._written(service, service.release(id, reason, by, outcome=outcome, redact=redact), [])
+            lambda service: self._written(service, service.release(id, reason, by, outcome=wanted, redact=redact), [])
         )
 
     # -- parts of it -------------------------------------------------------------------------------------------

@@ -99,10 +99,9 @@ def _head(handoff: Handoff, patch: Json | None) -> list[str]:
         + ". handoff_update reports progress and renews that; end with handoff_complete or handoff_release."
     ]
     if patch is not None:
-        fits = {True: "it applies here", False: "it does NOT apply here", None: "not tried"}[patch["applies"]]
         lines.append(
-            f"Uncommitted changes come as a patch of {patch['bytes']:,} bytes: memory_read {patch['id']} ({fits}: "
-            f"{patch['note']})."
+            f"Uncommitted changes come as a patch of {patch['bytes']:,} bytes: memory_read {patch['id']} "
+            f"(in your copy of the work: {patch['note']})."
         )
     return lines
 
