@@ -11,7 +11,11 @@ from adaptive_llm_gateway.handoff._values import EVENT_KINDS, PRIORITIES
 Json = dict[str, Any]
 
 _ULID: Final[Json] = {"type": "string", "pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$"}
-_TIME: Final[Json] = {"type": "string", "format": "date-time", "description": "ISO 8601, in UTC, ending with `Z`"}
+_TIME: Final[Json] = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,6})?Z$",
+}
 _NAME: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 200}
 _LINE: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 2000}
 _TEXT: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 20_000}
