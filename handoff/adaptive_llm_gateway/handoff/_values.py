@@ -26,10 +26,6 @@ MOST_LEASE: Final = timedelta(hours=24)
 """How long a claim, or what renews it, can hold from its own time on."""
 
 
-MOST_LEASE: Final = timedelta(hours=24)
-"""How long a claim, or what renews it, can hold from its own time on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Party:
     """Who did something: a program, its agent, the machine, the hub, and which of the program's processes.
