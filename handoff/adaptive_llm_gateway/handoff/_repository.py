@@ -72,6 +72,8 @@ def _belongs(directory: Path, repo: pygit2.Repository) -> bool:
     mark = Path(top, ".git")
     if mark.is_dir():
         return mark.samefile(repo.path)
+    if not mark.is_file():
+        return False
     with mark.open("rb") as file:
         said = file.read(4096)
     if not said.startswith(b"gitdir:"):
@@ -89,7 +91,7 @@ def read_file(top: str, name: str) -> Side | str | None:
         at = Path(top, *parts)
         found = at.lstat()
         if stat.S_ISLNK(found.st_mode):
-            return Side(LINK, os.fsencode(at.readlink()))
+            return Side(LINK, os.fsencode(os.readlink(at)))  # noqa: PTH115 - a Path would tidy it up
         if not stat.S_ISREG(found.st_mode):
             return None
         if found.st_size > MOST_CONTENT:

@@ -56,6 +56,7 @@ MOST_PATCHED: Final = 2_000
 MOST_SECONDS: Final = 8.0
 MOST_RENAMES: Final = 200
 
+_CUT: Final = "Not every new file is known: there is too much to look through."
 _UNDER_WAY: Final = {
     1: "a merge",
     2: "a revert",
@@ -152,8 +153,10 @@ def look_at(directory: Path, *, patch: bool, max_patch_bytes: int = 256 * 1024, 
         else:
             if not directory.samefile(repo.workdir):
                 look.notes.append(f"The repository begins at {short(repo.workdir)!r}; its paths are told from there.")
-            look.changes()
-            made = look.patch(max_patch_bytes) if patch else None
+            if look.changes() and patch:
+                made = look.patch(max_patch_bytes)
+            elif patch:
+                look.notes.append("There is no patch, for it would not be whole.")
     except (pygit2.GitError, OSError, ValueError, KeyError, MemoryError) as error:
         look.notes.append(f"The repository could not be read whole: {in_words(error)}.")
     lines = look.found.lines()
@@ -218,8 +221,8 @@ class _Look:
         if under_way:
             self.notes.append(f"In the repository {under_way} is under way.")
 
-    def changes(self) -> None:
-        """What has changed since the commit."""
+    def changes(self) -> bool:
+        """What has changed since the commit; False when a part of it cannot be known."""
         import pygit2  # noqa: PLC0415 - as above
         from pygit2.enums import DiffOption  # noqa: PLC0415 - as above
 
@@ -228,13 +231,13 @@ class _Look:
             index = repo.index
         except (pygit2.GitError, OSError) as error:
             self.notes.append(f"Changed files are not known, for git's index cannot be read: {in_words(error)}.")
-            return
+            return False
         if self._tree is None and self.commit is not None:
             self.notes.append("Changed files are not known, for the commit cannot be read.")
-            return
+            return False
         if len(index) > MOST_INDEXED:
             self.notes.append(f"Changed files are not known: the repository has more than {MOST_INDEXED:,}.")
-            return
+            return False
         self._sparse = self._setting("core.sparsecheckout", False)
         if self._sparse:
             self.notes.append("The repository is checked out in part: what is missing from it counts as unchanged.")
@@ -249,7 +252,7 @@ class _Look:
             found.conflicts[path] = _CONFLICTS[ancestor, ours, theirs]
         if not self._find_untracked(index):
             self.notes.append("What is changed but not staged is not known: one of the folders has too many files.")
-            return
+            return False
         unstaged = index.diff_to_workdir(
             DiffOption.INCLUDE_TYPECHANGE
             | DiffOption.IGNORE_SUBMODULES
@@ -260,6 +263,7 @@ class _Look:
             letter = delta.status_char()
             if letter in "MDT" and not (letter == "D" and self._sparse):
                 found.unstaged[delta.old_file.raw_path] = letter
+        return True
 
     def _find_moved(self, staged: pygit2.Diff) -> None:
         """The staged changes, with those that moved a file told as such where it is cheap to find out."""
@@ -286,21 +290,28 @@ class _Look:
 
     def _find_untracked(self, index: pygit2.Index) -> bool:
         """New files, and False when a folder with files of the commit has more entries than can be looked through."""
-        looked = 0
+        new = 0
         folders = deque([""])
-        while folders:
+        cut = False
+        while folders and not cut:
             folder = folders.popleft()
-            before = looked
-            for entry in _scan(Path(self._top, folder)):
-                looked += 1
-                if looked > MOST_ENTRIES or time.monotonic() > self.deadline:
-                    self.notes.append("Not every new file is known: there is too much to look through.")
-                    return looked - before <= MOST_ENTRIES or not _is_below(index, folder)
+            for here, entry in enumerate(_scan(Path(self._top, folder))):
+                if here >= MOST_ENTRIES or time.monotonic() > self.deadline:
+                    cut = True
+                    if _is_below(index, folder):
+                        self.notes.append(_CUT)
+                        return False
+                    break
+                if new >= MOST_ENTRIES:
+                    cut = True
+                    continue  # only to know how large the folder is
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 raw = os.fsencode(path)
-                if entry.name == ".git" or raw in index:
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if entry.name == ".git" or (raw in index and not (is_folder and not _is_submodule(index, path))):
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                new += 1
+                if is_folder:
                     if self._ignores(path + "/"):
                         continue
                     if os.path.lexists(f"{entry.path}/.git"):
@@ -309,6 +320,8 @@ class _Look:
                         folders.append(path)
                 elif (entry.is_symlink() or entry.is_file(follow_symlinks=False)) and not self._ignores(path):
                     self.found.untracked.add(raw)
+        if cut:
+            self.notes.append(_CUT)
         return True
 
     def _ignores(self, path: str) -> bool:
@@ -403,7 +416,7 @@ class _Look:
             name = path.decode("utf-8")
         except UnicodeDecodeError:
             return "their names are not UTF-8"
-        entry = repo.index[name] if name in repo.index else None  # noqa: SIM401 - an index has no `get`
+        entry = _entry(repo.index, name)
         try:
             committed = self._tree[name] if self._tree is not None else None
         except KeyError:
@@ -454,6 +467,19 @@ def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
 def _paths(index: pygit2.Index) -> Iterator[str]:
     for entry in cast("Iterator[pygit2.IndexEntry]", iter(index)):
         yield str(entry.path)
+
+
+def _entry(index: pygit2.Index, name: str) -> pygit2.IndexEntry | None:
+    """What the index has of a file; None also while its sides are in conflict."""
+    try:
+        return index[name]
+    except KeyError:
+        return None
+
+
+def _is_submodule(index: pygit2.Index, name: str) -> bool:
+    entry = _entry(index, name)
+    return entry is not None and int(entry.mode) == SUBMODULE
 
 
 def _is_below(index: pygit2.Index, folder: str) -> bool:
