@@ -93,8 +93,9 @@ def shown(*steps: dict[str, Any], body: str = "", **more: Any) -> dict[str, Any]
 SYNC = {"state": "pushed", "ahead": 0, "behind": 0, "since": None, "offline": False, "kind": None, "error": None}
 OFFERED = {"state": "offered", "claim": None, "holder": None}
 WRITTEN: dict[str, Any] = {
-    "standing": {"state": "committed", "commit": "c" * 40, "error": None, "sync": SYNC},
+    "standing": {"state": "committed", "commit": "c" * 40, "commit_error": None, "sync": SYNC},
     "notes": [],
+    "patch": None,
 }
 
 
@@ -292,7 +293,7 @@ def test_a_handoff_is_shown_with_what_is_handed_over_and_its_time_line() -> None
         shown(
             step(1, "claim", lease_until=iso(900)),
             step(2, "progress", text="half\ndone", lease_until=iso(2_460)),
-            step(3, "patch", text="```diff\n-a\n+b\n```"),
+            step(3, "patch"),
             body="# Parser\n\nbroken\n",
             next_action="run the tests",
             open_questions=["Which?"],
@@ -331,7 +332,7 @@ def test_a_handoff_is_shown_with_what_is_handed_over_and_its_time_line() -> None
         "    half",
         "    done",
         "2026-11-22T10:00:03Z  patch     codex/coder@desk",
-        "    4 lines; `alg memory read 01K9ZQ3V5T8B6M2N4P7R1S0S03` prints them",
+        "    `alg memory read 01K9ZQ3V5T8B6M2N4P7R1S0S03` prints it",
     ]
 
 
@@ -444,13 +445,13 @@ def test_texts_come_from_stdin_or_a_file(stand_in: StandIn, tmp_path: Path) -> N
         ),
         (["list", "--all"], "handoff_list", {"all": True, "limit": 50}),
         (["show", "I"], "handoff_show", {"id": "I"}),
-        (["claim"], "handoff_claim", {}),
+        (["claim", "--directory", "/there"], "handoff_claim", {"directory": "/there"}),
         (
             ["claim", "I", "--project", "p", "--budget=500", "--provisional", "--anyway", "--lease", "5", "--as", "me"],
             "handoff_claim",
             {
                 "id": "I", "project": "p", "budget_tokens": 500, "provisional": True, "anyway": True,
-                "lease_minutes": 5, "agent": "me",
+                "lease_minutes": 5, "agent": "me", "directory": str(Path.cwd()),
             },
         ),
         (
@@ -511,7 +512,7 @@ def test_a_provisional_claim_is_said_to_be_one(stand_in: StandIn) -> None:
 
 def test_what_a_write_did_is_said_with_where_it_stands(stand_in: StandIn) -> None:
     stand_in.answers["handoff_create"] |= {
-        "patch": {"bytes": 3_210},
+        "patch": {"id": "01K", "bytes": 3_210},
         "notes": ["one"],
         "state": "offered",
         "claim": None,
@@ -524,7 +525,7 @@ def test_what_a_write_did_is_said_with_where_it_stands(stand_in: StandIn) -> Non
         "path     handoffs/2026/11/x.md",
         "stands   committed cccccccccccc; pushed",
     ]
-    assert done.stderr.splitlines() == ["with a patch of 3,210 bytes", "note: one"]
+    assert done.stderr.splitlines() == ["with a patch of 3,210 bytes; `alg memory read 01K` prints it", "note: one"]
 
 
 @pytest.mark.parametrize(

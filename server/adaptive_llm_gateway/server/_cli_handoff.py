@@ -68,14 +68,14 @@ def _text(given: str | None) -> str | None:
     return read_body(given, None)
 
 
-def _wrote(done: Json, verb: str, *, as_json: bool) -> None:
+def _wrote(done: Json, verb: str, *, as_json: bool, patch: bool = False) -> None:
     from datetime import UTC, datetime  # noqa: PLC0415
 
     from adaptive_llm_gateway.server._cli_handoff_text import talk_about, write_text  # noqa: PLC0415
 
     emit(done, as_json=as_json, text=lambda paint: write_text(done, verb, paint, datetime.now(UTC)))
     if not as_json:
-        talk_about(done)
+        talk_about(done, patch=patch)
 
 
 # --- Offering -----------------------------------------------------------------------------------------------------
@@ -135,7 +135,8 @@ class Addressed:
     ] = None
     priority: Annotated[PriorityName | None, typer.Option(help="How much it matters. Default: normal.")] = None
     expires: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Nobody can claim it after: 12h, 7d, 2027-03-01. Default: never.")
+        str | None,
+        typer.Option(metavar="WHEN", help="Nobody can claim it after: 12h, 7d, 2027-03-01. Default: as set."),
     ] = None
     project: Annotated[str | None, typer.Option(metavar="NAME", help="What it belongs to.")] = None
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; repeatable.")] = None
@@ -182,7 +183,7 @@ def create(
         agent=as_,
         redact=redact,
     )
-    _wrote(done, "offered", as_json=json)
+    _wrote(done, "offered", as_json=json, patch=True)
 
 
 # --- Looking ------------------------------------------------------------------------------------------------------
@@ -275,6 +276,9 @@ def claim(
         bool, typer.Option("--provisional", help="Also when the remote is out of reach: the next sync settles it.")
     ] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Also when it is for somebody else.")] = False,
+    directory: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where a patch would be applied. Default: here.")
+    ] = None,
     lease: Lease = None,
     as_: Agent = None,
     json: JsonOption = False,
@@ -299,6 +303,7 @@ def claim(
         provisional=provisional,
         anyway=anyway,
         lease_minutes=lease,
+        directory=absolute(directory),
         agent=as_,
     )
     emit(done, as_json=json, text=lambda _: harmless(done["text"]))
@@ -397,4 +402,4 @@ def checkpoint(
         patch=patch,
         end=end,
     )
-    _wrote(done, "checkpoint replaced:" if done["replaced"] else "checkpoint made:", as_json=json)
+    _wrote(done, "checkpoint replaced:" if done["replaced"] else "checkpoint made:", as_json=json, patch=True)

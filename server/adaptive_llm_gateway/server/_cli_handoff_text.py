@@ -255,7 +255,7 @@ def step_lines(step: Json, paint: Paint) -> list[str]:
     lines = [_line(step["time"], step["event"], step["by"], ", ".join(facts), paint)]
     text: str = (step["text"] or "").strip("\n")
     if step["event"] == "patch":
-        return [*lines, f"    {len(text.splitlines()):,} lines; `alg memory read {step['id']}` prints them"]
+        return [*lines, f"    `alg memory read {step['id']}` prints it"]
     told = _indented(text) if text.strip() else []
     if len(told) > _LONGEST_TEXT:
         told = [*told[:_LONGEST_TEXT], f"    ... {len(told) - _LONGEST_TEXT:,} more lines; --json has them"]
@@ -269,20 +269,15 @@ def write_text(done: Json, verb: str, paint: Paint, now: datetime) -> str:
     """What was done to which handoff, and where that stands."""
     lines = [f"{verb} {paint(_flat(_one_line(done['title'])), 'bold')}", f"id       {done['id']}"]
     lines.append(f"state    {_flat(state_text(done, now))}")
-    lines += [f"path     {harmless(done['path'])}", f"stands   {harmless(_standing(done))}"]
+    lines += [f"path     {harmless(done['path'])}", f"stands   {harmless(standing_text(done['standing']))}"]
     return "\n".join(lines)
 
 
-def _standing(done: Json) -> str:
-    standing: Json = done["standing"]
-    return standing_text({**standing, "commit_error": standing["error"]})
-
-
-def talk_about(done: Json) -> None:
-    """On stderr: the patch that goes along, and notes."""
-    patch: Json | None = done.get("patch")
-    if patch:
-        talk(f"with a patch of {patch['bytes']:,} bytes")
+def talk_about(done: Json, *, patch: bool = False) -> None:
+    """On stderr: with `patch`, the one that goes along; and notes."""
+    carried: Json | None = done["patch"]
+    if patch and carried:
+        talk(f"with a patch of {carried['bytes']:,} bytes; `alg memory read {carried['id']}` prints it")
     for note in done["notes"]:
         talk(f"note: {harmless(note)}")
 
@@ -293,7 +288,7 @@ def talk_about_claim(done: Json, now: datetime) -> None:
     how = "held already, renewed:" if done["again"] else "claimed"
     provisional = " provisionally" if claim["provisional"] else ""
     talk(f"{how}{provisional} {done['id']} until {claim['lease_until']} ({_lease(claim, now)})")
-    talk(f"package of {done['used']:,} of {done['budget']:,} tokens; {harmless(_standing(done))}")
+    talk(f"package of {done['used']:,} of {done['budget']:,} tokens; {harmless(standing_text(done['standing']))}")
     if claim["provisional"]:
         talk("note: the remote has not confirmed it: somebody else may hold it, and the next sync settles that")
     patch: Json | None = done["patch"]
