@@ -229,7 +229,7 @@ def _offer(record: Record, *, lenient: Callable[[str], None] | None) -> Offer:
     return Offer(
         id=record.id,
         title=record.title,
-        objective=fields.get("objective", _text) or "",
+        objective=fields.get("objective", _text) or record.title,
         created=fields.checked("created", record.created, _time) or datetime.min.replace(tzinfo=UTC),
         by=_party(record.author, fields),
         path=record.path,

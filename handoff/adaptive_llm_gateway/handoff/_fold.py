@@ -33,6 +33,7 @@ _DID: Final[dict[EventKind, str]] = {
     "decline": "declined it",
     "withdraw": "withdrew it",
 }
+_AFTER_A_NAME: Final = "-_./ "
 Key = tuple[int, datetime, str]
 Marks = dict[str, tuple[Standing, str | None]]
 
@@ -57,8 +58,6 @@ def fold(
         The same for every order of the events. `damaged` handoffs have no holder, no claim and no end.
     """
     problems = list(damage)
-    if not offer.objective:
-        problems.append(Damage(offer.path, "the offer has no 'objective'", offer.id))
     good = _sorted_out(offer, events, problems)
     marks: Marks = {}
     tenures = _tenures(offer, good, marks, problems)
@@ -100,8 +99,12 @@ def fold(
 
 
 def is_for(offer: Offer, party: Party) -> bool:
-    """Whether the offer names this client or agent."""
-    return offer.to is not None and offer.to.casefold() in (party.client.casefold(), (party.agent or "").casefold())
+    """Whether the offer names this client or agent, whatever the case: `codex` also names `codex-mcp-client`."""
+    if offer.to is None:
+        return False
+    to = offer.to.casefold()
+    names = (party.client.casefold(), (party.agent or "").casefold())
+    return any(name == to or (name.startswith(to) and name[len(to)] in _AFTER_A_NAME) for name in names)
 
 
 def who_did(end: Event) -> str:

@@ -59,7 +59,7 @@ _COMMON: Final[Json] = {
 }
 
 _OFFER: Final[Json] = {
-    "objective": _of(_TEXT, "what is to be reached"),
+    "objective": _of(_TEXT, "what is to be reached; without it, the title says so"),
     "next_action": _of(_TEXT, "what to do first"),
     "open_questions": _list(_TEXT, 100, "what is not decided yet"),
     "constraints": _list(_TEXT, 100, "what must be kept to"),
@@ -103,7 +103,7 @@ def handoff_schema() -> Json:
         "$defs": {
             "offer": {
                 "type": "object",
-                "required": ["id", "type", "title", "created", "updated", "author", "objective"],
+                "required": ["id", "type", "title", "created", "updated", "author"],
                 "properties": {**_COMMON, **_OFFER},
             },
             "event": {

@@ -349,7 +349,7 @@ class Handoffs:
         for handoff in self.every():
             offer = handoff.offer
             same = offer.checkpoint and offer.session_id == session and offer.by.client == by.client
-            if same and offer.by.host == self._store.host and handoff.state == "offered" and handoff.term == 0:
+            if same and offer.by.hub == self._store.hub_name and handoff.state == "offered" and handoff.term == 0:
                 return handoff
         return None
 

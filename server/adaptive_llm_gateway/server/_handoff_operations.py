@@ -52,11 +52,6 @@ class HandoffOperations:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handoff")
         self._underway = Underway()
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is being done."""
-        return not self._underway
-
     def close(self) -> None:
         """Let the threads go; what waits for the remote is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -148,6 +143,8 @@ class HandoffOperations:
             if asked or patch:
                 raise
             return new, ()
+        if not asked and seen.state.branch is None and seen.state.commit is None:
+            return new, ()  # the client was started in no repository
         return replace(new, work=seen.state, patch=seen.patch), seen.notes if asked or patch else ()
 
     async def checkpoint(
@@ -206,7 +203,7 @@ class HandoffOperations:
         all: bool = False,
     ) -> Json:
         """Handoffs, the open ones unless told otherwise: by priority, then the oldest first."""
-        from adaptive_llm_gateway.handoff import PRIORITIES, STATES  # noqa: PLC0415 - after the hub listens
+        from adaptive_llm_gateway.handoff import PRIORITIES, STATES, Party, is_for  # noqa: PLC0415 - after the hub listens
 
         wanted = _texts(state) or (STATES if all else _OPEN)
         for name in wanted:
@@ -222,7 +219,7 @@ class HandoffOperations:
                 for handoff in service.every()
                 if handoff.state in wanted
                 and (project is None or (handoff.offer.project or "").casefold() == project.casefold())
-                and (to is None or (handoff.offer.to or "").casefold() == to.casefold())
+                and (to is None or is_for(handoff.offer, Party(to)))
                 and (checkpoints or all or not handoff.offer.checkpoint)
             ]
             found.sort(key=lambda one: (one.offer.checkpoint, -PRIORITIES.index(one.offer.priority), one.offer.created))

@@ -255,8 +255,10 @@ async def _resumed(claim: Callable[..., Awaitable[Json]], author: Any, project: 
     tokens = int(budget) if budget.strip().isascii() and budget.strip().isdigit() else DEFAULT_BUDGET
     try:
         done = await claim(None, author=author, project=project or None, budget_tokens=tokens)
-    except AlgError as error:
+    except NotFound as error:
         return f"There is nothing to take up: {error_text(str(error), error.hint)}"
+    except AlgError as error:
+        return f"Nothing was claimed: {error_text(str(error), error.hint)}"
     return (
         "Go on with this work. It is claimed for you. Check how the repository stands before you change anything, "
         f"and begin with the next action.\n\n{claimed_text(done)}"
