@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from adaptive_llm_gateway.handoff import (
     check_decline,
     check_holds,
     check_withdraw,
+    renewal,
     same_holder,
 )
 
@@ -191,6 +193,17 @@ def test_finishing_without_a_claim_is_refused_with_what_to_do() -> None:
     assert "nobody holds it, it is offered" in str(error)
     assert error.hint == "Claim it first."
     refused(NotHolder, check_holds, lapsed(), CARL, is_there=nobody_is_there)
+
+
+def test_progress_renews_a_lease_also_when_the_clock_was_set_back_and_by_a_day_at_most() -> None:
+    claim = held().claim
+    assert claim is not None
+    assert claim.lease_until == at(61)
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    assert renewal(claim, at(30), hour) == at(90)
+    assert renewal(claim, at(0), timedelta(minutes=5)) == at(61) + timedelta(seconds=1)
+    assert renewal(claim, at(-600), hour) == at(61) + timedelta(seconds=1)
+    assert renewal(claim, at(-48 * 60), hour) == at(-48 * 60) + day
 
 
 # --- refusing and taking back -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         check_decline,
         check_holds,
         check_withdraw,
+        renewal,
         same_holder,
     )
     from adaptive_llm_gateway.handoff._clock import (
@@ -84,6 +85,7 @@ _MODULES = {
         "check_decline",
         "check_holds",
         "check_withdraw",
+        "renewal",
         "same_holder",
     ),
     "_clock": (
@@ -184,6 +186,7 @@ __all__ = [
     "look_at",
     "party_name",
     "read_record",
+    "renewal",
     "same_holder",
     "steady_seconds",
     "title_of",

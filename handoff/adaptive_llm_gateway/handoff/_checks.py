@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from adaptive_llm_gateway.core import HandoffTaken, InvalidInput, NotHolder
 from adaptive_llm_gateway.handoff._events import party_name, show_time
 from adaptive_llm_gateway.handoff._fold import is_for, who_did
-from adaptive_llm_gateway.handoff._values import PRIORITIES, Handoff, Party
+from adaptive_llm_gateway.handoff._values import MOST_LEASE, PRIORITIES, Claim, Handoff, Party
+
+_MOMENT: Final = timedelta(seconds=1)
 
 Hold = Literal["holds", "lapsed"]
 """Of who holds a handoff: the lease runs, or it ran out and nobody else has claimed since."""
@@ -95,6 +98,13 @@ def check_holds(handoff: Handoff, party: Party, *, is_there: Callable[[Party], b
         hint="Claim it first." if handoff.state == "offered" else "Offer the work anew.",
         **details,
     )
+
+
+def renewal(claim: Claim, now: datetime, length: timedelta) -> datetime:
+    """Until when progress holds a claim: for `length`, and later than it held before, so that every hub sees that it
+    was renewed, also when this hub's clock was set back; but never for longer than a lease can be.
+    """
+    return min(max(now + length, claim.lease_until + _MOMENT), now + MOST_LEASE)
 
 
 def check_decline(handoff: Handoff, party: Party) -> None:
