@@ -19,6 +19,7 @@ from adaptive_llm_gateway.handoff._checks import (
     check_decline,
     check_holds,
     check_withdraw,
+    renewal,
     same_holder,
 )
 from adaptive_llm_gateway.handoff._clock import LeaseClock
@@ -441,7 +442,7 @@ class Handoffs:
             handoff = self.one(id)
             self._check(handoff, by)
             assert handoff.claim is not None  # noqa: S101 - its holder asks
-            until = max(self._clock.now() + length, handoff.claim.lease_until)
+            until = renewal(handoff.claim, self._clock.now(), length)
             event = self._event(
                 handoff, "progress", by, text=text, claim=handoff.claim.id, lease_until=until, redact=redact
             )
@@ -531,7 +532,7 @@ class Handoffs:
         handoff = self.one(id)
         self._check(handoff, by)
         assert handoff.claim is not None  # noqa: S101 - its holder asks
-        until = max(self._clock.now() + length, handoff.claim.lease_until)
+        until = renewal(handoff.claim, self._clock.now(), length)
         event = self._event(handoff, "progress", by, claim=handoff.claim.id, lease_until=until)
         return self._after(id, self._submitted(event))
 
