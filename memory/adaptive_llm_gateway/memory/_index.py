@@ -118,6 +118,7 @@ class Index:
                     schema.create(self._writer)
                 else:
                     schema.probe(self._writer, path)
+                    schema.complete(self._writer)
             except BaseException:
                 self._writer.close()
                 raise

@@ -102,6 +102,14 @@ CREATE TABLE tombstones (
 ) WITHOUT ROWID;
 """
 
+# Added to format 3 later: an index file without them is only slower at what they are for, and gets them when opened.
+_ADDED = """
+CREATE INDEX IF NOT EXISTS memories_handoff ON memories (fields -> '$."handoff"')
+    WHERE fields -> '$."handoff"' IS NOT NULL;
+CREATE INDEX IF NOT EXISTS memories_events ON memories (type)
+    WHERE type = 'handoff' AND fields ->> '$."event"' IS NOT NULL;
+"""
+
 _LARGE = ("memories", "bodies", "chunks", "vectors")
 _DERIVED = ("memories", "bodies", "memory_tags", "chunks", "vectors")
 
@@ -259,9 +267,15 @@ def create(connection: apsw.Connection) -> None:
     """Lay out an empty file; a crash before the end leaves an empty file again."""
     with connection:
         run(connection, _TABLES)
+        run(connection, _ADDED)
         run(connection, f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
     # The header must be in the file itself, because `check_header` does not read the write-ahead log.
     fetch_all(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def complete(connection: apsw.Connection) -> None:
+    """Add what an index file of this format may lack, for it was made by an older version."""
+    run(connection, _ADDED)
 
 
 def probe(connection: apsw.Connection, path: Path) -> None:
