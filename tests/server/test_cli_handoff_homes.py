@@ -172,7 +172,7 @@ def test_the_work_goes_along_with_its_repository_and_a_patch(homes: tuple[Any, A
     shown = one.alg("handoff", "show", identifier[1]).stdout
     assert f"directory  {work}\n" in shown
     assert re.search(r"^branch     main at [0-9a-f]{12}$", shown, re.MULTILINE)
-    assert "changed    1 not committed:  M parser.py\n" in shown
+    assert "changed    1 not committed: M parser.py\n" in shown
     two.json("handoff", "list")
     assert "does NOT apply" in two.alg("handoff", "claim", identifier[1], cwd=work).stderr  # it has that change already
     subprocess.run(["git", "-C", str(work), "checkout", "-q", "--", "."], check=True, timeout=WAIT)

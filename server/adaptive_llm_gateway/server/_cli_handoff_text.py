@@ -211,7 +211,7 @@ def _work_lines(work: Json) -> list[str]:
     lines += _labelled("remote", work["remote"])
     if work["dirty_count"]:
         more = work["dirty_count"] - len(work["dirty"])
-        listed = ", ".join(work["dirty"]) + (f" and {more} more" if more > 0 else "")
+        listed = ", ".join(each.strip() for each in work["dirty"]) + (f" and {more} more" if more > 0 else "")
         lines += _labelled("changed", f"{work['dirty_count']} not committed: {listed}")
     return lines
 
