@@ -367,10 +367,6 @@ def test_a_claim_that_cannot_be_is_damage_and_claims_nothing(given: dict[str, ob
     assert not story.told().steps
 
 
-def test_an_offer_without_objective_is_damaged() -> None:
-    assert damage_of(Story(objective="")) == ["the offer has no 'objective'"]
-
-
 def test_a_file_that_could_not_be_read_makes_the_handoff_damaged_and_its_events_are_still_shown() -> None:
     story = Story()
     claim = story.claim(BERT, 1)
