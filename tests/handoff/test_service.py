@@ -1,0 +1,420 @@
+"""Handoffs over real stores: who gets them, who keeps them, and what a lease, a clock and a crash do to that."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_llm_gateway.core import (
+    AlgError,
+    HandoffTaken,
+    InvalidInput,
+    NotFound,
+    NotHolder,
+    SecretRefused,
+    SyncError,
+)
+from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock, NewOffer, Party, WorkState
+from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, WriteMemory
+from adaptive_llm_gateway.memory.testing import temporary_store
+
+TOKEN = "ghp_" + "x7Kq2Lm9Pz4Rt6Wv8Yb1Nc3Df5Gh0Js2Ka4Q"
+CLAUDE, CODEX, CURSOR = Party("claude-code"), Party("codex-mcp-client"), Party("cursor")
+WAIT = 30.0
+NOON = 1_795_348_800.0
+
+
+class Times:
+    """Two clocks that move when they are told to."""
+
+    def __init__(self) -> None:
+        self.wall = NOON
+        self.steady = 1_000.0
+
+    def pass_by(self, minutes: float) -> None:
+        self.wall += minutes * 60
+        self.steady += minutes * 60
+
+
+@dataclass
+class Hub:
+    """A store and its handoffs; `there` are the processes that are connected."""
+
+    store: MemoryStore
+    handoffs: Handoffs
+    times: Times
+    there: set[str]
+
+    def offer(self, objective: str = "Mend the parser", **given: Any) -> str:
+        return self.handoffs.create(NewOffer(objective, **given), CLAUDE).handoff.offer.id
+
+    def state(self, id: str) -> str:
+        return self.handoffs.one(id).state
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
+    with contextlib.ExitStack() as stack:
+
+        def begin(name: str = "one", *, times: Times | None = None, **settings: Any) -> Hub:
+            store = stack.enter_context(temporary_store(tmp_path / name, **settings))
+            clocks, there = times or Times(), set[str]()
+            clock = LeaseClock(wall=lambda: clocks.wall, steady=lambda: clocks.steady)
+            rules = HandoffRules(look_every=0.0, confirm_wait=20.0)
+            handoffs = Handoffs(store, rules, clock=clock, is_there=lambda party: party.instance in there)
+            return Hub(store, handoffs, clocks, there)
+
+        yield begin
+
+
+@pytest.fixture
+def hub(start: Callable[..., Hub]) -> Hub:
+    return start()
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> str:
+    path = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(path)], check=True)
+    return str(path)
+
+
+# -- leases --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_that_runs_out_leaves_the_work_to_the_next_and_the_late_holder_is_told(hub: Hub) -> None:
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, CODEX)
+    hub.times.pass_by(60)
+    with pytest.raises(HandoffTaken, match="codex"):  # within the tolerance
+        hub.handoffs.claim(id_, CURSOR)
+    hub.times.pass_by(3)
+    assert hub.state(id_) == "offered"
+    assert hub.handoffs.claim(id_, CURSOR).handoff.term == 2
+    for late in (
+        lambda: hub.handoffs.update(id_, "nearly done", CODEX),
+        lambda: hub.handoffs.complete(id_, "done", CODEX),
+        lambda: hub.handoffs.claim(id_, CODEX),
+    ):
+        with pytest.raises((NotHolder, HandoffTaken), match="cursor"):
+            late()
+    assert hub.handoffs.complete(id_, "done", CURSOR).handoff.state == "done"
+
+
+def test_progress_renews_a_lease_and_a_shorter_one_does_not_cut_it(hub: Hub) -> None:
+    id_ = hub.offer()
+    until = hub.handoffs.claim(id_, CODEX).handoff.claim
+    hub.times.pass_by(50)
+    renewed = hub.handoffs.update(id_, "half", CODEX).handoff.claim
+    assert until is not None
+    assert renewed is not None
+    assert renewed.lease_until - until.lease_until == timedelta(minutes=50)
+    again = hub.handoffs.update(id_, "more", CODEX, lease=timedelta(minutes=1)).handoff.claim
+    assert again is not None
+    assert timedelta() <= again.lease_until - renewed.lease_until <= timedelta(seconds=1)
+    hub.times.pass_by(59)
+    assert hub.state(id_) == "claimed"
+
+
+def test_a_holder_that_comes_back_late_goes_on_when_nobody_else_began(hub: Hub) -> None:
+    id_ = hub.offer(expires=hub.handoffs.clock.now() + timedelta(minutes=30))
+    hub.handoffs.claim(id_, CODEX)
+    hub.times.pass_by(90)
+    assert hub.state(id_) == "expired"
+    with pytest.raises(InvalidInput, match="expired"):
+        hub.handoffs.claim(id_, CURSOR)
+    done = hub.handoffs.complete(id_, "done after lunch", CODEX)
+    assert done.handoff.state == "done"
+    assert "claimed again" in " ".join(done.notes)
+    assert [step.event.kind for step in done.handoff.steps] == ["claim", "claim", "done"]
+
+
+def test_a_clock_that_is_set_forward_takes_nobodys_lease(hub: Hub) -> None:
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, CODEX)
+    hub.times.wall += 26 * 3600
+    assert hub.state(id_) == "claimed"
+    with pytest.raises(HandoffTaken):
+        hub.handoffs.claim(id_, CURSOR)
+    assert hub.handoffs.complete(id_, "done", CODEX).handoff.state == "done"
+
+
+def test_a_clock_that_is_set_back_holds_work_up_no_longer_than_a_lease(hub: Hub) -> None:
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, CODEX)
+    hub.times.wall -= 26 * 3600
+    assert hub.state(id_) == "claimed"
+    hub.times.pass_by(63)
+    assert hub.state(id_) == "offered"
+    assert hub.handoffs.claim(id_, CURSOR).handoff.state == "claimed"
+    assert hub.handoffs.complete(id_, "done", CURSOR).handoff.state == "done"
+
+
+@pytest.mark.parametrize("minutes", [0, 0.5, 1441, -5])
+def test_a_lease_that_cannot_be_is_refused_before_anything_is_claimed(hub: Hub, minutes: float) -> None:
+    id_ = hub.offer()
+    with pytest.raises(InvalidInput, match="lease"):
+        hub.handoffs.claim(id_, CODEX, lease=timedelta(minutes=minutes))
+    assert hub.handoffs.one(id_).steps == ()
+
+
+# -- who may -------------------------------------------------------------------------------------------------------
+
+
+def test_a_holder_is_one_process_until_it_is_gone(hub: Hub) -> None:
+    first, second, third = (replace(CLAUDE, instance=name) for name in ("1-a", "2-b", "3-c"))
+    hub.there |= {"1-a", "2-b", "3-c"}
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, first)
+    with pytest.raises(HandoffTaken):
+        hub.handoffs.claim(id_, second)
+    hub.there.remove("1-a")
+    assert hub.handoffs.claim(id_, second).again
+    with pytest.raises(HandoffTaken):  # it is the second one's now, and that lives
+        hub.handoffs.claim(id_, third)
+    assert hub.handoffs.complete(id_, "done", second).handoff.state == "done"
+
+
+def test_of_many_threads_that_claim_at_once_one_gets_it(hub: Hub) -> None:
+    ids = [hub.offer(f"Work {number}") for number in range(5)]
+    parties = [Party(f"client-{number}") for number in range(8)]
+    got: dict[str, list[str]] = {id_: [] for id_ in ids}
+    failed: list[BaseException] = []
+
+    def run(party: Party) -> None:
+        for id_ in ids:
+            try:
+                hub.handoffs.claim(id_, party)
+            except HandoffTaken:
+                continue
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                failed.append(error)
+            else:
+                got[id_].append(party.client)
+
+    threads = [threading.Thread(target=run, args=(party,)) for party in parties]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert failed == []
+    assert [len(names) for names in got.values()] == [1] * 5
+    for id_, names in got.items():
+        holder = hub.handoffs.one(id_).holder
+        assert holder is not None
+        assert [holder.client] == names
+
+
+def test_what_is_done_declined_or_withdrawn_cannot_be_claimed(hub: Hub) -> None:
+    done, declined, withdrawn = hub.offer("A"), hub.offer("B", to="codex"), hub.offer("C")
+    hub.handoffs.claim(done, CODEX)
+    hub.handoffs.complete(done, "", CODEX)
+    hub.handoffs.release(declined, "I know no Perl", CODEX, outcome="declined")
+    hub.handoffs.release(withdrawn, "not needed", CLAUDE, outcome="withdrawn")
+    for id_, state in ((done, "done"), (declined, "declined"), (withdrawn, "withdrawn")):
+        assert hub.state(id_) == state
+        with pytest.raises(InvalidInput):
+            hub.handoffs.claim(id_, CURSOR)
+    with pytest.raises(NotFound, match="open"):
+        hub.handoffs.claim(None, CURSOR)
+
+
+def test_only_who_offered_it_withdraws_it_and_only_while_nobody_holds_it(hub: Hub) -> None:
+    id_ = hub.offer()
+    with pytest.raises(InvalidInput, match="claude-code"):
+        hub.handoffs.release(id_, "", CURSOR, outcome="withdrawn")
+    hub.handoffs.claim(id_, CODEX)
+    with pytest.raises(HandoffTaken):
+        hub.handoffs.release(id_, "", CLAUDE, outcome="withdrawn")
+    hub.handoffs.release(id_, "out of time", CODEX)
+    assert hub.handoffs.release(id_, "", CLAUDE, outcome="withdrawn").handoff.state == "withdrawn"
+
+
+# -- what is written -----------------------------------------------------------------------------------------------
+
+
+def test_a_secret_anywhere_leaves_nothing_behind(hub: Hub) -> None:
+    before = hub.store.repo.head()
+    for bad in (
+        NewOffer(f"use {TOKEN}"),
+        NewOffer("x", next_action=f"use {TOKEN}"),
+        NewOffer("x", open_questions=(TOKEN,)),
+        NewOffer("x", constraints=(TOKEN,)),
+        NewOffer("x", state=TOKEN),
+        NewOffer("x", patch=f"diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -0,0 +1 @@\n+token = '{TOKEN}'\n"),
+        NewOffer("x", work=WorkState(branch=TOKEN)),
+    ):
+        with pytest.raises(SecretRefused) as caught:
+            hub.handoffs.create(bad, CLAUDE)
+        assert TOKEN not in str(caught.value)
+        done = hub.handoffs.create(replace(bad, redact=True), CLAUDE)
+        hub.store.write(DeleteMemory(Author("test"), done.handoff.offer.id))
+    assert hub.store.flush(WAIT)
+    assert before is not None
+    log = subprocess.run(
+        ["git", "-C", str(hub.store.repo.path), "log", "-p", "--all"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "REDACTED" in log
+    assert TOKEN not in log
+
+
+def test_an_event_is_changed_by_no_write_and_a_hand_made_impossible_one_is_damage(hub: Hub) -> None:
+    id_ = hub.offer()
+    claimed = hub.handoffs.claim(id_, CODEX).handoff
+    event = claimed.steps[0].event
+    for request in (
+        WriteMemory(Author("test"), id=event.id, fields={"term": 7}),
+        WriteMemory(Author("test"), id=event.id, body="mine"),
+        DeleteMemory(Author("test"), event.id),
+    ):
+        with pytest.raises(InvalidInput, match="written once"):
+            hub.store.write(request)
+    path = hub.store.repo.path / event.path
+    text = path.read_text(encoding="utf-8")
+    for broken in (
+        text.replace("term: 1", "term: -3"),
+        text.replace("event: claim", "event: conquer"),
+        text.replace("lease_until: 2", "lease_until: 1"),
+        text.replace(f"handoff: {id_}", "handoff: nobody"),
+        "no front matter at all\n",
+        "---\nid: [\n---\n",
+    ):
+        assert broken != text
+        path.write_text(broken, encoding="utf-8")
+        hub.store._edited({event.path})  # pyright: ignore[reportPrivateUsage]
+        assert hub.store.flush(WAIT)
+        found = hub.handoffs.one(id_)
+        assert found.state == "damaged", broken
+        assert event.path in [item.path for item in found.damage]
+        with pytest.raises(InvalidInput, match="damaged"):
+            hub.handoffs.claim(id_, CURSOR)
+        assert path.read_text(encoding="utf-8").endswith(broken)  # what has no front matter is given one
+    path.write_text(text, encoding="utf-8")
+    hub.store._edited({event.path})  # pyright: ignore[reportPrivateUsage]
+    assert hub.store.flush(WAIT)
+    assert hub.state(id_) == "claimed"
+
+
+def test_a_checkpoint_takes_the_place_of_the_one_before_it_until_somebody_claims_it(hub: Hub) -> None:
+    first = hub.handoffs.checkpoint(NewOffer("Mend", session_id="s1", state="one file"), CLAUDE)
+    other = hub.handoffs.checkpoint(NewOffer("Else", session_id="s2"), CLAUDE)
+    second = hub.handoffs.checkpoint(NewOffer("Mend the parser", session_id="s1", state="two files"), CLAUDE)
+    assert (first.replaced, other.replaced, second.replaced) == (False, False, True)
+    assert first.handoff.offer.id == second.handoff.offer.id != other.handoff.offer.id
+    offer = hub.handoffs.one(first.handoff.offer.id).offer
+    assert (offer.objective, offer.state.strip(), offer.checkpoint) == ("Mend the parser", "two files", True)
+    hub.handoffs.claim(offer.id, CODEX)
+    third = hub.handoffs.checkpoint(NewOffer("Mend the parser", session_id="s1", state="three files"), CLAUDE)
+    assert third.handoff.offer.id != offer.id
+
+
+def test_ids_of_what_is_no_handoff_or_not_there_are_named(hub: Hub) -> None:
+    note = hub.store.write(WriteMemory(Author("test"), title="a note")).id
+    with pytest.raises(InvalidInput, match="note"):
+        hub.handoffs.one(note)
+    with pytest.raises(NotFound):
+        hub.handoffs.claim("01ARZ3NDEKTSV4RRFFQ69G5FAV", CODEX)
+    with pytest.raises(NotFound):
+        hub.handoffs.create(NewOffer("x", decisions=("01ARZ3NDEKTSV4RRFFQ69G5FAV",)), CLAUDE)
+    id_ = hub.offer()
+    event = hub.handoffs.claim(id_[-8:], CODEX).handoff.steps[0].event
+    assert hub.handoffs.one(event.id).offer.id == id_
+    with pytest.raises(InvalidInput, match="objective"):
+        hub.handoffs.create(NewOffer("  \n "), CLAUDE)
+
+
+# -- a remote ------------------------------------------------------------------------------------------------------
+
+
+def test_two_hubs_race_for_the_same_work_and_one_gets_each(start: Callable[..., Hub], bare: str) -> None:
+    one, two = start("one", remote=bare), start("two", remote=bare)
+    ids = [one.offer(f"Work {number}") for number in range(6)]
+    one.store.push().result(WAIT)
+    two.store.pull().result(WAIT)
+    won: dict[str, list[str]] = {id_: [] for id_ in ids}
+    failed: list[BaseException] = []
+
+    def run(hub: Hub, party: Party, order: list[str]) -> None:
+        for id_ in order:
+            try:
+                hub.handoffs.claim(id_, party)
+            except HandoffTaken:
+                continue
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                failed.append(error)
+            else:
+                won[id_].append(party.client)
+
+    threads = [
+        threading.Thread(target=run, args=(one, Party("a"), ids)),
+        threading.Thread(target=run, args=(two, Party("b"), ids[::-1])),
+        threading.Thread(target=run, args=(one, Party("c"), ids[::-1])),
+        threading.Thread(target=run, args=(two, Party("d"), ids)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * WAIT)
+    assert failed == []
+    assert [len(names) for names in won.values()] == [1] * 6
+    for hub in (one, two):
+        hub.store.pull().result(WAIT)
+        for id_, names in won.items():
+            found = hub.handoffs.one(id_)
+            assert found.holder is not None
+            assert ([found.holder.client], len(found.steps)) == (names, 1)
+
+
+def test_an_end_that_the_remote_cannot_take_now_is_written_here_and_said(start: Callable[..., Hub], bare: str) -> None:
+    hub = start("one", remote=bare, push_after_write=False)
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, CODEX)
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    done = hub.handoffs.complete(id_, "done", CODEX)
+    assert done.handoff.state == "done"
+    assert "could not be asked" in " ".join(done.notes)
+    assert done.result.standing.sync.state in ("pending", "failed")
+    with pytest.raises(SyncError, match="remote"):
+        hub.handoffs.claim(hub.offer("Another"), CODEX)
+    away.rename(bare)
+    hub.store.push().result(WAIT)
+    other = start("two", remote=bare)
+    other.store.pull().result(WAIT)
+    assert other.state(id_) == "done"
+
+
+def test_of_two_provisional_claims_the_earlier_one_is_settled_on(start: Callable[..., Hub], bare: str) -> None:
+    one, two = start("one", remote=bare, push_after_write=False), start("two", remote=bare, push_after_write=False)
+    id_ = one.offer()
+    one.store.push().result(WAIT)
+    two.store.pull().result(WAIT)
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    two.times.pass_by(1)
+    assert one.handoffs.claim(id_, CODEX, provisional=True).handoff.state == "claimed"
+    assert two.handoffs.claim(id_, CURSOR, provisional=True).handoff.state == "claimed"
+    away.rename(bare)
+    # The later one syncs first, and waits to be confirmed; then the earlier one does.
+    with contextlib.suppress(AlgError):
+        two.store.push().result(WAIT)
+    two.handoffs.settle()
+    one.store.push().result(WAIT)
+    one.handoffs.settle()
+    for hub in (one, two):
+        hub.store.pull().result(WAIT)
+    holders = {str(hub.handoffs.one(id_).holder) for hub in (one, two)}
+    assert len(holders) == 1
+    found = one.handoffs.one(id_)
+    assert found.claim is not None
+    assert not found.claim.provisional
+    assert sorted(step.standing for step in found.steps if step.event.kind == "claim") == ["counts", "void"]
+    loser = (two, CURSOR) if found.claim.by.client == CODEX.client else (one, CODEX)
+    with pytest.raises(NotHolder):
+        loser[0].handoffs.update(id_, "half", loser[1])
