@@ -15,7 +15,7 @@ from typing import Any
 from handoff_made import NOON, Story
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from adaptive_llm_gateway.core import AlgError, new_ulid
 from adaptive_llm_gateway.handoff import (
@@ -293,10 +293,13 @@ class Clones(RuleBasedStateMachine):
         assert len(set(states)) == 1
 
 
-TestClones = Clones.TestCase
-TestClones.settings = settings(
-    max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+def test_hubs_that_race_crash_and_are_cut_off_never_hold_a_handoff_together() -> None:
+    run_state_machine_as_test(
+        Clones,
+        settings=settings(
+            max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )
 
 
 # --- any set of events at all -------------------------------------------------------------------------------------
