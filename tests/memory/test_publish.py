@@ -500,20 +500,23 @@ def test_two_stores_with_eight_threads_each_claim_every_item_exactly_once(bench:
 # --- who is told ------------------------------------------------------------------------------------------
 
 
-def test_whoever_listens_is_told_of_what_others_wrote_and_only_of_that(bench: Any, pair: Any) -> None:
+def test_whoever_listens_is_told_of_each_time_that_the_remote_was_reached(bench: Any, pair: Any, remote: Path) -> None:
     one, two = pair
     told: list[str] = []
-    two.on_merged(lambda: 1 / 0)
-    two.on_merged(lambda: told.append("two"))
-    one.on_merged(lambda: told.append("one"))
-    first, second = offers(one, two, 2)
-    bench.poll(lambda: told == ["two"], "the pull that brought the offers")
+    (handoff,) = offers(one, two)
+    two.on_synced(lambda: 1 / 0)
+    two.on_synced(lambda: told.append(two.sync_status().state))
     two.pull().result(WAIT)
-    publish(two, claim(two, first))
+    bench.poll(lambda: len(told) == 1, "the pull")
+    publish(two, claim(two, handoff))
+    bench.poll(lambda: len(told) == 2, "the publication")
     two.push().result(WAIT)
-    assert told == ["two"]
-    publish(one, claim(one, second))
-    bench.poll(lambda: told == ["two", "one"], "what the other had published")
+    bench.poll(lambda: len(told) == 3, "the push")
+    remote.rename(remote.with_name("away.git"))
+    failed(two, never)
+    with pytest.raises(SyncError):
+        two.pull().result(WAIT)
+    assert told == ["pushed", "pushed", "pushed"]
 
 
 def test_a_listener_may_publish(bench: Any, pair: Any) -> None:
@@ -522,9 +525,10 @@ def test_a_listener_may_publish(bench: Any, pair: Any) -> None:
 
     def settle() -> None:
         for offer in two.list(filters=Filters(types=("handoff",))).records:
-            published.append(two.publish(claim(two, offer.id), timeout=60))
+            if not claims(two, offer.id):
+                published.append(two.publish(claim(two, offer.id), timeout=60))
 
-    two.on_merged(settle)
+    two.on_synced(settle)
     (handoff,) = offers(one, two)
     bench.poll(lambda: published, "the listener")
     published[0].result(WAIT)
