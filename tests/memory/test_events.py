@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from adaptive_llm_gateway.core import (
@@ -32,13 +34,17 @@ from adaptive_llm_gateway.memory import (
     WriteMemory,
     WriteResult,
 )
+from adaptive_llm_gateway.memory._index import Index
+from adaptive_llm_gateway.memory._index_rows import EVENTS, conditions
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._sql import fetch_all, run
 from adaptive_llm_gateway.memory._values import Exclusions, without_events
 from adaptive_llm_gateway.memory.testing import HashEmbedder
 
 ME = Author("codex", "reviewer")
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
+OF_HANDOFFS = Filters(types=("handoff",))
 SILENT = ("claim", "confirm", "release", "decline", "withdraw", "patch")
 
 
@@ -267,3 +273,84 @@ def test_only_ids_and_their_own_fields_ask_for_events() -> None:
         assert without_events(filters) is filters
     for filters in (Filters(), Filters(types=("handoff",)), Filters(fields={"priority": "high"})):
         assert without_events(filters).without.events
+
+
+def test_the_records_of_all_handoffs_are_what_the_index_has_now(bench: Any) -> None:
+    store = bench.open()
+    bench.write(store, "A note")
+
+    def same() -> tuple[Record, ...]:
+        now = store.handoff_records()
+        assert {one.id: one for one in now} == {one.id: one for one in store.records(filters=OF_HANDOFFS)}
+        return now
+
+    assert same() == ()
+    first, second = offer(store, "First"), offer(store, "Second")
+    claim = put(store, first.id)
+    assert len(same()) == 3
+    kept = {one.id: one for one in store.handoff_records()}
+    bench.update(store, second.id, body="more\n")
+    put(store, second.id)
+    now = {one.id: one for one in same()}
+    assert now[claim.id] is kept[claim.id]
+    assert now[second.id].body == "more\n"
+    moved = store.repo.path / "handoffs" / "moved.md"
+    bench.file(store, first.id).rename(moved)
+    bench.noticed(store, store.repo.path / first.path, moved)
+    assert {one.path for one in same()} > {"handoffs/moved.md"}
+    store.write(DeleteMemory(ME, second.id))
+    assert len(same()) == 3
+    store.reindex()
+    assert len(same()) == 3
+
+
+def test_every_kind_of_index_tells_the_versions_of_a_type(open_index: Callable[[], MemoryIndex]) -> None:
+    plain = Record(
+        id=new_ulid(), type="handoff", title="walrus", body="", path="handoffs/a\0.md", version="a" * 40,
+        mtime_ns=0, size=1, created=NOON, updated=NOON, author=ME,
+    )  # fmt: skip
+    index = open_index()
+    try:
+        index.apply([plain, replace(plain, id=new_ulid(), type="note", path="notes/a.md")])
+        assert index.versions("handoff") == {plain.id: (plain.path, plain.version)}
+        assert index.versions("task") == {}
+    finally:
+        index.close()
+
+
+def test_a_field_that_no_database_likes_hides_nothing_else(open_index: Callable[[], MemoryIndex]) -> None:
+    plain = Record(
+        id=new_ulid(), type="handoff", title="walrus", body="", path="handoffs/a.md", version="a" * 40,
+        mtime_ns=0, size=1, created=NOON, updated=NOON, author=ME, fields={"handoff": "x", "event": "claim"},
+    )  # fmt: skip
+    odd = replace(plain, id=new_ulid(), path="handoffs/b.md", fields={"remark": "\0", "to": 'a "event": b'})
+    odder = replace(odd, id=new_ulid(), path="handoffs/c.md", fields={"event": "claim", "remark": "\0"})
+    empty = replace(odd, id=new_ulid(), path="handoffs/d.md", fields={"event": None, "more": {"event": "claim"}})
+    index = open_index()
+    try:
+        index.apply([plain, odd, odder, empty])
+        assert [one.id for one in index.list(Filters(fields={"handoff": "x"})).records] == [plain.id]
+        left = {one.id for one in index.list(Filters(without=Exclusions(events=True))).records}
+        assert left == {odd.id, empty.id}
+    finally:
+        index.close()
+
+
+def test_an_index_made_before_there_were_events_is_completed_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    Index(path).close()
+    names = ("memories_handoff", "memories_events")
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        for name in names:
+            run(connection, f"DROP INDEX {name}")
+    index = Index(path)
+    try:
+        where, values = conditions(Filters(fields={"handoff": "x"}))
+        explain = "EXPLAIN QUERY PLAN"
+        with contextlib.closing(apsw.Connection(str(path))) as connection:
+            steps = str(fetch_all(connection, f"{explain} SELECT m.id FROM memories m WHERE {where}", values))  # noqa: S608
+            steps += str(fetch_all(connection, f"{explain} {EVENTS}"))
+    finally:
+        index.close()
+    for name in names:
+        assert name in steps

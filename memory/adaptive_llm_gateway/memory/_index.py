@@ -319,6 +319,12 @@ class Index:
             rows = fetch_all(connection, "SELECT path, mtime_ns, size, version, id FROM memories")
         return {row[0]: row[1:] for row in rows}
 
+    def versions(self, type: str) -> dict[str, tuple[str, str]]:
+        """Id to (path, version) of every memory of a type."""
+        with self._read() as connection:
+            rows = fetch_all(connection, "SELECT id, path, version FROM memories WHERE type = ?", (type,))
+        return {id_: (path, version) for id_, path, version in rows}
+
     def list(
         self,
         filters: Filters | None = None,

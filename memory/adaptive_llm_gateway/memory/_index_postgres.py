@@ -187,6 +187,11 @@ class PostgresIndex:
         rows = self._all("SELECT path, mtime_ns, size, version, id FROM memories")
         return {restored(row[0]): row[1:] for row in rows}
 
+    def versions(self, type: str) -> dict[str, tuple[str, str]]:
+        """See `MemoryIndex`."""
+        rows = self._all("SELECT id, path, version FROM memories WHERE type = %s", (stored(type),))
+        return {id_: (restored(path), version) for id_, path, version in rows}
+
     def list(
         self,
         filters: Filters | None = None,

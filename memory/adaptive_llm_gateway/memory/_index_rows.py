@@ -231,7 +231,7 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
     if without.ids:
         add(f"NOT {_among('m.id', without.ids)}", *without.ids)
     if without.events:
-        add(f"m.rowid NOT IN ({_EVENTS})")
+        add(f"m.rowid NOT IN ({EVENTS})")
     if phrases := [phrase for word in without.words if (phrase := phrase_of(word))]:
         # The column filter keeps type, author and tags out of it; phrases hold no quotes, so nothing in them is syntax.
         add(
@@ -247,7 +247,7 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
 
 _TAGGED = "m.rowid IN (SELECT memory FROM memory_tags WHERE tag = ?)"
 # Read once, and out of an index of their own, so that a list or count is about as quick as without.
-_EVENTS = """SELECT e.rowid FROM memories e WHERE e.type = 'handoff' AND e.fields ->> '$."event"' IS NOT NULL"""
+EVENTS = """SELECT e.rowid FROM memories e WHERE e.type = 'handoff' AND e.fields ->> '$."event"' IS NOT NULL"""
 
 
 def _among(column: str, names: Sequence[str]) -> str:

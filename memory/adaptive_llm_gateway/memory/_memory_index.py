@@ -62,6 +62,10 @@ class MemoryIndex(Protocol):
         """Path to (mtime_ns, size, version, id) of every memory."""
         ...
 
+    def versions(self, type: str) -> dict[str, tuple[str, str]]:
+        """Id to (path, version) of every memory of a type."""
+        ...
+
     def list(
         self,
         filters: Filters | None = None,

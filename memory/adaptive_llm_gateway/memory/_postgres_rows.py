@@ -75,7 +75,7 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
         add("m.trust <= %s", filters.max_trust.rank)
     for name, value in filters.fields.items():
         check_field(name)
-        add("(m.fields::json -> %s::text)::text = %s", name, dump(value))
+        add(_WITH_FIELD, f"{dump(name)}:{dump(value)}", name, dump(value))
     without = filters.without
     if without.types:
         add(f"NOT {_TYPED}", _texts(without.types))
@@ -103,7 +103,13 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
 _TYPED = "m.type = ANY(%s)"
 _TAGGED = "m.row IN (SELECT t.memory FROM memory_tags t WHERE t.folded = %s)"
 _OF_PROJECT = "(lower(m.project) = ANY(%s))"
-_EVENTS = "SELECT e.row FROM memories e WHERE e.type = 'handoff' AND (e.fields::json ->> 'event') IS NOT NULL"
+# PostgreSQL refuses to read JSON that has a NUL in it; such a file must not keep every other one from being listed.
+_EVENTS = (
+    "SELECT e.row FROM memories e WHERE e.type = 'handoff' AND CASE WHEN strpos(e.fields, '\"event\":') = 0 THEN false "
+    "WHEN strpos(e.fields, '\\u0000') > 0 THEN true ELSE (e.fields::json -> 'event')::text <> 'null' END"
+)
+# The text is looked for first: that is quick, and leaves next to nothing to read as JSON.
+_WITH_FIELD = "CASE WHEN strpos(m.fields, %s) > 0 THEN (m.fields::json -> %s::text)::text = %s ELSE false END"
 _WITH_ID = "m.id = ANY(%s)"
 _BY = '(lower(m.client) = ANY(%s) OR lower((m.author::json ->> 1) COLLATE "C") = ANY(%s))'
 

@@ -31,6 +31,7 @@ from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, stora
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
+from adaptive_llm_gateway.memory._kept_records import KeptRecords
 from adaptive_llm_gateway.memory._opening import open_index, rebuilt
 from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
@@ -125,6 +126,7 @@ class MemoryStore:
         self._scanner = SecretScanner(allowed=self._allowances())
         self._overlay = Overlay(self._index)
         self._planner = self._make_planner()
+        self._handoffs = KeptRecords(self._index, "handoff")
         self._vectorizer = Vectorizer(self._index, settings.embedder)
         self._reranking = Reranking(settings.reranker, top=settings.rerank_top, timeout=settings.rerank_timeout)
         self._past = Past(
@@ -506,6 +508,10 @@ class MemoryStore:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    def handoff_records(self) -> tuple[Record, ...]:
+        """Every handoff and event of one, in no order: as `records` has them, and kept in memory for the next time."""
+        return self._handoffs.all()
 
     def file(self, path: str) -> bytes | None:
         """The bytes of a memory file, or None when it is gone."""
