@@ -341,13 +341,15 @@ def test_what_is_late_or_void_is_marked_with_the_reason_and_long_texts_are_cut()
         shown(
             step(1, "claim", standing="void", note="cursor was first", provisional=True),
             step(2, "done", standing="late", note="another claim had begun"),
-            step(3, "progress", text="line\n" * 50),
+            step(3, "claim", note="renewed after its lease had run out"),
+            step(4, "progress", text="line\n" * 50),
         ),
         PLAIN,
         NOW,
     )
     assert "claim     codex/coder@desk  provisional, VOID: cursor was first" in text
     assert "done      codex/coder@desk  LATE: another claim had begun" in text
+    assert "claim     codex/coder@desk  renewed after its lease had run out\n" in text
     assert text.endswith("    line\n    ... 20 more lines; --json has them")
 
 

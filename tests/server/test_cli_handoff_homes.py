@@ -134,8 +134,7 @@ def test_when_the_remote_is_out_of_reach_a_claim_is_refused_or_provisional(
     assert "claimed provisionally by command-line, " in one.alg("handoff", "list").stdout
     away.rename(remote)
     one.alg("memory", "pull")
-    wait = type(one).wait_until
-    wait(lambda: not one.json("handoff", "show", identifier)["claim"]["provisional"], what="its confirmation")
+    one.wait_until(lambda: not one.json("handoff", "show", identifier)["claim"]["provisional"], what="its confirmation")
     shown = one.alg("handoff", "show", identifier).stdout
     assert re.search(r"  claim     command-line@\S+  until \S+Z, provisional", shown)
     assert "  confirm   command-line@" in shown
@@ -229,7 +228,7 @@ def test_a_hook_keeps_a_session_and_its_next_call_replaces_that(homes: tuple[Any
         transcript.write_text("".join(json.dumps(each) + "\n" for each in told), encoding="utf-8")
         done = one.alg("handoff", "checkpoint", "--hook", input=said)
         assert done.stdout == ""
-        listed = type(one).wait_until(
+        listed: list[dict[str, Any]] = one.wait_until(
             lambda: one.json("handoff", "list", "--checkpoints")["handoffs"], what="the checkpoint"
         )
         assert len(listed) == 1
@@ -240,7 +239,7 @@ def test_a_hook_keeps_a_session_and_its_next_call_replaces_that(homes: tuple[Any
     assert first["work"]["directory"] == str(work)
     told.append({**told[0], "message": {"role": "user", "content": "And then escape them"}})
     checkpoint()
-    second = type(one).wait_until(
+    second: dict[str, Any] = one.wait_until(
         lambda: (shown := one.json("handoff", "show", first["id"]))["version"] != first["version"] and shown,
         what="the checkpoint after it",
     )
