@@ -815,9 +815,10 @@ def test_a_hook_does_not_wait_for_a_client_that_leaves_stdin_open(stand_in: Stan
 
 
 def test_a_hook_works_where_stdin_and_stdout_are_closed(stand_in: StandIn) -> None:
-    command = f"'{ALG}' --home '{stand_in.home}' handoff checkpoint --hook --session s <&- >&- 2>&-"
-    done = subprocess.run(["/bin/sh", "-c", command], timeout=WAIT, check=False)
-    assert done.returncode == 0
+    command = f"'{ALG}' --home '{stand_in.home}' handoff checkpoint --hook --session s <&- >&-"
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, timeout=WAIT, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    subprocess.run(["/bin/sh", "-c", f"{command} 2>&-"], timeout=WAIT, check=True)
     assert stand_in.wait_for("handoff_checkpoint")["session_id"] == "s"
 
 
@@ -836,4 +837,29 @@ def test_a_hook_loads_nothing_that_takes_time(stand_in: StandIn) -> None:
         [sys.executable, "-c", code], input=said, capture_output=True, text=True, timeout=WAIT, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert stand_in.wait_for("handoff_checkpoint") == {"session_id": "s", "transcript": "/t.jsonl", "directory": "/w"}
+    assert stand_in.wait_for("handoff_checkpoint") == {
+        "session_id": "s", "transcript": "/t.jsonl", "directory": "/w", "client": "claude-code",
+    }  # fmt: skip
+
+
+def test_what_a_client_says_of_its_session_is_asked_for_unless_an_option_says_otherwise(stand_in: StandIn) -> None:
+    said = {"session_id": "s", "transcript_path": "/t.jsonl", "cwd": "/w", "hook_event_name": "SessionEnd"}
+    told = {"session_id": "s", "transcript": "/t.jsonl", "directory": "/w", "client": "claude-code", "end": True}
+    assert stand_in.alg("checkpoint", "--hook", json.dumps(said)).stderr == ""
+    assert stand_in.wait_for("handoff_checkpoint") == told
+    words = ("--session", "x", "--directory", "/y", "--client", "z")
+    assert stand_in.alg("checkpoint", "--hook", *words, input=json.dumps(said)).stderr == ""
+    changed = {"session_id": "x", "directory": "/y", "client": "z"}
+    assert stand_in.wait_for("handoff_checkpoint", 2) == {**told, **changed}
+
+
+@pytest.mark.parametrize("data", ["", "nonsense", "[]", "{" * 100_000, "\udcff"])
+def test_a_hook_that_is_told_nothing_of_a_session_fails_open(stand_in: StandIn, data: str) -> None:
+    done = subprocess.run(
+        [ALG, "--home", str(stand_in.home), "handoff", "checkpoint", "--hook"],
+        input=data.encode("utf-8", "surrogateescape"), capture_output=True, timeout=WAIT, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(b"alg: no checkpoint: ")
+    assert done.stderr.count(b"\n") == 1
+    assert stand_in.asked == []

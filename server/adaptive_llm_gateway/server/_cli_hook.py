@@ -45,7 +45,7 @@ def run(root: str | None, words: Sequence[str]) -> int:
     until = time.monotonic() + _PATIENCE
     try:
         given = parse(words)
-        asked = arguments(given, _read_stdin(until))
+        asked = arguments(given, given["said"].encode() if "said" in given else _read_stdin(until))
         problem = _ask(home_root(root), asked, until)
     except AlgError as error:
         problem = str(error)
@@ -84,25 +84,27 @@ def parse(words: Sequence[str]) -> Json:
             given[name[2:]] = found
         elif word in _FLAGS:
             given[word[2:]] = True
+        elif word.startswith("{"):  # some clients say it as an argument
+            given["said"] = word
         else:
             raise InvalidInput(f"{word!r} is no option of `alg handoff checkpoint`")
     return given
 
 
-def arguments(given: Json, stdin: bytes) -> Json:
-    """What the hub is asked, from the options and what the client said on stdin; options come first.
+def arguments(given: Json, data: bytes) -> Json:
+    """What the hub is asked, from the options and the client's JSON; options come first.
 
     Raises:
         InvalidInput: there is nothing to tell the session by.
     """
-    said = _said(stdin, needed=not given.keys() & {"session", "transcript"})
+    said = _said(data, needed=not given.keys() & {"session", "transcript"})
     here = given.get("directory") or said.get("directory") or ""
     transcript = given.get("transcript") or said.get("transcript")
     asked: Json = {
         "session_id": given.get("session") or said.get("session_id"),
         "directory": _absolute(here),
         "transcript": _absolute(transcript) if transcript else None,
-        "client": given.get("client"),
+        "client": given.get("client") or said.get("client"),
         "project": given.get("project"),
         "patch": given.get("patch"),
         "end": given.get("end") or said.get("end"),
@@ -141,18 +143,28 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _said(stdin: bytes, *, needed: bool) -> Json:
+def _said(data: bytes, *, needed: bool) -> Json:
     """What the client said of its session.
 
     Raises:
         InvalidInput: nothing that can be read, and it is needed.
     """
-    if not stdin.strip() and not needed:
+    if not data.strip():
+        if needed:
+            raise InvalidInput("stdin says nothing of a session")
         return {}
     from adaptive_llm_gateway.handoff import read_hook  # noqa: PLC0415 - not needed where the options say it all
 
-    hook = read_hook(stdin.decode("utf-8", "replace"))
-    return {"session_id": hook.session_id, "directory": hook.cwd, "transcript": hook.transcript_path}
+    hook = read_hook(data)
+    if hook.problem and needed:
+        raise InvalidInput(hook.problem)
+    return {
+        "session_id": hook.session_id,
+        "directory": str(hook.cwd or ""),
+        "transcript": str(hook.transcript_path or ""),
+        "client": hook.client,
+        "end": hook.event == "SessionEnd",
+    }
 
 
 # --- The process that asks ----------------------------------------------------------------------------------------
@@ -188,9 +200,8 @@ def _be_the_asker(root: str, asked: Json, writing: int) -> None:
     problem = ""
     try:
         os.setsid()
-        writing = fcntl.fcntl(
-            writing, fcntl.F_DUPFD_CLOEXEC, 3
-        )  # where stdin and stdout were closed it was one of them
+        # Where stdin and stdout were closed it is one of their numbers.
+        writing = fcntl.fcntl(writing, fcntl.F_DUPFD_CLOEXEC, 3)
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):  # or whoever reads them would wait for this process
             os.dup2(nothing, number)
