@@ -190,7 +190,7 @@ class Handoffs:
 
     def every(self) -> list[Handoff]:
         """All handoffs, in no order."""
-        files, strays = gather(self._store.records(filters=Filters(types=("handoff",))))
+        files, strays = gather(self._store.handoff_records())
         for stray in strays:
             _log.debug("a file of no handoff: %s: %s", stray.path, stray.problem)
         return [self._folded(each) for each in files]
