@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from adaptive_llm_gateway.core import InvalidInput
-from adaptive_llm_gateway.handoff import _repository, _work
+from adaptive_llm_gateway.handoff import _applying, _repository, _work
 from adaptive_llm_gateway.handoff._patch import fit, list_names, quote
 from adaptive_llm_gateway.handoff._repository import without_user
 from adaptive_llm_gateway.handoff._work import Work, fence, look_at, unfence, would_apply
@@ -598,6 +598,17 @@ def test_a_file_too_large_to_be_read_is_left_out_unread(repo: Path) -> None:
     assert "more than 8,388,608 bytes: 'huge'" in notes_of(work)
 
 
+def test_a_tracked_file_that_git_would_hash_for_long_is_not_compared(repo: Path) -> None:
+    with (repo / "picture.bin").open("r+b") as file:
+        file.truncate(50 * 1024 * 1024 * 1024)
+    (repo / "README.md").write_text("staged\n", encoding="utf-8")
+    git(repo, "add", "README.md")
+    work = look_at(repo, patch=True)
+    assert work.state.dirty == ("M  README.md",)
+    assert work.patch is None
+    assert "What is changed but not staged is not known" in notes_of(work)
+
+
 def test_a_secret_in_a_binary_file_keeps_it_out_of_the_patch(repo: Path) -> None:
     (repo / "settings.bin").write_bytes(b"\0\0\1" + f"aws_access_key_id={AWS_KEY}".encode("utf-16-le") + b"\0")
     (repo / "plain.bin").write_bytes(b"\0\1\2")
@@ -809,6 +820,20 @@ def test_what_is_no_patch_does_not_apply(repo: Path, text: str) -> None:
     told, why = would_apply(text, repo)
     assert told is False
     assert why.startswith("does not apply: ")
+
+
+def test_a_patch_of_more_files_than_can_be_compared_is_not_tried(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repo / "README.md").write_text("changed\n", encoding="utf-8")
+    patch = patch_of(repo)
+    monkeypatch.setattr(_applying, "MOST_SECONDS", 0.0)  # a patch that takes five seconds would take them
+    assert would_apply(patch, repo) == (None, "not tried: there is too much to compare")
+
+
+def test_a_patch_made_to_be_searched_for_long_is_given_up(repo: Path) -> None:
+    (repo / "many.txt").write_text("same\n" * 200_000, encoding="utf-8")
+    lines = " same\n" * 5_000 + "-other\n" + " same\n"
+    patch = "diff --git a/many.txt b/many.txt\n--- a/many.txt\n+++ b/many.txt\n@@ -90000,5002 +90000,5001 @@\n" + lines
+    assert would_apply(patch, repo) == (False, "does not apply: 'many.txt' has changed")
 
 
 def test_without_a_repository_here_it_cannot_be_told(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MOST_PATCH: Final = 16 * 1024 * 1024
 MOST_COMPARED: Final = 3_000_000
 """Lines that are compared before it is given up to look for where the changes belong."""
+
+MOST_SECONDS: Final = 5.0
 
 _HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _PLAIN = re.compile(rb"^(?=--- [^\n]*\n\+\+\+ [^\n]*\n@@ )", re.MULTILINE)
@@ -68,6 +71,10 @@ class _Unreadable(ValueError):
     """The text is no patch."""
 
 
+class _TooMuch(Exception):
+    """It would take too long to know."""
+
+
 def would_apply(patch: str, directory: Path, *, commit: str | None = None) -> tuple[bool | None, str]:
     """Whether `git apply` would take `patch` in the repository around `directory` as it is now; nothing is changed.
 
@@ -94,6 +101,8 @@ def would_apply(patch: str, directory: Path, *, commit: str | None = None) -> tu
         problems, there = _problems(repo, _read_patch(patch.encode("utf-8")))
     except _Unreadable as error:
         return False, f"does not apply: {error}"
+    except _TooMuch:
+        return None, "not tried: there is too much to compare"
     except UnicodeEncodeError:
         return False, "does not apply: it is not text"
     except (pygit2.GitError, OSError, ValueError) as error:
@@ -234,7 +243,10 @@ def _problems(repo: pygit2.Repository, files: list[_File]) -> tuple[list[str], b
     problems: list[str] = []
     there = True
     left = MOST_COMPARED
+    deadline = time.monotonic() + MOST_SECONDS
     for file in files:
+        if time.monotonic() >= deadline:
+            raise _TooMuch
         problem: str | None = None
         if not file.added:
             problem, compared = _against(repo, top, file, left)

@@ -51,6 +51,9 @@ __all__ = ["Work", "fence", "look_at", "unfence", "would_apply"]
 MOST_ENTRIES: Final = 200_000
 """Files and folders that are looked through for new files."""
 
+MOST_HASHED: Final = 1024 * 1024 * 1024
+"""Bytes of a tracked file above which it is not tried to find out what has changed: git might hash it whole."""
+
 MOST_INDEXED: Final = 1_000_000
 MOST_PATCHED: Final = 2_000
 MOST_SECONDS: Final = 8.0
@@ -251,7 +254,9 @@ class _Look:
             ancestor, ours, theirs = (side is not None for side in three)
             found.conflicts[path] = _CONFLICTS[ancestor, ours, theirs]
         if not self._find_untracked(index):
-            self.notes.append("What is changed but not staged is not known: one of the folders has too many files.")
+            self.notes.append(
+                "What is changed but not staged is not known: a folder has too many files, or a file too many bytes."
+            )
             return False
         unstaged = index.diff_to_workdir(
             DiffOption.INCLUDE_TYPECHANGE
@@ -289,7 +294,7 @@ class _Look:
                 found.moved[path] = (delta.old_file.raw_path, delta.similarity)
 
     def _find_untracked(self, index: pygit2.Index) -> bool:
-        """New files, and False when a folder with files of the commit has more entries than can be looked through."""
+        """New files, and False when what the commit has of the tree is more than can be looked through."""
         new = 0
         folders = deque([""])
         cut = False
@@ -308,7 +313,12 @@ class _Look:
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 raw = os.fsencode(path)
                 is_folder = entry.is_dir(follow_symlinks=False)
-                if entry.name == ".git" or (raw in index and not (is_folder and not _is_submodule(index, path))):
+                if entry.name == ".git":
+                    continue
+                if raw in index and not (is_folder and not _is_submodule(index, path)):
+                    if _size(entry) > MOST_HASHED:
+                        self.notes.append(_CUT)
+                        return False
                     continue
                 new += 1
                 if is_folder:
@@ -462,6 +472,13 @@ def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except OSError:  # gone meanwhile, or nobody's to read: git passes it over, too
         return
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return 0
 
 
 def _paths(index: pygit2.Index) -> Iterator[str]:
