@@ -160,17 +160,12 @@ class _Reader:
                 until=self._range.until,
                 fields=dict[str, Any](self._fields),
                 without=Exclusions(
-                    *map(
-                        tuple,
-                        (
-                            self._unwanted.types,
-                            self._unwanted.tags,
-                            self._unwanted.projects,
-                            self._unwanted.authors,
-                            self._unwanted.ids,
-                            self._without,
-                        ),
-                    )
+                    types=tuple(self._unwanted.types),
+                    tags=tuple(self._unwanted.tags),
+                    projects=tuple(self._unwanted.projects),
+                    authors=tuple(self._unwanted.authors),
+                    ids=tuple(self._unwanted.ids),
+                    words=tuple(self._without),
                 ),
             ),
             tuple(self._wanted.ids),
