@@ -296,6 +296,9 @@ def test_a_repository_whose_files_lie_elsewhere_is_not_read(repo: Path, tmp_path
         assert work.state.commit is None
         assert work.patch is None
         assert "has its files elsewhere" in notes_of(work)
+    git(tmp_path, "init", "-q")  # and another repository there changes nothing
+    git(repo, "config", "core.worktree", "../..")
+    assert "has its files elsewhere" in notes_of(look_at(repo, patch=True))
 
 
 def test_a_worktree_is_read_as_a_repository(repo: Path, tmp_path: Path) -> None:
@@ -780,6 +783,21 @@ def test_a_patch_applies_where_the_file_has_changed_in_another_place(repo: Path)
     patch = patch_of(repo)
     git(other, "apply", "--check", "-", stdin=patch.encode("utf-8"))
     assert would_apply(patch, other) == (True, "applies")
+
+
+def test_what_was_changed_at_an_end_applies_only_there(repo: Path) -> None:
+    patch = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,3 @@\n a\n b\n+c\n"
+    for content, applies in (("a\nb\n", True), ("a\nb\nmore\n", False), ("more\na\nb\n", False)):
+        (repo / "x").write_text(content, encoding="utf-8")
+        checked = subprocess.run(
+            ["git", "-C", str(repo), "apply", "--check", "-"],
+            input=patch.encode("utf-8"),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (checked.returncode == 0) is applies
+        assert would_apply(patch, repo)[0] is applies
 
 
 def test_a_patch_that_git_made_is_understood(repo: Path) -> None:

@@ -22,7 +22,6 @@ _ZERO: Final = b"0" * 40
 
 _ESCAPES: Final = {7: b"a", 8: b"b", 9: b"t", 10: b"n", 11: b"v", 12: b"f", 13: b"r", 34: b'"', 92: b"\\"}
 _MEANT: Final = {letter: byte for byte, letter in _ESCAPES.items()}
-_HEADING = re.compile(rb"^(@@ [^@\n]* @@)([^\n]*)", re.MULTILINE)
 _OPENING = re.compile(r"^(`{3,})diff( without-newline)?\n", re.MULTILINE)
 
 
@@ -141,12 +140,7 @@ def _hunks(old: bytes, new: bytes) -> bytes:
 
     made = pygit2.Patch.create_from(old, new, flag=DiffOption.FORCE_TEXT).data
     begin = made.find(b"\n@@ ")
-    # Behind the numbers stands the line that the hunk lies below, cut anywhere within a character.
-    return _HEADING.sub(_whole, made[begin + 1 :]) if begin >= 0 else b""
-
-
-def _whole(heading: re.Match[bytes]) -> bytes:
-    return heading[1] + heading[2].decode("utf-8", "ignore").encode()
+    return made[begin + 1 :] if begin >= 0 else b""
 
 
 def _literal(data: bytes) -> bytes:
