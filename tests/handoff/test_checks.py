@@ -21,6 +21,7 @@ from adaptive_llm_gateway.handoff import (
     check_decline,
     check_holds,
     check_withdraw,
+    is_for,
     renewal,
     same_holder,
 )
@@ -137,6 +138,14 @@ def test_what_is_for_somebody_is_claimed_by_them_and_by_others_only_if_they_insi
         error = refused(InvalidInput, check_claim, told, CARL, is_there=nobody_is_there)
         assert f"is for {name!r}, and this is 'gemini@rack'" in str(error)
         assert check_claim(told, CARL, is_there=nobody_is_there, anyway=True) == "new"
+
+
+def test_a_name_stands_for_clients_whose_names_go_on_with_more_words_and_for_no_others() -> None:
+    offer = Story(to="Codex").offer
+    assert all(is_for(offer, Party(name)) for name in ("codex", "CODEX", "codex-mcp-client", "codex.cli", "codex 2"))
+    assert is_for(offer, Party("gemini", "codex_two"))
+    assert not any(is_for(offer, Party(name)) for name in ("codexa", "code", "my-codex", "gemini", ""))
+    assert not is_for(Story().offer, Party("codex"))
 
 
 def test_a_holder_whose_lease_ran_out_may_go_on_with_an_offer_that_has_expired_since() -> None:

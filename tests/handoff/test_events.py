@@ -267,6 +267,14 @@ def test_an_event_whose_handoff_cannot_be_read_is_damage_to_the_one_whose_folder
         check_claim(told, BERT, is_there=nobody_is_there)
 
 
+def test_a_file_that_lies_among_events_and_names_none_is_damage_to_their_handoff() -> None:
+    (files,), strays = gather([an_offer(), record(objective="Another.")])
+    assert not strays
+    assert files.offer.id == HANDOFF
+    told = fold(files.offer, files.events, files.damage, now=NOON, lease_over=lambda _: False)
+    assert (told.state, len(told.damage)) == ("damaged", 1)
+
+
 def test_an_event_whose_offer_is_not_there_is_told_apart() -> None:
     none, strays = gather([record(**a_claim())])
     assert not none

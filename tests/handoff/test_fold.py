@@ -170,10 +170,11 @@ def test_a_provisional_claim_that_was_confirmed_is_like_any_other() -> None:
     assert story.standing(other) == "void"
 
 
-def test_of_provisional_claims_of_a_term_the_first_by_the_clock_counts() -> None:
+@pytest.mark.parametrize("step", [1, 2])
+def test_of_provisional_claims_of_a_term_the_first_by_the_clock_counts(step: int) -> None:
     story = Story()
     later = story.claim(BERT, 5, provisional=True)
-    first = story.claim(CARL, 4, term=1, step=1, provisional=True)
+    first = story.claim(CARL, 4, term=1, step=step, provisional=True)
     assert story.told().holder == CARL
     assert [story.standing(each) for each in (later, first)] == ["void", "counts"]
 
