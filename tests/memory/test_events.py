@@ -27,6 +27,7 @@ from adaptive_llm_gateway.memory import (
     Author,
     DeleteMemory,
     Filters,
+    ImportMemory,
     Link,
     MemoryStore,
     Record,
@@ -354,3 +355,35 @@ def test_an_index_made_before_there_were_events_is_completed_when_it_is_opened(t
         index.close()
     for name in names:
         assert name in steps
+
+
+def test_no_other_write_makes_an_event(bench: Any) -> None:
+    store = bench.open()
+    made = offer(store)
+    claim = put(store, made.id)
+    for fields in ({"event": "done", "handoff": made.id}, {"event": "done"}, {"handoff": made.id}):
+        for id_ in (None, made.id):
+            with pytest.raises(InvalidInput, match="belongs to its events"):
+                store.write(WriteMemory(ME, id=id_, type="handoff", title="Done", fields=fields))
+    with pytest.raises(InvalidInput, match="never changed"):
+        store.write(WriteMemory(ME, id=claim.id, body="I hold it\n"))
+    with pytest.raises(InvalidInput, match="never changed"):
+        store.write(DeleteMemory(ME, claim.id))
+    assert {one.id for one in store.handoff_records()} == {made.id, claim.id}
+
+
+@pytest.mark.parametrize("offer_first", [True, False])
+def test_a_handoff_that_is_imported_has_its_events_beside_it(bench: Any, offer_first: bool) -> None:
+    one, two = bench.open("one"), bench.open("two")
+    made = offer(one)
+    records = [record(one, made.id), *(record(one, put(one, made.id, kind).id) for kind in ("claim", "done"))]
+    requests = [
+        ImportMemory(
+            found.author, found.id, found.type, found.title, found.body, found.created, found.updated, found.tags,
+            found.project, found.trust, found.links, found.source, found.fields,
+        )
+        for found in (records if offer_first else reversed(records))
+    ]  # fmt: skip
+    for request in requests:
+        two.write(request)
+    assert {found.path for found in two.handoff_records()} == {found.path for found in records}

@@ -456,6 +456,30 @@ os._exit(1)
     subprocess.run(setting, check=True, timeout=60)
 
 
+def test_what_was_taken_and_cannot_be_brought_in_is_said_and_comes_with_a_later_pull(
+    bench: Any, pair: Any, remote: Path
+) -> None:
+    one, two = pair
+    (handoff,) = offers(one, two)
+    known = two.record(handoff)
+    assert known is not None
+    id_ = new_ulid()
+    event = AppendEvent(ME, handoff, id_, "claim", 1, NOON, "Work")
+    folder = two.repo.path / Path(known.path).parent / handoff[-8:].lower()
+    in_the_way = folder / f"0001-claim-{id_[-8:].lower()}.md"
+    hook(remote, "pre-receive", f"mkdir -p {folder} && echo somebody > {in_the_way}")
+    error = failed(two, lambda: event)
+    assert error.details["kind"] == "not_merged"
+    assert error.details["commit"] == bench.git(remote, "rev-parse", "main").strip()
+    assert "has taken it" in str(error)
+    assert two.sync_status().state == "failed"
+    in_the_way.unlink()
+    two.pull().result(WAIT)
+    assert [found.id for found in claims(two, handoff)] == [id_]
+    assert two.sync_status().state == "pushed"
+    bench.tidy(two)
+
+
 # --- races ------------------------------------------------------------------------------------------------
 
 

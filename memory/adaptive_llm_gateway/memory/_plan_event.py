@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from adaptive_llm_gateway.core import InvalidInput
+from adaptive_llm_gateway.core import InvalidInput, ulid_milliseconds
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._requests import AppendEvent
 from adaptive_llm_gateway.memory._types import TypeRegistry
@@ -73,9 +74,49 @@ def check_changeable(record: Record) -> None:
         )
 
 
+def check_no_event(type: str, fields: Mapping[str, Any]) -> None:
+    """Refuse to make an event of what is no `AppendEvent`: it would lie where no event lies.
+
+    Raises:
+        InvalidInput: the fields of a handoff are those of an event.
+    """
+    if type == _HANDOFF and (given := [name for name in ("event", "handoff") if fields.get(name) is not None]):
+        raise InvalidInput(
+            f"a handoff's field {given[0]!r} belongs to its events, which the tools for handoffs write",
+            hint="Leave it out, or report what happened with a tool for handoffs.",
+        )
+
+
 def event_path(folder: str, offer: Record, *, step: int, event: str, id: str) -> str:
     """Where an event lies: beside its offer, in a folder for the offer's events, by step and kind."""
     found = _MONTH.search(offer.path.removeprefix(folder)) if offer.path.startswith(f"{folder}/") else None
-    created = offer.created.astimezone(UTC)
-    month = found[1] if found else f"{created.year:04d}/{created.month:02d}"
-    return f"{folder}/{month}/{offer.id[-8:].lower()}/{step:04d}-{event}-{id[-8:].lower()}.md"
+    return _path(folder, found[1] if found else _month_of(offer.created), offer.id, step, event, id)
+
+
+def imported_path(folder: str, front: Mapping[str, Any], offer_of: Callable[[str], Record | None]) -> str | None:
+    """Where an event that comes from elsewhere lies, whether or not its offer has come before it.
+
+    Args:
+        front: its validated fields.
+        offer_of: the record of an id.
+
+    Returns:
+        None when it is no event, or does not say of what.
+    """
+    event, handoff, step, id_ = (front.get(name) for name in ("event", "handoff", "step", "id"))
+    if front.get("type") != _HANDOFF or event is None or handoff is None or step is None:
+        return None
+    offer = offer_of(str(handoff))
+    if offer is not None and offer.type == _HANDOFF and offer.fields.get("event") is None:
+        return event_path(folder, offer, step=int(step), event=str(event), id=str(id_))
+    began = datetime.fromtimestamp(ulid_milliseconds(str(handoff)) / 1000, tz=UTC)
+    return _path(folder, _month_of(began), str(handoff), int(step), str(event), str(id_))
+
+
+def _path(folder: str, month: str, offer: str, step: int, event: str, id: str) -> str:
+    return f"{folder}/{month}/{offer[-8:].lower()}/{step:04d}-{event}-{id[-8:].lower()}.md"
+
+
+def _month_of(moment: datetime) -> str:
+    moment = moment.astimezone(UTC)
+    return f"{moment.year:04d}/{moment.month:02d}"

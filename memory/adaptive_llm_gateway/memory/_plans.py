@@ -26,7 +26,7 @@ from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._models import MAX_TITLE, stamp
 from adaptive_llm_gateway.memory._names import memory_path, slug
-from adaptive_llm_gateway.memory._plan_event import check_changeable, event_document
+from adaptive_llm_gateway.memory._plan_event import check_changeable, check_no_event, event_document, imported_path
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
     AppendEvent,
@@ -161,6 +161,7 @@ class Planner:
         if request.if_version is not None:
             raise InvalidInput("`if_version` needs the `id` of the memory to update", hint="Give `id`, or leave both.")
         kind = request.type or "note"
+        check_no_event(kind, request.fields)
         body = self._text(request.body or "")
         title = self._text(request.title or "") or title_from(body)
         if not title:
@@ -188,6 +189,7 @@ class Planner:
         assert request.id is not None  # noqa: S101 - `plan` sends requests without an id to `_create`
         current = self._current(request.id, request.if_version)
         check_changeable(current.record)
+        check_no_event(current.record.type, request.fields)
         document = current.document
         if request.type is not None and request.type != current.record.type:
             raise InvalidInput(
@@ -266,7 +268,8 @@ class Planner:
             return self._after_edit(
                 current, self._put(document, current.record.path, "import", request.author, request.reason)
             )
-        path = memory_path(self._types.folder_of(request.type), request.created, title, request.id)
+        folder = self._types.folder_of(request.type)
+        path = imported_path(folder, front, self._index.get) or memory_path(folder, request.created, title, request.id)
         return self._put(document, self._vacant(path), "import", request.author, request.reason)
 
     def _append(self, request: AppendSession) -> Planned:
