@@ -126,7 +126,7 @@ def test_a_title_that_is_not_given_is_the_first_heading() -> None:
         ("decision", {"status": "proposed", "rationale": "a\nb", "alternatives": ["x"], "supersedes": [OTHER]}),
         ("task", {"status": "in_progress", "priority": "high", "due": "2026-12-01", "assignee": "me"}),
         ("session", {"session_id": "s", "client": "codex", "hub": "h", "started": "2026-01-01T00:00:00Z"}),
-        ("handoff", {"status": "claimed", "objective": "o", "next_action": "n", "to": "codex", "session_id": "s"}),
+        ("handoff", {"objective": "o", "next_action": "n", "to": "codex", "session_id": "s", "priority": "high"}),
         ("route", {"purpose": "code", "provider": "p", "model": "m", "fallbacks": ["p/m"], "max_trust": "public"}),
     ],
 )
