@@ -24,8 +24,8 @@ from adaptive_llm_gateway.core._paths import home_root
 
 Json = dict[str, Any]
 
-_PATIENCE = 0.7
-"""Seconds from here on; the interpreter's own start comes before."""
+_PATIENCE = 0.5
+"""Seconds from here on; the interpreter's own start comes before, and takes as long where a machine is busy."""
 _LONGEST = 120
 """Seconds after which the process that goes on gives up."""
 _MOST = 1024 * 1024
@@ -45,12 +45,14 @@ def run(root: str | None, words: Sequence[str]) -> int:
     until = time.monotonic() + _PATIENCE
     try:
         given = parse(words)
-        asked = arguments(given, given["said"].encode() if "said" in given else _read_stdin(until))
+        asked = arguments(
+            given, given["said"].encode("utf-8", "surrogateescape") if "said" in given else _read_stdin(until)
+        )
         problem = _ask(home_root(root), asked, until)
     except AlgError as error:
-        problem = str(error)
+        problem = f"no checkpoint: {error}"
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the client's work is worth more than a trace
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"no checkpoint: {type(error).__name__}: {error}"
     if problem:
         complain(problem)
     return 0
@@ -63,7 +65,7 @@ def complain(problem: str) -> None:
     stderr: TextIO | None = sys.stderr  # a process may be started without
     if stderr is not None:
         with contextlib.suppress(OSError):
-            stderr.write(f"alg: no checkpoint: {harmless(' '.join(problem.split()))}\n")
+            stderr.write(f"alg: {harmless(' '.join(problem.split()))}\n")
             stderr.flush()
 
 
@@ -182,9 +184,9 @@ def _ask(root: str, asked: Json, until: float) -> str | None:
             part = os.read(reading, 65_536)
             if not part:
                 told = answer.decode("utf-8", "replace")
-                return None if told == _MADE else told or "the process that asks for it was ended"
+                return None if told == _MADE else f"no checkpoint: {told or 'the process that asks for it was ended'}"
             answer += part
-    return f"{_PATIENCE} s were not enough; it goes on by itself, and if it fails, {_failure_file(root)!r} says why"
+    return f"the checkpoint goes on by itself; if it fails, {_failure_file(root)!r} says why"
 
 
 def _failure_file(root: str) -> str:
