@@ -33,6 +33,7 @@ ALG = str(Path(sys.executable).with_name("alg"))
 WAIT = 60.0
 PLAIN = Paint(on=False)
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+LATER = re.compile(r"alg: the checkpoint goes on by itself; if it fails, '.*/logs/checkpoint\.err' says why\n")
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
 
@@ -161,6 +162,14 @@ class StandIn:
         with self.heard:
             assert self.heard.wait_for(lambda: len(times()) >= count, WAIT), self.asked
             return times()[-1]
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        with self.heard:
+            for _ in range(int(WAIT / 0.05)):
+                if holds():
+                    return
+                self.heard.wait(0.05)
+        raise AssertionError("waited in vain")
 
     def look_again(self) -> None:
         """Wait for a question that is put from now on, and the next one: the first one's answer was seen."""
@@ -759,12 +768,18 @@ def test_a_checkpoint_is_asked_for_with_absolute_paths(stand_in: StandIn, tmp_pa
     }  # fmt: skip
 
 
+def is_quiet(said: str) -> bool:
+    """Whether a hook had nothing to say, or on a busy machine that it took too long."""
+    return said == "" or bool(LATER.fullmatch(said))
+
+
 def test_a_hook_asks_for_what_its_options_say(stand_in: StandIn, tmp_path: Path) -> None:
     done = stand_in.alg(
         "checkpoint", "--hook", "--session=s", "--transcript", "t.jsonl", "--client", "codex", "--project", "p",
         "--patch", "--end", cwd=tmp_path,
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert is_quiet(done.stderr)
     assert stand_in.wait_for("handoff_checkpoint") == {
         "session_id": "s", "directory": str(tmp_path), "transcript": str(tmp_path / "t.jsonl"), "client": "codex",
         "project": "p", "patch": True, "end": True,
@@ -791,15 +806,17 @@ def test_a_hook_that_the_hub_refuses_fails_open_and_keeps_the_reason(stand_in: S
     (stand_in.home / "logs").mkdir()
     done = stand_in.alg("checkpoint", "--hook", "--json", "--session", "s")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "alg: no checkpoint: the disk\N{REPLACEMENT CHARACTER}[2J is full\n"
-    assert "is full" in (stand_in.home / "logs" / "checkpoint.err").read_text(encoding="utf-8")
+    said = "alg: no checkpoint: the disk\N{REPLACEMENT CHARACTER}[2J is full\n"
+    assert done.stderr == said or LATER.fullmatch(done.stderr)
+    kept = stand_in.home / "logs" / "checkpoint.err"
+    stand_in.wait_until(lambda: kept.exists() and "is full" in kept.read_text(encoding="utf-8"))
 
 
 def test_a_hook_does_not_wait_for_a_slow_hub_and_the_checkpoint_is_made_all_the_same(stand_in: StandIn) -> None:
     stand_in.speak.clear()
     done = stand_in.alg("checkpoint", "--hook", "--session", "s")  # the hub has not answered when it ends
     assert (done.returncode, done.stdout) == (0, "")
-    assert "it goes on by itself" in done.stderr
+    assert LATER.fullmatch(done.stderr)
     assert stand_in.wait_for("handoff_checkpoint")["session_id"] == "s"
 
 
@@ -817,7 +834,8 @@ def test_a_hook_does_not_wait_for_a_client_that_leaves_stdin_open(stand_in: Stan
 def test_a_hook_works_where_stdin_and_stdout_are_closed(stand_in: StandIn) -> None:
     command = f"'{ALG}' --home '{stand_in.home}' handoff checkpoint --hook --session s <&- >&-"
     done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, timeout=WAIT, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    assert is_quiet(done.stderr.decode())
     subprocess.run(["/bin/sh", "-c", f"{command} 2>&-"], timeout=WAIT, check=True)
     assert stand_in.wait_for("handoff_checkpoint")["session_id"] == "s"
 
@@ -836,7 +854,8 @@ def test_a_hook_loads_nothing_that_takes_time(stand_in: StandIn) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], input=said, capture_output=True, text=True, timeout=WAIT, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert is_quiet(done.stderr)
     assert stand_in.wait_for("handoff_checkpoint") == {
         "session_id": "s", "transcript": "/t.jsonl", "directory": "/w", "client": "claude-code",
     }  # fmt: skip
@@ -845,10 +864,10 @@ def test_a_hook_loads_nothing_that_takes_time(stand_in: StandIn) -> None:
 def test_what_a_client_says_of_its_session_is_asked_for_unless_an_option_says_otherwise(stand_in: StandIn) -> None:
     said = {"session_id": "s", "transcript_path": "/t.jsonl", "cwd": "/w", "hook_event_name": "SessionEnd"}
     told = {"session_id": "s", "transcript": "/t.jsonl", "directory": "/w", "client": "claude-code", "end": True}
-    assert stand_in.alg("checkpoint", "--hook", json.dumps(said)).stderr == ""
+    assert is_quiet(stand_in.alg("checkpoint", "--hook", json.dumps(said)).stderr)
     assert stand_in.wait_for("handoff_checkpoint") == told
     words = ("--session", "x", "--directory", "/y", "--client", "z")
-    assert stand_in.alg("checkpoint", "--hook", *words, input=json.dumps(said)).stderr == ""
+    assert is_quiet(stand_in.alg("checkpoint", "--hook", *words, input=json.dumps(said)).stderr)
     changed = {"session_id": "x", "directory": "/y", "client": "z"}
     assert stand_in.wait_for("handoff_checkpoint", 2) == {**told, **changed}
 
