@@ -12,6 +12,7 @@ from typing import Any
 
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, talk
 from adaptive_llm_gateway.server._render import standing_text
+from adaptive_llm_gateway.server._times import iso
 
 _STATE_STYLE = {"offered": "green", "claimed": "yellow", "done": "dim", "withdrawn": "dim", "damaged": "red"}
 _PRIORITY_STYLE = {"urgent": "red", "high": "yellow", "low": "dim"}
@@ -140,7 +141,7 @@ def list_lines(found: Json, paint: Paint, now: datetime, *, width: int | None = 
 def change_line(handoff: Json, paint: Paint, now: datetime) -> str:
     """One line of a list that is watched, with the time at which it was seen."""
     cells = _cells(handoff, now)
-    row: list[Cell] = [(now.strftime("%Y-%m-%dT%H:%M:%SZ"), "dim"), *cells[:3], *cells[5:]]
+    row: list[Cell] = [(str(iso(now)), "dim"), *cells[:3], *cells[5:]]
     return _aligned([row], paint)[0]
 
 

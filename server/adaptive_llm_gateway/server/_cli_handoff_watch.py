@@ -22,6 +22,7 @@ from adaptive_llm_gateway.server._cli_handoff_text import (
 from adaptive_llm_gateway.server._cli_hub import open_hub
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, exit_code, harmless, paint_for, talk
 from adaptive_llm_gateway.server._cli_work import call
+from adaptive_llm_gateway.server._times import iso
 
 _ASKED_WRONGLY = (2, 3)
 """Exit codes of errors that the same question will meet again."""
@@ -166,7 +167,7 @@ def _change(change: str, handoff: Json, paint: Paint, *, as_json: bool) -> str:
     now = _now()
     if not as_json:
         return change_line(handoff, paint, now)
-    return _json_line({"seen": now.isoformat(timespec="seconds"), "change": change, "handoff": handoff})
+    return _json_line({"seen": iso(now), "change": change, "handoff": handoff})
 
 
 def _json_line(document: Json) -> str:
@@ -231,7 +232,7 @@ def watch_one(root: str, identifier: str, *, every: float, as_json: bool) -> Non
             steps = new_steps(before, found)
             if as_json:
                 bare = {name: value for name, value in found.items() if name not in _LEFT_OUT}
-                seen = _now().isoformat(timespec="seconds")
+                seen = iso(_now())
                 _say(_json_line({"seen": seen, "handoff": found if before is None else bare, "steps": steps}))
             elif before is None:
                 _say(show_text(found, paint, _now()))
@@ -251,5 +252,5 @@ def _news(before: Json, found: Json, steps: list[Json], paint: Paint) -> list[st
     lines = [line for step in steps for line in step_lines(step, paint)]
     now = _now()
     if not steps or found["state"] != before["state"]:
-        lines.append(f"{paint(now.strftime('%Y-%m-%dT%H:%M:%SZ'), 'dim')}  now {harmless(state_text(found, now))}")
+        lines.append(f"{paint(str(iso(now)), 'dim')}  now {harmless(state_text(found, now))}")
     return lines
