@@ -106,7 +106,8 @@ class StandIn:
     Attributes:
         answers: by operation: its JSON, or an error with `code` and `message`.
         asked: every question, with its arguments.
-        silent: while set, questions have no answer.
+        speak: while it is not set, questions have no answer.
+        hang_up: how many questions it hangs up on instead of an answer.
     """
 
     def __init__(self, home: Path) -> None:
@@ -116,6 +117,7 @@ class StandIn:
         self.heard = threading.Condition()
         self.speak = threading.Event()
         self.speak.set()
+        self.hang_up = 0
         self._listener: socket.socket | None = None
         self.start()
 
@@ -149,6 +151,9 @@ class StandIn:
                     self.asked.append((question["do"], question["with"]))
                     self.heard.notify_all()
                 self.speak.wait(WAIT)
+                if self.hang_up > 0:
+                    self.hang_up -= 1
+                    return
                 answer = self.answers[question["do"]]
                 said = {"error": {"hint": None, **answer}} if "code" in answer else {"result": answer}
                 connection.sendall(json.dumps(said).encode() + b"\n")
@@ -818,6 +823,13 @@ def test_a_hook_does_not_wait_for_a_slow_hub_and_the_checkpoint_is_made_all_the_
     assert (done.returncode, done.stdout) == (0, "")
     assert LATER.fullmatch(done.stderr)
     assert stand_in.wait_for("handoff_checkpoint")["session_id"] == "s"
+
+
+def test_a_checkpoint_is_asked_for_again_when_the_hub_ends_meanwhile(stand_in: StandIn) -> None:
+    stand_in.hang_up = 1
+    done = stand_in.alg("checkpoint", "--hook", "--session", "s")
+    assert is_quiet(done.stderr)
+    assert stand_in.wait_for("handoff_checkpoint", 2)["session_id"] == "s"
 
 
 def test_a_hook_does_not_wait_for_a_client_that_leaves_stdin_open(stand_in: StandIn) -> None:

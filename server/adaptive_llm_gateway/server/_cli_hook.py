@@ -24,8 +24,12 @@ from adaptive_llm_gateway.core._paths import home_root
 
 Json = dict[str, Any]
 
-_PATIENCE = 0.5
-"""Seconds from here on; the interpreter's own start comes before, and takes as long where a machine is busy."""
+_PATIENCE = 0.8
+"""Seconds after which the client goes on, from the start of this process."""
+_LEAST = 0.1
+"""Seconds that the hub has in any case: on a busy machine the interpreter's own start takes long."""
+_STARTING = 0.3
+"""Seconds that the start took, where the system does not tell."""
 _LONGEST = 120
 """Seconds after which the process that goes on gives up."""
 _MOST = 1024 * 1024
@@ -42,7 +46,7 @@ def run(root: str | None, words: Sequence[str]) -> int:
         root: the home; None: the default one.
         words: the arguments behind `checkpoint`.
     """
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + max(_LEAST, _PATIENCE - _since_start())
     try:
         given = parse(words)
         asked = arguments(
@@ -56,6 +60,16 @@ def run(root: str | None, words: Sequence[str]) -> int:
     if problem:
         complain(problem)
     return 0
+
+
+def _since_start() -> float:
+    """Seconds since this process was started."""
+    try:
+        with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - see proc_pid_stat(5)
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return _STARTING
 
 
 def complain(problem: str) -> None:
@@ -227,12 +241,18 @@ def _put(root: str, asked: Json) -> str:
     from adaptive_llm_gateway.server._connect import StartFailed  # noqa: PLC0415 - only this process needs it
     from adaptive_llm_gateway.server._hub_client import HubClient, HubError  # noqa: PLC0415
 
-    try:
-        with HubClient(root) as hub:
-            hub.call("handoff_checkpoint", **asked)
-    except (HubError, StartFailed) as error:
-        return str(error)
-    return ""
+    problem = ""
+    for _ in range(2):  # a hub that ends meanwhile has a next one, and the same checkpoint twice is one
+        try:
+            with HubClient(root) as hub:
+                hub.call("handoff_checkpoint", **asked)
+        except HubError as error:
+            return str(error)
+        except StartFailed as error:
+            problem = str(error)
+        else:
+            return ""
+    return problem
 
 
 def _keep(root: str, problem: str) -> None:
