@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -132,8 +133,8 @@ def programs() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def person(programs: Path) -> Iterator[Person]:
+@contextmanager
+def machine(programs: Path) -> Generator[Person]:
     """An empty machine; its hub is stopped and its files are removed afterwards."""
     # Not tmp_path: a hub's socket must fit in some 100 bytes, and clients keep files that pytest would collect.
     root = Path(tempfile.mkdtemp(prefix="alg-clients-"))
@@ -171,3 +172,17 @@ def person(programs: Path) -> Iterator[Person]:
             for pid in someone.processes():
                 os.kill(pid, signal.SIGKILL)  # only what a failing test left: the others see to their own end
             shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def person(programs: Path) -> Iterator[Person]:
+    """Somebody with one machine."""
+    with machine(programs) as someone:
+        yield someone
+
+
+@pytest.fixture(scope="module")
+def two_people(programs: Path) -> Iterator[tuple[Person, Person]]:
+    """Two machines that have nothing in common."""
+    with machine(programs) as one, machine(programs) as other:
+        yield one, other

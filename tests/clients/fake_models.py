@@ -1,14 +1,16 @@
 """The models behind the client programs, replaced by a script: one loopback server that answers as Anthropic's
 Messages API (`POST /v1/messages`) and as OpenAI's Responses API (`POST /v1/responses`), streamed.
 
-It holds no model: it answers a client's first request with one tool call, and the request that brings the tool's
-result with a closing sentence. What it was offered and what the tool returned is kept for the test to look at.
+It holds no model: it answers a client's first request with a tool call, the request that brings the tool's result with
+the next call, and the last result with a closing sentence. What it was told and offered, and what the tools returned,
+is kept for the test to look at.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -18,34 +20,60 @@ CALL_ID = "call_scripted"
 SEARCH_ID = "call_tool_search"
 
 
+Arguments = dict[str, Any] | Callable[[Sequence[str]], dict[str, Any]]
+"""What a tool is called with, or how it follows from the results so far, with a LookupError where it does not."""
+
+
 @dataclass(slots=True)
 class Turn:
-    """One scripted turn: the tool call to make, then what came of it.
+    """One scripted turn: the tool calls to make, one after the other, then what came of them.
 
     Args:
         server: the MCP server's name in the client.
-        tool: the tool's name on that server.
+        tool: the first tool's name on that server; empty: none is called.
         arguments: its arguments.
-        closing: what the model says once it has the result.
+        closing: what the model says once it has the last result.
+        then: the calls after the first: tool and arguments.
     """
 
     server: str
     tool: str
-    arguments: dict[str, Any]
+    arguments: Arguments
     closing: str
+    then: Sequence[tuple[str, Arguments]] = ()
     offered: set[str] = field(default_factory=set[str])
     """Names of all tools that the client offered, `mcp__<server>__<tool>` for those of MCP servers."""
     results: list[str] = field(default_factory=list[str])
-    """What the client reported as the tool's result; one entry when all went well."""
+    """What the client reported as the tools' results; one entry for each call when all went well."""
+    told: str = ""
+    """All that the client sent as the user's words, instructions of its own included."""
 
-    @property
-    def full_name(self) -> str:
-        """The tool as both clients name it to a model."""
-        return f"mcp__{self.server}__{self.tool}"
+    def next_call(self) -> tuple[int, str, Arguments] | None:
+        """Number, tool and arguments of the call whose result is not there, None when all are."""
+        calls = (*([(self.tool, self.arguments)] if self.tool else []), *self.then)
+        number = len(self.results)
+        return (number, *calls[number]) if number < len(calls) else None
 
-    def not_offered(self) -> str:
+    def full_name(self, tool: str) -> str:
+        """A tool as both clients name it to a model."""
+        return f"mcp__{self.server}__{tool}"
+
+    def call(self, number: int, name: str, arguments: Arguments, *, namespace: str | None = None) -> Say | Call:
+        """The answer that calls a tool, or says why its arguments do not follow from the results."""
+        try:
+            given = arguments(tuple(self.results)) if callable(arguments) else arguments
+        except LookupError as error:
+            return Say(f"{name} cannot be called: {error}")
+        return Call(call_id(number), name, given, namespace)
+
+    def not_offered(self, tool: str) -> Say:
         """What the model says when it cannot make its call."""
-        return f"{self.full_name} was not among the tools offered: {sorted(self.offered)}"
+        return Say(f"{self.full_name(tool)} was not among the tools offered: {sorted(self.offered)}")
+
+
+def call_id(number: int) -> str:
+    """The id of a turn's call, counted from 0."""
+    return f"{CALL_ID}_{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,44 +106,64 @@ def plan_message(request: dict[str, Any], turn: Turn) -> Say | Call:
     if not tools:
         return Say("A title")  # a side request: titles, summaries, warming up
     turn.offered.update(tool["name"] for tool in tools)
+    said: list[str | list[dict[str, Any]]] = [
+        message["content"] for message in request["messages"] if message["role"] == "user"
+    ]
+    turn.told = "\n".join(map(_text, said))
     results: dict[str, Any] = {
         block["tool_use_id"]: block["content"]
-        for message in request["messages"]
-        if isinstance(message["content"], list)
-        for block in message["content"]
+        for content in said
+        if not isinstance(content, str)
+        for block in content
         if block["type"] == "tool_result"
     }
-    if CALL_ID in results:
-        turn.results.append(_text(results[CALL_ID]))
+    turn.results = _in_order(results)
+    wanted = turn.next_call()
+    if wanted is None:
         return Say(turn.closing)
-    if turn.full_name in turn.offered:
-        return Call(CALL_ID, turn.full_name, turn.arguments)
-    if "ToolSearch" in turn.offered and SEARCH_ID not in results:
+    number, tool, arguments = wanted
+    name, search = turn.full_name(tool), f"{SEARCH_ID}_{number}"
+    if name in turn.offered:
+        return turn.call(number, name, arguments)
+    if "ToolSearch" in turn.offered and search not in results:
         # Claude Code names the tools of MCP servers only; a model asks for the one it wants.
-        return Call(SEARCH_ID, "ToolSearch", {"query": f"select:{turn.full_name}", "max_results": 1})
-    return Say(turn.not_offered())
+        return Call(search, "ToolSearch", {"query": f"select:{name}", "max_results": 1})
+    return turn.not_offered(tool)
+
+
+def _in_order(results: dict[str, Any]) -> list[str]:
+    """The texts of a turn's results, up to the first that is not there."""
+    found: list[str] = []
+    while call_id(len(found)) in results:
+        found.append(_text(results[call_id(len(found))]))
+    return found
 
 
 def plan_response(request: dict[str, Any], turn: Turn) -> Say | Call:
     """The answer to a request of the Responses API."""
-    flat = False
+    flat: set[str] = set()
     tools: list[dict[str, Any]] = request.get("tools") or []
     for tool in tools:
         if tool["type"] == "namespace":
             inside: list[dict[str, Any]] = tool["tools"]
             turn.offered.update(f"{tool['name']}__{inner['name']}" for inner in inside)
         elif "name" in tool:
-            flat = flat or bool(tool["name"] == turn.full_name)
-            turn.offered.add(tool["name"])
-    for item in request["input"]:
-        if item.get("type") == "function_call_output" and item["call_id"] == CALL_ID:
-            turn.results.append(_text(item["output"]))
-            return Say(turn.closing)
-    if turn.full_name not in turn.offered:
-        return Say(turn.not_offered())
-    if flat:
-        return Call(CALL_ID, turn.full_name, turn.arguments)
-    return Call(CALL_ID, turn.tool, turn.arguments, namespace=f"mcp__{turn.server}")
+            flat.add(tool["name"])
+    turn.offered |= flat
+    items: list[dict[str, Any]] = request["input"]
+    turn.told = "\n".join(_text(item["content"]) for item in items if item.get("role") == "user")
+    outputs = {item["call_id"]: item["output"] for item in items if item.get("type") == "function_call_output"}
+    turn.results = _in_order(outputs)
+    wanted = turn.next_call()
+    if wanted is None:
+        return Say(turn.closing)
+    number, name, arguments = wanted
+    full = turn.full_name(name)
+    if full not in turn.offered:
+        return turn.not_offered(name)
+    if full in flat:
+        return turn.call(number, full, arguments)
+    return turn.call(number, name, arguments, namespace=f"mcp__{turn.server}")
 
 
 def message_events(answer: Say | Call, *, number: int, model: str) -> list[dict[str, Any]]:
