@@ -130,6 +130,21 @@ def test_an_event_needs_an_offer(bench: Any) -> None:
     assert "restore" in str(refused(store, event(made.id), NotFound).hint)
 
 
+def test_an_event_is_not_changed_or_deleted_while_its_offer_is_there(bench: Any) -> None:
+    store = bench.open()
+    made = offer(store)
+    claim = put(store, made.id)
+    for request in (DeleteMemory(ME, claim.id), WriteMemory(ME, id=claim.id, body="mine\n")):
+        with pytest.raises(InvalidInput, match="never changed"):
+            store.write(request)
+    store.write(DeleteMemory(ME, made.id))
+    with pytest.raises(InvalidInput, match="never changed"):
+        store.write(WriteMemory(ME, id=claim.id, body="mine\n"))
+    store.write(DeleteMemory(ME, claim.id))
+    assert not (store.repo.path / claim.path).exists()
+    bench.tidy(store)
+
+
 def test_what_cannot_be_an_event_is_refused(bench: Any) -> None:
     store = bench.open()
     made = offer(store)

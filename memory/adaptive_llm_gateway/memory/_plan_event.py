@@ -70,7 +70,8 @@ def check_changeable(record: Record) -> None:
     if record.type == _HANDOFF and record.fields.get("event") is not None:
         raise InvalidInput(
             f"{record.id!r} is an event of a handoff; events are written once and never changed",
-            hint="Report what is to be said with a new one. A damaged file can be mended with an editor.",
+            hint="Report what is to be said with a new one. A damaged file can be mended with an editor. When the "
+            "handoff itself has been deleted, its events can be, too.",
         )
 
 
