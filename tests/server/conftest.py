@@ -30,7 +30,12 @@ class RawClient:
     """A client over stdio that speaks JSON-RPC by hand, so that tests see what is on the wire."""
 
     def __init__(
-        self, home: Path, *arguments: str, name: str = "test-client", env: dict[str, str] | None = None
+        self,
+        home: Path,
+        *arguments: str,
+        name: str = "test-client",
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.name = name
         self.process = subprocess.Popen(
@@ -39,6 +44,7 @@ class RawClient:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **(env or {})},
+            cwd=cwd,
         )
         self._last = 0
         self._answers: dict[Any, dict[str, Any]] = {}
@@ -198,14 +204,14 @@ class Tools:
         self.home.mkdir(exist_ok=True)
         (self.home / "config.yaml").write_text(text, encoding="utf-8")
 
-    def client(self, name: str = "test-client", *arguments: str, env: dict[str, str] | None = None) -> RawClient:
-        """A client whose handshake is done."""
-        client = self.raw_client(name, *arguments, env=env)
+    def client(self, name: str = "test-client", *arguments: str, **options: Any) -> RawClient:
+        """A client whose handshake is done; `options` as `RawClient` takes them."""
+        client = self.raw_client(name, *arguments, **options)
         client.initialize()
         return client
 
-    def raw_client(self, name: str = "test-client", *arguments: str, env: dict[str, str] | None = None) -> RawClient:
-        client = RawClient(self.home, *arguments, name=name, env=env)
+    def raw_client(self, name: str = "test-client", *arguments: str, **options: Any) -> RawClient:
+        client = RawClient(self.home, *arguments, name=name, **options)
         self._clients.append(client)
         return client
 
