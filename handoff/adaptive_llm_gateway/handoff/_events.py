@@ -224,8 +224,6 @@ def _offer(record: Record, *, lenient: Callable[[str], None] | None) -> Offer:
     fields = _Fields(record.fields, lenient)
     if copy := _other_version(record):
         fields.wrong(copy)
-    if _folder_of(record.path) is not None:
-        fields.wrong("an offer where another handoff's events lie")
     dirty = fields.get("dirty", _texts) or ()
     count = fields.get("dirty_count", _count)
     return Offer(
