@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 if TYPE_CHECKING:
-    from fake_models import FakeModels
+    from fake_models import FakeModels, Turn
 
 PROJECT = Path(__file__).resolve().parents[2]
 NODE = PROJECT / ".node"
@@ -94,6 +94,41 @@ class Person:
     def alg(self, *arguments: str) -> dict[str, Any]:
         """Run `alg ARGUMENTS --json`; returns what it printed."""
         return json.loads(self.run(ALG, *arguments, "--json"))
+
+    def git(self, *arguments: str | Path) -> str:
+        """Run git where they work; returns stdout."""
+        return self.run("git", "-c", "user.name=Dev", "-c", "user.email=dev@example.org", *arguments)
+
+    def claude(self, models: FakeModels, prompt: str, turn: Turn, *options: str) -> dict[str, Any]:
+        """Run Claude Code once, with what the turn says for a model; returns what it told of the run."""
+        models.turn = turn
+        told = self.run(
+            *("claude", "-p", prompt, "--allowedTools", "mcp__alg", "--output-format", "json", *options),
+            ANTHROPIC_BASE_URL=models.url,
+            ANTHROPIC_API_KEY="not-a-key",
+        )
+        answer = json.loads(told)
+        assert (answer["is_error"], answer["permission_denials"]) == (False, []), told
+        return answer
+
+    def codex(self, models: FakeModels, prompt: str, turn: Turn, *options: str) -> str:
+        """Run Codex once, with what the turn says for a model; returns what it told of the run, a JSON a line."""
+        models.turn = turn
+        settings = {
+            "model": "scripted",
+            "model_provider": "loopback",
+            "model_providers.loopback.name": "loopback",
+            "model_providers.loopback.base_url": f"{models.url}/v1",
+            "model_providers.loopback.wire_api": "responses",
+            "model_providers.loopback.env_key": "LOOPBACK_KEY",
+            "model_providers.loopback.supports_websockets": False,
+            "analytics.enabled": False,
+            "check_for_update_on_startup": False,
+            "mcp_servers.alg.required": True,  # wait for the server rather than go on without it after a second
+            "mcp_servers.alg.default_tools_approval_mode": "approve",
+        }
+        given = [part for key, value in settings.items() for part in ("-c", f"{key}={json.dumps(value)}")]
+        return self.run("codex", "exec", "--json", *given, *options, prompt, LOOPBACK_KEY="not-a-key")
 
     def processes(self) -> dict[int, str]:
         """Living processes with this HOME, pid -> command line. Linux only."""

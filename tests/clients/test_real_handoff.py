@@ -6,10 +6,8 @@ share. Both are the real command-line programs; only the models behind them are 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,43 +29,17 @@ ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
 TOOLS = {f"mcp__alg__handoff_{verb}" for verb in ("create", "list", "claim", "update", "complete", "release")}
 
 
-def git(person: Person, *arguments: str | Path) -> str:
-    return person.run("git", "-c", "user.name=Dev", "-c", "user.email=dev@example.org", *arguments)
-
-
 def claude(person: Person, models: FakeModels, prompt: str, turn: Turn) -> Turn:
-    """One run of Claude Code."""
-    models.turn = turn
-    said = person.run(
-        *("claude", "-p", prompt, "--allowedTools", "mcp__alg", "--output-format", "json"),
-        ANTHROPIC_BASE_URL=models.url,
-        ANTHROPIC_API_KEY="not-a-key",
-    )
-    answer = json.loads(said)
-    assert (answer["is_error"], answer["result"]) == (False, turn.closing), said
-    assert answer["permission_denials"] == []
+    """One run of Claude Code, to its scripted end."""
+    answer = person.claude(models, prompt, turn)
+    assert answer["result"] == turn.closing, answer
     return turn
 
 
 def codex(person: Person, models: FakeModels, prompt: str, turn: Turn) -> Turn:
-    """One run of Codex."""
-    models.turn = turn
-    settings = {
-        "model": "scripted",
-        "model_provider": "loopback",
-        "model_providers.loopback.name": "loopback",
-        "model_providers.loopback.base_url": f"{models.url}/v1",
-        "model_providers.loopback.wire_api": "responses",
-        "model_providers.loopback.env_key": "LOOPBACK_KEY",
-        "model_providers.loopback.supports_websockets": False,
-        "analytics.enabled": False,
-        "check_for_update_on_startup": False,
-        "mcp_servers.alg.required": True,
-        "mcp_servers.alg.default_tools_approval_mode": "approve",
-    }
-    options = [part for key, value in settings.items() for part in ("-c", f"{key}={json.dumps(value)}")]
-    said = person.run("codex", "exec", "--json", *options, prompt, LOOPBACK_KEY="not-a-key")
-    assert turn.closing in said, said
+    """One run of Codex, to its scripted end."""
+    told = person.codex(models, prompt, turn)
+    assert turn.closing in told, told
     return turn
 
 
@@ -94,13 +66,13 @@ def people(two_people: People, tmp_path_factory: pytest.TempPathFactory) -> Peop
         (home / "config.yaml").write_text(f"sync:\n  remote: {memory}\n", encoding="utf-8")
         if not work.exists():
             for bare in (memory, work):
-                git(person, "init", "--quiet", "--bare", "--initial-branch=main", bare)
-        git(person, "clone", "--quiet", work, ".")
+                person.git("init", "--quiet", "--bare", "--initial-branch=main", bare)
+        person.git("clone", "--quiet", work, ".")
         if client == "claude-code":
             (person.work / "train.py").write_text(BEFORE, encoding="utf-8")
-            git(person, "add", "train.py")
-            git(person, "commit", "--quiet", "--message=Begin")
-            git(person, "push", "--quiet", "origin", "HEAD:main")
+            person.git("add", "train.py")
+            person.git("commit", "--quiet", "--message=Begin")
+            person.git("push", "--quiet", "origin", "HEAD:main")
         person.shell(person.alg("path")["register"][client])
     (two_people[0].work / "train.py").write_text(AFTER, encoding="utf-8")
     return two_people
@@ -179,7 +151,7 @@ def test_claude_code_hands_its_session_over_in_one_call(people: People, offered:
     assert "every second Tuesday" in offer["objective"]
     assert "tests/test_train.py" in offer["next_action"]
     assert offer["work"]["directory"] == str(people[0].work)
-    assert offer["work"]["commit"] == git(people[0], "rev-parse", "HEAD").strip()
+    assert offer["work"]["commit"] == people[0].git("rev-parse", "HEAD").strip()
     assert offer["work"]["dirty"] == ["M train.py"]
 
 
@@ -194,7 +166,7 @@ def test_the_package_says_what_is_to_be_done_and_how_the_work_stands(claimed: Tu
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", package, re.MULTILINE | re.DOTALL))
     assert "every second Tuesday" in sections["Objective"]
     assert "tests/test_train.py" in sections["Next action"]
-    assert git(people[0], "rev-parse", "HEAD").strip() in sections["Work"]
+    assert people[0].git("rev-parse", "HEAD").strip() in sections["Work"]
     assert "M train.py" in sections["Work"]
     assert "because the build server reads nothing else" in package
     (patch,) = (line for line in package.splitlines() if "as a patch" in line)
@@ -208,7 +180,7 @@ def test_the_patch_that_codex_reads_brings_the_change_that_was_never_committed(c
     patch.write_text(fenced[1], encoding="utf-8")
     file = people[1].work / "train.py"
     assert file.read_text(encoding="utf-8") == BEFORE
-    git(people[1], "apply", patch)
+    people[1].git("apply", patch)
     assert file.read_text(encoding="utf-8") == AFTER
 
 
@@ -260,7 +232,7 @@ def test_git_log_tells_the_story_on_both_machines(finished: Turn, people: People
     by = [handoff["by"], *(step["by"] for step in handoff["steps"])]
     for person in people:
         repo = person.alg("path")["memory"]
-        log = git(person, "-C", repo, "log", "--reverse", "--format=%an%n%s", "--", "handoffs").splitlines()
+        log = person.git("-C", repo, "log", "--reverse", "--format=%an%n%s", "--", "handoffs").splitlines()
         assert log[::2] == [party["client"] for party in by]
         assert all("ship the quokka" in subject for subject in log[1::2])
         assert [word for word, subject in zip(told, log[1::2], strict=True) if word not in subject] == []
