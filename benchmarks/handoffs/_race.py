@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,10 +162,16 @@ def run(race: Race, root: Path, alg: Path, env: Mapping[str, str]) -> Outcome:
 
 def _offered(race: Race, racers: list[_Racer]) -> list[str]:
     """Offer the work, half of it at each hub; the ids, known to both."""
-    ids: list[str] = []
-    for number in range(race.handoffs):
-        text = racers[number % 2].call("handoff_create", objective=f"Part {number} of the work")
-        ids.append(text.split(" id ", 1)[1][:26])
+
+    def offer(place: int) -> list[str]:
+        texts = [
+            racers[place].call("handoff_create", objective=f"Part {number} of the work")
+            for number in range(place, race.handoffs, len(racers))
+        ]
+        return [text.split(" id ", 1)[1][:26] for text in texts]
+
+    with ThreadPoolExecutor(len(racers)) as pool:
+        ids = sorted(id for offered in pool.map(offer, range(len(racers))) for id in offered)
     for racer in racers[:2]:
         racer.call("memory_push")
     for racer in racers[:2]:
