@@ -639,9 +639,14 @@ class Handoffs:
 
     def _published(self, decide: Callable[[], AppendEvent]) -> WriteResult:
         wait = self._rules.confirm_wait
+        future = self._store.publish(decide, timeout=wait)
         try:
-            return self._store.publish(decide, timeout=wait).result(wait * 2)
+            return future.result(wait * 2)
         except FutureTimeout:
+            if future.cancel():  # its turn had not come
+                raise Unavailable(
+                    f"other syncing has taken {wait * 2:g} s, and nothing was written", hint="Try again."
+                ) from None
             raise Unavailable(
                 f"the remote has not confirmed this after {wait * 2:g} s, and it may still do so",
                 hint="`handoff_list` shows how it ended.",

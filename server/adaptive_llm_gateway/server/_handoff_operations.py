@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust
+from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
 from adaptive_llm_gateway.server._handoff_json import handoff_json, looked_json, patch_json, step_json, written_json
@@ -51,9 +51,11 @@ class HandoffOperations:
         self._making = asyncio.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handoff")
         self._underway = Underway()
+        self._closed = False
 
     def close(self) -> None:
         """Let the threads go; what waits for the remote is not waited for."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _service(self) -> Handoffs:
@@ -77,6 +79,8 @@ class HandoffOperations:
     async def _do(self, work: Callable[[Handoffs], _T]) -> _T:
         with self._underway.one():
             service = await self._service()
+            if self._closed:
+                raise Unavailable("the hub is stopping", hint="Try again in a moment.")
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(service))
 
     # -- offering ----------------------------------------------------------------------------------------------
