@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from adaptive_llm_gateway.compression import counter_for
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
-from adaptive_llm_gateway.memory import Author, HashEmbedder
+from adaptive_llm_gateway.memory import Author, Filters, HashEmbedder, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
+from adaptive_llm_gateway.server._context import ContextRequest, build
 from adaptive_llm_gateway.server._operations import Operations
 
 ME = Author("test-client")
@@ -106,6 +108,19 @@ def test_a_larger_package_is_made_from_more_hits(tmp_path: Path) -> None:
         return [await operations.context("pool of a hall", budget_tokens=budget) for budget in (400, 2_000)]
 
     assert [package["candidates"] for package in run(tmp_path, work)] == [100, 120]
+
+
+@pytest.mark.parametrize(("length", "candidates"), [(400, 12), (2, 40)])
+def test_a_package_that_asks_for_few_hits_is_made_from_them_where_they_fill_it(
+    tmp_path: Path, length: int, candidates: int
+) -> None:
+    with temporary_store(tmp_path / "store") as store:
+        for number in range(40):
+            body = f"The pool of hall {number}. " + f"Water is in it {number}. " * length
+            store.write(WriteMemory(author=ME, type="note", title=f"Pool {number}", body=body))
+        request = ContextRequest("pool of a hall", 1_500, Filters(), hits=12)
+        package = build(store, request, counter=counter_for(), now=datetime.now(UTC))
+    assert package["candidates"] == candidates
 
 
 def test_an_extract_names_what_reads_the_rest_and_expand_gives_it_whole(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _TAIL = 20  # entries of a session, the newest
 _COPIES = 200  # of memories that the search folded, the newest that are looked at
 _ALIKE = 0.9  # cosine of near duplicates that mean the same
 _MARGIN = 2  # tokens that two texts may have more together than apart
+_FILLS = 8  # characters of hits for each token of the budget: twice what fits
 _OPEN = ("open", "in_progress", "blocked")
 
 
@@ -37,6 +38,8 @@ class ContextRequest:
         expand: ids (or ends of ids) of memories that are wanted whole, before everything else.
         pinned: with preferences, open tasks and recent decisions.
         session: a session whose summary and last entries belong to it.
+        hits: so many of the search are enough for it, where twice the budget is in them; None: as many as a package of
+            that budget has a use for.
     """
 
     query: str
@@ -46,6 +49,7 @@ class ContextRequest:
     expand: tuple[str, ...] = ()
     pinned: bool = True
     session: str | None = None
+    hits: int | None = None
 
 
 def checked_detail(text: str) -> Detail:
@@ -74,10 +78,12 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     from adaptive_llm_gateway.compression import build_package  # noqa: PLC0415 - brings numpy along
     from adaptive_llm_gateway.memory import SearchRequest  # noqa: PLC0415 - brings the index along
 
-    search = SearchRequest(request.query, request.filters, limit=FIRST_HITS)
+    search = SearchRequest(request.query, request.filters, limit=request.hits or FIRST_HITS)
     answer = store.ask(search, zone=LOCAL)
-    wanted_hits = hits_for(request.budget, sum(len(hit.record.body) for hit in answer.hits))
-    if answer.next_cursor and wanted_hits > FIRST_HITS:
+    characters = sum(len(hit.record.body) for hit in answer.hits)
+    enough = request.hits is not None and characters >= request.budget * _FILLS
+    wanted_hits = search.limit if enough else hits_for(request.budget, characters)
+    if answer.next_cursor and wanted_hits > search.limit:
         answer = store.ask(replace(search, limit=wanted_hits), zone=LOCAL)
     wanted = [_trusted(store.read(id_).record, request.filters) for id_ in request.expand]
     pinned = list(_pinned(store, request.filters, now)) if request.pinned else []

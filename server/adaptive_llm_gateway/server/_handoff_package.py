@@ -26,6 +26,10 @@ _SHARE: Final = 0.6  # of the budget, for what the handoff says; the rest is wha
 _MARGIN: Final = 4
 _FILES: Final = 30
 _QUERY: Final = 2_000  # characters
+_TOKENS_EACH: Final = 60
+"""A claim is waited for. A package has a source for every 150 tokens or so, and to search for twice as many and choose
+among them takes half as long as with a hundred."""
+_LEAST_HITS: Final = 10
 
 
 def check_budget(budget: int) -> None:
@@ -74,9 +78,10 @@ def _recalled(
     filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=Exclusions(ids=own))
     session = offer.session_id if offer.session_id and _is_session(store, offer.session_id) else None
     there = tuple(id_ for id_ in offer.decisions if store.record(id_) is not None)
+    hits = max(_LEAST_HITS, budget // _TOKENS_EACH)
     # What was decided comes whole where there is room; the search finds the rest of it.
     for expand, log in ((there, session), ((), session), ((), None)):
-        request = ContextRequest(query, budget, filters, "auto", expand, True, log)
+        request = ContextRequest(query, budget, filters, "auto", expand, True, log, hits)
         try:
             found = build_context(store, request, counter=counter, now=now)
         except (InvalidInput, NotFound):
