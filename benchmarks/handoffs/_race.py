@@ -30,7 +30,8 @@ class Race:
     """How many race for how much.
 
     Attributes:
-        kills: SIGKILLs of a hub. No more than four of one hub in half a minute: then its shims take it for broken.
+        kills: SIGKILLs of a hub, half of them of either. No more than four of one in half a minute: then its shims
+            take it for broken.
         seed: of the order in which clients ask, which hubs are killed, and after which answers.
     """
 
@@ -186,7 +187,9 @@ def _raced(
     ready = threading.Barrier(len(racers) + 1)
     answered = threading.Semaphore(0)
     moments = sorted(dice.sample(range(1, int(race.clients * race.handoffs * 0.9)), race.kills))
-    plans = [(moment, number % 2, dice.uniform(0.0, 0.15)) for number, moment in enumerate(moments)]
+    places = [number % 2 for number in range(race.kills)]
+    dice.shuffle(places)
+    plans = [(moment, place, dice.uniform(0.0, 0.15)) for moment, place in zip(moments, places, strict=True)]
     threads: list[threading.Thread] = []
     for number, racer in enumerate(racers):
         # Most go through the same order, so that they meet; some have one of their own.
