@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 CALL_ID = "call_scripted"
 SEARCH_ID = "call_tool_search"
+MOST_SEARCHES = 8
+"""How often a model asks for a tool: Claude Code lets it wait some seconds for a server, then tells it to ask again."""
 
 
 Arguments = dict[str, Any] | Callable[[Sequence[str]], dict[str, Any]]
@@ -122,12 +124,14 @@ def plan_message(request: dict[str, Any], turn: Turn) -> Say | Call:
     if wanted is None:
         return Say(turn.closing)
     number, tool, arguments = wanted
-    name, search = turn.full_name(tool), f"{SEARCH_ID}_{number}"
+    name = turn.full_name(tool)
     if name in turn.offered:
         return turn.call(number, name, arguments)
-    if "ToolSearch" in turn.offered and search not in results:
+    if "ToolSearch" in turn.offered:
         # Claude Code names the tools of MCP servers only; a model asks for the one it wants.
-        return Call(search, "ToolSearch", {"query": f"select:{name}", "max_results": 1})
+        for attempt in range(MOST_SEARCHES):
+            if (search := f"{SEARCH_ID}_{number}_{attempt}") not in results:
+                return Call(search, "ToolSearch", {"query": f"select:{name}", "max_results": 1})
     return turn.not_offered(tool)
 
 
