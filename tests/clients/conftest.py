@@ -99,13 +99,14 @@ class Person:
         """Run git where they work; returns stdout."""
         return self.run("git", "-c", "user.name=Dev", "-c", "user.email=dev@example.org", *arguments)
 
-    def claude(self, models: FakeModels, prompt: str, turn: Turn, *options: str) -> dict[str, Any]:
+    def claude(self, models: FakeModels, prompt: str, turn: Turn, *options: str, **env: str) -> dict[str, Any]:
         """Run Claude Code once, with what the turn says for a model; returns what it told of the run."""
         models.turn = turn
         told = self.run(
             *("claude", "-p", prompt, "--allowedTools", "mcp__alg", "--output-format", "json", *options),
             ANTHROPIC_BASE_URL=models.url,
             ANTHROPIC_API_KEY="not-a-key",
+            **env,
         )
         answer = json.loads(told)
         assert (answer["is_error"], answer["permission_denials"]) == (False, []), told

@@ -29,9 +29,9 @@ ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
 TOOLS = {f"mcp__alg__handoff_{verb}" for verb in ("create", "list", "claim", "update", "complete", "release")}
 
 
-def claude(person: Person, models: FakeModels, prompt: str, turn: Turn) -> Turn:
+def claude(person: Person, models: FakeModels, prompt: str, turn: Turn, **env: str) -> Turn:
     """One run of Claude Code, to its scripted end."""
-    answer = person.claude(models, prompt, turn)
+    answer = person.claude(models, prompt, turn, **env)
     assert answer["result"] == turn.closing, answer
     return turn
 
@@ -245,7 +245,9 @@ def test_claude_codes_command_of_the_prompt_resume_claims_and_hands_over_the_pac
     mine = people[1].alg("handoff", "create", "Write the notes of the release", "--next", "Read CHANGELOG.md")["id"]
     result = {"id": mine, "result": "They are written."}
     turn = fake_models_module.Turn("alg", "handoff_complete", result, "They are written.")
-    claude(people[0], models, "/mcp__alg__resume", turn)
+    assert people[0].alg("hub", "status")["pid"]
+    # The prompt is read at once, and the server has to be there by then.
+    claude(people[0], models, "/mcp__alg__resume", turn, MCP_CONNECTION_NONBLOCKING="false")
     assert f"Handoff {mine} is yours" in turn.told
     assert "Write the notes of the release" in turn.told
     assert "Read CHANGELOG.md" in turn.told
