@@ -99,14 +99,18 @@ class Person:
         """Run git where they work; returns stdout."""
         return self.run("git", "-c", "user.name=Dev", "-c", "user.email=dev@example.org", *arguments)
 
-    def claude(self, models: FakeModels, prompt: str, turn: Turn, *options: str, **env: str) -> dict[str, Any]:
-        """Run Claude Code once, with what the turn says for a model; returns what it told of the run."""
+    def claude(self, models: FakeModels, prompt: str, turn: Turn, *options: str, wait: bool = False) -> dict[str, Any]:
+        """Run Claude Code once, with what the turn says for a model; returns what it told of the run.
+
+        Args:
+            wait: read the prompt once the servers are connected, rather than meanwhile.
+        """
         models.turn = turn
         told = self.run(
             *("claude", "-p", prompt, "--allowedTools", "mcp__alg", "--output-format", "json", *options),
             ANTHROPIC_BASE_URL=models.url,
             ANTHROPIC_API_KEY="not-a-key",
-            **env,
+            MCP_CONNECTION_NONBLOCKING="false" if wait else "true",
         )
         answer = json.loads(told)
         assert (answer["is_error"], answer["permission_denials"]) == (False, []), told

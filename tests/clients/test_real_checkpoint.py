@@ -131,8 +131,7 @@ def test_a_new_session_takes_up_with_resume_what_another_one_left(
     assert left["state"] == "offered"
     hooks(registered, "claude-code")
     turn = say(fake_models_module, "I go on.")
-    # The prompt is read at once, and the server has to be there by then.
-    registered.claude(models, "/mcp__alg__resume", turn, MCP_CONNECTION_NONBLOCKING="false")
+    registered.claude(models, "/mcp__alg__resume", turn, wait=True)
     (taken,) = (handoff for handoff in checkpoints(registered).values() if handoff["state"] == "claimed")
     assert f"Handoff {taken['id']} is yours" in turn.told
     assert taken["objective"] in turn.told

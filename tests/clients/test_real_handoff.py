@@ -29,9 +29,9 @@ ULID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b")
 TOOLS = {f"mcp__alg__handoff_{verb}" for verb in ("create", "list", "claim", "update", "complete", "release")}
 
 
-def claude(person: Person, models: FakeModels, prompt: str, turn: Turn, **env: str) -> Turn:
+def claude(person: Person, models: FakeModels, prompt: str, turn: Turn, *, wait: bool = False) -> Turn:
     """One run of Claude Code, to its scripted end."""
-    answer = person.claude(models, prompt, turn, **env)
+    answer = person.claude(models, prompt, turn, wait=wait)
     assert answer["result"] == turn.closing, answer
     return turn
 
@@ -246,8 +246,7 @@ def test_claude_codes_command_of_the_prompt_resume_claims_and_hands_over_the_pac
     result = {"id": mine, "result": "They are written."}
     turn = fake_models_module.Turn("alg", "handoff_complete", result, "They are written.")
     assert people[0].alg("hub", "status")["pid"]
-    # The prompt is read at once, and the server has to be there by then.
-    claude(people[0], models, "/mcp__alg__resume", turn, MCP_CONNECTION_NONBLOCKING="false")
+    claude(people[0], models, "/mcp__alg__resume", turn, wait=True)
     assert f"Handoff {mine} is yours" in turn.told
     assert "Write the notes of the release" in turn.told
     assert "Read CHANGELOG.md" in turn.told
