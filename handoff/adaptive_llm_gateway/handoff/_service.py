@@ -53,6 +53,7 @@ _OUT_OF_REACH: Final = frozenset(
 )
 _SAVE_SECONDS: Final = 60.0
 _FLUSH_SECONDS: Final = 10.0
+_DEPTH_OF_EVENTS: Final = 5  # handoffs/yyyy/mm/<end of the offer's id>/<event>.md
 _LONGEST_TITLE: Final = 200
 
 
@@ -186,14 +187,31 @@ class Handoffs:
         if mine is None:
             raise NotFound(f"{id!r} is an event of a handoff that is not there")
         lost = [Damage(path, "cannot be read as an event of it", record.id) for path in self._not_among(record, events)]
-        return self._folded(replace(mine, damage=(*mine.damage, *lost)))
+        unread = self._unread().get(record.id[-8:].lower(), [])
+        return self._folded(replace(mine, damage=(*mine.damage, *lost, *unread)))
 
     def every(self) -> list[Handoff]:
         """All handoffs, in no order."""
         files, strays = gather(self._store.handoff_records())
         for stray in strays:
             _log.debug("a file of no handoff: %s: %s", stray.path, stray.problem)
-        return [self._folded(each) for each in files]
+        unread = self._unread()
+        return [
+            self._folded(replace(each, damage=(*each.damage, *unread.get(each.offer.id[-8:].lower(), ()))))
+            for each in files
+        ]
+
+    def _unread(self) -> dict[str, list[Damage]]:
+        """Files of handoffs that cannot be read as they are now, by the end of the offer's id: what they said before
+        is no more than that.
+        """
+        found: dict[str, list[Damage]] = {}
+        for skipped in self._store.skipped:
+            parts = skipped.path.split("/")
+            if parts[0] == "handoffs" and len(parts) > 1:
+                end = parts[-2] if len(parts) == _DEPTH_OF_EVENTS else parts[-1].removesuffix(".md")[-8:]
+                found.setdefault(end, []).append(Damage(skipped.path, skipped.problem))
+        return found
 
     def _events(self, id: str) -> Iterable[Record]:
         return self._store.records(filters=Filters(types=("handoff",), fields={"handoff": id}))
@@ -420,7 +438,7 @@ class Handoffs:
             if best is None:
                 where = f" of project {project!r}" if project else ""
                 raise NotFound(
-                    f"no handoff{where} is open for {by.client!r}", hint="`handoff_list` shows those of others."
+                    f"no handoff{where} is open for {by.client!r}", hint="A list of them shows those of others."
                 )
             tried.add(best.offer.id)
             try:

@@ -44,6 +44,7 @@ from adaptive_llm_gateway.memory._requests import (
     Memory,
     ReindexReport,
     Request,
+    Skipped,
     Standing,
     StoreSettings,
     StoreStatus,
@@ -512,6 +513,11 @@ class MemoryStore:
     def handoff_records(self) -> tuple[Record, ...]:
         """Every handoff and event of one, in no order: as `records` has them, and kept in memory for the next time."""
         return self._handoffs.all()
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that cannot be read as they are now; what they said before stands in the index."""
+        return self._reconciler.skipped
 
     def file(self, path: str) -> bytes | None:
         """The bytes of a memory file, or None when it is gone."""

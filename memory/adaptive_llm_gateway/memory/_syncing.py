@@ -169,6 +169,8 @@ class Syncing:
             else:
                 _log.exception("%s failed", name)
             future.set_exception(error)
+            if name == "publish":  # it may have reached the remote, and have brought in what others wrote
+                self._done()
         else:
             future.set_result(outcome)
             self._done()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 
@@ -40,7 +41,11 @@ def is_alive(instance: str) -> bool:
         return False
     except OSError:  # somebody else's
         return True
-    return True
+    try:  # one that has ended and that its parent has not buried yet lives no more
+        stat = Path(f"/proc/{number}/stat").read_bytes()
+    except OSError:
+        return True
+    return not stat.rpartition(b")")[2].lstrip().startswith(b"Z")
 
 
 def caller_of(hello: Mapping[str, Any]) -> Caller:

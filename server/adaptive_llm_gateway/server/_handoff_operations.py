@@ -233,6 +233,7 @@ class HandoffOperations:
             return {
                 "handoffs": [handoff_json(handoff) for handoff in found[:limit]],
                 "total": len(found),
+                "filtered": bool(state or project or to),
                 "remote": looked_json(looked),
                 "notices": notices,
             }

@@ -48,10 +48,10 @@ def list_text(answer: Json) -> str:
     """The handoffs of a list."""
     handoffs: list[Json] = answer["handoffs"]
     if not handoffs:
-        lines = ["No open handoffs."]
+        lines = ["No handoffs that fit." if answer["filtered"] else "No open handoffs."]
     else:
         more = f" of {answer['total']}" if answer["total"] > len(handoffs) else ""
-        lines = [f"{len(handoffs)}{more} handoffs. Take one: handoff_claim(id)."]
+        lines = [f"{len(handoffs)}{more} handoff{'s' if answer['total'] > 1 else ''}. Take one: handoff_claim(id)."]
         lines.append(fence("\n".join(map(handoff_line, handoffs))))
     return "\n".join([*lines, *_remote(answer["remote"]), *(f"note: {notice}" for notice in answer["notices"])])
 
@@ -70,12 +70,21 @@ def show_text(handoff: Json) -> str:
         ("Next action", handoff["next_action"] or ""),
         ("Constraints", "\n".join(f"- {item}" for item in handoff["constraints"])),
         ("Open questions", "\n".join(f"- {item}" for item in handoff["open_questions"])),
+        ("Decisions", "\n".join(f"- memory_read {id_}" for id_ in handoff["decisions"])),
+        ("Work", "\n".join(_work(handoff["work"]))),
         ("State", handoff["body"].strip()),
         ("What happened", "\n".join(map(step_line, handoff["steps"]))),
     ]
     parts = "\n\n".join(f"## {heading}\n{text}" for heading, text in told if text)
     first = f"Handoff {handoff['id']}: {state_text(handoff)}."
     return "\n".join([first, fence(f"# {handoff['title']}\n\n{parts}"), *_remote(handoff["remote"])])
+
+
+def _work(work: Json) -> list[str]:
+    lines = [f"{name}: {work[name]}" for name in ("remote", "branch", "commit", "directory") if work[name]]
+    if work["dirty_count"]:
+        lines.append(f"{work['dirty_count']} files not committed there")
+    return lines
 
 
 def step_line(step: Json) -> str:
