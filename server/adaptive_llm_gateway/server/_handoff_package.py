@@ -74,8 +74,9 @@ def _recalled(
 ) -> Json | None:
     offer = handoff.offer
     query = "\n".join(filter(None, [offer.objective, offer.next_action]))[:_QUERY]
-    own = (offer.id, *(step.event.id for step in handoff.steps))
-    filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=Exclusions(ids=own))
+    # Events have the title of their offer, so that a search for one handoff finds those of all that are like it.
+    without = Exclusions(ids=(offer.id,), events=True)
+    filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=without)
     session = offer.session_id if offer.session_id and _is_session(store, offer.session_id) else None
     there = tuple(id_ for id_ in offer.decisions if store.record(id_) is not None)
     hits = max(_LEAST_HITS, budget // _TOKENS_EACH)
