@@ -63,6 +63,10 @@ class _Place:
             "constraints": self.dice.sample(self.prose, 2),
         }
 
+    def note(self) -> dict[str, Any]:
+        """Arguments of `memory_write`, of a note as long as an offer."""
+        return {"title": self.dice.choice(self.prose)[:80], "body": "\n\n".join(self.dice.sample(self.prose, 12))}
+
 
 def local(root: Path, cache: Path, amount: Amount) -> list[Row]:
     """Without a remote: claims are this hub's."""
@@ -71,21 +75,24 @@ def local(root: Path, cache: Path, amount: Amount) -> list[Row]:
     with _hub(bench, home):
         place = _place(bench, home, root / "work", work, amount)
         with place.offers, place.claims:
+            offered: list[str] = []
             for number in range(-amount.warm_up, amount.rounds):
                 into = times if number >= 0 else {}
                 _fsync(root / "floor", into.setdefault("fsync", []))
                 with milliseconds(into.setdefault("ping", [])):
                     place.offers.request("ping")
-                note = {
-                    "title": place.dice.choice(place.prose)[:80],
-                    "body": "\n\n".join(place.dice.sample(place.prose, 12)),
-                }
-                _timed(place.offers, into, "memory_write", note)
+                _timed(place.offers, into, "memory_write", place.note())
+                offered.append(_id(_timed(place.offers, into, "handoff_create", place.offer())))
+            # Whoever claims does so long after: the vectors of what was offered are there.
+            _until_complete(bench, home)
+            for number, id in enumerate(offered, -amount.warm_up):
+                into = times if number >= 0 else {}
                 asked = {"query": place.work["queries"].pop(), "budget_tokens": BUDGET}
                 _timed(place.offers, into, "memory_context", asked)
-                id = _id(_timed(place.offers, into, "handoff_create", place.offer()))
                 package = _timed(place.claims, into, "handoff_claim", {"id": id, "budget_tokens": BUDGET})
                 assert f"Handoff {id} is yours" in package
+            for number, id in enumerate(offered, -amount.warm_up):
+                into = times if number >= 0 else {}
                 _timed(place.claims, into, "handoff_update", {"id": id, "text": place.dice.choice(place.prose)})
                 _timed(place.claims, into, "handoff_list", {})
                 _timed(place.claims, into, "handoff_complete", {"id": id, "result": place.dice.choice(place.prose)})
@@ -218,7 +225,17 @@ def _place(bench: Bench, home: Path, folder: Path, work: dict[str, Any], amount:
     say(f"offering {amount.already:,} handoffs")
     for _ in range(amount.already):
         place.offers.call("handoff_create", **place.offer())
+    _until_complete(bench, home)
     return place
+
+
+def _until_complete(bench: Bench, home: Path) -> None:
+    """Wait until everything has its vector."""
+    deadline = time.monotonic() + _MODEL_SECONDS
+    while (vectors := bench.status(home)["vectors"])[0] != vectors[1]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"vectors are not complete: {vectors}")
+        time.sleep(0.5)
 
 
 def _repository(bench: Bench, folder: Path, prose: list[str]) -> None:
