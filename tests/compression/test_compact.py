@@ -228,6 +228,18 @@ def test_a_log_without_spaces_between_its_words_is_read_by_its_sentences_and_lab
     assert said(found, "next") == [("TODO: 写文档。", (2,))]
 
 
+def test_labels_within_a_paragraph_are_each_their_own_sentences() -> None:
+    found = compacted(
+        "Goal: ship on Tuesdays. Next step: write the tests of train.py.",
+        "Decision: the calendar is a file. It is read once. **Open question:** the time zone of the server.",
+    )
+    assert said(found, "goal") == [("Goal: ship on Tuesdays.", (1,))]
+    assert said(found, "next") == [("Next step: write the tests of train.py.", (1,))]
+    assert ("Decision: the calendar is a file.", (2,)) in said(found, "decision")
+    assert ("It is read once.", (2,)) in said(found, "decision")
+    assert [entry for _, entry in said(found, "question")] == [(2,)]
+
+
 def test_control_characters_and_broken_surrogates_do_not_get_into_the_text() -> None:
     found = compacted("We decided to\u202e keep\x1b[31m SQLite\ud800.\x00")
     assert "SQLite" in found.text

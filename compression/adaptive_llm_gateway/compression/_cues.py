@@ -38,6 +38,7 @@ _LABELS: Final[Mapping[Kind, tuple[str, ...]]] = {
 _LABEL: Final[Mapping[Kind, re.Pattern[str]]] = {
     kind: _cue(rf"(?:{'|'.join(map(re.escape, words))})(?:s|\b)") for kind, words in _LABELS.items()
 }
+_OWN_LABEL = re.compile(r"[*_]{0,2}([a-z][a-z /'-]{1,38}?)[*_]{0,2}[:：][*_]{0,2}(?=\s|$)")
 _CHANGED = (
     "add|fix|chang|renam|remov|delet|implement|refactor|updat|upgrad|bump|creat|committ|push|merg|deploy|releas|mov|"
     "replac|migrat|install|revert|land|rewr(?:o|i)t|extract|split|enabl|disabl|patch|drop|introduc|ship|publish|edit|modif|wrote|write"
@@ -123,7 +124,17 @@ class Scored:
 def changes(sentence: Sentence) -> bool:
     """Whether a sentence tells of a change, whatever else it says."""
     text = sentence.text.lower()
-    return any(cue.search(text) for cue, _ in _CUES["change"]) or bool(_LABEL["change"].match(sentence.label))
+    return any(cue.search(text) for cue, _ in _CUES["change"]) or _labelled(sentence, text) == "change"
+
+
+def _labelled(sentence: Sentence, text: str) -> Kind | None:
+    """The kind that a label says: the sentence's own, as in `Goal: this. Next step: that.`, before its paragraph's."""
+    own = _OWN_LABEL.match(text) if ":" in text or "：" in text else None
+    return (_kind(own[1]) if own else None) or _kind(sentence.label)
+
+
+def _kind(label: str) -> Kind | None:
+    return next((kind for kind, known in _LABEL.items() if known.match(label)), None) if label else None
 
 
 def scored(sentence: Sentence, names: Names) -> Scored | None:
@@ -137,11 +148,8 @@ def scored(sentence: Sentence, names: Names) -> Scored | None:
     scores: dict[Kind, float] = {}
     for kind, cues in _CUES.items():
         scores[kind] = max((weight for cue, weight in cues if cue.search(text)), default=0.0)
-    if sentence.label:
-        for kind, label in _LABEL.items():
-            if label.match(sentence.label):
-                scores[kind] += 2.5
-                break
+    if labelled := _labelled(sentence, text):
+        scores[labelled] += 2.5
     if sentence.box is not None:
         scores["change" if sentence.box else "next"] += 2.0
     if scores["question"] and scores["question"] < 2.5 and text.rstrip().endswith("?"):
