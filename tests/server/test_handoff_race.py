@@ -41,6 +41,27 @@ def test_of_clients_racing_through_two_hubs_one_holds_each_handoff_also_when_hub
     assert {one.hub for one in winners.values()} == {0, 1}
 
 
+def test_whose_hub_dies_before_it_hears_that_the_remote_took_a_claim_finds_itself_the_holder(
+    server: Any, tmp_path: Path
+) -> None:
+    remote, pid = tmp_path / "remote.git", tmp_path / "pid"
+    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(remote)], check=True, timeout=60)
+    server.configure(f"sync:\n  remote: {remote}\nhub:\n  idle_minutes: 2\n")
+    client = server.client("claude-code")
+    id_ = server.id_of(client.call("handoff_create", objective="Move the tests to pytest"))
+    client.call("memory_push")
+    hook = remote / "hooks" / "post-receive"  # runs once the branch has moved, and before the push is answered
+    hook.write_text(f'#!/bin/sh\n[ -f "{pid}" ] && kill -9 "$(cat "{pid}")" && rm "{pid}"\n', encoding="utf-8")
+    hook.chmod(0o755)
+    pid.write_text(str(server.hub_pid()), encoding="utf-8")
+    assert "The hub stopped while this call was running" in client.refused("handoff_claim", id=id_)
+    assert not pid.exists()
+    assert "is yours" in client.call("handoff_claim", id=id_)
+    found = server.json("handoff", "show", id_)
+    assert found["holder"]["client"] == "claude-code"
+    assert [step["event"] for step in found["steps"]].count("claim") == 1
+
+
 def test_the_judge_of_a_race_sees_two_holders_none_and_answers_that_were_wrong(tmp_path: Path) -> None:
     races, verdict = module("_race"), module("_verdict")
     outcome = races.run(races.Race(clients=2, handoffs=3, kills=0, seed=1), tmp_path, ALG, os.environ)
