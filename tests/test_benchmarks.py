@@ -66,3 +66,20 @@ def test_the_scale_benchmark_builds_a_home_and_searches_it(tmp_path: Path) -> No
     assert "300 chunks: lexical search" in names
     assert any(name.startswith("recall@10 of sign bits and int8") for name in names)
     assert os.fspath(tmp_path) not in json.dumps(report)
+
+
+@pytest.mark.timeout(175)
+def test_the_benchmark_of_handoffs_races_and_says_what_came_of_it(tmp_path: Path) -> None:
+    command = ["--quick", "--only", "race", "--json", str(tmp_path / "numbers.json")]
+    done = subprocess.run(
+        [sys.executable, str(RUN.with_name("handoffs") / "run.py"), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text("utf-8"))
+    assert report["violations"] == []
+    assert report["parts"]["race"]["rows"][0]["median"] == 100
+    assert os.fspath(tmp_path) not in json.dumps(report)
