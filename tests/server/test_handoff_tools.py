@@ -171,7 +171,10 @@ def test_a_session_fills_in_what_is_not_given(server: Any) -> None:
     assert "tests/test_ldap.py" in package
     assert "which group may sign in" in package
     assert "tokens" in package
-    assert shown(server, id_)["session_id"] == session
+    found = shown(server, id_)
+    assert found["session_id"] == session
+    assert found["objective"].startswith("the sign-in page")
+    assert found["next_action"].startswith("write tests/test_ldap.py")
 
 
 @pytest.mark.parametrize("budget", [200, 400, 1_000, 2_000])

@@ -99,6 +99,8 @@ def step_json(step: Step) -> Json:
 
 def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) -> Json:
     """What a write did, and where it stands."""
+    from adaptive_llm_gateway.handoff import unfence  # noqa: PLC0415 - after the hub listens
+
     told = write_json(done.result)
     standing = {name: told[name] for name in ("state", "commit", "commit_error", "sync")}
     return {
@@ -107,7 +109,7 @@ def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) ->
         "notes": list(notes),
         "again": done.again,
         "replaced": done.replaced,
-        "patch": {"id": patch.id, "bytes": len(patch.text.encode())} if patch else None,
+        "patch": {"id": patch.id, "bytes": len((unfence(patch.text) or "").encode())} if patch else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Author, MemoryStore
 
 _MOST_LINES: Final = 20
+# What a log calls its goal and its next step; the handoff's fields say that already.
+_LABEL: Final = re.compile(
+    r"^[*_]{0,2}(?:goal|objective|task|next(?: step| action)?|to ?do|(?:open )?question)s?[*_]{0,2}"
+    r"\s*[:：][*_]{0,2}\s*",
+    re.IGNORECASE,
+)
 
 
 def of_session(store: MemoryStore, new: NewOffer, session: str, *, author: Author, counter: TokenCounter) -> NewOffer:
@@ -27,7 +34,8 @@ def of_session(store: MemoryStore, new: NewOffer, session: str, *, author: Autho
     found = summarise(store, session, DEFAULT_BUDGET, author=author, counter=counter)
     done, log = found.compaction, found.log
     goal, following = _first(done, "goal"), _first(done, "next")
-    questions = tuple(statement.text for statement in done.of("question")[:_MOST_LINES])
+    asked = (_LABEL.sub("", statement.text).strip() for statement in done.of("question")[:_MOST_LINES])
+    questions = tuple(question for question in asked if question)
     trust = max((level for level in (new.trust, log.trust) if level is not None), key=lambda level: level.rank)
     return replace(
         new,
@@ -44,7 +52,7 @@ def of_session(store: MemoryStore, new: NewOffer, session: str, *, author: Autho
 def _first(done: Compaction, kind: str) -> str | None:
     """The last goal or next step that a log names: what was meant before is history."""
     found = [statement.text for statement in done.statements if statement.kind == kind]
-    return found[-1] if found else None
+    return _LABEL.sub("", found[-1]).strip() or None if found else None
 
 
 def of_transcript(new: NewOffer, path: Path, session: str | None) -> tuple[NewOffer, str | None]:
