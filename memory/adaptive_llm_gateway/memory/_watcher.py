@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _QUIET_SECONDS = 0.15  # an editor's save is several events
 _LONGEST_SECONDS = 2.0  # but a folder that never rests is looked at all the same
+_MOST_FILES = 1_000  # below new folders, before everything is looked at
 _POLL_SECONDS = 2.0
 
 
@@ -112,8 +113,11 @@ class Watcher:
                 if name.parent == self._root:
                     self._follow(name)
         paths = {self._relative(name) for name in names}
-        # A folder that was moved in or out brings its files along without an event for each of them.
-        if event.is_directory:
+        # A folder that was moved in or out brings its files along without an event for each of them. One that is new
+        # is looked at by itself, for every first claim of a handoff makes one.
+        if event.is_directory and event.event_type == "created":
+            paths = {f"{path}/" for path in paths if path is not None}
+        elif event.is_directory:
             paths = {"" for path in paths if path is not None and event.event_type != "modified"}
         wanted = {path for path in paths if path is not None}
         if not wanted:
@@ -145,7 +149,19 @@ class Watcher:
                 if self._stopping:
                     return
                 changed, self._changed = self._changed, set()
-            self._on_change(changed)
+            if changed := self._with_files(changed):
+                self._on_change(changed)
+
+    def _with_files(self, changed: set[str]) -> set[str]:
+        """The files below new folders instead of the folders, which are watched by now; "" where there are many."""
+        folders = {path for path in changed if path.endswith("/")}
+        found = changed - folders
+        for folder in folders:
+            for parent, _, names in os.walk(self._root / folder):
+                found |= {path for name in names if (path := self._relative(Path(parent, name))) is not None}
+                if len(found) > _MOST_FILES:
+                    return {""}
+        return found
 
     def stop(self) -> None:
         """Stop watching; changes not yet delivered are left for the next start to find."""
