@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,21 @@ def test_a_burst_is_told_at_once_and_paths_are_posix(watched: Any) -> None:
     assert heard.wait(30)
     assert len(told) <= 3
     assert all(path.startswith("notes/") for paths in told for path in paths)
+
+
+def test_files_of_a_new_folder_are_told_and_nothing_else(watched: Any, tmp_path: Path) -> None:
+    root, told, heard = watched()
+    whole = tmp_path / "whole"
+    (whole / "deep").mkdir(parents=True)
+    for name in ("a.md", "deep/b.md"):
+        (whole / name).write_bytes(b"x")
+    whole.rename(root / "notes" / "new")
+    wanted = {"notes/new/a.md", "notes/new/deep/b.md"}
+    deadline = time.monotonic() + 30
+    while not wanted <= set().union(*told) and time.monotonic() < deadline:
+        heard.wait(1)
+        heard.clear()
+    assert set().union(*told) == wanted
 
 
 def test_a_system_without_events_is_polled_and_says_why(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
