@@ -68,7 +68,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
             store = stack.enter_context(temporary_store(tmp_path / name, **settings))
             clocks, there = times or Times(), set[str]()
             clock = LeaseClock(wall=lambda: clocks.wall, steady=lambda: clocks.steady)
-            rules = HandoffRules(look_every=0.0, confirm_wait=20.0)
+            rules = HandoffRules(look_every=0.0, look_again=0.0, confirm_wait=20.0)
             handoffs = Handoffs(store, rules, clock=clock, is_there=lambda party: party.instance in there)
             return Hub(store, handoffs, clocks, there)
 
@@ -390,6 +390,27 @@ def test_an_end_that_the_remote_cannot_take_now_is_written_here_and_said(start: 
     other = start("two", remote=bare)
     other.store.pull().result(WAIT)
     assert other.state(id_) == "done"
+
+
+def test_a_remote_that_did_not_answer_is_left_alone_for_a_while_unless_something_reached_it(
+    start: Callable[..., Hub], bare: str
+) -> None:
+    hub = start("one", remote=bare)
+    handoffs = Handoffs(hub.store, HandoffRules(look_every=0.0, look_again=3600.0))
+    first = handoffs.look()
+    assert first is not None
+    assert first.error is None
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    failed = handoffs.look()
+    assert failed is not None
+    assert failed.error
+    assert failed.at == first.at
+    away.rename(bare)
+    assert handoffs.look() == failed
+    hub.store.pull().result(WAIT)
+    again = handoffs.look()
+    assert again is not None
+    assert again.error is None
 
 
 def test_of_two_provisional_claims_the_earlier_one_is_settled_on(start: Callable[..., Hub], bare: str) -> None:

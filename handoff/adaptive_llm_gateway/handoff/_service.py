@@ -65,12 +65,14 @@ class HandoffRules:
         lease: how long a claim holds without a word of its holder; at most 24 hours.
         remote_wait: seconds that listing waits for what the remote has.
         look_every: seconds for which what the remote had is taken for new.
+        look_again: seconds for which a remote that did not answer is not asked again, unless something else reached it.
         confirm_wait: seconds that a claim, or an end, waits for the remote to take it.
     """
 
     lease: timedelta = timedelta(hours=1)
     remote_wait: float = 5.0
     look_every: float = 1.0
+    look_again: float = 15.0
     confirm_wait: float = 30.0
 
 
@@ -256,8 +258,11 @@ class Handoffs:
         if not self.has_remote:
             return None
         with self._looking:
-            if self._looked is not None and time.monotonic() - self._looked[0] < self._rules.look_every:
-                return self._looked[1]
+            if self._looked is not None:
+                when, looked = self._looked
+                rest = self._rules.look_again if looked.error else self._rules.look_every
+                if time.monotonic() - when < rest:
+                    return looked
             error: str | None = None
             try:
                 self._store.pull().result(self._rules.remote_wait)
@@ -272,6 +277,8 @@ class Handoffs:
 
     def _synced(self) -> None:
         """After a pull or push: provisional claims are settled, in a thread of their own."""
+        if (known := self._looked) is not None and known[1].error:
+            self._looked = (float("-inf"), known[1])  # it can be reached again
         if self._unsettled and not self._settling.locked():
             threading.Thread(target=self.settle, name="handoff-settling", daemon=True).start()
 

@@ -168,12 +168,12 @@ class Syncing:
                 _log.info("%s failed: %s", name, error)
             else:
                 _log.exception("%s failed", name)
-            future.set_exception(error)
             if name == "publish":  # it may have reached the remote, and have brought in what others wrote
                 self._done()
+            future.set_exception(error)
         else:
-            future.set_result(outcome)
             self._done()
+            future.set_result(outcome)
 
     def _pull(self) -> SyncOutcome:
         self._prepare()
