@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from adaptive_llm_gateway.core import AlgError, Unavailable
+from adaptive_llm_gateway.core import AlgError, SyncError, Unavailable
 from adaptive_llm_gateway.memory._publish import Publication, Publisher
 from adaptive_llm_gateway.memory._requests import Request, WriteResult
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
@@ -168,7 +168,7 @@ class Syncing:
                 _log.info("%s failed: %s", name, error)
             else:
                 _log.exception("%s failed", name)
-            if name == "publish":  # it may have reached the remote, and have brought in what others wrote
+            if name == "publish" and not isinstance(error, SyncError):  # the remote was reached, and had it refused
                 self._done()
             future.set_exception(error)
         else:
