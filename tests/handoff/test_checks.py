@@ -79,6 +79,7 @@ def test_a_restarted_client_goes_on_and_a_second_window_does_not() -> None:
         replace(BERT, client="gemini"),
         replace(BERT, agent=None),
         replace(BERT, hub="desk-1"),
+        replace(BERT, host="desk"),
         replace(BERT, hub=None),
     ):
         assert not same_holder(BERT, other, nobody_is_there)

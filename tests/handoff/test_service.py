@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -372,6 +373,24 @@ def test_two_hubs_race_for_the_same_work_and_one_gets_each(start: Callable[..., 
             found = hub.handoffs.one(id_)
             assert found.holder is not None
             assert ([found.holder.client], len(found.steps)) == (names, 1)
+
+
+def test_of_two_machines_made_from_one_image_one_gets_the_work(
+    start: Callable[..., Hub], tmp_path: Path, bare: str
+) -> None:
+    one = start("one", remote=bare, host="first")
+    (tmp_path / "two").mkdir()
+    shutil.copy(tmp_path / "one" / "hub-name", tmp_path / "two" / "hub-name")
+    two = start("two", remote=bare, host="second")
+    assert one.store.hub_name == two.store.hub_name
+    id_ = one.offer()
+    one.handoffs.claim(id_, CODEX)
+    two.store.pull().result(WAIT)
+    with pytest.raises(HandoffTaken, match="codex-mcp-client@first"):
+        two.handoffs.claim(id_, CODEX)
+    with pytest.raises(NotHolder, match="codex-mcp-client@first"):
+        two.handoffs.complete(id_, "done", CODEX)
+    assert one.handoffs.claim(id_, CODEX).again
 
 
 def test_an_end_that_the_remote_cannot_take_now_is_written_here_and_said(start: Callable[..., Hub], bare: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -18,13 +19,13 @@ Hold = Literal["holds", "lapsed"]
 
 
 def same_holder(holder: Party, party: Party, is_there: Callable[[Party], bool]) -> bool:
-    """Whether `party` may go on with what `holder` holds: the same client and agent on the same hub, in the same
-    process, or in another when the first is no longer connected.
+    """Whether `party` may go on with what `holder` holds: the same client and agent on the same hub and machine, in the
+    same process, or in another when the first is no longer connected.
 
     Args:
-        party: with its `hub`.
+        party: with its `hub` and `host`.
     """
-    if (holder.client, holder.agent, holder.hub) != (party.client, party.agent, party.hub):
+    if replace(holder, instance=None) != replace(party, instance=None):  # machines of one image have one hub's name
         return False
     return holder.instance == party.instance or not is_there(holder)
 
@@ -260,6 +261,6 @@ def _holder_details(handoff: Handoff) -> dict[str, object]:
 def _window_hint(handoff: Handoff, party: Party) -> str | None:
     """The client itself, in another of its windows."""
     holder = handoff.holder
-    if holder is None or (holder.client, holder.agent, holder.hub) != (party.client, party.agent, party.hub):
+    if holder is None or replace(holder, instance=None) != replace(party, instance=None):
         return None
     return "Another window of this client holds it and is still connected: go on there, or close it."

@@ -291,7 +291,7 @@ class Handoffs:
         try:
             for handoff in self.every():
                 claim = handoff.claim
-                if claim is None or not claim.provisional or claim.by.hub != self._store.hub_name:
+                if claim is None or not claim.provisional or not self._is_ours(claim.by):
                     continue
                 try:
                     self._confirm(handoff.offer.id, claim)
@@ -375,7 +375,7 @@ class Handoffs:
         for handoff in self.every():
             offer = handoff.offer
             same = offer.checkpoint and offer.session_id == session and offer.by.client == by.client
-            if same and offer.by.hub == self._store.hub_name and handoff.state == "offered" and handoff.term == 0:
+            if same and self._is_ours(offer.by) and handoff.state == "offered" and handoff.term == 0:
                 return handoff
         return None
 
@@ -527,6 +527,9 @@ class Handoffs:
 
     def _me(self, by: Party) -> Party:
         return replace(by, hub=self._store.hub_name, host=self._store.host)
+
+    def _is_ours(self, by: Party) -> bool:
+        return (by.hub, by.host) == (self._store.hub_name, self._store.host)
 
     def _known(self, id: str) -> str:
         """The full id; a handoff that is not here yet may be at the remote."""
