@@ -318,6 +318,42 @@ def test_a_checkpoint_takes_the_place_of_the_one_before_it_until_somebody_claims
     assert third.handoff.offer.id != offer.id
 
 
+def test_of_a_checkpoint_nothing_stays_that_the_next_one_does_not_have(hub: Hub) -> None:
+    decided = hub.store.write(WriteMemory(Author("test"), title="no new library", type="decision")).id
+    work = WorkState("/src", "https://git.example.org/a.git", "main", "5" * 40, ("M a.py", "M b.py"), 2)
+    diff = "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -0,0 +1 @@\n+x\n"
+    full = NewOffer(
+        "Mend",
+        session_id="s1",
+        state="one file",
+        title="Mend it",
+        next_action="Run the tests",
+        open_questions=("why?",),
+        constraints=("no new library",),
+        decisions=(decided,),
+        to="codex",
+        priority="high",
+        expires=hub.handoffs.clock.now() + timedelta(days=1),
+        project="compiler",
+        tags=("parser",),
+        work=work,
+        patch=diff,
+    )
+    first = hub.handoffs.checkpoint(full, CLAUDE).handoff
+    carried = hub.handoffs.patch_of(first)
+    assert carried is not None
+    assert carried.text.strip()
+    same = hub.handoffs.checkpoint(full, CLAUDE).handoff
+    assert [step.event.kind for step in same.steps] == ["patch"]
+    second = hub.handoffs.checkpoint(NewOffer("Mend", session_id="s1"), CLAUDE).handoff
+    assert second.offer.id == first.offer.id
+    bare = hub.handoffs.checkpoint(NewOffer("Mend", session_id="s2"), CLAUDE).handoff
+    of_file = {"id": "", "created": first.offer.created, "path": "", "version": "", "session_id": None}
+    assert replace(second.offer, **of_file) == replace(bare.offer, **of_file)
+    assert hub.handoffs.patch_of(second) is None
+    assert hub.handoffs.patch_of(hub.handoffs.checkpoint(full, CLAUDE).handoff) is not None
+
+
 def test_ids_of_what_is_no_handoff_or_not_there_are_named(hub: Hub) -> None:
     note = hub.store.write(WriteMemory(Author("test"), title="a note")).id
     with pytest.raises(InvalidInput, match="note"):

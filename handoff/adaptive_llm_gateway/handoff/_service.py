@@ -233,8 +233,9 @@ class Handoffs:
         return fold(files.offer, files.events, files.damage, now=self._clock.now(), lease_over=self._clock.is_over)
 
     def patch_of(self, handoff: Handoff) -> Event | None:
-        """The event that carries the diff, where there is one."""
-        return next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
+        """The event that carries the diff, where there is one: the last patch, unless that is empty."""
+        last = next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
+        return last if last is not None and last.text.strip() else None
 
     @property
     def store(self) -> MemoryStore:
@@ -352,18 +353,20 @@ class Handoffs:
         return Written(self.one(planned.id), result, tuple(notes))
 
     def checkpoint(self, new: NewOffer, by: Party) -> Written:
-        """Keep how a session stands, as an offer that the next checkpoint of the same session replaces."""
+        """Keep how a session stands, as an offer that the next checkpoint of the same session replaces: of what that
+        one does not have, nothing stays but the level of trust.
+        """
         by = self._me(by)
         with self._door:
             found = self._last_checkpoint(new.session_id, by)
             if found is None:
                 return self.create(replace(new, checkpoint=True), by)
-            request = replace(self._offer(replace(new, checkpoint=True), by), id=found.offer.id, type=None)
-            ticket = self._store.submit(request)
+            ticket = self._store.submit(self._offer(replace(new, checkpoint=True), by, over=found.offer.id))
             planned = ticket.saved.result(_SAVE_SECONDS)
             last = self.patch_of(found)
-            if new.patch is not None and (last is None or last.text.strip() != fence(new.patch).strip()):
-                event = self._event(self.one(planned.id), "patch", by, text=fence(new.patch), redact=new.redact)
+            patch = "" if new.patch is None else fence(new.patch)
+            if patch.strip() != (last.text.strip() if last is not None else ""):
+                event = self._event(self.one(planned.id), "patch", by, text=patch, redact=new.redact)
                 ticket = self._store.submit(event)
                 ticket.saved.result(_SAVE_SECONDS)
         result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
@@ -610,7 +613,8 @@ class Handoffs:
             redact=redact,
         )
 
-    def _offer(self, new: NewOffer, by: Party) -> WriteMemory:
+    def _offer(self, new: NewOffer, by: Party, *, over: str | None = None) -> WriteMemory:
+        """`over`: the id of an offer of which nothing stays that this one does not have."""
         work = new.work
         fields: dict[str, Any] = {
             "objective": new.objective.strip(),
@@ -631,16 +635,19 @@ class Handoffs:
             "hub": self._store.hub_name,
             "instance": by.instance,
         }
+        if over is not None:
+            fields["project"] = new.project  # named among the fields, for there None takes away what was
         return WriteMemory(
             author=Author(by.client, by.agent),
-            type="handoff",
+            id=over,
+            type=None if over is not None else "handoff",
             title=new.title or first_line(new.objective),
             body=new.state,
             project=new.project,
-            tags=new.tags or None,
+            tags=new.tags,
             trust=new.trust,
-            links=tuple(Link("decided", id_) for id_ in new.decisions) or None,
-            fields={name: value for name, value in fields.items() if value is not None},
+            links=tuple(Link("decided", id_) for id_ in new.decisions),
+            fields={name: value for name, value in fields.items() if value is not None or over is not None},
             reason=new.reason,
             redact=new.redact,
         )
