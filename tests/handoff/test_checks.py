@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from handoff_made import ANNA, BERT, CARL, Story, at, everybody_is_there, nobody_is_there
 
-from adaptive_llm_gateway.core import AlgError, HandoffTaken, InvalidInput, NotHolder
+from adaptive_llm_gateway.core import AlgError, HandoffTaken, InvalidInput, NotHolder, Unavailable
 from adaptive_llm_gateway.handoff import (
     Damage,
     Handoff,
     Party,
     best_for,
     check_claim,
+    check_counts,
     check_decline,
     check_holds,
     check_withdraw,
@@ -185,6 +186,20 @@ def test_only_the_holder_holds_it_and_one_whose_lease_ran_out_until_another_clai
     assert "'codex/reviewer@laptop' does not hold handoff" in str(error)
     assert "gemini@rack claimed it at 2026-11-22T13:40:00Z" in str(error)
     assert (error.code, error.exit_code, error.details["state"]) == ("not_holder", 4, "claimed")
+
+
+def test_a_written_claim_counts_or_it_is_said_why_not() -> None:
+    story = Story()
+    first = story.claim(BERT, 0, provisional=True)
+    lost = story.claim(CARL, 1, provisional=True, term=1)
+    check_counts(story.told(), first.id)
+    with pytest.raises(HandoffTaken, match="codex"):
+        check_counts(story.told(), lost.id)
+    with pytest.raises(Unavailable, match="lost to codex"):
+        check_counts(story.told(100), lost.id)
+    damaged = story.told(damage=[Damage("handoffs/x.md", "no sense in it")])
+    with pytest.raises(InvalidInput, match="no sense in it"):
+        check_counts(damaged, first.id)
 
 
 def test_a_second_window_is_told_of_the_first() -> None:

@@ -468,6 +468,49 @@ def test_a_remote_that_did_not_answer_is_left_alone_for_a_while_unless_something
     assert again.error is None
 
 
+def test_a_claim_that_does_not_count_once_it_is_written_is_no_success(
+    start: Callable[..., Hub], bare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = start("one", remote=bare, push_after_write=False), start("two", remote=bare, push_after_write=False)
+    id_ = one.offer()
+    one.store.push().result(WAIT)
+    two.store.pull().result(WAIT)
+    one.handoffs.claim(id_, CODEX)
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    submit = two.store.submit
+
+    def late(request: Any) -> Any:
+        away.rename(bare)  # the remote can be reached again while the provisional claim is being written
+        two.store.pull().result(WAIT)
+        return submit(request)
+
+    monkeypatch.setattr(two.store, "submit", late)
+    with pytest.raises(HandoffTaken, match="codex-mcp-client"):
+        two.handoffs.claim(id_, CURSOR, provisional=True)
+    holder = two.handoffs.one(id_).holder
+    assert holder is not None
+    assert holder.client == CODEX.client
+
+
+def test_where_steps_or_terms_have_come_to_their_limit_nothing_is_written(hub: Hub) -> None:
+    id_ = hub.offer()
+    event = hub.handoffs.claim(id_, CODEX).handoff.steps[0].event
+    path = hub.store.repo.path / event.path
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("step: 1", "step: 1000000000"), encoding="utf-8")
+    hub.store._edited({event.path})  # pyright: ignore[reportPrivateUsage]
+    assert hub.store.flush(WAIT)
+    for write in (
+        lambda: hub.handoffs.update(id_, "half", CODEX),
+        lambda: hub.handoffs.complete(id_, "done", CODEX),
+        lambda: hub.handoffs.claim(id_, CODEX),
+    ):
+        with pytest.raises(InvalidInput, match="1,000,000,000"):
+            write()
+    found = hub.handoffs.one(id_)
+    assert (found.state, len(found.steps)) == ("claimed", 1)
+
+
 def test_of_two_provisional_claims_the_earlier_one_is_settled_on(start: Callable[..., Hub], bare: str) -> None:
     one, two = start("one", remote=bare, push_after_write=False), start("two", remote=bare, push_after_write=False)
     id_ = one.offer()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from adaptive_llm_gateway.core import HandoffTaken, InvalidInput, NotHolder
+from adaptive_llm_gateway.core import HandoffTaken, InvalidInput, NotHolder, Unavailable
 from adaptive_llm_gateway.handoff._events import party_name, show_time
 from adaptive_llm_gateway.handoff._fold import is_for, who_did
 from adaptive_llm_gateway.handoff._values import MOST_LEASE, PRIORITIES, Claim, Handoff, Party
@@ -62,6 +62,28 @@ def check_claim(
             to=handoff.offer.to,
         )
     return "new"
+
+
+def check_counts(handoff: Handoff, claim: str) -> None:
+    """Whether a claim that was written is the one that counts; `handoff` as it stands since.
+
+    Raises:
+        HandoffTaken: somebody else's does, who holds it.
+        InvalidInput: the handoff is damaged.
+        Unavailable: it does not count for another reason.
+    """
+    _check_whole(handoff)
+    if handoff.claim is not None and handoff.claim.id == claim:
+        return
+    if handoff.holder is not None:
+        raise _taken(handoff)
+    why = next((step.note for step in handoff.steps if step.event.id == claim), None) or f"it is {handoff.state}"
+    raise Unavailable(
+        f"the claim of handoff {handoff.offer.id!r} was written and does not count: {why}",
+        hint="Look at the handoff before you claim it again.",
+        handoff=handoff.offer.id,
+        state=handoff.state,
+    )
 
 
 def check_holds(handoff: Handoff, party: Party, *, is_there: Callable[[Party], bool]) -> Hold:

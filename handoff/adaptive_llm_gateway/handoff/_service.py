@@ -16,6 +16,7 @@ from adaptive_llm_gateway.handoff._checks import (
     Hold,
     best_for,
     check_claim,
+    check_counts,
     check_decline,
     check_holds,
     check_withdraw,
@@ -23,7 +24,7 @@ from adaptive_llm_gateway.handoff._checks import (
     same_holder,
 )
 from adaptive_llm_gateway.handoff._clock import LeaseClock
-from adaptive_llm_gateway.handoff._events import Files, event_fields, gather, stamp, title_of
+from adaptive_llm_gateway.handoff._events import MOST_STEPS, Files, event_fields, gather, stamp, title_of
 from adaptive_llm_gateway.handoff._fold import fold
 from adaptive_llm_gateway.handoff._patch import fence
 from adaptive_llm_gateway.handoff._values import (
@@ -416,9 +417,7 @@ class Handoffs:
             return self._claim_event(handoff, by, length, provisional=False)
 
         try:
-            if not self.has_remote:
-                return self._after(id, self._write(decide))
-            return self._after(id, self._published(decide))
+            return self._claimed(id, self._published(decide) if self.has_remote else self._write(decide))
         except _HeldAlready:
             with self._door:
                 return replace(self._renewed(id, by, length), again=True)
@@ -437,7 +436,7 @@ class Handoffs:
                 written = self._submitted(self._claim_event(handoff, by, length, provisional=True))
                 self._unsettled = True
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
-            return self._after(id, written, note)
+            return self._claimed(id, written, note)
 
     def _claim_best(self, by: Party, *, project: str | None, lease: timedelta | None, provisional: bool) -> Written:
         self.look()
@@ -584,6 +583,12 @@ class Handoffs:
         provisional: bool = False,
         redact: bool = False,
     ) -> AppendEvent:
+        if handoff.step >= MOST_STEPS or term > MOST_STEPS:
+            raise InvalidInput(
+                f"handoff {handoff.offer.id!r} has an event of step or term {MOST_STEPS:,}, and none can follow",
+                hint="Offer what is still to be done as a new handoff.",
+                handoff=handoff.offer.id,
+            )
         event = Event(
             id=new_ulid(),
             handoff=handoff.offer.id,
@@ -686,6 +691,11 @@ class Handoffs:
                 f"the remote has not confirmed this after {wait * 2:g} s, and it may still do so",
                 hint="`handoff_list` shows how it ended.",
             ) from None
+
+    def _claimed(self, id: str, result: WriteResult, *notes: str) -> Written:
+        done = self._after(id, result, *notes)
+        check_counts(done.handoff, result.id)  # another may have come in while it was written
+        return done
 
     def _after(self, id: str, result: WriteResult, *notes: str) -> Written:
         return Written(self.one(id), result, (*notes, *result.notes))
