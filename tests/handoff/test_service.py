@@ -23,7 +23,7 @@ from adaptive_llm_gateway.core import (
     SecretRefused,
     SyncError,
 )
-from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock, NewOffer, Party, WorkState
+from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock, NewOffer, Outcome, Party, WorkState
 from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 
@@ -136,6 +136,21 @@ def test_a_holder_that_comes_back_late_goes_on_when_nobody_else_began(hub: Hub) 
     assert done.handoff.state == "done"
     assert "claimed again" in " ".join(done.notes)
     assert [step.event.kind for step in done.handoff.steps] == ["claim", "claim", "done"]
+
+
+@pytest.mark.parametrize("outcome", ["released", "declined"])
+@pytest.mark.parametrize("to", [None, "cursor"])
+def test_a_holder_whose_lease_ran_out_can_give_the_work_back(hub: Hub, to: str | None, outcome: Outcome) -> None:
+    id_ = hub.offer(to=to)
+    hub.handoffs.claim(id_, CODEX, anyway=True)
+    hub.times.pass_by(90)
+    done = hub.handoffs.release(id_, "no compiler here", CODEX, outcome=outcome)
+    assert (done.handoff.state, done.handoff.holder) == ("offered", None)
+    assert "claimed again" in " ".join(done.notes)
+    assert [step.standing for step in done.handoff.steps] == ["counts"] * 3
+    with pytest.raises(NotHolder, match="nobody holds it"):
+        hub.handoffs.release(id_, "again", CODEX)
+    assert hub.handoffs.claim(id_, CURSOR).handoff.state == "claimed"
 
 
 def test_a_clock_that_is_set_forward_takes_nobodys_lease(hub: Hub) -> None:

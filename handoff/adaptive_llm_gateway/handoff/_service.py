@@ -11,7 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SyncError, Trust, Unavailable, new_ulid
+from adaptive_llm_gateway.core import (
+    AlgError,
+    InvalidInput,
+    NotFound,
+    NotHolder,
+    SyncError,
+    Trust,
+    Unavailable,
+    new_ulid,
+)
 from adaptive_llm_gateway.handoff._checks import (
     Hold,
     best_for,
@@ -497,7 +506,9 @@ class Handoffs:
 
     def _end(self, id: str, kind: EventKind, text: str, by: Party, *, redact: bool) -> Written:
         by, id = self._me(by), self._known(id)
-        notes = self._hold(id, by, self._rules.lease) if kind == "done" else []
+        notes: list[str] = []
+        if kind in ("done", "release") or (kind == "decline" and self._was_holder(id, by)):
+            notes = self._hold(id, by, self._rules.lease)
 
         def decide() -> AppendEvent:
             handoff = self.one(id, writing=True)
@@ -544,6 +555,12 @@ class Handoffs:
 
     def _holds(self, handoff: Handoff, by: Party) -> bool:
         return handoff.holder is not None and same_holder(handoff.holder, by, self._is_there)
+
+    def _was_holder(self, id: str, by: Party) -> bool:
+        try:
+            return check_holds(self.one(id), by, is_there=self._is_there) == "lapsed"
+        except NotHolder:
+            return False
 
     def _check(self, handoff: Handoff, by: Party) -> None:
         if check_holds(handoff, by, is_there=self._is_there) == "lapsed":
