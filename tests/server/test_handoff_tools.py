@@ -272,8 +272,11 @@ def test_a_provisional_claim_loses_to_one_that_the_remote_took(server: Any, home
     homes("second")
     assert (server.home / "config.yaml").read_text(encoding="utf-8") == config
     subprocess.run(["git", "-C", server.repo, "remote", "set-url", "origin", str(bare)], check=True)
-    codex.call("memory_push")
-    assert "claude-code" in codex.refused("handoff_update", id=id_, text="half done")
+    # The push that brings the report out brings the other claim in.
+    refused = codex.refused("handoff_update", id=id_, text="half done")
+    assert "claude-code" in refused
+    assert "What you reported is kept" in refused
+    assert "claude-code" in codex.refused("handoff_update", id=id_, text="more")
     homes("first")
     claude.call("memory_pull")
     for name in ("first", "second"):

@@ -485,6 +485,23 @@ class Handoffs:
             written = self._submitted(event)
         return self._after(id, written, *notes)
 
+    def still_held(self, id: str, by: Party, report: str) -> Handoff:
+        """A handoff as it stands after `by` wrote an event of this id, and a push may have brought others' events in.
+
+        Raises:
+            NotHolder: another's claim counts, or counted until it was over.
+        """
+        by, handoff = self._me(by), self.one(id)
+        mine = next((step.event.claim for step in handoff.steps if step.event.id == report), None)
+        if handoff.claim is None or handoff.claim.id == mine:
+            return handoff
+        try:
+            check_holds(handoff, by, is_there=self._is_there)
+        except NotHolder as error:
+            error.hint = f"What you reported is kept and changes nothing. {error.hint or ''}".strip()
+            raise
+        return handoff
+
     def complete(self, id: str, result: str, by: Party, *, redact: bool = False) -> Written:
         """Finish.
 

@@ -291,13 +291,18 @@ class HandoffOperations:
     async def update(
         self, id: str, text: str, *, author: Author, lease_minutes: float | None = None, redact: bool = False
     ) -> Json:
-        """Report progress; the lease runs anew."""
+        """Report progress; the lease runs anew. `NotHolder` also when the push of it brought another holder in."""
         by = self._party(author)
         lease = _lease(lease_minutes)
-        done = await self._do(
-            lambda service: self._written(service, service.update(id, text, by, lease=lease, redact=redact), [])
-        )
-        return await self._pushed(done)
+
+        def work(service: Handoffs) -> tuple[Json, str]:
+            done = service.update(id, text, by, lease=lease, redact=redact)
+            return self._written(service, done, []), done.result.id
+
+        answer, report = await self._do(work)
+        told = await self._pushed(answer)
+        now = await self._do(lambda service: service.still_held(answer["id"], by, report))
+        return {**told, **handoff_json(now)}
 
     async def complete(self, id: str, result: str = "", *, author: Author, redact: bool = False) -> Json:
         """Finish a handoff."""
