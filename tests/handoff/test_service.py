@@ -88,6 +88,13 @@ def bare(tmp_path: Path) -> str:
     return str(path)
 
 
+def settle(handoffs: Handoffs) -> None:
+    for thread in threading.enumerate():  # what a sync has begun goes first
+        if thread.name == "handoff-settling":
+            thread.join(WAIT)
+    handoffs.settle()
+
+
 # -- leases --------------------------------------------------------------------------------------------------------
 
 
@@ -551,5 +558,43 @@ def test_of_two_provisional_claims_the_earlier_one_is_settled_on(start: Callable
     assert not found.claim.provisional
     assert sorted(step.standing for step in found.steps if step.event.kind == "claim") == ["counts", "void"]
     loser = (two, CURSOR) if found.claim.by.client == CODEX.client else (one, CODEX)
+    settle(loser[0].handoffs)
+    told = loser[0].handoffs.lost()
+    assert len(told) == 1
+    assert f"lost to {found.claim.by.client}" in told[0]
+    assert loser[0].handoffs.lost(CLAUDE) == []
+    assert loser[0].handoffs.lost(loser[1]) == told
+    assert loser[0].handoffs.lost(loser[1]) == loser[0].handoffs.lost() == []
     with pytest.raises(NotHolder):
         loser[0].handoffs.update(id_, "half", loser[1])
+
+
+def test_a_loss_is_told_once_also_by_a_hub_that_was_started_since_while_it_matters(
+    start: Callable[..., Hub], bare: str
+) -> None:
+    one, two = start("one", remote=bare, push_after_write=False), start("two", remote=bare, push_after_write=False)
+    id_ = one.offer()
+    one.store.push().result(WAIT)
+    two.store.pull().result(WAIT)
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    two.handoffs.claim(id_, CURSOR, provisional=True)
+    away.rename(bare)
+    one.handoffs.claim(id_, CODEX)
+    two.times.pass_by(90)
+    two.store.pull().result(WAIT)
+    settle(two.handoffs)
+    assert "lost to codex" in " ".join(two.handoffs.lost())  # the hub that wrote it tells it late, too
+
+    def restarted(minutes: float) -> Handoffs:
+        clock = LeaseClock(wall=lambda: NOON + minutes * 60, steady=lambda: 1_000.0)
+        handoffs = Handoffs(two.store, HandoffRules(), clock=clock)
+        settle(handoffs)
+        return handoffs
+
+    assert restarted(90).lost() == []
+    again = restarted(30)
+    assert "lost to codex" in " ".join(again.lost())
+    assert len(again.lost(CURSOR)) == 1
+    assert again.lost() == []
+    settle(again)
+    assert again.lost() == []

@@ -277,6 +277,11 @@ def test_a_provisional_claim_loses_to_one_that_the_remote_took(server: Any, home
     assert "claude-code" in refused
     assert "What you reported is kept" in refused
     assert "claude-code" in codex.refused("handoff_update", id=id_, text="more")
+    lost = "the provisional claim of codex@"
+    server.wait_until(lambda: lost in codex.call("handoff_list"), what="the loss to be found out")
+    assert lost in codex.call("handoff_create", objective="Something else")
+    assert lost not in codex.call("handoff_create", objective="Another thing")
+    assert lost not in codex.call("handoff_list")
     homes("first")
     claude.call("memory_pull")
     for name in ("first", "second"):

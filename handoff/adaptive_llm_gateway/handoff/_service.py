@@ -35,6 +35,7 @@ from adaptive_llm_gateway.handoff._checks import (
 from adaptive_llm_gateway.handoff._clock import LeaseClock
 from adaptive_llm_gateway.handoff._events import MOST_STEPS, Files, event_fields, gather, stamp, title_of
 from adaptive_llm_gateway.handoff._fold import fold
+from adaptive_llm_gateway.handoff._losses import Losses
 from adaptive_llm_gateway.handoff._patch import fence
 from adaptive_llm_gateway.handoff._values import (
     MOST_LEASE,
@@ -165,6 +166,7 @@ class Handoffs:
         self._looking = threading.Lock()
         self._looked: tuple[float, Looked] | None = None
         self._settling = threading.Lock()
+        self._losses = Losses()
         self._unsettled = True  # whether provisional claims may be there that wait for the remote
         store.on_synced(self._synced)
 
@@ -294,13 +296,17 @@ class Handoffs:
             threading.Thread(target=self.settle, name="handoff-settling", daemon=True).start()
 
     def settle(self) -> int:
-        """Have the remote confirm the provisional claims of this hub that still count; returns how many were."""
+        """Have the remote confirm the provisional claims of this hub that still count; returns how many were.
+
+        Those that do not count are told by `lost`.
+        """
         confirmed = 0
         if not self._settling.acquire(blocking=False):
             return 0
         self._unsettled = False
         try:
             for handoff in self.every():
+                self._losses.look(handoff, self._is_ours, self._clock.now())
                 claim = handoff.claim
                 if claim is None or not claim.provisional or not self._is_ours(claim.by):
                     continue
@@ -315,6 +321,15 @@ class Handoffs:
         finally:
             self._settling.release()
         return confirmed
+
+    def lost(self, by: Party | None = None) -> list[str]:
+        """Provisional claims that came to nothing, and why: those of a party, which is told with that; or of all
+        parties that were not.
+        """
+        if by is None:
+            return self._losses.untold(self._clock.now())
+        me = self._me(by)
+        return self._losses.told(lambda party: same_holder(party, me, self._is_there))
 
     def _confirm(self, id: str, claim: Claim) -> None:
         def decide() -> AppendEvent:
@@ -443,6 +458,7 @@ class Handoffs:
                 handoff = self.one(id)
                 check_claim(handoff, by, is_there=self._is_there, anyway=anyway)
                 written = self._submitted(self._claim_event(handoff, by, length, provisional=True))
+                self._losses.made(written.id)
                 self._unsettled = True
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._claimed(id, written, note)

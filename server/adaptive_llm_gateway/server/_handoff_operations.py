@@ -127,7 +127,7 @@ class HandoffOperations:
             if session_id:
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
             new, notes = self._with_work(new, place, patch, asked=bool(directory))
-            return self._written(service, service.create(new, by), notes)
+            return self._written(service, service.create(new, by), notes, by)
 
         return await self._pushed(await self._do(work))
 
@@ -227,7 +227,7 @@ class HandoffOperations:
                 and (checkpoints or all or not handoff.offer.checkpoint)
             ]
             found.sort(key=lambda one: (one.offer.checkpoint, -PRIORITIES.index(one.offer.priority), one.offer.created))
-            notices: list[str] = []
+            notices = service.lost()
             if jumped := service.clock.jumped:
                 notices.append(f"this machine's clock was set by {jumped:+.0f} s while the hub ran; leases go by both")
             return {
@@ -284,7 +284,7 @@ class HandoffOperations:
             )
             carried = patch_json(service, done.handoff, Path(here) if here else None)
             built = package(service, done.handoff, budget, carried, counter=counter, now=datetime.now(UTC))
-            return {**self._written(service, done, []), **built, "patch": carried}
+            return {**self._written(service, done, [], by), **built, "patch": carried}
 
         return await self._do(work)
 
@@ -297,7 +297,7 @@ class HandoffOperations:
 
         def work(service: Handoffs) -> tuple[Json, str]:
             done = service.update(id, text, by, lease=lease, redact=redact)
-            return self._written(service, done, []), done.result.id
+            return self._written(service, done, [], by), done.result.id
 
         answer, report = await self._do(work)
         told = await self._pushed(answer)
@@ -308,7 +308,7 @@ class HandoffOperations:
         """Finish a handoff."""
         by = self._party(author)
         return await self._do(
-            lambda service: self._written(service, service.complete(id, result, by, redact=redact), [])
+            lambda service: self._written(service, service.complete(id, result, by, redact=redact), [], by)
         )
 
     async def release(
@@ -322,7 +322,9 @@ class HandoffOperations:
             raise InvalidInput(f"'outcome' is {outcome!r}", hint=f"Allowed: {', '.join(get_args(Outcome))}.")
         by = self._party(author)
         return await self._do(
-            lambda service: self._written(service, service.release(id, reason, by, outcome=wanted, redact=redact), [])
+            lambda service: self._written(
+                service, service.release(id, reason, by, outcome=wanted, redact=redact), [], by
+            )
         )
 
     # -- parts of it -------------------------------------------------------------------------------------------
@@ -337,8 +339,10 @@ class HandoffOperations:
             return _future(given)
         return datetime.now(UTC) + timedelta(days=days) if days else None
 
-    def _written(self, service: Handoffs, done: Written, notes: Sequence[str]) -> Json:
-        return written_json(done, [*notes, *done.notes], patch=service.patch_of(done.handoff))
+    def _written(self, service: Handoffs, done: Written, notes: Sequence[str], by: Party | None = None) -> Json:
+        """`by`: who reads the answer, and is told what they lost."""
+        lost = service.lost(by) if by is not None else ()
+        return written_json(done, [*notes, *done.notes, *lost], patch=service.patch_of(done.handoff))
 
     async def _pushed(self, answer: Json) -> Json:
         """The answer, after a moment in which the remote may take what it speaks of."""
