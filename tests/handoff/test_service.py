@@ -22,8 +22,18 @@ from adaptive_llm_gateway.core import (
     NotHolder,
     SecretRefused,
     SyncError,
+    Unavailable,
 )
-from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock, NewOffer, Outcome, Party, WorkState
+from adaptive_llm_gateway.handoff import (
+    HandoffRules,
+    Handoffs,
+    LeaseClock,
+    NewOffer,
+    Outcome,
+    Party,
+    WorkState,
+    _service,
+)
 from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 
@@ -88,10 +98,14 @@ def bare(tmp_path: Path) -> str:
     return str(path)
 
 
-def settle(handoffs: Handoffs) -> None:
-    for thread in threading.enumerate():  # what a sync has begun goes first
+def join_settling() -> None:
+    for thread in threading.enumerate():
         if thread.name == "handoff-settling":
             thread.join(WAIT)
+
+
+def settle(handoffs: Handoffs) -> None:
+    join_settling()  # what a sync has begun goes first
     handoffs.settle()
 
 
@@ -376,6 +390,41 @@ def test_of_a_checkpoint_nothing_stays_that_the_next_one_does_not_have(hub: Hub)
     assert hub.handoffs.patch_of(hub.handoffs.checkpoint(full, CLAUDE).handoff) is not None
 
 
+def test_an_offer_whose_patch_cannot_be_kept_is_made_and_says_so(start: Callable[..., Hub]) -> None:
+    hub = start(max_body_bytes=4_000)
+    small, large = ("diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -0,0 +1 @@\n+" + "x" * n + "\n" for n in (10, 9_000))
+    done = hub.handoffs.create(NewOffer("Mend", patch=large), CLAUDE)
+    assert "the patch could not be kept" in " ".join(done.notes)
+    assert (done.handoff.state, done.result.standing.state) == ("offered", "committed")
+    assert hub.handoffs.patch_of(done.handoff) is None
+    assert hub.handoffs.create(NewOffer("Mend", patch=small), CLAUDE).notes == ()
+    first = hub.handoffs.checkpoint(NewOffer("Mend", session_id="s1", patch=small), CLAUDE).handoff
+    assert hub.handoffs.patch_of(first) is not None
+    second = hub.handoffs.checkpoint(NewOffer("Mend", session_id="s1", patch=large), CLAUDE)
+    assert second.replaced
+    assert "the patch could not be kept" in " ".join(second.notes)
+    assert hub.handoffs.patch_of(second.handoff) is None
+
+
+def test_a_store_that_does_not_get_to_it_is_said_in_words(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    id_ = hub.offer()
+    event = hub.handoffs.claim(id_, CODEX).handoff.steps[0].event
+    monkeypatch.setattr(_service, "_SAVE_SECONDS", 0.01)
+    monkeypatch.setattr(_service, "_FLUSH_SECONDS", 0.01)
+    go_on = threading.Event()
+    waiting = hub.store._writer.run(lambda: go_on.wait(WAIT))  # pyright: ignore[reportPrivateUsage]
+    try:
+        with pytest.raises(Unavailable, match="may still be"):
+            hub.handoffs.update(id_, "half", CODEX)
+        path = hub.store.repo.path / event.path
+        path.with_name("0009-claim-00000000.md").write_text("new", encoding="utf-8")
+        with pytest.raises(Unavailable, match="busy"):
+            hub.handoffs.one(id_)
+    finally:
+        go_on.set()
+        assert waiting.result(WAIT)
+
+
 def test_ids_of_what_is_no_handoff_or_not_there_are_named(hub: Hub) -> None:
     note = hub.store.write(WriteMemory(Author("test"), title="a note")).id
     with pytest.raises(InvalidInput, match="note"):
@@ -567,6 +616,30 @@ def test_of_two_provisional_claims_the_earlier_one_is_settled_on(start: Callable
     assert loser[0].handoffs.lost(loser[1]) == loser[0].handoffs.lost() == []
     with pytest.raises(NotHolder):
         loser[0].handoffs.update(id_, "half", loser[1])
+
+
+def test_provisional_claims_are_settled_though_an_attempt_died(
+    start: Callable[..., Hub], bare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = start("one", remote=bare, push_after_write=False)
+    id_ = hub.offer()
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    hub.handoffs.claim(id_, CODEX, provisional=True)
+
+    def dies() -> Any:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hub.handoffs, "every", dies)
+        with pytest.raises(RuntimeError):
+            hub.handoffs.settle()
+    away.rename(bare)
+    hub.store.push().result(WAIT)
+    hub.store.pull().result(WAIT)  # the listeners to the push were called before it began
+    join_settling()
+    claim = hub.handoffs.one(id_).claim
+    assert claim is not None
+    assert not claim.provisional
 
 
 def test_a_loss_is_told_once_also_by_a_hub_that_was_started_since_while_it_matters(

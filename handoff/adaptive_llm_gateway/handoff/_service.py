@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from adaptive_llm_gateway.core import (
     AlgError,
@@ -51,8 +52,9 @@ from adaptive_llm_gateway.handoff._values import (
 from adaptive_llm_gateway.memory import AppendEvent, Author, Filters, Link, WriteMemory, WriteResult
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, Record
+    from adaptive_llm_gateway.memory import MemoryStore, Record, Ticket
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 Outcome = Literal["released", "declined", "withdrawn"]
@@ -194,7 +196,12 @@ class Handoffs:
             record = found
         events = list(self._events(record.id))
         if not writing and self._not_among(record, events):  # a file that is on its way into the index is no damage
-            self._store.flush(_FLUSH_SECONDS)
+            try:
+                self._store.flush(_FLUSH_SECONDS)
+            except FutureTimeout:
+                raise Unavailable(
+                    f"the hub has been busy writing for {_FLUSH_SECONDS:g} s", hint="Try again in a moment."
+                ) from None
             events = list(self._events(record.id))
         files, _ = gather([record, *events])
         mine = next((each for each in files if each.offer.id == record.id), None)
@@ -304,6 +311,7 @@ class Handoffs:
         if not self._settling.acquire(blocking=False):
             return 0
         self._unsettled = False
+        failed, again = True, False
         try:
             for handoff in self.every():
                 self._losses.look(handoff, self._is_ours, self._clock.now())
@@ -314,11 +322,14 @@ class Handoffs:
                     self._confirm(handoff.offer.id, claim)
                     confirmed += 1
                 except AlgError as error:
-                    self._unsettled = True
+                    again = True
                     _log.info("the provisional claim of handoff %s is not confirmed: %s", handoff.offer.id, error)
+            failed = again
         except AlgError as error:  # the store is closing
             _log.info("provisional claims were not looked at: %s", error)
         finally:
+            if failed:
+                self._unsettled = True
             self._settling.release()
         return confirmed
 
@@ -358,24 +369,26 @@ class Handoffs:
             raise InvalidInput("the objective is empty", hint="Say what is to be reached.")
         by = self._me(by)
         self._check_links(new.decisions)
-        notes: list[str] = []
-        patch = new.patch
-        if patch is not None and not new.redact:
-            self._store.scanner.check(patch, where="the patch")
+        notes: tuple[str, ...] = ()
+        if new.patch is not None and not new.redact:
+            self._store.scanner.check(new.patch, where="the patch")
         with self._door:
-            requests: list[Any] = [self._offer(new, by)]
-            ticket = self._store.submit(requests[0])
-            planned = ticket.saved.result(_SAVE_SECONDS)
-            tickets = [ticket]
-            if patch is not None:
-                # The offer is durable; a crash before its patch leaves an offer that says it had changed files.
-                handoff = self.one(planned.id)
-                event = self._event(handoff, "patch", by, text=fence(patch), redact=new.redact)
-                tickets.append(self._store.submit(event))
-                saved = tickets[-1].saved.result(_SAVE_SECONDS)
-                notes += saved.notes
-        result = self._store.result(planned, self._store.commit_of(tickets[-1], self._store.commit_wait))
-        return Written(self.one(planned.id), result, tuple(notes))
+            ticket = self._store.submit(self._offer(new, by))
+            planned = _saved(ticket.saved)
+            if new.patch is not None:
+                # The offer is durable; without its patch it still says that files were changed.
+                carried, notes = self._put_patch(planned.id, fence(new.patch), by, redact=new.redact)
+                ticket = carried or ticket
+        result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
+        return Written(self.one(planned.id), result, notes)
+
+    def _put_patch(self, id: str, text: str, by: Party, *, redact: bool) -> tuple[Ticket | None, tuple[str, ...]]:
+        """The write of a patch, and what there is to say of it: why there is none, when it failed."""
+        try:
+            ticket = self._store.submit(self._event(self.one(id), "patch", by, text=text, redact=redact))
+            return ticket, tuple(_saved(ticket.saved).notes)
+        except AlgError as error:
+            return None, (f"the patch could not be kept, and the handoff is without it: {error}",)
 
     def checkpoint(self, new: NewOffer, by: Party) -> Written:
         """Keep how a session stands, as an offer that the next checkpoint of the same session replaces: of what that
@@ -387,15 +400,17 @@ class Handoffs:
             if found is None:
                 return self.create(replace(new, checkpoint=True), by)
             ticket = self._store.submit(self._offer(replace(new, checkpoint=True), by, over=found.offer.id))
-            planned = ticket.saved.result(_SAVE_SECONDS)
+            planned = _saved(ticket.saved)
             last = self.patch_of(found)
             patch = "" if new.patch is None else fence(new.patch)
+            notes: tuple[str, ...] = ()
             if patch.strip() != (last.text.strip() if last is not None else ""):
-                event = self._event(self.one(planned.id), "patch", by, text=patch, redact=new.redact)
-                ticket = self._store.submit(event)
-                ticket.saved.result(_SAVE_SECONDS)
+                carried, notes = self._put_patch(planned.id, patch, by, redact=new.redact)
+                if carried is None and last is not None:  # at least the one before does not pass for it
+                    carried, _ = self._put_patch(planned.id, "", by, redact=new.redact)
+                ticket = carried or ticket
         result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
-        return Written(self.one(planned.id), result, replaced=True)
+        return Written(self.one(planned.id), result, notes, replaced=True)
 
     def _last_checkpoint(self, session: str | None, by: Party) -> Handoff | None:
         if session is None:
@@ -721,7 +736,7 @@ class Handoffs:
     def _write(self, decide: Callable[[], AppendEvent]) -> WriteResult:
         with self._door:
             ticket = self._store.submit(decide())
-            planned = ticket.saved.result(_SAVE_SECONDS)
+            planned = _saved(ticket.saved)
         return self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
 
     def _submitted(self, request: AppendEvent) -> WriteResult:
@@ -756,6 +771,16 @@ def _lapsed(handoff: Handoff) -> AlgError:
         f"the lease of handoff {handoff.offer.id!r} ran out just now",
         hint="Try again: it is claimed anew if it is free.",
     )
+
+
+def _saved(write: Future[_T]) -> _T:
+    try:
+        return write.result(_SAVE_SECONDS)
+    except FutureTimeout:
+        raise Unavailable(
+            f"this was not written within {_SAVE_SECONDS:g} s, and may still be",
+            hint="Look at the handoff before you try again.",
+        ) from None
 
 
 def first_line(text: str) -> str:

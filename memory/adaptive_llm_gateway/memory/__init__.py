@@ -105,6 +105,9 @@ if TYPE_CHECKING:
         SyncStatus,
         TimeRange,
     )
+    from adaptive_llm_gateway.memory._writer import (
+        Ticket,
+    )
 
 _MODULES = {
     "_asking": (
@@ -187,6 +190,7 @@ _MODULES = {
         "SyncStatus",
         "TimeRange",
     ),
+    "_writer": ("Ticket",),
 }
 
 __all__ = [
@@ -240,6 +244,7 @@ __all__ = [
     "StoreStatus",
     "SyncOutcome",
     "SyncStatus",
+    "Ticket",
     "TimeRange",
     "Tombstone",
     "TypeRegistry",
