@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import permutations
 
@@ -388,3 +389,28 @@ def test_every_order_of_a_whole_story_folds_to_the_same() -> None:
     expected = story.told()
     assert all(story.told(events=order) == expected for order in permutations(story.events))
     assert expected.offer.created == NOON
+
+
+def test_twice_the_events_take_twice_the_work() -> None:
+    def calls(many: int) -> int:
+        story = Story()
+        for minute in range(many):
+            story.claim(CARL, minute, term=1, provisional=True, lease=0.5)
+            story.claim(CARL, minute, term=2, provisional=True, lease=0.5)
+            story.write("withdraw", ANNA, 2_000 + minute, term=0)
+            story.write("withdraw", ANNA, 2_000 + minute, term=1)
+        counted = 0
+
+        def count(_frame: object, what: str, _value: object) -> None:
+            nonlocal counted
+            counted += what == "call"
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            story.told()
+        finally:
+            sys.setprofile(before)
+        return counted
+
+    assert calls(200) < 2.5 * calls(100)

@@ -215,8 +215,12 @@ def _tenures(offer: Offer, events: Sequence[Event], marks: Marks, problems: list
             confirmed.add(event.claim or "")
         elif event.claim is not None and not closes_without_claim(event):
             own.setdefault(event.claim, []).append(event)
-    closers = [each for each in events if closes_without_claim(each) and _closes(each, offer)]
+    closers: dict[int, list[Event]] = {}
+    for event in events:
+        if closes_without_claim(event) and _closes(event, offer):
+            closers.setdefault(event.term, []).append(event)
     found: list[_Tenure] = []
+    closer = _first_closer(None, closers.get(0, ()), None)
     for term in sorted(terms):
         claims = sorted(terms[term], key=_by_time)
         sure = [claim for claim in claims if claim.id in confirmed]
@@ -224,7 +228,7 @@ def _tenures(offer: Offer, events: Sequence[Event], marks: Marks, problems: list
             problem = f"{len(sure)} confirmed claims of term {term} contradict each other"
             problems += [Damage(claim.path, problem, offer.id) for claim in sure]
         before = found[-1] if found else None
-        reasons = {claim.id: _not_free(before, claim, closers) for claim in claims if claim.id not in confirmed}
+        reasons = {claim.id: _not_free(before, claim, closer) for claim in claims if claim.id not in confirmed}
         winner = next(iter(sure), None) or next((each for each in claims if reasons.get(each.id) is None), None)
         for claim in claims:
             if claim is winner:
@@ -237,6 +241,8 @@ def _tenures(offer: Offer, events: Sequence[Event], marks: Marks, problems: list
             mine = own.get(winner.id, ())
             found.append(_tenure(winner, mine, offer, provisional=winner.id not in confirmed))
             marks[winner.id] = ("counts", None)
+            closer = None
+        closer = _first_closer(closer, closers.get(term, ()), found[-1] if found else None)
     counting = {tenure.claim.id for tenure in found}
     for event in events:
         if event.kind == "confirm" and event.claim in counting:
@@ -249,18 +255,25 @@ def _tenures(offer: Offer, events: Sequence[Event], marks: Marks, problems: list
     return found
 
 
-def _not_free(before: _Tenure | None, claim: Event, closers: Sequence[Event]) -> str | None:
-    """Why a provisional claim is not valid: the handoff was not to be had at its time; None: it was."""
+def _first_closer(first: Event | None, more: Iterable[Event], before: _Tenure | None) -> Event | None:
+    """Of what closed the handoff while nobody held it, the first by the clock: `first`, or one of `more`, which are of
+    one term and knew of the claim that counted `before`.
+    """
+    free = [each for each in more if before is None or _was_over(before, each)]
+    return min(free if first is None else [first, *free], key=_by_time, default=None)
+
+
+def _not_free(before: _Tenure | None, claim: Event, closer: Event | None) -> str | None:
+    """Why a provisional claim is not valid: the handoff was not to be had at its time; None: it was.
+
+    Args:
+        closer: the first that closed it since the claim that counted `before`, and did not know of this term.
+    """
     if before is not None and not _was_over(before, claim):
         if before.end is not None and before.is_closed:
             return who_did(before.end)
         return f"{party_name(before.by)} held it until {show_time(before.lease_until)}"
-    known = before.claim.term if before is not None else 0
-    for event in closers:
-        earlier = known <= event.term < claim.term and _by_time(event) < _by_time(claim)
-        if earlier and (before is None or _was_over(before, event)):
-            return who_did(event)
-    return None
+    return who_did(closer) if closer is not None and _by_time(closer) < _by_time(claim) else None
 
 
 def _was_over(tenure: _Tenure, event: Event) -> bool:
