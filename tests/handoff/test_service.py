@@ -379,6 +379,9 @@ def test_of_a_checkpoint_nothing_stays_that_the_next_one_does_not_have(hub: Hub)
     carried = hub.handoffs.patch_of(first)
     assert carried is not None
     assert carried.text.strip()
+    (listed,) = hub.handoffs.every()
+    assert [step.event.text for step in listed.steps] == [""]  # no list keeps what may be megabytes
+    assert hub.handoffs.patch_of(listed) == carried
     same = hub.handoffs.checkpoint(full, CLAUDE).handoff
     assert [step.event.kind for step in same.steps] == ["patch"]
     second = hub.handoffs.checkpoint(NewOffer("Mend", session_id="s1"), CLAUDE).handoff

@@ -320,6 +320,15 @@ def test_the_records_of_all_handoffs_are_what_the_index_has_now(bench: Any) -> N
     assert len(same()) == 3
 
 
+def test_of_the_records_of_all_handoffs_patches_have_no_body(bench: Any) -> None:
+    store = bench.open()
+    made = offer(store)
+    patch, told = put(store, made.id, "patch", body="a long diff"), put(store, made.id, "progress", body="half", step=2)
+    bodies = {one.id: one.body for one in store.handoff_records()}
+    assert (bodies[patch.id], bodies[told.id].strip()) == ("", "half")
+    assert record(store, patch.id).body.strip() == "a long diff"
+
+
 def test_every_kind_of_index_tells_the_versions_of_a_type(open_index: Callable[[], MemoryIndex]) -> None:
     plain = Record(
         id=new_ulid(), type="handoff", title="walrus", body="", path="handoffs/a\0.md", version="a" * 40,

@@ -212,7 +212,7 @@ class Handoffs:
         return self._folded(replace(mine, damage=(*mine.damage, *lost, *unread)))
 
     def every(self) -> list[Handoff]:
-        """All handoffs, in no order."""
+        """All handoffs, in no order; their patches are without text, which `patch_of` has."""
         files, strays = gather(self._store.handoff_records())
         for stray in strays:
             _log.debug("a file of no handoff: %s: %s", stray.path, stray.problem)
@@ -254,7 +254,10 @@ class Handoffs:
     def patch_of(self, handoff: Handoff) -> Event | None:
         """The event that carries the diff, where there is one: the last patch, unless that is empty."""
         last = next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
-        return last if last is not None and last.text.strip() else None
+        record = self._store.record(last.id) if last is not None else None
+        if last is None or record is None or not record.body.strip():
+            return None
+        return replace(last, text=record.body)
 
     @property
     def store(self) -> MemoryStore:

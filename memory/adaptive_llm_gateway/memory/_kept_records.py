@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._values import Filters, Record
@@ -12,7 +13,7 @@ _READ = 500  # memories at once
 
 
 class KeptRecords:
-    """Keeps the records of one type in memory. Safe to call from any thread."""
+    """Keeps the records of one type in memory, of patches all but the body. Safe to call from any thread."""
 
     def __init__(self, index: MemoryIndex, type: str) -> None:
         self._index, self._type = index, type
@@ -31,6 +32,11 @@ class KeptRecords:
             stale = iter(id_ for id_ in now if id_ not in kept)
             while some := tuple(itertools.islice(stale, _READ)):
                 page = self._index.list(Filters(types=(self._type,), ids=some), limit=len(some))
-                kept.update((record.id, record) for record in page.records)
+                kept.update((record.id, _light(record)) for record in page.records)
             self._kept = kept
             return tuple(kept.values())
+
+
+def _light(record: Record) -> Record:
+    """A diff may be megabytes long, and says nothing of where a handoff stands."""
+    return replace(record, body="") if record.fields.get("event") == "patch" else record

@@ -511,7 +511,10 @@ class MemoryStore:
                 return
 
     def handoff_records(self) -> tuple[Record, ...]:
-        """Every handoff and event of one, in no order: as `records` has them, and kept in memory for the next time."""
+        """Every handoff and event of one, in no order: as `records` has them, and kept in memory for the next time.
+
+        Events that are patches have no body here; `record` has it.
+        """
         return self._handoffs.all()
 
     @property
