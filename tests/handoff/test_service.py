@@ -32,6 +32,7 @@ from adaptive_llm_gateway.handoff import (
     Outcome,
     Party,
     WorkState,
+    _reading,
     _service,
 )
 from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, WriteMemory
@@ -413,7 +414,7 @@ def test_a_store_that_does_not_get_to_it_is_said_in_words(hub: Hub, monkeypatch:
     id_ = hub.offer()
     event = hub.handoffs.claim(id_, CODEX).handoff.steps[0].event
     monkeypatch.setattr(_service, "_SAVE_SECONDS", 0.01)
-    monkeypatch.setattr(_service, "_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(_reading, "_FLUSH_SECONDS", 0.01)
     go_on = threading.Event()
     waiting = hub.store._writer.run(lambda: go_on.wait(WAIT))  # pyright: ignore[reportPrivateUsage]
     try:
@@ -629,11 +630,11 @@ def test_provisional_claims_are_settled_though_an_attempt_died(
     away = Path(bare).rename(Path(bare).with_name("away.git"))
     hub.handoffs.claim(id_, CODEX, provisional=True)
 
-    def dies() -> Any:
+    def dies(_: object) -> Any:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(hub.handoffs, "every", dies)
+        patched.setattr(_reading.Reading, "every", dies)
         with pytest.raises(RuntimeError):
             hub.handoffs.settle()
     away.rename(bare)

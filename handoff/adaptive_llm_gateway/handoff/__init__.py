@@ -43,14 +43,18 @@ if TYPE_CHECKING:
         fence,
         unfence,
     )
+    from adaptive_llm_gateway.handoff._remote import (
+        HandoffRules,
+        Looked,
+    )
+    from adaptive_llm_gateway.handoff._requests import (
+        NewOffer,
+    )
     from adaptive_llm_gateway.handoff._schema import (
         handoff_schema,
     )
     from adaptive_llm_gateway.handoff._service import (
-        HandoffRules,
         Handoffs,
-        Looked,
-        NewOffer,
         Outcome,
         Written,
     )
@@ -126,11 +130,13 @@ _MODULES = {
         "unfence",
     ),
     "_schema": ("handoff_schema",),
-    "_service": (
+    "_remote": (
         "HandoffRules",
-        "Handoffs",
         "Looked",
-        "NewOffer",
+    ),
+    "_requests": ("NewOffer",),
+    "_service": (
+        "Handoffs",
         "Outcome",
         "Written",
     ),

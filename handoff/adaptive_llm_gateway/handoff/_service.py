@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from adaptive_llm_gateway.core import (
     AlgError,
@@ -18,9 +16,7 @@ from adaptive_llm_gateway.core import (
     NotFound,
     NotHolder,
     SyncError,
-    Trust,
     Unavailable,
-    new_ulid,
 )
 from adaptive_llm_gateway.handoff._checks import (
     Hold,
@@ -34,28 +30,17 @@ from adaptive_llm_gateway.handoff._checks import (
     same_holder,
 )
 from adaptive_llm_gateway.handoff._clock import LeaseClock
-from adaptive_llm_gateway.handoff._events import MOST_STEPS, Files, event_fields, gather, stamp, title_of
-from adaptive_llm_gateway.handoff._fold import fold
-from adaptive_llm_gateway.handoff._losses import Losses
 from adaptive_llm_gateway.handoff._patch import fence
-from adaptive_llm_gateway.handoff._values import (
-    MOST_LEASE,
-    Claim,
-    Damage,
-    Event,
-    EventKind,
-    Handoff,
-    Party,
-    Priority,
-    WorkState,
-)
-from adaptive_llm_gateway.memory import AppendEvent, Author, Filters, Link, WriteMemory, WriteResult
+from adaptive_llm_gateway.handoff._reading import Reading
+from adaptive_llm_gateway.handoff._remote import HandoffRules, HeldAlready, Looked, Remote
+from adaptive_llm_gateway.handoff._requests import NewOffer, event_request, offer_request
+from adaptive_llm_gateway.handoff._values import MOST_LEASE, Event, EventKind, Handoff, Party
+from adaptive_llm_gateway.memory import AppendEvent, WriteResult
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, Record, Ticket
+    from adaptive_llm_gateway.memory import MemoryStore, Ticket
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 Outcome = Literal["released", "declined", "withdrawn"]
 _ENDING: Final[dict[Outcome, EventKind]] = {"released": "release", "declined": "decline", "withdrawn": "withdraw"}
@@ -65,53 +50,6 @@ _OUT_OF_REACH: Final = frozenset(
     | {"hook_rejected", "remote_read_only", "disk_full", "transport_refused", "ownership", "checked_out"}
 )
 _SAVE_SECONDS: Final = 60.0
-_FLUSH_SECONDS: Final = 10.0
-_DEPTH_OF_EVENTS: Final = 5  # handoffs/yyyy/mm/<end of the offer's id>/<event>.md
-_LONGEST_TITLE: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class HandoffRules:
-    """What a hub's handoffs go by.
-
-    Attributes:
-        lease: how long a claim holds without a word of its holder; at most 24 hours.
-        remote_wait: seconds that listing waits for what the remote has.
-        look_every: seconds for which what the remote had is taken for new.
-        look_again: seconds for which a remote that did not answer is not asked again, unless something else reached it.
-        confirm_wait: seconds that a claim, or an end, waits for the remote to take it.
-    """
-
-    lease: timedelta = timedelta(hours=1)
-    remote_wait: float = 5.0
-    look_every: float = 1.0
-    look_again: float = 15.0
-    confirm_wait: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class NewOffer:
-    """Work to be offered. `patch` is the diff of what is not committed; `work` says where the work lies."""
-
-    objective: str
-    title: str | None = None
-    next_action: str | None = None
-    state: str = ""
-    open_questions: tuple[str, ...] = ()
-    constraints: tuple[str, ...] = ()
-    decisions: tuple[str, ...] = ()
-    to: str | None = None
-    priority: Priority = "normal"
-    expires: datetime | None = None
-    project: str | None = None
-    tags: tuple[str, ...] = ()
-    trust: Trust | None = None
-    session_id: str | None = None
-    checkpoint: bool = False
-    work: WorkState = field(default_factory=WorkState)
-    patch: str | None = None
-    redact: bool = False
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +66,6 @@ class Written:
     notes: tuple[str, ...] = ()
     again: bool = False
     replaced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """When the remote was last asked for what it has, and why that failed."""
-
-    at: datetime | None
-    error: str | None
-
-
-class _HeldAlready(AlgError):
-    """Ends a publication of a claim that its holder has already."""
-
-    code = "held_already"
 
 
 class Handoffs:
@@ -165,99 +89,27 @@ class Handoffs:
         self._clock = clock or LeaseClock()
         self._is_there = is_there
         self._door = threading.RLock()  # what is looked at stays so until what follows from it is written
-        self._looking = threading.Lock()
-        self._looked: tuple[float, Looked] | None = None
-        self._settling = threading.Lock()
-        self._losses = Losses()
-        self._unsettled = True  # whether provisional claims may be there that wait for the remote
-        store.on_synced(self._synced)
+        self._reading = Reading(store, self._clock)
+        self._remote = Remote(store, self._rules, self._clock, self._reading)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def one(self, id: str, *, writing: bool = False) -> Handoff:
+    def one(self, id: str) -> Handoff:
         """A handoff by its id, or the end of it, or the id of one of its events.
-
-        Args:
-            writing: asked by what is about to be written, so that nothing is on its way and nothing may be waited for.
 
         Raises:
             NotFound, InvalidInput: there is none, or several.
+            Unavailable: a file of it is not in the index yet, and this takes too long.
         """
-        record = self._store.record(id) or self._store.read(id).record
-        if record.type != "handoff":
-            raise InvalidInput(
-                f"memory {record.id!r} is a {record.type}, not a handoff", hint="`alg handoff list` names them."
-            )
-        belongs = record.fields.get("handoff") if record.fields.get("event") is not None else None
-        if isinstance(belongs, str):
-            found = self._store.record(belongs)
-            if found is None:
-                raise NotFound(f"the handoff {belongs!r} of event {record.id!r} is not there")
-            record = found
-        events = list(self._events(record.id))
-        if not writing and self._not_among(record, events):  # a file that is on its way into the index is no damage
-            try:
-                self._store.flush(_FLUSH_SECONDS)
-            except FutureTimeout:
-                raise Unavailable(
-                    f"the hub has been busy writing for {_FLUSH_SECONDS:g} s", hint="Try again in a moment."
-                ) from None
-            events = list(self._events(record.id))
-        files, _ = gather([record, *events])
-        mine = next((each for each in files if each.offer.id == record.id), None)
-        if mine is None:
-            raise NotFound(f"{id!r} is an event of a handoff that is not there")
-        lost = [Damage(path, "cannot be read as an event of it", record.id) for path in self._not_among(record, events)]
-        unread = self._unread().get(record.id[-8:].lower(), [])
-        return self._folded(replace(mine, damage=(*mine.damage, *lost, *unread)))
+        return self._reading.one(id)
 
     def every(self) -> list[Handoff]:
         """All handoffs, in no order; their patches are without text, which `patch_of` has."""
-        files, strays = gather(self._store.handoff_records())
-        for stray in strays:
-            _log.debug("a file of no handoff: %s: %s", stray.path, stray.problem)
-        unread = self._unread()
-        return [
-            self._folded(replace(each, damage=(*each.damage, *unread.get(each.offer.id[-8:].lower(), ()))))
-            for each in files
-        ]
-
-    def _unread(self) -> dict[str, list[Damage]]:
-        """Files of handoffs that cannot be read as they are now, by the end of the offer's id: what they said before
-        is no more than that.
-        """
-        found: dict[str, list[Damage]] = {}
-        for skipped in self._store.skipped:
-            parts = skipped.path.split("/")
-            if parts[0] == "handoffs" and len(parts) > 1:
-                end = parts[-2] if len(parts) == _DEPTH_OF_EVENTS else parts[-1].removesuffix(".md")[-8:]
-                found.setdefault(end, []).append(Damage(skipped.path, skipped.problem))
-        return found
-
-    def _events(self, id: str) -> Iterable[Record]:
-        return self._store.records(filters=Filters(types=("handoff",), fields={"handoff": id}))
-
-    def _not_among(self, offer: Record, events: Sequence[Record]) -> list[str]:
-        """Files in the handoff's folder that are none of its events: what they say could not be read."""
-        folder = f"{offer.path.rpartition('/')[0]}/{offer.id[-8:].lower()}"
-        try:
-            names = [path.name for path in (self._store.repo.path / folder).iterdir()]
-        except OSError:
-            return []
-        known = {record.path for record in events}
-        paths = (f"{folder}/{name}" for name in sorted(names) if name.endswith(".md") and not name.startswith("."))
-        return [path for path in paths if path not in known]
-
-    def _folded(self, files: Files) -> Handoff:
-        return fold(files.offer, files.events, files.damage, now=self._clock.now(), lease_over=self._clock.is_over)
+        return self._reading.every()
 
     def patch_of(self, handoff: Handoff) -> Event | None:
         """The event that carries the diff, where there is one: the last patch, unless that is empty."""
-        last = next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
-        record = self._store.record(last.id) if last is not None else None
-        if last is None or record is None or not record.body.strip():
-            return None
-        return replace(last, text=record.body)
+        return self._reading.patch_of(handoff)
 
     @property
     def store(self) -> MemoryStore:
@@ -274,90 +126,27 @@ class Handoffs:
     @property
     def has_remote(self) -> bool:
         """Whether claims are confirmed by a push."""
-        return self._store.sync_status().state != "no_remote"
+        return self._remote.is_there
 
     def look(self) -> Looked | None:
         """Bring in what the remote has, unless that was done a moment ago; None where there is no remote."""
-        if not self.has_remote:
-            return None
-        with self._looking:
-            if self._looked is not None:
-                when, looked = self._looked
-                rest = self._rules.look_again if looked.error else self._rules.look_every
-                if time.monotonic() - when < rest:
-                    return looked
-            error: str | None = None
-            try:
-                self._store.pull().result(self._rules.remote_wait)
-            except FutureTimeout:
-                error = f"the remote did not answer within {self._rules.remote_wait:g} s"
-            except AlgError as failed:
-                error = str(failed)
-            before = self._looked[1].at if self._looked is not None else None
-            looked = Looked(before if error else datetime.now(UTC), error)
-            self._looked = (time.monotonic(), looked)
-            return looked
-
-    def _synced(self) -> None:
-        """After a pull or push: provisional claims are settled, in a thread of their own."""
-        if (known := self._looked) is not None and known[1].error:
-            self._looked = (float("-inf"), known[1])  # it can be reached again
-        if self._unsettled and not self._settling.locked():
-            threading.Thread(target=self.settle, name="handoff-settling", daemon=True).start()
+        return self._remote.look()
 
     def settle(self) -> int:
         """Have the remote confirm the provisional claims of this hub that still count; returns how many were.
 
         Those that do not count are told by `lost`.
         """
-        confirmed = 0
-        if not self._settling.acquire(blocking=False):
-            return 0
-        self._unsettled = False
-        failed, again = True, False
-        try:
-            for handoff in self.every():
-                self._losses.look(handoff, self._is_ours, self._clock.now())
-                claim = handoff.claim
-                if claim is None or not claim.provisional or not self._is_ours(claim.by):
-                    continue
-                try:
-                    self._confirm(handoff.offer.id, claim)
-                    confirmed += 1
-                except AlgError as error:
-                    again = True
-                    _log.info("the provisional claim of handoff %s is not confirmed: %s", handoff.offer.id, error)
-            failed = again
-        except AlgError as error:  # the store is closing
-            _log.info("provisional claims were not looked at: %s", error)
-        finally:
-            if failed:
-                self._unsettled = True
-            self._settling.release()
-        return confirmed
+        return self._remote.settle()
 
     def lost(self, by: Party | None = None) -> list[str]:
         """Provisional claims that came to nothing, and why: those of a party, which is told with that; or of all
         parties that were not.
         """
         if by is None:
-            return self._losses.untold(self._clock.now())
+            return self._remote.losses.untold(self._clock.now())
         me = self._me(by)
-        return self._losses.told(lambda party: same_holder(party, me, self._is_there))
-
-    def _confirm(self, id: str, claim: Claim) -> None:
-        def decide() -> AppendEvent:
-            now = self.one(id, writing=True)
-            if now.claim is None or now.claim.id != claim.id:
-                raise InvalidInput("somebody else's claim was there first")
-            if not now.claim.provisional:
-                raise _HeldAlready("it is confirmed already")
-            return self._event(now, "confirm", claim.by, claim=claim.id)
-
-        try:
-            self._store.publish(decide, timeout=self._rules.confirm_wait).result(self._rules.confirm_wait)
-        except FutureTimeout:
-            raise Unavailable("the remote did not answer in time") from None
+        return self._remote.losses.told(lambda party: same_holder(party, me, self._is_there))
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -376,7 +165,7 @@ class Handoffs:
         if new.patch is not None and not new.redact:
             self._store.scanner.check(new.patch, where="the patch")
         with self._door:
-            ticket = self._store.submit(self._offer(new, by))
+            ticket = self._store.submit(offer_request(new, by))
             planned = _saved(ticket.saved)
             if new.patch is not None:
                 # The offer is durable; without its patch it still says that files were changed.
@@ -388,7 +177,9 @@ class Handoffs:
     def _put_patch(self, id: str, text: str, by: Party, *, redact: bool) -> tuple[Ticket | None, tuple[str, ...]]:
         """The write of a patch, and what there is to say of it: why there is none, when it failed."""
         try:
-            ticket = self._store.submit(self._event(self.one(id), "patch", by, text=text, redact=redact))
+            ticket = self._store.submit(
+                event_request(self.one(id), "patch", by, self._clock.now(), text=text, redact=redact)
+            )
             return ticket, tuple(_saved(ticket.saved).notes)
         except AlgError as error:
             return None, (f"the patch could not be kept, and the handoff is without it: {error}",)
@@ -402,7 +193,7 @@ class Handoffs:
             found = self._last_checkpoint(new.session_id, by)
             if found is None:
                 return self.create(replace(new, checkpoint=True), by)
-            ticket = self._store.submit(self._offer(replace(new, checkpoint=True), by, over=found.offer.id))
+            ticket = self._store.submit(offer_request(replace(new, checkpoint=True), by, over=found.offer.id))
             planned = _saved(ticket.saved)
             last = self.patch_of(found)
             patch = "" if new.patch is None else fence(new.patch)
@@ -421,7 +212,7 @@ class Handoffs:
         for handoff in self.every():
             offer = handoff.offer
             same = offer.checkpoint and offer.session_id == session and offer.by.client == by.client
-            if same and self._is_ours(offer.by) and handoff.state == "offered" and handoff.term == 0:
+            if same and self._remote.is_ours(offer.by) and handoff.state == "offered" and handoff.term == 0:
                 return handoff
         return None
 
@@ -453,14 +244,14 @@ class Handoffs:
         id = self._known(id)
 
         def decide() -> AppendEvent:
-            handoff = self.one(id, writing=True)
+            handoff = self._reading.one(id, writing=True)
             if check_claim(handoff, by, is_there=self._is_there, anyway=anyway) == "again":
-                raise _HeldAlready("it is yours already")
+                raise HeldAlready("it is yours already")
             return self._claim_event(handoff, by, length, provisional=False)
 
         try:
             return self._claimed(id, self._published(decide) if self.has_remote else self._write(decide))
-        except _HeldAlready:
+        except HeldAlready:
             with self._door:
                 return replace(self._renewed(id, by, length), again=True)
         except SyncError as error:
@@ -476,8 +267,7 @@ class Handoffs:
                 handoff = self.one(id)
                 check_claim(handoff, by, is_there=self._is_there, anyway=anyway)
                 written = self._submitted(self._claim_event(handoff, by, length, provisional=True))
-                self._losses.made(written.id)
-                self._unsettled = True
+                self._remote.made(written.id)
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._claimed(id, written, note)
 
@@ -513,8 +303,15 @@ class Handoffs:
             self._check(handoff, by)
             assert handoff.claim is not None  # noqa: S101 - its holder asks
             until = renewal(handoff.claim, self._clock.now(), length)
-            event = self._event(
-                handoff, "progress", by, text=text, claim=handoff.claim.id, lease_until=until, redact=redact
+            event = event_request(
+                handoff,
+                "progress",
+                by,
+                self._clock.now(),
+                text=text,
+                claim=handoff.claim.id,
+                lease_until=until,
+                redact=redact,
             )
             written = self._submitted(event)
         return self._after(id, written, *notes)
@@ -562,7 +359,7 @@ class Handoffs:
             notes = self._hold(id, by, self._rules.lease)
 
         def decide() -> AppendEvent:
-            handoff = self.one(id, writing=True)
+            handoff = self._reading.one(id, writing=True)
             claim: str | None = None
             if kind == "withdraw":
                 check_withdraw(handoff, by)
@@ -571,8 +368,15 @@ class Handoffs:
             else:
                 self._check(handoff, by)
                 claim = handoff.claim.id if handoff.claim else None
-            return self._event(
-                handoff, kind, by, text=text, claim=claim, term=0 if claim else handoff.term, redact=redact
+            return event_request(
+                handoff,
+                kind,
+                by,
+                self._clock.now(),
+                text=text,
+                claim=claim,
+                term=0 if claim else handoff.term,
+                redact=redact,
             )
 
         if not self.has_remote:
@@ -591,9 +395,6 @@ class Handoffs:
 
     def _me(self, by: Party) -> Party:
         return replace(by, hub=self._store.hub_name, host=self._store.host)
-
-    def _is_ours(self, by: Party) -> bool:
-        return (by.hub, by.host) == (self._store.hub_name, self._store.host)
 
     def _known(self, id: str) -> str:
         """The full id; a handoff that is not here yet may be at the remote."""
@@ -631,98 +432,13 @@ class Handoffs:
         self._check(handoff, by)
         assert handoff.claim is not None  # noqa: S101 - its holder asks
         until = renewal(handoff.claim, self._clock.now(), length)
-        event = self._event(handoff, "progress", by, claim=handoff.claim.id, lease_until=until)
+        event = event_request(handoff, "progress", by, self._clock.now(), claim=handoff.claim.id, lease_until=until)
         return self._after(id, self._submitted(event))
 
     def _claim_event(self, handoff: Handoff, by: Party, length: timedelta, *, provisional: bool) -> AppendEvent:
         until = self._clock.now() + length
-        return self._event(handoff, "claim", by, term=handoff.term + 1, lease_until=until, provisional=provisional)
-
-    def _event(
-        self,
-        handoff: Handoff,
-        kind: EventKind,
-        by: Party,
-        *,
-        text: str = "",
-        term: int = 0,
-        claim: str | None = None,
-        lease_until: datetime | None = None,
-        provisional: bool = False,
-        redact: bool = False,
-    ) -> AppendEvent:
-        if handoff.step >= MOST_STEPS or term > MOST_STEPS:
-            raise InvalidInput(
-                f"handoff {handoff.offer.id!r} has an event of step or term {MOST_STEPS:,}, and none can follow",
-                hint="Offer what is still to be done as a new handoff.",
-                handoff=handoff.offer.id,
-            )
-        event = Event(
-            id=new_ulid(),
-            handoff=handoff.offer.id,
-            kind=kind,
-            step=handoff.step + 1,
-            time=self._clock.now(),
-            by=by,
-            path="",
-            version="",
-            term=term,
-            claim=claim,
-            lease_until=lease_until,
-            provisional=provisional,
-            text=text,
-        )
-        return AppendEvent(
-            author=Author(by.client, by.agent, by.host),
-            handoff=handoff.offer.id,
-            id=event.id,
-            event=kind,
-            step=event.step,
-            time=event.time,
-            title=title_of(kind, handoff.offer.title, by),
-            body=text,
-            trust=handoff.offer.trust,
-            fields=event_fields(event),
-            redact=redact,
-        )
-
-    def _offer(self, new: NewOffer, by: Party, *, over: str | None = None) -> WriteMemory:
-        """`over`: the id of an offer of which nothing stays that this one does not have."""
-        work = new.work
-        fields: dict[str, Any] = {
-            "objective": new.objective.strip(),
-            "next_action": (new.next_action or "").strip() or None,
-            "open_questions": list(new.open_questions) or None,
-            "constraints": list(new.constraints) or None,
-            "to": new.to,
-            "priority": new.priority,
-            "expires": stamp(new.expires) if new.expires else None,
-            "session_id": new.session_id,
-            "checkpoint": new.checkpoint or None,
-            "directory": work.directory,
-            "remote": work.remote,
-            "branch": work.branch,
-            "commit": work.commit,
-            "dirty": list(work.dirty) or None,
-            "dirty_count": work.dirty_count or None,
-            "hub": self._store.hub_name,
-            "instance": by.instance,
-        }
-        if over is not None:
-            fields["project"] = new.project  # named among the fields, for there None takes away what was
-        return WriteMemory(
-            author=Author(by.client, by.agent),
-            id=over,
-            type=None if over is not None else "handoff",
-            title=new.title or first_line(new.objective),
-            body=new.state,
-            project=new.project,
-            tags=new.tags,
-            trust=new.trust,
-            links=tuple(Link("decided", id_) for id_ in new.decisions),
-            fields={name: value for name, value in fields.items() if value is not None or over is not None},
-            reason=new.reason,
-            redact=new.redact,
+        return event_request(
+            handoff, "claim", by, self._clock.now(), term=handoff.term + 1, lease_until=until, provisional=provisional
         )
 
     def _check_links(self, ids: Sequence[str]) -> None:
@@ -784,11 +500,3 @@ def _saved(write: Future[_T]) -> _T:
             f"this was not written within {_SAVE_SECONDS:g} s, and may still be",
             hint="Look at the handoff before you try again.",
         ) from None
-
-
-def first_line(text: str) -> str:
-    """What a title can be made of a longer text: its first line, cut at a word."""
-    line = " ".join(text.strip().splitlines()[0].split()) if text.strip() else ""
-    if len(line) <= _LONGEST_TITLE:
-        return line
-    return line[: _LONGEST_TITLE - 1].rsplit(" ", 1)[0] + "…"

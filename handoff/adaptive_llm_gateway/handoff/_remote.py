@@ -1,0 +1,162 @@
+"""What the remote has of handoffs: brought in when it is asked for, and provisional claims settled with it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput, Unavailable
+from adaptive_llm_gateway.handoff._clock import LeaseClock
+from adaptive_llm_gateway.handoff._losses import Losses
+from adaptive_llm_gateway.handoff._reading import Reading
+from adaptive_llm_gateway.handoff._requests import event_request
+from adaptive_llm_gateway.handoff._values import Claim, Party
+from adaptive_llm_gateway.memory import AppendEvent
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory import MemoryStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffRules:
+    """What a hub's handoffs go by.
+
+    Attributes:
+        lease: how long a claim holds without a word of its holder; at most 24 hours.
+        remote_wait: seconds that listing waits for what the remote has.
+        look_every: seconds for which what the remote had is taken for new.
+        look_again: seconds for which a remote that did not answer is not asked again, unless something else reached it.
+        confirm_wait: seconds that a claim, or an end, waits for the remote to take it.
+    """
+
+    lease: timedelta = timedelta(hours=1)
+    remote_wait: float = 5.0
+    look_every: float = 1.0
+    look_again: float = 15.0
+    confirm_wait: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """When the remote was last asked for what it has, and why that failed."""
+
+    at: datetime | None
+    error: str | None
+
+
+class HeldAlready(AlgError):
+    """Ends a publication of a claim that its holder has already."""
+
+    code = "held_already"
+
+
+class Remote:
+    """The remote of a store, as its handoffs need it. Its methods may be called from any thread.
+
+    Attributes:
+        losses: provisional claims of this hub that came to nothing.
+    """
+
+    def __init__(self, store: MemoryStore, rules: HandoffRules, clock: LeaseClock, reading: Reading) -> None:
+        self._store, self._rules, self._clock, self._reading = store, rules, clock, reading
+        self._looking = threading.Lock()
+        self._looked: tuple[float, Looked] | None = None
+        self._settling = threading.Lock()
+        self._unsettled = True  # whether provisional claims may be there that wait for the remote
+        self.losses = Losses()
+        store.on_synced(self._synced)
+
+    def is_ours(self, by: Party) -> bool:
+        """Whether it is a client of this hub."""
+        return (by.hub, by.host) == (self._store.hub_name, self._store.host)
+
+    def made(self, claim: str) -> None:
+        """A provisional claim was written: the next sync settles it."""
+        self.losses.made(claim)
+        self._unsettled = True
+
+    @property
+    def is_there(self) -> bool:
+        """Whether claims are confirmed by a push."""
+        return self._store.sync_status().state != "no_remote"
+
+    def look(self) -> Looked | None:
+        """Bring in what the remote has, unless that was done a moment ago; None where there is no remote."""
+        if not self.is_there:
+            return None
+        with self._looking:
+            if self._looked is not None:
+                when, looked = self._looked
+                rest = self._rules.look_again if looked.error else self._rules.look_every
+                if time.monotonic() - when < rest:
+                    return looked
+            error: str | None = None
+            try:
+                self._store.pull().result(self._rules.remote_wait)
+            except FutureTimeout:
+                error = f"the remote did not answer within {self._rules.remote_wait:g} s"
+            except AlgError as failed:
+                error = str(failed)
+            before = self._looked[1].at if self._looked is not None else None
+            looked = Looked(before if error else datetime.now(UTC), error)
+            self._looked = (time.monotonic(), looked)
+            return looked
+
+    def _synced(self) -> None:
+        """After a pull or push: provisional claims are settled, in a thread of their own."""
+        if (known := self._looked) is not None and known[1].error:
+            self._looked = (float("-inf"), known[1])  # it can be reached again
+        if self._unsettled and not self._settling.locked():
+            threading.Thread(target=self.settle, name="handoff-settling", daemon=True).start()
+
+    def settle(self) -> int:
+        """Have the remote confirm the provisional claims of this hub that still count; returns how many were.
+
+        Those that do not count are told by `lost`.
+        """
+        confirmed = 0
+        if not self._settling.acquire(blocking=False):
+            return 0
+        self._unsettled = False
+        failed, again = True, False
+        try:
+            for handoff in self._reading.every():
+                self.losses.look(handoff, self.is_ours, self._clock.now())
+                claim = handoff.claim
+                if claim is None or not claim.provisional or not self.is_ours(claim.by):
+                    continue
+                try:
+                    self._confirm(handoff.offer.id, claim)
+                    confirmed += 1
+                except AlgError as error:
+                    again = True
+                    _log.info("the provisional claim of handoff %s is not confirmed: %s", handoff.offer.id, error)
+            failed = again
+        except AlgError as error:  # the store is closing
+            _log.info("provisional claims were not looked at: %s", error)
+        finally:
+            if failed:
+                self._unsettled = True
+            self._settling.release()
+        return confirmed
+
+    def _confirm(self, id: str, claim: Claim) -> None:
+        def decide() -> AppendEvent:
+            now = self._reading.one(id, writing=True)
+            if now.claim is None or now.claim.id != claim.id:
+                raise InvalidInput("somebody else's claim was there first")
+            if not now.claim.provisional:
+                raise HeldAlready("it is confirmed already")
+            return event_request(now, "confirm", claim.by, self._clock.now(), claim=claim.id)
+
+        try:
+            self._store.publish(decide, timeout=self._rules.confirm_wait).result(self._rules.confirm_wait)
+        except FutureTimeout:
+            raise Unavailable("the remote did not answer in time") from None
