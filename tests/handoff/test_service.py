@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -584,6 +585,74 @@ def test_where_steps_or_terms_have_come_to_their_limit_nothing_is_written(hub: H
             write()
     found = hub.handoffs.one(id_)
     assert (found.state, len(found.steps)) == ("claimed", 1)
+class Silence:
+    """A remote that takes every connection and says nothing, until it is let go: then it hangs up on everybody."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"git://127.0.0.1:{self._socket.getsockname()[1]}/memory.git"
+        self.came = threading.Semaphore(0)
+        self.count = 0
+        self._held: list[socket.socket] = []
+        self._over = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.count += 1
+            self._held.append(connection)
+            self.came.release()
+            if self._over.is_set():
+                connection.close()
+
+    def let_go(self) -> None:
+        self._over.set()
+        for connection in list(self._held):
+            connection.close()
+
+    def close(self) -> None:
+        self.let_go()
+        with contextlib.suppress(OSError):  # what waits in `accept` is woken
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@pytest.fixture
+def silence() -> Iterator[Silence]:
+    remote = Silence()
+    yield remote
+    remote.close()
+
+
+def test_a_remote_that_hangs_while_many_look_holds_up_no_work(start: Callable[..., Hub], silence: Silence) -> None:
+    hub = start("one", remote=silence.address)
+    rules = HandoffRules(remote_wait=0.05, look_every=0.0, look_again=0.0, confirm_wait=0.1)
+    handoffs = Handoffs(hub.store, rules, is_there=lambda _: False)
+    done, given = (handoffs.create(NewOffer(name), CLAUDE).handoff.offer.id for name in ("Mend", "Polish"))
+    for _ in range(10):
+        looked = handoffs.look()
+        assert looked is not None
+        assert "did not answer" in str(looked.error)
+    assert silence.came.acquire(timeout=WAIT)  # the first look's pull is there, and hangs
+    with pytest.raises(SyncError, match="nothing was sent") as caught:
+        handoffs.claim(done, CODEX)
+    assert caught.value.details["kind"] == "timeout"
+    assert "provisionally" in (caught.value.hint or "")
+    for id_ in (done, given):
+        claimed = handoffs.claim(id_, CODEX, provisional=True)
+        assert claimed.handoff.claim is not None
+        assert claimed.handoff.claim.provisional
+    assert handoffs.complete(done, "Mended.", CODEX).handoff.state == "done"
+    assert handoffs.release(given, "No time.", CODEX).handoff.state == "offered"
+    assert handoffs.settle() == 0
+    silence.let_go()
+    with pytest.raises(SyncError):
+        hub.store.pull().result(WAIT)
+    assert silence.count == 2, "what nobody waits for any more was carried out all the same"
 
 
 def test_of_two_provisional_claims_the_earlier_one_is_settled_on(start: Callable[..., Hub], bare: str) -> None:

@@ -560,6 +560,23 @@ def test_a_listener_may_publish(bench: Any, pair: Any) -> None:
     assert len(claims(one, handoff)) == 1
 
 
+def test_pulls_that_wait_are_answered_by_one_run_and_so_are_pushes(bench: Any, pair: Any) -> None:
+    one, two = pair
+    offers(one, two)
+    told: list[str] = []
+    two.on_synced(lambda: told.append(two.sync_status().state))
+    with holding_up(two):
+        asked = [two.pull(), *(ask() for ask in (two.pull, two.push) * 5)]
+        dropped = two.pull()
+        assert dropped.cancel()
+    bench.write(one, "Later")
+    for future in asked:
+        assert future.result(WAIT).status.state == "pushed"
+    assert 2 <= len(told) <= 3  # the first pull may have begun before the others were asked for
+    two.pull().result(WAIT)  # and none of them is left
+    assert len(told) <= 4
+
+
 # --- crashes ----------------------------------------------------------------------------------------------
 
 _PUBLISHER = """

@@ -98,9 +98,11 @@ class Remote:
                 if time.monotonic() - when < rest:
                     return looked
             error: str | None = None
+            pull = self._store.pull()
             try:
-                self._store.pull().result(self._rules.remote_wait)
+                pull.result(self._rules.remote_wait)
             except FutureTimeout:
+                pull.cancel()  # claims wait for what waits
                 error = f"the remote did not answer within {self._rules.remote_wait:g} s"
             except AlgError as failed:
                 error = str(failed)
@@ -156,7 +158,9 @@ class Remote:
                 raise HeldAlready("it is confirmed already")
             return event_request(now, "confirm", claim.by, self._clock.now(), claim=claim.id)
 
+        future = self._store.publish(decide, timeout=self._rules.confirm_wait)
         try:
-            self._store.publish(decide, timeout=self._rules.confirm_wait).result(self._rules.confirm_wait)
+            future.result(self._rules.confirm_wait)
         except FutureTimeout:
+            future.cancel()
             raise Unavailable("the remote did not answer in time") from None

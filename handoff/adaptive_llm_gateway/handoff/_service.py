@@ -468,8 +468,10 @@ class Handoffs:
             return future.result(wait * 2)
         except FutureTimeout:
             if future.cancel():  # its turn had not come
-                raise Unavailable(
-                    f"other syncing has taken {wait * 2:g} s, and nothing was written", hint="Try again."
+                raise SyncError(
+                    f"other syncing has taken {wait * 2:g} s, and nothing was sent",
+                    hint="Try again.",
+                    kind="timeout",
                 ) from None
             raise Unavailable(
                 f"the remote has not confirmed this after {wait * 2:g} s, and it may still do so",

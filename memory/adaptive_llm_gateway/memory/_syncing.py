@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
@@ -127,6 +127,7 @@ class Syncing:
         with self._wake:
             if self._stopping:
                 raise Unavailable("the store is closing", hint="Try again in a moment.")
+            self._jobs = [waiting for waiting in self._jobs if not waiting.future.cancelled()]
             self._jobs.append(job)
             self._wake.notify()
         return job
@@ -149,16 +150,33 @@ class Syncing:
                         self._due = time.monotonic() + _OFFLINE_SECONDS
                 elif status.state not in ("no_remote", "pushed"):
                     jobs.append(_Job("push"))
-            for job in jobs:
+            while jobs:
+                job = jobs.pop(0)
                 if isinstance(job, Publication):
-                    self._carry_out("publish", job.future, lambda job=job: self._publisher.carry_out(job))
+                    self._carry_out("publish", [job.future], lambda job=job: self._publisher.carry_out(job))
                 else:
-                    self._carry_out(job.operation, job.future, self._pull if job.operation == "pull" else self._push)
+                    futures = [job.future, *self._waiting(job.operation, jobs)]
+                    self._carry_out(job.operation, futures, self._pull if job.operation == "pull" else self._push)
             if stopping:
                 return
 
-    def _carry_out(self, name: str, future: Future[_T], run: Callable[[], _T]) -> None:
-        if not future.set_running_or_notify_cancel():
+    def _waiting(self, operation: str, jobs: list[_Job | Publication]) -> list[Future[SyncOutcome]]:
+        """Take out what the run that begins now answers as well: whoever asked for the same before it began."""
+        taken: list[Future[SyncOutcome]] = []
+        with self._wake:
+            for queue in (jobs, self._jobs):
+                others: list[_Job | Publication] = []
+                for job in queue:
+                    if isinstance(job, _Job) and job.operation == operation:
+                        taken.append(job.future)
+                    else:
+                        others.append(job)
+                queue[:] = others
+        return taken
+
+    def _carry_out(self, name: str, asked: Sequence[Future[_T]], run: Callable[[], _T]) -> None:
+        futures = [future for future in asked if future.set_running_or_notify_cancel()]
+        if not futures:
             return
         self._no_remote_until = 0.0
         try:
@@ -170,10 +188,12 @@ class Syncing:
                 _log.exception("%s failed", name)
             if name == "publish" and not isinstance(error, SyncError):  # the remote was reached, and had it refused
                 self._done()
-            future.set_exception(error)
+            for future in futures:
+                future.set_exception(error)
         else:
             self._done()
-            future.set_result(outcome)
+            for future in futures:
+                future.set_result(outcome)
 
     def _pull(self) -> SyncOutcome:
         self._prepare()
