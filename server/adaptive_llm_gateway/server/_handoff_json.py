@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.handoff import Claim, Event, Handoff, Handoffs, Looked, Party, Step, Written
 
 Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 def party_json(party: Party) -> Json:
@@ -127,5 +130,9 @@ def patch_json(service: Handoffs, handoff: Handoff, here: Path | None) -> Json |
     elif here is None:
         note = "where the work lies here is not known"
     else:
-        applies, note = would_apply(patch, here, commit=handoff.offer.work.commit)
+        try:
+            applies, note = would_apply(patch, here, commit=handoff.offer.work.commit)
+        except Exception as error:  # noqa: BLE001 - the claim stands, and its holder has to know
+            _log.exception("whether the patch of handoff %s applies cannot be told", handoff.offer.id)
+            note = f"not tried: {type(error).__name__}; the hub's log has more"
     return {"id": event.id, "bytes": len((patch or "").encode()), "applies": applies, "note": note, "path": event.path}

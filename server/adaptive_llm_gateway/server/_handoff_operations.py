@@ -284,7 +284,7 @@ class HandoffOperations:
             )
             carried = patch_json(service, done.handoff, Path(here) if here else None)
             built = package(service, done.handoff, budget, carried, counter=counter, now=datetime.now(UTC))
-            return {**self._written(service, done, [], by), **built, "patch": carried}
+            return {**built, **self._written(service, done, built["notes"], by), "patch": carried}
 
         return await self._do(work)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptive_llm_gateway.core import InvalidInput, NotFound
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
 from adaptive_llm_gateway.memory import Exclusions, Filters
 from adaptive_llm_gateway.server._context import ContextRequest
 from adaptive_llm_gateway.server._context import build as build_context
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import MemoryStore
 
 Json = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 LEAST_BUDGET: Final = 200
 _LEAST_PACKAGE: Final = 200  # tokens; below that recalled memories say nothing
@@ -48,15 +51,23 @@ def check_budget(budget: int) -> None:
 def package(
     service: Handoffs, handoff: Handoff, budget: int, patch: Json | None, *, counter: TokenCounter, now: datetime
 ) -> Json:
-    """`text`, at most `budget` tokens, and how many it has.
+    """`text`, at most `budget` tokens, and how many it has; `notes` say what of the memory could not be looked up.
 
     Args:
         patch: as `patch_json` gives it.
     """
+    notes: list[str] = []
     head, parts = _head(handoff, patch), _parts(service.store, handoff)
     most = counter.count(_text(head, parts)) + _MARGIN
     left = budget - min(most, max(int(budget * _SHARE), LEAST_BUDGET))
-    recalled = _recalled(service.store, handoff, left, counter=counter, now=now) if left >= _LEAST_PACKAGE else None
+    recalled: Json | None = None
+    if left >= _LEAST_PACKAGE:
+        try:
+            recalled = _recalled(service.store, handoff, left, counter=counter, now=now)
+        except Exception as error:  # noqa: BLE001 - the claim stands, and its holder has to know
+            _log.exception("what the memory knows of handoff %s cannot be looked up", handoff.offer.id)
+            why = error.message if isinstance(error, AlgError) else type(error).__name__
+            notes.append(f"without recalled memories, which could not be looked up: {why}")
     used = recalled["used"] + _MARGIN if recalled else 0
     text = _fitted(head, parts, budget - used, handoff, counter)
     if recalled:
@@ -66,6 +77,7 @@ def package(
         "budget": budget,
         "used": counter.count(text),
         "sources": recalled["sources"] if recalled else [],
+        "notes": notes,
     }
 
 

@@ -1,0 +1,79 @@
+"""The operations over handoffs in process: what cannot be brought about from outside of the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptive_llm_gateway import handoff
+from adaptive_llm_gateway.core import Settings, Unavailable
+from adaptive_llm_gateway.memory import Author, MemoryStore, WriteMemory
+from adaptive_llm_gateway.memory.testing import temporary_store
+from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
+from adaptive_llm_gateway.server._operations import Operations
+from adaptive_llm_gateway.server._render_handoff import claimed_text
+
+ME, CODEX = Author("claude-code"), Author("codex")
+Run = Callable[[Callable[[HandoffOperations], Awaitable[Any]]], Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[MemoryStore]:
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context(temporary_store(tmp_path / "store"))
+
+
+@pytest.fixture
+def run(store: MemoryStore) -> Run:
+    """Runs a coroutine with the operations over one store."""
+
+    def carry_out(work: Callable[[HandoffOperations], Awaitable[Any]]) -> Any:
+        async def main() -> Any:
+            operations = HandoffOperations(
+                Operations(lambda: store, commit_wait=30.0), Settings().handoffs, is_connected=lambda _: False
+            )
+            try:
+                result = await work(operations)
+                json.dumps(result, allow_nan=False)
+                return result
+            finally:
+                operations.close()
+
+        return asyncio.run(main())
+
+    return carry_out
+
+
+def test_a_claim_whose_package_fails_is_told_with_what_the_handoff_itself_says(
+    run: Run, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(WriteMemory(ME, type="note", title="Quotes", body="Quotes nest in the parser.\n"))
+    service = handoff.Handoffs(store)
+    offer = handoff.NewOffer("Have quotes nest in the parser", next_action="Write a test", patch="--- a\n+++ b\n")
+    id_ = service.create(offer, handoff.Party("claude-code")).handoff.offer.id
+
+    def fails(*_: object, **__: object) -> Any:
+        raise Unavailable("the vectors are not there")
+
+    def breaks(*_: object, **__: object) -> Any:
+        raise KeyError("oid")
+
+    monkeypatch.setattr(MemoryStore, "ask", fails)
+    monkeypatch.setattr(handoff, "would_apply", breaks)
+    done = run(lambda operations: operations.claim(id_, author=CODEX, directory=str(tmp_path)))
+    assert (done["state"], done["holder"]["client"]) == ("claimed", "codex")
+    text = claimed_text(done)
+    for part in (f"Handoff {id_} is yours", "Have quotes nest", "Write a test", "not tried: KeyError"):
+        assert part in text
+    assert "note: without recalled memories, which could not be looked up: the vectors are not there" in text
+    assert done["patch"]["applies"] is None
+    monkeypatch.undo()
+    whole = run(lambda operations: operations.claim(id_, author=CODEX, directory=str(tmp_path)))
+    assert "Quotes nest in the parser." in whole["text"]
+    assert not any("recalled" in note for note in whole["notes"])
