@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
+
+from adaptive_llm_gateway.server._process import state_and_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Caller:
 
     Attributes:
         instance: a name that the client's process keeps for as long as it lives, whichever hub it talks to: its number,
-            a dash, and something random.
+            when it was started where that can be known, and something random, with dashes in between.
         directory: absolute path of where it works.
     """
 
@@ -32,20 +33,19 @@ CALLER: ContextVar[Caller] = ContextVar("CALLER", default=NOBODY)
 
 def is_alive(instance: str) -> bool:
     """Whether the process of that name lives on this machine: it may have lost its hub, and not asked for the next."""
-    number, dash, _ = instance.partition("-")
+    number, dash, rest = instance.partition("-")
     if not dash or not number.isascii() or not number.isdigit() or len(number) > 10 or int(number) < 1:
         return False
     try:
         os.kill(int(number), 0)
-    except (ProcessLookupError, OverflowError):
+    except (OSError, OverflowError):  # it is gone, or another user's by now: clients are this user's
         return False
-    except OSError:  # somebody else's
+    found = state_and_start(number)
+    if found is None:
         return True
-    try:  # one that has ended and that its parent has not buried yet lives no more
-        stat = Path(f"/proc/{number}/stat").read_bytes()
-    except OSError:
-        return True
-    return not stat.rpartition(b")")[2].lstrip().startswith(b"Z")
+    # One that has ended and that its parent has not buried yet lives no more; nor does one whose number another has.
+    started, dash, _ = rest.partition("-")
+    return found[0] != "Z" and (not dash or started == found[1])
 
 
 def caller_of(hello: Mapping[str, Any]) -> Caller:

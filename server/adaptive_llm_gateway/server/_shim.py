@@ -16,6 +16,7 @@ import threading
 import time
 
 from adaptive_llm_gateway.server._connect import StartFailed, connect
+from adaptive_llm_gateway.server._process import state_and_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ class Shim:
         self._closing = False
         self._reached = True
         # The same to every hub that this client meets: a claim is its process's, and outlives a hub.
-        self._hello = _line(
-            {"alg": 1, "kind": "mcp", "instance": f"{os.getpid()}-{os.urandom(6).hex()}", "directory": _directory()}
-        )
+        self._hello = _line({"alg": 1, "kind": "mcp", "instance": _instance(), "directory": _directory()})
 
     def run(self) -> int:
         """Relay until stdin ends; 0, or 6 when no hub was ever reached."""
@@ -232,6 +231,12 @@ class Shim:
             if os.getppid() != parent:
                 self._orphaned()
                 return
+
+
+def _instance() -> str:
+    """A name of this process alone."""
+    found = state_and_start()
+    return "-".join([str(os.getpid()), *([found[1]] if found else []), os.urandom(6).hex()])
 
 
 def _directory() -> str | None:
