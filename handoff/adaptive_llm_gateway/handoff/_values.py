@@ -26,9 +26,24 @@ MOST_LEASE: Final = timedelta(hours=24)
 """How long a claim, or what renews it, can hold from its own time on."""
 
 
+LONGEST_NAME: Final = 200
+LONGEST_PROBLEM: Final = 500
+
+
+def one_line(text: str, most: int) -> str:
+    """`text` on one line of at most `most` characters, all printable: what was not becomes a space."""
+    if text.isprintable() and len(text) <= most:
+        return text
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 @dataclass(frozen=True, slots=True)
 class Party:
     """Who did something: a program, its agent, the machine, the hub, and which of the program's processes.
+
+    Names come from files that others wrote and stand in the midst of sentences: each is one printable line of at most
+    200 characters, whatever was given.
 
     Attributes:
         hub: the hub's name, told from that of another home on the same machine.
@@ -40,6 +55,12 @@ class Party:
     host: str | None = None
     hub: str | None = None
     instance: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("client", "agent", "host", "hub", "instance"):
+            given: str | None = getattr(self, name)
+            if given is not None and (line := one_line(given, LONGEST_NAME)) != given:
+                object.__setattr__(self, name, line or ("unknown" if name == "client" else None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +152,22 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A file of a handoff that says what cannot be, and why; it is kept and counts for nothing."""
+    """A file of a handoff that says what cannot be, and why; it is kept and counts for nothing.
+
+    Attributes:
+        path: one printable line: what is not in the file's name stands there as `\\n`, `\\x1b` ...
+        problem: one printable line of at most 500 characters.
+    """
 
     path: str
     problem: str
     handoff: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.path.isprintable():
+            path = "".join(char if char.isprintable() else repr(char)[1:-1] for char in self.path)
+            object.__setattr__(self, "path", path)
+        object.__setattr__(self, "problem", one_line(self.problem, LONGEST_PROBLEM))
 
 
 @dataclass(frozen=True, slots=True)

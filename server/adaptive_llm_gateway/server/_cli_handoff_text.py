@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, talk
+from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, in_a_line, talk
 from adaptive_llm_gateway.server._render import standing_text
 from adaptive_llm_gateway.server._times import iso
 
@@ -280,7 +280,7 @@ def talk_about(done: Json, *, patch: bool = False) -> None:
     if patch and carried:
         talk(f"with a patch of {carried['bytes']:,} bytes; `alg memory read {carried['id']}` prints it")
     for note in done["notes"]:
-        talk(f"note: {harmless(note)}")
+        talk(f"note: {in_a_line(note)}")
 
 
 def talk_about_claim(done: Json, now: datetime) -> None:
@@ -296,7 +296,7 @@ def talk_about_claim(done: Json, now: datetime) -> None:
     if patch:
         talk(harmless(_patch_text(patch)))
     for note in done["notes"]:
-        talk(f"note: {harmless(note)}")
+        talk(f"note: {in_a_line(note)}")
     talk(f"hint: `alg handoff update {done['id']} TEXT` renews it; `complete` or `release` ends it.")
 
 

@@ -80,6 +80,11 @@ def harmless(text: str) -> str:
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def in_a_line(text: str) -> str:
+    """`text` where one line is due: what others wrote adds no line that looks like ours."""
+    return harmless(" ".join(line.strip() for line in text.splitlines()))
+
+
 def set_up_streams() -> None:
     """UTF-8 whatever the locale says, and paths that are none come out as they are."""
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
@@ -125,13 +130,13 @@ def print_error(error: Json, *, as_json: bool) -> None:
         print_json({"error": {"hint": None, "details": {}, **error}})
         return
     paint = paint_for(sys.stderr)
-    talk(f"{paint('error:', 'red')} {harmless(error['message'])}")
+    talk(f"{paint('error:', 'red')} {in_a_line(error['message'])}")
     if error.get("hint"):
-        talk(f"{paint('hint:', 'yellow')} {harmless(error['hint'])}")
+        talk(f"{paint('hint:', 'yellow')} {in_a_line(error['hint'])}")
     details: Json = error.get("details") or {}
     receipt = details.get("receipt")
     if receipt:
-        talk(harmless(receipt_named(str(receipt), details)))
+        talk(in_a_line(receipt_named(str(receipt), details)))
 
 
 def receipt_named(receipt: str, details: Json) -> str:
