@@ -13,6 +13,7 @@ from adaptive_llm_gateway.handoff._fold import is_for, who_did
 from adaptive_llm_gateway.handoff._values import MOST_LEASE, PRIORITIES, Claim, Handoff, Party
 
 _MOMENT: Final = timedelta(seconds=1)
+_PROBLEMS: Final = 3  # that an error names; all of them are shown with the handoff
 
 Hold = Literal["holds", "lapsed"]
 """Of who holds a handoff: the lease runs, or it ran out and nobody else has claimed since."""
@@ -222,13 +223,14 @@ def _lapsed(handoff: Handoff, party: Party, is_there: Callable[[Party], bool]) -
 
 def _check_whole(handoff: Handoff) -> None:
     if handoff.state == "damaged":
-        found = handoff.damage[0]
-        more = f" (and {len(handoff.damage) - 1} more)" if len(handoff.damage) > 1 else ""
+        told, more = handoff.damage[:_PROBLEMS], len(handoff.damage) - _PROBLEMS
+        problems = "; ".join(f"{each.path}: {each.problem}" for each in told)
         raise InvalidInput(
-            f"handoff {handoff.offer.id!r} is damaged: {found.path}: {found.problem}{more}",
+            f"handoff {handoff.offer.id!r} is damaged: {problems}" + (f"; and {more:,} more" if more > 0 else ""),
             hint="Mend the file, or restore it from the memory repo's history.",
             handoff=handoff.offer.id,
-            damage=[{"path": each.path, "problem": each.problem} for each in handoff.damage],
+            damage=[{"path": each.path, "problem": each.problem} for each in told],
+            problems=len(handoff.damage),
         )
 
 

@@ -8,6 +8,18 @@ from adaptive_llm_gateway.server._render import fence, standing_text
 
 Json = dict[str, Any]
 
+_PROBLEMS = 3
+_STEPS = 50
+# Characters of what is on one line.
+_LINE = 200
+_TEXT = 500
+_CUT = " …"
+
+
+def _cut(text: str, most: int) -> str:
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else line[: most - len(_CUT)].rstrip() + _CUT
+
 
 def who(party: Json) -> str:
     """`claude-code (reviewer) on laptop`."""
@@ -27,7 +39,9 @@ def state_text(handoff: Json) -> str:
     if handoff["ended"]:
         return f"{state} by {who(handoff['ended']['by'])} at {handoff['ended']['time']}"
     if state == "damaged":
-        problems = "; ".join(f"{item['path']}: {item['problem']}" for item in handoff["damage"])
+        damage: list[Json] = handoff["damage"]
+        problems = "; ".join(f"{item['path']}: {item['problem']}" for item in damage[:_PROBLEMS])
+        problems += f"; and {len(damage) - _PROBLEMS:,} more" if len(damage) > _PROBLEMS else ""
         return f"DAMAGED, not to be claimed until somebody mends it: {problems}"
     return str(state)
 
@@ -35,12 +49,12 @@ def state_text(handoff: Json) -> str:
 def handoff_line(handoff: Json) -> str:
     """One handoff in a list."""
     facts = [state_text(handoff), f"by {who(handoff['by'])} at {handoff['created']}"]
-    facts += [f"{name} {handoff[name]}" for name in ("project", "to") if handoff[name]]
+    facts += [f"{name} {_cut(handoff[name], _LINE)}" for name in ("project", "to") if handoff[name]]
     facts += [f"priority {handoff['priority']}"] if handoff["priority"] != "normal" else []
     facts += ["checkpoint"] if handoff["checkpoint"] else []
-    lines = [f"- {handoff['title']} (id {handoff['id']})", f"  {'; '.join(facts)}"]
+    lines = [f"- {_cut(handoff['title'], _LINE)} (id {handoff['id']})", f"  {'; '.join(facts)}"]
     if handoff["next_action"]:
-        lines.append(f"  next: {' '.join(handoff['next_action'].split())}")
+        lines.append(f"  next: {_cut(handoff['next_action'], _LINE)}")
     return "\n".join(lines)
 
 
@@ -73,7 +87,7 @@ def show_text(handoff: Json) -> str:
         ("Decisions", "\n".join(f"- memory_read {id_}" for id_ in handoff["decisions"])),
         ("Work", "\n".join(_work(handoff["work"]))),
         ("State", handoff["body"].strip()),
-        ("What happened", "\n".join(map(step_line, handoff["steps"]))),
+        ("What happened", "\n".join(_step_lines(handoff))),
     ]
     parts = "\n\n".join(f"## {heading}\n{text}" for heading, text in told if text)
     first = f"Handoff {handoff['id']}: {state_text(handoff)}."
@@ -87,10 +101,20 @@ def _work(work: Json) -> list[str]:
     return lines
 
 
+def _step_lines(handoff: Json) -> list[str]:
+    """What happened last; a handoff that goes on for weeks has more than an answer may hold."""
+    steps: list[Json] = handoff["steps"]
+    earlier = len(steps) - _STEPS
+    first = [f"- {earlier:,} steps before these: `alg handoff show {handoff['id']}` has them"] if earlier > 0 else []
+    return [*first, *map(step_line, steps[-_STEPS:])]
+
+
 def step_line(step: Json) -> str:
     """One thing that happened."""
     standing = "" if step["standing"] == "counts" else f" [{step['standing']}: {step['note']}]"
-    text = f": {' '.join(step['text'].split())}" if step["text"].strip() else ""
+    text = f": {_cut(step['text'], _TEXT)}" if step["text"].strip() else ""
+    if text.endswith(_CUT):
+        text += f" (whole: memory_read {step['id']})"
     lease = f" until {step['lease_until']}" if step["lease_until"] else ""
     return f"- {step['time']} {who(step['by'])} {step['event']}{lease}{standing}{text}"
 
