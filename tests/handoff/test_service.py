@@ -445,6 +445,19 @@ def test_ids_of_what_is_no_handoff_or_not_there_are_named(hub: Hub) -> None:
         hub.handoffs.create(NewOffer("  \n "), CLAUDE)
 
 
+def test_an_event_that_names_what_is_no_handoff_makes_none_of_it(hub: Hub) -> None:
+    note = hub.store.write(WriteMemory(Author("test"), title="a note")).id
+    id_ = hub.offer()
+    event = hub.handoffs.claim(id_, CODEX).handoff.steps[0].event
+    path = hub.store.repo.path / event.path
+    path.write_text(path.read_text(encoding="utf-8").replace(f"handoff: {id_}", f"handoff: {note}"), encoding="utf-8")
+    hub.store._edited({event.path})  # pyright: ignore[reportPrivateUsage]
+    assert hub.store.flush(WAIT)
+    for given in (event.id, note):
+        with pytest.raises(AlgError, match=note):
+            hub.handoffs.one(given)
+
+
 # -- a remote ------------------------------------------------------------------------------------------------------
 
 

@@ -151,6 +151,26 @@ def test_the_prompt_resume_claims_and_hands_over_the_package(server: Any) -> Non
     assert "claimed by codex" in resource
 
 
+def test_what_is_far_too_long_is_refused_in_few_words(server: Any) -> None:
+    client = server.client("claude-code")
+    id_ = offered(client)
+    for digits in (8, 20, 5_000):
+        arguments = {"budget_tokens": "9" * digits}
+        got = client.request("prompts/get", {"name": "resume", "arguments": arguments})["result"]["messages"][0]
+        assert got["content"]["text"].startswith("Nothing was claimed: 'budget_tokens' ")
+    assert shown(server, id_)["state"] == "offered"
+    long = "x" * 1_000_000
+    for tool, arguments in (
+        ("handoff_create", {"objective": "Have quotes nest", "session_id": long}),
+        ("handoff_create", {"objective": "Have quotes nest", "decisions": [long]}),
+        ("handoff_claim", {"id": long}),
+        ("memory_read", {"id": long}),
+    ):
+        refused = client.refused(tool, **arguments)
+        assert "xxx" in refused
+        assert len(refused) < 500
+
+
 def test_a_session_fills_in_what_is_not_given(server: Any) -> None:
     claude, codex = server.client("claude-code"), server.client("codex")
     begun = claude.call(

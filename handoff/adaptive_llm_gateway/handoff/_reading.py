@@ -47,7 +47,7 @@ class Reading:
         belongs = record.fields.get("handoff") if record.fields.get("event") is not None else None
         if isinstance(belongs, str):
             found = self._store.record(belongs)
-            if found is None:
+            if found is None or found.type != "handoff":
                 raise NotFound(f"the handoff {belongs!r} of event {record.id!r} is not there")
             record = found
         events = list(self._events(record.id))

@@ -444,7 +444,7 @@ class Handoffs:
     def _check_links(self, ids: Sequence[str]) -> None:
         for id_ in ids:
             if self._store.record(id_) is None:
-                raise NotFound(f"no memory {id_!r}", hint="`decisions` are ids of memories that are there.")
+                raise NotFound(f"no memory {id_[:60]!r}", hint="`decisions` are ids of memories that are there.")
 
     def _length(self, lease: timedelta | None) -> timedelta:
         length = self._rules.lease if lease is None else lease

@@ -45,6 +45,7 @@ from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record
 
 _IMITATION = "a line that looks like the beginning of an entry was indented by a space, so that it begins none"
+_LONGEST_SHOWN = 60  # characters of what was given for an id
 _SESSION_FILE_BYTES = 1024 * 1024  # then the hub goes on in a new file of the same session
 
 
@@ -555,6 +556,12 @@ class Planner:
         return line
 
 
+def _shown(text: str) -> str:
+    if len(text) <= _LONGEST_SHOWN:
+        return repr(text)
+    return f"{text[:_LONGEST_SHOWN]!r}… ({len(text):,} characters)"
+
+
 def full_id(text: str, index: Lookup) -> str:
     """The full id for an id, or for an unambiguous beginning or end of one (at least 6 characters).
 
@@ -567,7 +574,7 @@ def full_id(text: str, index: Lookup) -> str:
         return wanted
     if not wanted.isalnum() or not 6 <= len(wanted) <= 26:
         raise UnsafePath(
-            f"{text!r} is not a memory id",
+            f"{_shown(text)} is not a memory id",
             hint="An id has 26 letters and digits; 6 from its beginning or end will do where they fit one memory.",
         )
     found = index.resolve(wanted)

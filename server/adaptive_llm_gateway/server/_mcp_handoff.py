@@ -11,7 +11,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import Field
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, NotFound
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
 from adaptive_llm_gateway.server._render import error_text
 from adaptive_llm_gateway.server._render_handoff import claimed_text, list_text, show_text, written_text
@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 HANDOFF = "adaptive-llm-gateway/handoff"
 """Under which name a claim's `_meta` has the handoff as data."""
+
+_MOST_DIGITS = 20
 
 Identifier = Annotated[str, Field(description="Handoff id")]
 Redact = Annotated[bool, Field(description="Replace detected secrets by placeholders, not refuse; default false")]
@@ -252,8 +254,8 @@ def add_resource_and_prompt(server: MCPServer[Any], operations: HandoffOperation
 
 
 async def _resumed(claim: Callable[..., Awaitable[Json]], author: Any, project: str, budget: str) -> str:
-    tokens = int(budget) if budget.strip().isascii() and budget.strip().isdigit() else DEFAULT_BUDGET
     try:
+        tokens = _tokens(budget.strip())
         done = await claim(None, author=author, project=project or None, budget_tokens=tokens)
     except NotFound as error:
         return f"There is nothing to take up: {error_text(str(error), error.hint)}"
@@ -263,6 +265,14 @@ async def _resumed(claim: Callable[..., Awaitable[Json]], author: Any, project: 
         "Go on with this work. It is claimed for you. Check how the repository stands before you change anything, "
         f"and begin with the next action.\n\n{claimed_text(done)}"
     )
+
+
+def _tokens(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        return DEFAULT_BUDGET
+    if len(text) > _MOST_DIGITS:
+        raise InvalidInput(f"'budget_tokens' has {len(text):,} digits", hint="The default is 2,000.")
+    return int(text)
 
 
 async def _asked(work: Awaitable[Json]) -> Json:
