@@ -774,10 +774,10 @@ def test_a_checkpoint_is_asked_for_with_absolute_paths(stand_in: StandIn, tmp_pa
     assert stand_in.asks("checkpoint", cwd=tmp_path) == ("handoff_checkpoint", {"directory": str(tmp_path)})
     assert stand_in.asks(
         "checkpoint", "--session", "s", "--directory", "d", "--transcript", "t.jsonl", "--client", "codex",
-        "--project", "p", "--patch", "--end", cwd=tmp_path,
+        "--project", "p", "--trust", "confidential", "--patch", "--end", cwd=tmp_path,
     )[1] == {
         "session_id": "s", "directory": str(tmp_path / "d"), "transcript": str(tmp_path / "t.jsonl"),
-        "client": "codex", "project": "p", "patch": True, "end": True,
+        "client": "codex", "project": "p", "trust": "confidential", "patch": True, "end": True,
     }  # fmt: skip
 
 
@@ -789,13 +789,13 @@ def is_quiet(said: str) -> bool:
 def test_a_hook_asks_for_what_its_options_say(stand_in: StandIn, tmp_path: Path) -> None:
     done = stand_in.alg(
         "checkpoint", "--hook", "--session=s", "--transcript", "t.jsonl", "--client", "codex", "--project", "p",
-        "--patch", "--end", cwd=tmp_path,
+        "--trust=secret", "--patch", "--end", cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
     assert is_quiet(done.stderr)
     assert stand_in.wait_for("handoff_checkpoint") == {
         "session_id": "s", "directory": str(tmp_path), "transcript": str(tmp_path / "t.jsonl"), "client": "codex",
-        "project": "p", "patch": True, "end": True,
+        "project": "p", "trust": "secret", "patch": True, "end": True,
     }  # fmt: skip
 
 

@@ -7,20 +7,25 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from adaptive_llm_gateway import handoff
-from adaptive_llm_gateway.core import Settings, Unavailable
-from adaptive_llm_gateway.memory import Author, MemoryStore, WriteMemory
+from adaptive_llm_gateway.core import HandoffSettings, InvalidInput, Trust, Unavailable
+from adaptive_llm_gateway.memory import AppendSession, Author, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._render_handoff import claimed_text
 
 ME, CODEX = Author("claude-code"), Author("codex")
-Run = Callable[[Callable[[HandoffOperations], Awaitable[Any]]], Any]
+
+
+class Run(Protocol):
+    """Runs a coroutine with the operations over one store, configured as told."""
+
+    def __call__(self, work: Callable[[HandoffOperations], Awaitable[Any]], **settings: Any) -> Any: ...
 
 
 @pytest.fixture
@@ -31,13 +36,11 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
 
 @pytest.fixture
 def run(store: MemoryStore) -> Run:
-    """Runs a coroutine with the operations over one store."""
-
-    def carry_out(work: Callable[[HandoffOperations], Awaitable[Any]]) -> Any:
+    def carry_out(work: Callable[[HandoffOperations], Awaitable[Any]], **settings: Any) -> Any:
         async def main() -> Any:
-            operations = HandoffOperations(
-                Operations(lambda: store, commit_wait=30.0), Settings().handoffs, is_connected=lambda _: False
-            )
+            configured = HandoffSettings.model_validate(settings)
+            memory = Operations(lambda: store, commit_wait=30.0)
+            operations = HandoffOperations(memory, configured, is_connected=lambda _: False)
             try:
                 result = await work(operations)
                 json.dumps(result, allow_nan=False)
@@ -77,3 +80,24 @@ def test_a_claim_whose_package_fails_is_told_with_what_the_handoff_itself_says(
     whole = run(lambda operations: operations.claim(id_, author=CODEX, directory=str(tmp_path)))
     assert "Quotes nest in the parser." in whole["text"]
     assert not any("recalled" in note for note in whole["notes"])
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "log", "trust"),
+    [
+        ({}, None, Trust.PUBLIC, "internal"),
+        ({"checkpoint_trust": "confidential"}, None, Trust.INTERNAL, "confidential"),
+        ({"checkpoint_trust": "confidential"}, "public", Trust.PUBLIC, "public"),
+        ({}, "confidential", Trust.INTERNAL, "confidential"),
+        ({}, "public", Trust.SECRET, "secret"),
+    ],
+)
+def test_a_checkpoint_has_the_trust_that_is_asked_for_or_configured_and_never_less_than_its_log(
+    run: Run, store: MemoryStore, configured: dict[str, str], asked: str | None, log: Trust, trust: str
+) -> None:
+    session = store.write(AppendSession(ME, "Goal: have quotes nest.", title="Parser")).id
+    store.write(WriteMemory(ME, id=session, trust=log))
+    done = run(lambda operations: operations.checkpoint(author=ME, session_id=session, trust=asked), **configured)
+    assert (done["trust"], done["checkpoint"]) == (trust, True)
+    with pytest.raises(InvalidInput, match="'trust' is 'top'"):
+        run(lambda operations: operations.checkpoint(author=ME, session_id=session, trust="top"))

@@ -163,6 +163,10 @@ class HandoffSettings(Section):
     )
     expire_days: float = Field(30, ge=0, description="How long an offer can be claimed, unless it says; 0: always.")
     checkpoint_days: float = Field(7, ge=0, description="The same for checkpoints.")
+    checkpoint_trust: Literal["public", "internal", "confidential", "secret"] = Field(
+        "internal",
+        description="Trust level of checkpoints where the call names none and the session's log is no higher.",
+    )
     patch_bytes: int = Field(
         256 * 1024, ge=0, le=1024 * 1024, description="Largest patch that an offer carries, in bytes; 0: none does."
     )

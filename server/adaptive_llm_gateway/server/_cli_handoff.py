@@ -374,6 +374,9 @@ def checkpoint(
     ] = None,
     client: Annotated[str | None, typer.Option(metavar="NAME", help="The client whose session it is.")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="What it belongs to.")] = None,
+    trust: Annotated[
+        TrustLevel | None, typer.Option(help="Who may see it. Default: as configured, `handoffs.checkpoint_trust`.")
+    ] = None,
     patch: Patch = False,
     end: Annotated[bool, typer.Option("--end", help="The session is over.")] = False,
     hook: Annotated[
@@ -399,6 +402,7 @@ def checkpoint(
         transcript=absolute(transcript) if transcript else None,
         client=client,
         project=project,
+        trust=trust,
         patch=patch,
         end=end,
     )

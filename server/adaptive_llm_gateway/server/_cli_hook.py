@@ -35,7 +35,7 @@ _LONGEST = 120
 _MOST = 1024 * 1024
 """Bytes of stdin; what a client says of its session has less."""
 _MADE = "made"
-_VALUES = ("--session", "--directory", "--transcript", "--client", "--project")
+_VALUES = ("--session", "--directory", "--transcript", "--client", "--project", "--trust")
 _FLAGS = ("--patch", "--end", "--hook", "--json")
 
 
@@ -122,6 +122,7 @@ def arguments(given: Json, data: bytes) -> Json:
         "transcript": _absolute(transcript) if transcript else None,
         "client": given.get("client") or said.get("client"),
         "project": given.get("project"),
+        "trust": given.get("trust"),
         "patch": given.get("patch"),
         "end": given.get("end") or said.get("end"),
     }

@@ -160,6 +160,7 @@ class HandoffOperations:
         transcript: str | None = None,
         client: str | None = None,
         project: str | None = None,
+        trust: str | None = None,
         patch: bool = False,
         end: bool = False,
     ) -> Json:
@@ -169,9 +170,10 @@ class HandoffOperations:
         author = Named(client, author.agent, author.host) if client else author
         by = self._party(author)
         ends = self._expiry(None, self._settings.checkpoint_days)
+        given = _offer(project=project, trust=trust or self._settings.checkpoint_trust)
 
         def work(service: Handoffs) -> Json:
-            new, session = _offer(project=project), session_id
+            new, session = given, session_id
             if transcript:
                 new, session = of_transcript(new, Path(transcript), session_id)
             if session_id and _is_session(service.store, session_id):
