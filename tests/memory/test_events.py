@@ -80,11 +80,12 @@ def test_an_event_is_a_file_beside_its_offer(bench: Any) -> None:
     store = bench.open()
     made = offer(store, project="compiler", trust=Trust.CONFIDENTIAL)
     fields = {"term": 1, "lease_until": "2026-11-22T13:00:00Z", "hub": "box-1", "instance": "7"}
-    done = put(store, made.id, "claim", step=12, fields=fields, reason="free")
+    done = put(store, made.id, "claim", step=12, title="Claimed by codex: Mend it", fields=fields, reason="free")
     assert Path(done.path).parent == Path(made.path).parent / made.id[-8:].lower()
     assert Path(done.path).name == f"0012-claim-{done.id[-8:].lower()}.md"
     found = store.read(done.id).record
     assert (found.type, found.project, found.trust) == ("handoff", "compiler", Trust.CONFIDENTIAL)
+    assert found.title == done.title == "Claimed by codex: Mend it"
     assert found.created == found.updated == NOON
     assert found.links == (Link("part_of", made.id),)
     assert found.author == Author("codex", "reviewer", "testing")

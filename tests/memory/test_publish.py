@@ -129,7 +129,7 @@ def test_a_published_write_is_at_the_remote_and_here(bench: Any, pair: Any, remo
     assert two.sync_status().state == "pushed"
     assert two.read(done.id).record.version == done.version
     log = bench.git(two, "log", "-1", "--format=%s|%an|%(trailers:key=Agent,key=Reason,valueonly,separator=%x2C)")
-    assert log.strip() == 'handoff: claim "Work"|codex|codex,free'
+    assert log.strip() == 'handoff: claim "Work 0"|codex|codex,free'
     assert two.history(done.id).revisions[0].reasons == ("free",)
     one.pull().result(WAIT)
     assert [found.id for found in claims(one, handoff)] == [done.id]

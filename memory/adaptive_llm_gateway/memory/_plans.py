@@ -398,7 +398,10 @@ class Planner:
             raise InvalidInput(f"there is a memory with the id {request.id!r} already", hint="Give a new id.")
         request = replace(request, title=self._text(request.title), body=self._text(request.body))
         document, path = event_document(request, offer, self._types, host=self._host)
-        return self._put(document, self._vacant(path), "write", request.author, request.reason)
+        planned = self._put(document, self._vacant(path), "write", request.author, request.reason)
+        (made,) = planned.changes
+        # The message says what happened; its title and the event's own would say so twice.
+        return replace(planned, changes=(replace(made, change=replace(made.change, title=offer.title)),))
 
     def _delete(self, request: DeleteMemory) -> Planned:
         current = self._current(request.id, request.if_version)
