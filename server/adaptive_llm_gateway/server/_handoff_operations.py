@@ -16,7 +16,7 @@ from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
 from adaptive_llm_gateway.server._handoff_json import handoff_json, looked_json, patch_json, step_json, written_json
-from adaptive_llm_gateway.server._handoff_payload import of_session, of_transcript
+from adaptive_llm_gateway.server._handoff_payload import is_session, of_session, of_transcript
 from adaptive_llm_gateway.server._operations import Operations, sync_json
 from adaptive_llm_gateway.server._times import LOCAL, moment
 from adaptive_llm_gateway.server._underway import Underway
@@ -176,7 +176,7 @@ class HandoffOperations:
             new, session = given, session_id
             if transcript:
                 new, session = of_transcript(new, Path(transcript), session_id)
-            if session_id and _is_session(service.store, session_id):
+            if session_id and is_session(service.store, session_id):
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
             if not new.objective:
                 raise InvalidInput(
@@ -387,11 +387,6 @@ def _offer(
         project=project or None,
         trust=level,
     )
-
-
-def _is_session(store: MemoryStore, id: str) -> bool:
-    record = store.record(id)
-    return record is not None and record.type == "session"
 
 
 def _texts(value: Sequence[str] | str | None) -> tuple[str, ...]:

@@ -11,12 +11,13 @@ from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
 from adaptive_llm_gateway.memory import Exclusions, Filters
 from adaptive_llm_gateway.server._context import ContextRequest
 from adaptive_llm_gateway.server._context import build as build_context
+from adaptive_llm_gateway.server._handoff_payload import is_session
 from adaptive_llm_gateway.server._render import fence
 from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import TokenCounter
-    from adaptive_llm_gateway.handoff import Handoff, Handoffs, Party
+    from adaptive_llm_gateway.handoff import Handoff, Handoffs
     from adaptive_llm_gateway.memory import MemoryStore
 
 Json = dict[str, Any]
@@ -89,7 +90,7 @@ def _recalled(
     # Events have the title of their offer, so that a search for one handoff finds those of all that are like it.
     without = Exclusions(ids=(offer.id,), events=True)
     filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=without)
-    session = offer.session_id if offer.session_id and _is_session(store, offer.session_id) else None
+    session = offer.session_id if offer.session_id and is_session(store, offer.session_id) else None
     there = tuple(id_ for id_ in offer.decisions if store.record(id_) is not None)
     hits = max(_LEAST_HITS, budget // _TOKENS_EACH)
     # What was decided comes whole where there is room; the search finds the rest of it.
@@ -101,11 +102,6 @@ def _recalled(
             continue
         return found if found["sources"] else None
     return None
-
-
-def _is_session(store: MemoryStore, id: str) -> bool:
-    record = store.record(id)
-    return record is not None and record.type == "session"
 
 
 def _head(handoff: Handoff, patch: Json | None) -> list[str]:
@@ -126,6 +122,8 @@ def _head(handoff: Handoff, patch: Json | None) -> list[str]:
 
 def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
     """What the handoff says, the most needed first: heading and text."""
+    from adaptive_llm_gateway.handoff import party_name  # noqa: PLC0415 - after the hub listens
+
     offer, work = handoff.offer, handoff.offer.work
     told: list[tuple[str, str]] = [("Objective", offer.objective)]
     told.append(("Next action", offer.next_action or ""))
@@ -145,7 +143,7 @@ def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
         lines += ["not committed there:", *work.dirty[:_FILES], *([f"and {more} more"] if more > 0 else [])]
     told.append(("Work", "\n".join(lines)))
     progress = [
-        f"{iso(step.event.time)} {_who(step.event.by)}: {step.event.text.strip()}"
+        f"{iso(step.event.time)} {party_name(step.event.by)}: {step.event.text.strip()}"
         for step in handoff.steps
         if step.event.kind in ("progress", "release", "decline", "done") and step.event.text.strip()
     ]
@@ -156,10 +154,6 @@ def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
 
 def _items(texts: Sequence[str]) -> str:
     return "\n".join(f"- {text}" for text in texts)
-
-
-def _who(party: Party) -> str:
-    return f"{party.agent or party.client}@{party.host}" if party.host else party.agent or party.client
 
 
 def _text(head: Sequence[str], parts: Sequence[tuple[str, str]]) -> str:

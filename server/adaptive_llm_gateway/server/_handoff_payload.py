@@ -25,6 +25,12 @@ _LABEL: Final = re.compile(
 )
 
 
+def is_session(store: MemoryStore, id: str) -> bool:
+    """Whether the memory has a session's log with this full id."""
+    record = store.record(id)
+    return record is not None and record.type == "session"
+
+
 def of_session(store: MemoryStore, new: NewOffer, session: str, *, author: Author, counter: TokenCounter) -> NewOffer:
     """The offer with what it does not say taken from the compaction of a session's log.
 
