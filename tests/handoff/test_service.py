@@ -598,6 +598,8 @@ def test_where_steps_or_terms_have_come_to_their_limit_nothing_is_written(hub: H
             write()
     found = hub.handoffs.one(id_)
     assert (found.state, len(found.steps)) == ("claimed", 1)
+
+
 class Silence:
     """A remote that takes every connection and says nothing, until it is let go: then it hangs up on everybody."""
 
