@@ -49,6 +49,8 @@ _ASKING = ("?", "？", "؟")
 _FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Ww]e|[Oo]ur)\b")
 _WORD = re.compile(r"[^\W_]+")
 _ENDINGS = ("ing", "ies", "ed", "es", "s", "e", "y")
+_EDGE = re.compile(r"\b")
+_ENDING = re.compile(r"(?:s|e|es|ed|ing|y|ies|er|ers|ly)?\b")  # of a word, behind its stem
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 # What tells something often says when or how many, and names somebody or something; thanks and good wishes do not.
 _TIMES = frozenset(
@@ -70,22 +72,21 @@ class Terms:
     Attributes:
         stems: without their endings; for scripts without spaces, pairs of characters.
         weights: by stem, how rare it is among the candidates; they add up to 1 (or are all 0).
-        forms: by stem, what matches a word with it where the stem begins; `None` for pairs of characters.
     """
 
     stems: tuple[str, ...]
     weights: NDArray[np.float64]
-    forms: tuple[re.Pattern[str] | None, ...]
 
     def hits(self, text: str) -> list[tuple[int, int]]:
         """(offset, place of the stem) of all that a text has of them, of each a bounded number."""
         lower = _lower(text[:_READ])
         found: list[tuple[int, int]] = []
-        for place, (stem, form) in enumerate(zip(self.stems, self.forms, strict=True)):
+        for place, stem in enumerate(self.stems):
+            any_place = _UNSPACED.match(stem)  # pairs of characters
             offset = lower.find(stem)
             hits = looks = 0
             while offset >= 0 and hits < _MOST_HITS and looks < _MOST_LOOKS:
-                if form is None or form.match(lower, offset):
+                if any_place or (_EDGE.match(lower, offset) and _ENDING.match(lower, offset + len(stem))):
                     found.append((offset, place))
                     hits += 1
                 looks += 1
@@ -119,11 +120,7 @@ def terms_of(question: str, texts: Sequence[str]) -> tuple[Terms, list[list[tupl
     A term is rare when few stretches of text have it, whatever the length of the texts.
     """
     stems = tuple(dict.fromkeys(_stems(question)))[:_MOST_TERMS]
-    forms = tuple(
-        None if _UNSPACED.match(stem) else re.compile(rf"\b{re.escape(stem)}(?:s|e|es|ed|ing|y|ies|er|ers|ly)?\b")
-        for stem in stems
-    )
-    terms = Terms(stems, np.zeros(len(stems)), forms)
+    terms = Terms(stems, np.zeros(len(stems)))
     hits = [terms.hits(text) for text in texts]
     stretches = sum(min(len(text), _READ) // _STRETCH + 1 for text in texts)
     counts = np.zeros(len(stems))
@@ -131,7 +128,7 @@ def terms_of(question: str, texts: Sequence[str]) -> tuple[Terms, list[list[tupl
         for _, place in {(offset // _STRETCH, place) for offset, place in found}:
             counts[place] += 1
     rare = np.log((stretches + 1) / (counts + 0.5))
-    return Terms(stems, rare / max(float(rare.sum()), 1e-9), forms), hits
+    return Terms(stems, rare / max(float(rare.sum()), 1e-9)), hits
 
 
 def _stems(question: str) -> Iterable[str]:

@@ -225,12 +225,14 @@ class Handoffs:
         lease: timedelta | None = None,
         provisional: bool = False,
         anyway: bool = False,
+        chosen: Callable[[Handoff], None] = lambda _: None,
     ) -> Written:
         """Claim a handoff, or without an id the best open one for this client.
 
         Args:
             provisional: when the remote is out of reach, claim for now; the next sync settles it.
             anyway: also one that is for somebody else.
+            chosen: told of the handoff before each attempt to write its claim, which may fail; must not wait.
 
         Raises:
             HandoffTaken: somebody holds it; who and since when is in the text.
@@ -240,13 +242,14 @@ class Handoffs:
         """
         by, length = self._me(by), self._length(lease)
         if id is None:
-            return self._claim_best(by, project=project, lease=lease, provisional=provisional)
+            return self._claim_best(by, project=project, lease=lease, provisional=provisional, chosen=chosen)
         id = self._known(id)
 
         def decide() -> AppendEvent:
             handoff = self._reading.one(id, writing=True)
             if check_claim(handoff, by, is_there=self._is_there, anyway=anyway) == "again":
                 raise HeldAlready("it is yours already")
+            chosen(handoff)
             return self._claim_event(handoff, by, length, provisional=False)
 
         try:
@@ -271,7 +274,15 @@ class Handoffs:
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._claimed(id, written, note)
 
-    def _claim_best(self, by: Party, *, project: str | None, lease: timedelta | None, provisional: bool) -> Written:
+    def _claim_best(
+        self,
+        by: Party,
+        *,
+        project: str | None,
+        lease: timedelta | None,
+        provisional: bool,
+        chosen: Callable[[Handoff], None],
+    ) -> Written:
         self.look()
         tried: set[str] = set()
         while True:
@@ -284,7 +295,7 @@ class Handoffs:
                 )
             tried.add(best.offer.id)
             try:
-                return self.claim(best.offer.id, by, lease=lease, provisional=provisional)
+                return self.claim(best.offer.id, by, lease=lease, provisional=provisional, chosen=chosen)
             except AlgError as error:
                 if error.code not in ("handoff_taken", "not_found", "invalid_input"):
                     raise  # otherwise somebody was quicker; there may be another one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -24,6 +26,7 @@ _TAIL = 20  # entries of a session, the newest
 _COPIES = 200  # of memories that the search folded, the newest that are looked at
 _ALIKE = 0.9  # cosine of near duplicates that mean the same
 _MARGIN = 2  # tokens that two texts may have more together than apart
+_LEAST_HITS = 8
 _FILLS = 8  # characters of hits for each token of the budget: twice what fits
 _OPEN = ("open", "in_progress", "blocked")
 
@@ -38,8 +41,9 @@ class ContextRequest:
         expand: ids (or ends of ids) of memories that are wanted whole, before everything else.
         pinned: with preferences, open tasks and recent decisions.
         session: a session whose summary and last entries belong to it.
-        hits: so many of the search are enough for it, where twice the budget is in them; None: as many as a package of
-            that budget has a use for.
+        hits: so many of the search are looked at, and of them those taken, the best first, that have twice the budget
+            in them; more are looked at only where these have less. None: as many as a package of that budget has a use
+            for.
     """
 
     query: str
@@ -81,9 +85,9 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     search = SearchRequest(request.query, request.filters, limit=request.hits or FIRST_HITS)
     answer = store.ask(search, zone=LOCAL)
     characters = sum(len(hit.record.body) for hit in answer.hits)
-    enough = request.hits is not None and characters >= request.budget * _FILLS
-    wanted_hits = search.limit if enough else hits_for(request.budget, characters)
-    if answer.next_cursor and wanted_hits > search.limit:
+    if request.hits is not None and characters >= request.budget * _FILLS:
+        answer = replace(answer, hits=_filling(answer.hits, request.budget * _FILLS))
+    elif answer.next_cursor and (wanted_hits := hits_for(request.budget, characters)) > search.limit:
         answer = store.ask(replace(search, limit=wanted_hits), zone=LOCAL)
     wanted = [_trusted(store.read(id_).record, request.filters) for id_ in request.expand]
     pinned = list(_pinned(store, request.filters, now)) if request.pinned else []
@@ -116,6 +120,12 @@ def build(store: MemoryStore, request: ContextRequest, *, counter: TokenCounter,
     package = replace(package, text=text, used=used, budget=request.budget)
     told_of = _package_json(package, [_level(store, source, trusts) for source in package.sources])
     return {"query": request.query, "mode": answer.mode, **told_of, "notices": notices}
+
+
+def _filling(hits: Sequence[Hit], characters: int) -> tuple[Hit, ...]:
+    """The first of the hits that have so many characters, and no fewer than `_LEAST_HITS`."""
+    ends = list(itertools.accumulate(len(hit.record.body) for hit in hits))
+    return tuple(hits[: max(bisect.bisect_left(ends, characters) + 1, _LEAST_HITS)])
 
 
 def _left_out(count: int) -> str:

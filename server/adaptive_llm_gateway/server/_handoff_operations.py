@@ -277,15 +277,22 @@ class HandoffOperations:
         here = directory or CALLER.get().directory
 
         def work(service: Handoffs) -> Json:
-            from adaptive_llm_gateway.server._handoff_package import check_budget, package  # noqa: PLC0415
+            from adaptive_llm_gateway.server._handoff_package import Recall, check_budget, package  # noqa: PLC0415
 
             counter = exact_counter()
             check_budget(budget)  # before anything is claimed
-            done = service.claim(
-                id or None, by, project=project, lease=_lease(lease_minutes), provisional=provisional, anyway=anyway
-            )
-            carried = patch_json(service, done.handoff, Path(here) if here else None)
-            built = package(service, done.handoff, budget, carried, counter=counter, now=datetime.now(UTC))
+            with Recall(service.store, budget, counter=counter, now=datetime.now(UTC)) as recall:
+                done = service.claim(
+                    id or None,
+                    by,
+                    project=project,
+                    lease=_lease(lease_minutes),
+                    provisional=provisional,
+                    anyway=anyway,
+                    chosen=recall.start,
+                )
+                carried = patch_json(service, done.handoff, Path(here) if here else None)
+                built = package(done.handoff, carried, recall)
             return {**built, **self._written(service, done, built["notes"], by), "patch": carried}
 
         return await self._do(work)

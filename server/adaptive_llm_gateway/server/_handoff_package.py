@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
 from adaptive_llm_gateway.memory import Exclusions, Filters
@@ -17,7 +19,7 @@ from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import TokenCounter
-    from adaptive_llm_gateway.handoff import Handoff, Handoffs
+    from adaptive_llm_gateway.handoff import Handoff
     from adaptive_llm_gateway.memory import MemoryStore
 
 Json = dict[str, Any]
@@ -30,10 +32,10 @@ _SHARE: Final = 0.6  # of the budget, for what the handoff says; the rest is wha
 _MARGIN: Final = 4
 _FILES: Final = 30
 _QUERY: Final = 2_000  # characters
-_TOKENS_EACH: Final = 60
-"""A claim is waited for. A package has a source for every 150 tokens or so, and to search for twice as many and choose
-among them takes half as long as with a hundred."""
-_LEAST_HITS: Final = 10
+_TOKENS_EACH: Final = 25
+"""A claim is waited for. To search for a memory for every 25 tokens, and to choose among the first of them that have
+twice the budget, takes half as long as with a hundred and more."""
+_HEAD: Final = 120  # tokens of the lines before what the handoff says, at most
 
 
 def check_budget(budget: int) -> None:
@@ -49,28 +51,68 @@ def check_budget(budget: int) -> None:
         )
 
 
-def package(
-    service: Handoffs, handoff: Handoff, budget: int, patch: Json | None, *, counter: TokenCounter, now: datetime
-) -> Json:
-    """`text`, at most `budget` tokens, and how many it has; `notes` say what of the memory could not be looked up.
+class Recall:
+    """What the memory knows for a handoff, looked up while the claim is written.
+
+    Leaving it as a context manager waits for what was begun: the store may be closed then.
+    """
+
+    def __init__(self, store: MemoryStore, budget: int, *, counter: TokenCounter, now: datetime) -> None:
+        self.budget, self.counter = budget, counter
+        self._store, self._now = store, now
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="handoff-recall")
+        self._begun: dict[str, Future[Json | None]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def start(self, handoff: Handoff) -> None:
+        """Begin with a handoff, unless that was done."""
+        if handoff.offer.id not in self._begun:
+            self._begun[handoff.offer.id] = self._threads.submit(self._look, handoff)
+
+    def parts(self, handoff: Handoff) -> list[tuple[str, str]]:
+        """What the handoff says, the most needed first: heading and text."""
+        return _parts(self._store, handoff)
+
+    def result(self, handoff: Handoff) -> Json | None:
+        """What was found, as JSON; None when there is nothing, or no room for it.
+
+        Raises:
+            Exception: whatever went wrong.
+        """
+        self.start(handoff)
+        return self._begun[handoff.offer.id].result()
+
+    def _look(self, handoff: Handoff) -> Json | None:
+        most = self.counter.count(_text([], self.parts(handoff))) + _HEAD
+        left = self.budget - min(most, max(int(self.budget * _SHARE), LEAST_BUDGET))
+        if left < _LEAST_PACKAGE:
+            return None
+        return _recalled(self._store, handoff, left, counter=self.counter, now=self._now)
+
+
+def package(handoff: Handoff, patch: Json | None, recall: Recall) -> Json:
+    """`text`, at most the budget of `recall`, and how many tokens it has; `notes` say what of the memory could not be
+    looked up.
 
     Args:
         patch: as `patch_json` gives it.
     """
     notes: list[str] = []
-    head, parts = _head(handoff, patch), _parts(service.store, handoff)
-    most = counter.count(_text(head, parts)) + _MARGIN
-    left = budget - min(most, max(int(budget * _SHARE), LEAST_BUDGET))
     recalled: Json | None = None
-    if left >= _LEAST_PACKAGE:
-        try:
-            recalled = _recalled(service.store, handoff, left, counter=counter, now=now)
-        except Exception as error:  # noqa: BLE001 - the claim stands, and its holder has to know
-            _log.exception("what the memory knows of handoff %s cannot be looked up", handoff.offer.id)
-            why = error.message if isinstance(error, AlgError) else type(error).__name__
-            notes.append(f"without recalled memories, which could not be looked up: {why}")
+    try:
+        recalled = recall.result(handoff)
+    except Exception as error:  # noqa: BLE001 - the claim stands, and its holder has to know
+        _log.exception("what the memory knows of handoff %s cannot be looked up", handoff.offer.id)
+        why = error.message if isinstance(error, AlgError) else type(error).__name__
+        notes.append(f"without recalled memories, which could not be looked up: {why}")
+    budget, counter = recall.budget, recall.counter
     used = recalled["used"] + _MARGIN if recalled else 0
-    text = _fitted(head, parts, budget - used, handoff, counter)
+    text = _fitted(_head(handoff, patch), recall.parts(handoff), budget - used, handoff, counter)
     if recalled:
         text = f"{text}\n\n{recalled['text']}"
     return {
@@ -92,7 +134,7 @@ def _recalled(
     filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=without)
     session = offer.session_id if offer.session_id and is_session(store, offer.session_id) else None
     there = tuple(id_ for id_ in offer.decisions if store.record(id_) is not None)
-    hits = max(_LEAST_HITS, budget // _TOKENS_EACH)
+    hits = budget // _TOKENS_EACH
     # What was decided comes whole where there is room; the search finds the rest of it.
     for expand, log in ((there, session), ((), session), ((), None)):
         request = ContextRequest(query, budget, filters, "auto", expand, True, log, hits)
@@ -121,7 +163,6 @@ def _head(handoff: Handoff, patch: Json | None) -> list[str]:
 
 
 def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
-    """What the handoff says, the most needed first: heading and text."""
     from adaptive_llm_gateway.handoff import party_name  # noqa: PLC0415 - after the hub listens
 
     offer, work = handoff.offer, handoff.offer.work
