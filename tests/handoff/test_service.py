@@ -81,7 +81,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
             store = stack.enter_context(temporary_store(tmp_path / name, **settings))
             clocks, there = times or Times(), set[str]()
             clock = LeaseClock(wall=lambda: clocks.wall, steady=lambda: clocks.steady)
-            rules = HandoffRules(look_every=0.0, look_again=0.0, confirm_wait=20.0)
+            rules = HandoffRules(look_again=0.0, confirm_wait=20.0)
             handoffs = Handoffs(store, rules, clock=clock, is_there=lambda party: party.instance in there)
             return Hub(store, handoffs, clocks, there)
 
@@ -540,7 +540,7 @@ def test_a_remote_that_did_not_answer_is_left_alone_for_a_while_unless_something
     start: Callable[..., Hub], bare: str
 ) -> None:
     hub = start("one", remote=bare)
-    handoffs = Handoffs(hub.store, HandoffRules(look_every=0.0, look_again=3600.0))
+    handoffs = Handoffs(hub.store, HandoffRules(look_again=3600.0))
     first = handoffs.look()
     assert first is not None
     assert first.error is None
@@ -645,7 +645,7 @@ def silence() -> Iterator[Silence]:
 
 def test_a_remote_that_hangs_while_many_look_holds_up_no_work(start: Callable[..., Hub], silence: Silence) -> None:
     hub = start("one", remote=silence.address)
-    rules = HandoffRules(remote_wait=0.05, look_every=0.0, look_again=0.0, confirm_wait=0.1)
+    rules = HandoffRules(remote_wait=0.05, look_again=0.0, confirm_wait=0.1)
     handoffs = Handoffs(hub.store, rules, is_there=lambda _: False)
     done, given = (handoffs.create(NewOffer(name), CLAUDE).handoff.offer.id for name in ("Mend", "Polish"))
     for _ in range(10):

@@ -66,7 +66,7 @@ def handoff(number: int = 1, **more: Any) -> dict[str, Any]:
         "priority": "normal", "project": None, "tags": [], "trust": "internal", "session_id": None, "expires": None,
         "checkpoint": False, "created": iso(-7_300), "by": party("claude-code", "planner"), "work": work,
         "path": "handoffs/2026/11/x.md", "version": "b" * 40, "term": 0, "step": 0, "claim": None, "holder": None,
-        "ended": None, "declined_by": [], "damage": [], **more,
+        "ended": None, "declined_by": [], "damage": [], "damage_count": 0, **more,
     }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def stand_in(isolated: Path) -> Iterator[StandIn]:
         (handoff(state="done", ended={"by": party("codex", "coder")}), "done by codex/coder"),
         (handoff(state="withdrawn", ended={"by": party("cursor")}), "withdrawn by cursor"),
         (handoff(state="expired", expires=iso(-3 * 86_400)), "expired 3 d ago"),
-        (handoff(state="damaged", damage=[{"path": "p", "problem": "q"}] * 2), "DAMAGED, 2 problems"),
+        (handoff(state="damaged", damage=[{"path": "p", "problem": "q"}] * 2, damage_count=2), "DAMAGED, 2 problems"),
         (handoff(state="of a later version"), "of a later version"),
     ],
 )
@@ -386,7 +386,8 @@ def test_what_others_wrote_cannot_steer_a_terminal_or_forge_a_line(stand_in: Sta
     wrong: dict[str, Any] = {
         "title": forged, "objective": forged, "next_action": evil, "open_questions": [evil], "constraints": [evil],
         "to": forged, "project": forged, "tags": [evil], "by": party(forged, evil, evil), "state": "damaged",
-        "damage": [{"path": forged, "problem": forged}], "declined_by": [party(forged)], "session_id": evil,
+        "damage": [{"path": forged, "problem": forged}], "damage_count": 3, "declined_by": [party(forged)],
+        "session_id": evil,
         "work": {"directory": evil, "remote": evil, "branch": evil, "commit": None, "dirty": [evil], "dirty_count": 1},
         "path": evil,
     }  # fmt: skip
@@ -478,7 +479,7 @@ def test_texts_come_from_stdin_or_a_file(stand_in: StandIn, tmp_path: Path) -> N
         (["complete", "I"], "handoff_complete", {"id": "I"}),
         (["release", "I"], "handoff_release", {"id": "I", "outcome": "released"}),
         (["release", "I", "no", "--declined"], "handoff_release", {"id": "I", "reason": "no", "outcome": "declined"}),
-        (["release", "I", "--withdraw"], "handoff_release", {"id": "I", "outcome": "withdrawn"}),
+        (["release", "I", "--withdraw"], "handoff_release", {"id": "I", "outcome": "withdrawn", "anyway": True}),
     ],
 )  # fmt: skip
 def test_a_command_asks_the_hub_for_what_was_given_and_nothing_else(
@@ -815,6 +816,7 @@ def test_a_hook_that_is_called_wrongly_fails_open(stand_in: StandIn, words: list
 
 
 def test_a_hook_that_the_hub_refuses_fails_open_and_keeps_the_reason(stand_in: StandIn) -> None:
+    good = stand_in.answers["handoff_checkpoint"]
     stand_in.answers["handoff_checkpoint"] = {"code": "storage", "message": "the disk\x1b[2J is\nfull"}
     (stand_in.home / "logs").mkdir()
     done = stand_in.alg("checkpoint", "--hook", "--json", "--session", "s")
@@ -823,6 +825,23 @@ def test_a_hook_that_the_hub_refuses_fails_open_and_keeps_the_reason(stand_in: S
     assert done.stderr == said or LATER.fullmatch(done.stderr)
     kept = stand_in.home / "logs" / "checkpoint.err"
     stand_in.wait_until(lambda: kept.exists() and "is full" in kept.read_text(encoding="utf-8"))
+    stand_in.answers["handoff_checkpoint"] = good
+    stand_in.alg("checkpoint", "--hook", "--session", "s")
+    stand_in.wait_until(lambda: not kept.exists())  # there is a checkpoint now
+
+
+def test_codexs_notify_names_a_session_and_its_transcript_is_found(stand_in: StandIn, tmp_path: Path) -> None:
+    thread = "01a202df-b894-7be0-b2ed-610b032a02f0"
+    rollout = tmp_path / "codex/sessions/2026/11/22" / f"rollout-2026-11-22T12-00-00-{thread}.jsonl"
+    rollout.parent.mkdir(parents=True)
+    rollout.touch()
+    said = {"type": "agent-turn-complete", "thread-id": thread, "cwd": str(tmp_path), "input-messages": ["Go on"]}
+    env = {**os.environ, "CODEX_HOME": str(tmp_path / "codex")}
+    done = stand_in.alg("checkpoint", "--hook", json.dumps(said), env=env)
+    assert is_quiet(done.stderr)
+    assert stand_in.wait_for("handoff_checkpoint") == {
+        "session_id": thread, "directory": str(tmp_path), "transcript": str(rollout), "client": "codex",
+    }  # fmt: skip
 
 
 def test_a_hook_does_not_wait_for_a_slow_hub_and_the_checkpoint_is_made_all_the_same(stand_in: StandIn) -> None:

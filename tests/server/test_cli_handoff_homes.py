@@ -110,10 +110,16 @@ def test_what_is_given_back_declined_or_withdrawn_is_said_to_be(homes: tuple[Any
     one.alg("memory", "pull")
     withdrawn = one.alg("handoff", "release", identifier, "not needed", "--withdraw")
     assert "state    withdrawn by command-line\n" in withdrawn.stdout
+    made = one.json("handoff", "create", "Have quotes nest", "--as", "somebody")
+    assert "withdrawn by command-line" in one.alg("handoff", "release", made["id"], "--withdraw").stdout
     meant = offer(one, "--to", "command-line")
     two.json("handoff", "list")
     assert "state    declined by command-line\n" in two.alg("handoff", "release", meant, "no", "--declined").stdout
-    assert [each["state"] for each in two.json("handoff", "list", "--all")["handoffs"]] == ["withdrawn", "declined"]
+    assert [each["state"] for each in two.json("handoff", "list", "--all")["handoffs"]] == [
+        "withdrawn",
+        "withdrawn",
+        "declined",
+    ]
 
 
 def test_when_the_remote_is_out_of_reach_a_claim_is_refused_or_provisional(

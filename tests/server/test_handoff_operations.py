@@ -15,6 +15,7 @@ from adaptive_llm_gateway import handoff
 from adaptive_llm_gateway.core import HandoffSettings, InvalidInput, Trust, Unavailable
 from adaptive_llm_gateway.memory import AppendSession, Author, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
+from adaptive_llm_gateway.server._handoff_json import MOST_DAMAGE
 from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._render_handoff import claimed_text
@@ -101,3 +102,34 @@ def test_a_checkpoint_has_the_trust_that_is_asked_for_or_configured_and_never_le
     assert (done["trust"], done["checkpoint"]) == (trust, True)
     with pytest.raises(InvalidInput, match="'trust' is 'top'"):
         run(lambda operations: operations.checkpoint(author=ME, session_id=session, trust="top"))
+
+
+def test_a_session_that_was_begun_by_a_command_leaves_a_checkpoint_too(run: Run, tmp_path: Path) -> None:
+    transcript = tmp_path / "5f1c.jsonl"
+    message = {"role": "assistant", "content": [{"type": "text", "text": "The quotes nest now."}]}
+    transcript.write_text(json.dumps({"type": "assistant", "sessionId": "5f1c", "message": message}) + "\n", "utf-8")
+    done = run(lambda operations: operations.checkpoint(author=ME, transcript=str(transcript)))
+    assert done["objective"] == "Go on with session 5f1c"
+    told = run(lambda operations: operations.show(done["id"]))
+    assert "The quotes nest now." in told["body"]
+
+
+def test_a_checkpoint_by_hand_takes_the_place_of_the_hooks(run: Run, tmp_path: Path) -> None:
+    transcript = tmp_path / "5f1c.jsonl"
+    asked = {"type": "user", "sessionId": "5f1c", "message": {"role": "user", "content": "Nest quotes"}}
+    transcript.write_text(json.dumps(asked) + "\n", "utf-8")
+    path = str(transcript)
+    hooks = run(lambda operations: operations.checkpoint(author=ME, transcript=path, client="codex"))
+    by_hand = run(lambda operations: operations.checkpoint(author=ME, transcript=path))
+    assert (by_hand["id"], by_hand["replaced"]) == (hooks["id"], True)
+
+
+def test_of_a_handoff_with_many_damaged_files_some_are_named_and_all_are_counted(run: Run, store: MemoryStore) -> None:
+    made = run(lambda operations: operations.create("Have quotes nest", author=ME))
+    folder = (store.repo.path / made["path"]).parent / made["id"][-8:].lower()
+    folder.mkdir()
+    for number in range(MOST_DAMAGE + 5):
+        (folder / f"{number}.md").write_text("no front matter\n", "utf-8")
+    store.reindex()
+    told = run(lambda operations: operations.show(made["id"]))
+    assert (told["state"], told["damage_count"], len(told["damage"])) == ("damaged", MOST_DAMAGE + 5, MOST_DAMAGE)

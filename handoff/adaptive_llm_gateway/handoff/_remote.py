@@ -31,14 +31,12 @@ class HandoffRules:
     Attributes:
         lease: how long a claim holds without a word of its holder; at most 24 hours.
         remote_wait: seconds that listing waits for what the remote has.
-        look_every: seconds for which what the remote had is taken for new.
         look_again: seconds for which a remote that did not answer is not asked again, unless something else reached it.
         confirm_wait: seconds that a claim, or an end, waits for the remote to take it.
     """
 
     lease: timedelta = timedelta(hours=1)
     remote_wait: float = 5.0
-    look_every: float = 1.0
     look_again: float = 15.0
     confirm_wait: float = 30.0
 
@@ -67,7 +65,7 @@ class Remote:
     def __init__(self, store: MemoryStore, rules: HandoffRules, clock: LeaseClock, reading: Reading) -> None:
         self._store, self._rules, self._clock, self._reading = store, rules, clock, reading
         self._looking = threading.Lock()
-        self._looked: tuple[float, Looked] | None = None
+        self._looked: tuple[float, Looked] | None = None  # and when that began, or failed
         self._settling = threading.Lock()
         self._unsettled = True  # whether provisional claims may be there that wait for the remote
         self.losses = Losses()
@@ -88,14 +86,18 @@ class Remote:
         return self._store.sync_status().state != "no_remote"
 
     def look(self) -> Looked | None:
-        """Bring in what the remote has, unless that was done a moment ago; None where there is no remote."""
+        """Bring in what the remote has now; None where there is no remote.
+
+        Whoever waited for another's look that began after it was called takes that one's.
+        """
         if not self.is_there:
             return None
+        asked = time.monotonic()
         with self._looking:
+            begun = time.monotonic()
             if self._looked is not None:
                 when, looked = self._looked
-                rest = self._rules.look_again if looked.error else self._rules.look_every
-                if time.monotonic() - when < rest:
+                if when >= asked or (looked.error and begun - when < self._rules.look_again):
                     return looked
             error: str | None = None
             pull = self._store.pull()
@@ -108,7 +110,7 @@ class Remote:
                 error = str(failed)
             before = self._looked[1].at if self._looked is not None else None
             looked = Looked(before if error else datetime.now(UTC), error)
-            self._looked = (time.monotonic(), looked)
+            self._looked = (time.monotonic() if error else begun, looked)
             return looked
 
     def _synced(self) -> None:

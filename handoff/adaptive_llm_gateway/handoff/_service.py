@@ -129,7 +129,7 @@ class Handoffs:
         return self._remote.is_there
 
     def look(self) -> Looked | None:
-        """Bring in what the remote has, unless that was done a moment ago; None where there is no remote."""
+        """Bring in what the remote has now; None where there is no remote."""
         return self._remote.look()
 
     def settle(self) -> int:
@@ -190,7 +190,7 @@ class Handoffs:
         """
         by = self._me(by)
         with self._door:
-            found = self._last_checkpoint(new.session_id, by)
+            found = self._last_checkpoint(new.session_id)
             if found is None:
                 return self.create(replace(new, checkpoint=True), by)
             ticket = self._store.submit(offer_request(replace(new, checkpoint=True), by, over=found.offer.id))
@@ -206,13 +206,13 @@ class Handoffs:
         result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
         return Written(self.one(planned.id), result, notes, replaced=True)
 
-    def _last_checkpoint(self, session: str | None, by: Party) -> Handoff | None:
+    def _last_checkpoint(self, session: str | None) -> Handoff | None:
         if session is None:
             return None
         for handoff in self.every():
             offer = handoff.offer
-            same = offer.checkpoint and offer.session_id == session and offer.by.client == by.client
-            if same and self._remote.is_ours(offer.by) and handoff.state == "offered" and handoff.term == 0:
+            same = offer.checkpoint and offer.session_id == session and self._remote.is_ours(offer.by)
+            if same and handoff.state == "offered" and handoff.term == 0:
                 return handoff
         return None
 
@@ -353,17 +353,27 @@ class Handoffs:
         return self._end(id, "done", result, by, redact=redact)
 
     def release(
-        self, id: str, reason: str, by: Party, *, outcome: Outcome = "released", redact: bool = False
+        self,
+        id: str,
+        reason: str,
+        by: Party,
+        *,
+        outcome: Outcome = "released",
+        redact: bool = False,
+        anyway: bool = False,
     ) -> Written:
-        """Give a handoff back, refuse it, or take one's own offer back.
+        """Give a handoff back, refuse it, or take an offer back.
+
+        Args:
+            anyway: take back what another client offered; for people, whose every client it is.
 
         Raises:
             NotHolder: to give back or refuse: somebody else holds it. To take back: somebody holds it.
             InvalidInput: it is over.
         """
-        return self._end(id, _ENDING[outcome], reason, by, redact=redact)
+        return self._end(id, _ENDING[outcome], reason, by, redact=redact, anyway=anyway)
 
-    def _end(self, id: str, kind: EventKind, text: str, by: Party, *, redact: bool) -> Written:
+    def _end(self, id: str, kind: EventKind, text: str, by: Party, *, redact: bool, anyway: bool = False) -> Written:
         by, id = self._me(by), self._known(id)
         notes: list[str] = []
         if kind in ("done", "release") or (kind == "decline" and self._was_holder(id, by)):
@@ -373,7 +383,7 @@ class Handoffs:
             handoff = self._reading.one(id, writing=True)
             claim: str | None = None
             if kind == "withdraw":
-                check_withdraw(handoff, by)
+                check_withdraw(handoff, by, anyway=anyway)
             elif kind == "decline" and not self._holds(handoff, by):
                 check_decline(handoff, by)
             else:

@@ -39,9 +39,6 @@ class HookInput:
     Attributes:
         client: which program it is, as far as its words tell.
         event: `PreCompact`, `SessionEnd`, `Stop`, `SessionStart`, ...; `agent-turn-complete` from Codex's `notify`.
-        reason: what set it off: the trigger of a compaction, the reason of an end, the source of a start.
-        last_message: what the agent said last. It may not be in the transcript yet when a `Stop` hook runs.
-        requests: what the user asked for, from Codex's `notify`.
         problem: why nothing could be read; None when something was, or there was nothing.
     """
 
@@ -50,9 +47,6 @@ class HookInput:
     transcript_path: Path | None = None
     cwd: Path | None = None
     event: str | None = None
-    reason: str | None = None
-    last_message: str | None = None
-    requests: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -104,8 +98,8 @@ class Transcript:
 def read_hook(data: bytes) -> HookInput:
     """What a client passes to its hook on stdin, or to Codex's `notify` program as its argument. It never raises.
 
-    Of Claude Code and Codex, which name things alike in hooks: `session_id`, `transcript_path`, `cwd`,
-    `hook_event_name`, and `trigger`, `reason` or `source`.
+    Of Claude Code and Codex, which name things alike in hooks: `session_id`, `transcript_path`, `cwd` and
+    `hook_event_name`.
     """
     if not data.strip():
         return HookInput()
@@ -115,17 +109,11 @@ def read_hook(data: bytes) -> HookInput:
     if found is None:
         return HookInput(problem="what the hook passed is no JSON object")
     if found.get("type") == "agent-turn-complete" or "thread-id" in found:
-        said = found.get("input-messages")
-        requests = (
-            [text for text in cast("list[object]", said) if isinstance(text, str)] if isinstance(said, list) else []
-        )
         return HookInput(
             client="codex",
             session_id=_session(found.get("thread-id")),
             cwd=_path(found.get("cwd")),
             event=_word(found.get("type")),
-            last_message=_text(found.get("last-assistant-message")),
-            requests=tuple(clean(text) for text in requests[-50:]),
         )
     path = _path(found.get("transcript_path"))
     return HookInput(
@@ -134,8 +122,6 @@ def read_hook(data: bytes) -> HookInput:
         transcript_path=path,
         cwd=_path(found.get("cwd")),
         event=_word(found.get("hook_event_name")),
-        reason=_word(found.get("trigger")) or _word(found.get("reason")) or _word(found.get("source")),
-        last_message=_text(found.get("last_assistant_message")),
     )
 
 
@@ -154,10 +140,6 @@ def _word(value: object) -> str | None:
 
 def _session(value: object) -> str | None:
     return value if isinstance(value, str) and _SESSION.fullmatch(value) else None
-
-
-def _text(value: object) -> str | None:
-    return clean(value) if isinstance(value, str) and value.strip() else None
 
 
 def _path(value: object) -> Path | None:
@@ -181,15 +163,15 @@ def parse_object(data: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
-def find_rollout(sessions: Path, session_id: str) -> Path | None:
-    """Codex's transcript of a session below its `sessions` folder, newest days first; None where there is none.
+def find_rollout(home: str | Path, session_id: str) -> Path | None:
+    """Codex's transcript of a session in its home, newest days first; None where there is none.
 
     Codex's `notify` names a session, and not its file.
     """
     if not _SESSION.fullmatch(session_id):
         return None
     looked = 0
-    for year in _newest(sessions):
+    for year in _newest(Path(home, "sessions")):
         for month in _newest(year):
             for day in _newest(month):
                 for file in _newest(day):

@@ -346,18 +346,25 @@ def release(
     id: HandoffId,
     reason: Annotated[str | None, typer.Argument(metavar="REASON", help="Why; - is stdin.")] = None,
     declined: Annotated[bool, typer.Option("--declined", help="Refuse it, claimed or not.")] = False,
-    withdraw: Annotated[
-        bool, typer.Option("--withdraw", help="Take your own offer back, while nobody holds it.")
-    ] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take an offer back, while nobody holds it.")] = False,
     as_: Agent = None,
     redact: Redact = False,
     json: JsonOption = False,
 ) -> None:
-    """Give back what you hold, so that somebody else can claim it; or decline it, or withdraw your offer."""
+    """Give back what you hold, so that somebody else can claim it; or decline it, or withdraw an offer."""
     if declined and withdraw:
         raise typer.BadParameter("goes without --declined", param_hint="'--withdraw'")
     outcome = "declined" if declined else "withdrawn" if withdraw else "released"
-    done = _call(context, "handoff_release", id=id, reason=_text(reason), outcome=outcome, agent=as_, redact=redact)
+    done = _call(
+        context,
+        "handoff_release",
+        id=id,
+        reason=_text(reason),
+        outcome=outcome,
+        agent=as_,
+        redact=redact,
+        anyway=withdraw,  # who types this is whose clients they are
+    )
     _wrote(done, outcome, as_json=json)
 
 

@@ -77,7 +77,7 @@ def state_text(handoff: Json, now: datetime, *, host: bool = False) -> str:
         case "offered" if handoff["declined_by"]:
             return f"offered, declined by {', '.join(party_text(each, host=host) for each in handoff['declined_by'])}"
         case "damaged":
-            count = len(handoff["damage"])
+            count = handoff["damage_count"]
             return f"DAMAGED, {count} {'problem' if count == 1 else 'problems'}"
         case "expired" if handoff["expires"]:
             return f"expired {ago(handoff['expires'], now)}"
@@ -178,6 +178,8 @@ def _damage(found: Json, paint: Paint) -> list[str]:
     lines = [paint("DAMAGED: nobody can claim it until these files are mended or taken away", "red")]
     for each in found["damage"]:
         lines.append(f"    {paint(_flat(each['path']), 'red')}: {_flat(each['problem'])}")
+    if left := found["damage_count"] - len(found["damage"]):
+        lines.append(f"    and {left:,} more")
     return [*lines, ""]
 
 

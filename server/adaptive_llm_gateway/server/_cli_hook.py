@@ -170,15 +170,19 @@ def _said(data: bytes, *, needed: bool) -> Json:
         if needed:
             raise InvalidInput("stdin says nothing of a session")
         return {}
-    from adaptive_llm_gateway.handoff import read_hook  # noqa: PLC0415 - not needed where the options say it all
+    from adaptive_llm_gateway.handoff import find_rollout, read_hook  # noqa: PLC0415 - not needed where options say it
 
     hook = read_hook(data)
     if hook.problem and needed:
         raise InvalidInput(hook.problem)
+    transcript = hook.transcript_path
+    if transcript is None and hook.session_id and hook.client == "codex":
+        codex = os.environ.get("CODEX_HOME") or os.path.expanduser("~/.codex")  # noqa: PTH111
+        transcript = find_rollout(codex, hook.session_id)
     return {
         "session_id": hook.session_id,
         "directory": str(hook.cwd or ""),
-        "transcript": str(hook.transcript_path or ""),
+        "transcript": str(transcript or ""),
         "client": hook.client,
         "end": hook.event == "SessionEnd",
     }
@@ -233,6 +237,8 @@ def _be_the_asker(root: str, asked: Json, writing: int) -> None:
         with contextlib.suppress(OSError):
             if problem:
                 _keep(root, problem)
+            else:
+                os.unlink(_failure_file(root))  # noqa: PTH108 - it told of one before
         with contextlib.suppress(OSError):
             os.write(writing, (problem or _MADE).encode("utf-8", "replace"))
         os._exit(0)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from adaptive_llm_gateway.server._operations import write_json
 from adaptive_llm_gateway.server._times import iso
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.handoff import Claim, Event, Handoff, Handoffs, Looked, Party, Step, Written
 
 Json = dict[str, Any]
+
+MOST_DAMAGE: Final = 20
+"""Of a handoff's damaged files, those that are named; all are counted."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +79,8 @@ def handoff_json(handoff: Handoff) -> Json:
             else None
         ),
         "declined_by": [party_json(party) for party in handoff.declined_by],
-        "damage": [{"path": item.path, "problem": item.problem} for item in handoff.damage],
+        "damage": [{"path": item.path, "problem": item.problem} for item in handoff.damage[:MOST_DAMAGE]],
+        "damage_count": len(handoff.damage),
     }
 
 

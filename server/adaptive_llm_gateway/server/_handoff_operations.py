@@ -178,6 +178,8 @@ class HandoffOperations:
                 new, session = of_transcript(new, Path(transcript), session_id)
             if session_id and is_session(service.store, session_id):
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
+            if not new.objective and new.state:  # it was begun by a command or a prompt of the client
+                new = replace(new, objective=f"Go on with session {session}" if session else "Go on with this session")
             if not new.objective:
                 raise InvalidInput(
                     "there is nothing to keep: neither a session of the memory nor a transcript was given",
@@ -321,9 +323,16 @@ class HandoffOperations:
         )
 
     async def release(
-        self, id: str, reason: str = "", *, author: Author, outcome: str = "released", redact: bool = False
+        self,
+        id: str,
+        reason: str = "",
+        *,
+        author: Author,
+        outcome: str = "released",
+        redact: bool = False,
+        anyway: bool = False,
     ) -> Json:
-        """Give a handoff back, refuse it, or take one's own offer back."""
+        """Give a handoff back, refuse it, or take an offer back; with `anyway` also one of another client."""
         from adaptive_llm_gateway.handoff import Outcome  # noqa: PLC0415 - after the hub listens
 
         wanted = next((name for name in get_args(Outcome) if name == outcome), None)
@@ -332,7 +341,7 @@ class HandoffOperations:
         by = self._party(author)
         return await self._do(
             lambda service: self._written(
-                service, service.release(id, reason, by, outcome=wanted, redact=redact), [], by
+                service, service.release(id, reason, by, outcome=wanted, redact=redact, anyway=anyway), [], by
             )
         )
 

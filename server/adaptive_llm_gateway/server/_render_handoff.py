@@ -41,7 +41,8 @@ def state_text(handoff: Json) -> str:
     if state == "damaged":
         damage: list[Json] = handoff["damage"]
         problems = "; ".join(f"{item['path']}: {item['problem']}" for item in damage[:_PROBLEMS])
-        problems += f"; and {len(damage) - _PROBLEMS:,} more" if len(damage) > _PROBLEMS else ""
+        count: int = handoff["damage_count"]
+        problems += f"; and {count - _PROBLEMS:,} more" if count > _PROBLEMS else ""
         return f"DAMAGED, not to be claimed until somebody mends it: {problems}"
     return str(state)
 
