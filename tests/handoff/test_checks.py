@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from handoff_made import ANNA, BERT, CARL, Story, at, everybody_is_there, nobody_is_there
 
-from adaptive_llm_gateway.core import AlgError, HandoffTaken, InvalidInput, NotHolder, Unavailable
+from adaptive_llm_gateway.core import AlgError, HandoffClosed, HandoffTaken, NotHolder, Unavailable
 from adaptive_llm_gateway.handoff import (
     Damage,
     Handoff,
@@ -127,7 +127,7 @@ def test_a_refusal_says_that_the_claim_it_lost_to_is_provisional() -> None:
 )
 def test_what_is_over_cannot_be_claimed_by_anybody(kind: str, said: str) -> None:
     for party in (ANNA, BERT):
-        error = refused(InvalidInput, check_claim, ended(kind), party, is_there=nobody_is_there, anyway=True)
+        error = refused(HandoffClosed, check_claim, ended(kind), party, is_there=nobody_is_there, anyway=True)
         assert str(error).endswith(said)
         assert error.details["state"] == kind
 
@@ -137,7 +137,7 @@ def test_what_is_for_somebody_is_claimed_by_them_and_by_others_only_if_they_insi
     for name in ("reviewer", "Reviewer"):
         told = Story(to=name).told()
         assert check_claim(told, party, is_there=nobody_is_there) == "new"
-        error = refused(InvalidInput, check_claim, told, CARL, is_there=nobody_is_there)
+        error = refused(HandoffClosed, check_claim, told, CARL, is_there=nobody_is_there)
         assert f"is for {name!r}, and this is 'gemini@rack'" in str(error)
         assert check_claim(told, CARL, is_there=nobody_is_there, anyway=True) == "new"
 
@@ -154,7 +154,7 @@ def test_a_holder_whose_lease_ran_out_may_go_on_with_an_offer_that_has_expired_s
     told = lapsed(expires=at(80))
     assert told.state == "expired"
     assert check_claim(told, BERT, is_there=nobody_is_there) == "new"
-    refused(InvalidInput, check_claim, told, CARL, is_there=nobody_is_there)
+    refused(HandoffClosed, check_claim, told, CARL, is_there=nobody_is_there)
 
 
 def test_a_damaged_handoff_lets_nobody_do_anything_and_names_the_file() -> None:
@@ -166,7 +166,7 @@ def test_a_damaged_handoff_lets_nobody_do_anything_and_names_the_file() -> None:
         lambda: check_withdraw(told, ANNA),
     ]
     for ask in asks:
-        error = refused(InvalidInput, ask)
+        error = refused(HandoffClosed, ask)
         assert "is damaged: handoffs/2026/11/a.md: 'step' is 0" in str(error)
         assert error.details["damage"] == [{"path": "handoffs/2026/11/a.md", "problem": "'step' is 0"}]
 
@@ -198,7 +198,7 @@ def test_a_written_claim_counts_or_it_is_said_why_not() -> None:
     with pytest.raises(Unavailable, match="lost to codex"):
         check_counts(story.told(100), lost.id)
     damaged = story.told(damage=[Damage("handoffs/x.md", "no sense in it")])
-    with pytest.raises(InvalidInput, match="no sense in it"):
+    with pytest.raises(HandoffClosed, match="no sense in it"):
         check_counts(damaged, first.id)
 
 
@@ -238,10 +238,10 @@ def test_it_is_refused_by_whom_it_is_for_and_by_anybody_when_it_is_for_all() -> 
     check_decline(Story().told(), BERT)
     check_decline(Story(to="codex").told(), BERT)
     check_decline(lapsed(), CARL)
-    refused(InvalidInput, check_decline, Story(to="codex").told(), CARL)
+    refused(HandoffClosed, check_decline, Story(to="codex").told(), CARL)
     refused(HandoffTaken, check_decline, held(), CARL)
     for kind in ("done", "declined", "withdrawn", "expired"):
-        refused(InvalidInput, check_decline, ended(kind), BERT)
+        refused(HandoffClosed, check_decline, ended(kind), BERT)
 
 
 def test_an_offer_is_taken_back_by_whose_it_is_and_while_nobody_holds_it() -> None:
@@ -251,11 +251,11 @@ def test_an_offer_is_taken_back_by_whose_it_is_and_while_nobody_holds_it() -> No
         check_withdraw(lapsed(), party)
         check_withdraw(ended("expired"), party)
     refused(HandoffTaken, check_withdraw, held(), ANNA)
-    error = refused(InvalidInput, check_withdraw, Story().told(), BERT)
+    error = refused(HandoffClosed, check_withdraw, Story().told(), BERT)
     assert "was offered by 'claude-code@desk'" in str(error)
     check_withdraw(Story().told(), BERT, anyway=True)
     for kind in ("done", "declined", "withdrawn"):
-        refused(InvalidInput, check_withdraw, ended(kind), ANNA, anyway=True)
+        refused(HandoffClosed, check_withdraw, ended(kind), ANNA, anyway=True)
 
 
 # --- the best -----------------------------------------------------------------------------------------------------

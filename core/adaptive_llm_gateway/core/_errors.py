@@ -50,6 +50,13 @@ class InvalidInput(AlgError):
     exit_code = 2
 
 
+class HandoffClosed(InvalidInput):
+    """The handoff is over, damaged or for somebody else; `details` has the `handoff`."""
+
+    code = "handoff_closed"
+    exit_code = 4
+
+
 class UnknownType(InvalidInput):
     """A memory type that is neither built in nor declared in `types/`."""
 

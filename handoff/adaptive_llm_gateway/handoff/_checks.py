@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from adaptive_llm_gateway.core import HandoffTaken, InvalidInput, NotHolder, Unavailable
-from adaptive_llm_gateway.handoff._events import party_name, show_time
+from adaptive_llm_gateway.core import HandoffClosed, HandoffTaken, NotHolder, Unavailable
+from adaptive_llm_gateway.handoff._events import name_beside, party_name, show_time
 from adaptive_llm_gateway.handoff._fold import is_for, who_did
 from adaptive_llm_gateway.handoff._values import MOST_LEASE, PRIORITIES, Claim, Handoff, Party
 
@@ -45,18 +45,18 @@ def check_claim(
 
     Raises:
         HandoffTaken: somebody else holds it.
-        InvalidInput: it is over or damaged, or for somebody else.
+        HandoffClosed: it is over or damaged, or for somebody else.
     """
     _check_whole(handoff)
     if handoff.state == "claimed":
         if handoff.holder is not None and same_holder(handoff.holder, party, is_there):
             return "again"
-        raise _taken(handoff)
+        raise _taken(handoff, by=party)
     if _lapsed(handoff, party, is_there):
         return "new"  # whose lease ran out may go on, also where nobody else could begin
     _check_open(handoff, "claimed")
     if handoff.offer.to is not None and not is_for(handoff.offer, party) and not anyway:
-        raise InvalidInput(
+        raise HandoffClosed(
             f"handoff {handoff.offer.id!r} is for {handoff.offer.to!r}, and this is {party_name(party)!r}",
             hint="Claim another one, or this one with `anyway`.",
             handoff=handoff.offer.id,
@@ -70,7 +70,7 @@ def check_counts(handoff: Handoff, claim: str) -> None:
 
     Raises:
         HandoffTaken: somebody else's does, who holds it.
-        InvalidInput: the handoff is damaged.
+        HandoffClosed: the handoff is damaged.
         Unavailable: it does not count for another reason.
     """
     _check_whole(handoff)
@@ -95,7 +95,7 @@ def check_holds(handoff: Handoff, party: Party, *, is_there: Callable[[Party], b
 
     Raises:
         NotHolder: somebody else holds it, or nobody, or it is over.
-        InvalidInput: it is damaged.
+        HandoffClosed: it is damaged.
     """
     _check_whole(handoff)
     if handoff.holder is not None and same_holder(handoff.holder, party, is_there):
@@ -106,7 +106,7 @@ def check_holds(handoff: Handoff, party: Party, *, is_there: Callable[[Party], b
     details = {"handoff": id, "state": handoff.state}
     if handoff.holder is not None and handoff.claim is not None:
         raise NotHolder(
-            f"{me!r} does not hold handoff {id!r}: {_holder(handoff)}",
+            f"{me!r} does not hold handoff {id!r}: {_holder(handoff, party)}",
             hint=_window_hint(handoff, party) or "Its result can be written as a memory that links to the handoff.",
             **details,
             **_holder_details(handoff),
@@ -136,14 +136,14 @@ def check_decline(handoff: Handoff, party: Party) -> None:
 
     Raises:
         HandoffTaken: somebody holds it.
-        InvalidInput: it is over or damaged, or for somebody else.
+        HandoffClosed: it is over or damaged, or for somebody else.
     """
     _check_whole(handoff)
     if handoff.state == "claimed":
         raise _taken(handoff)
     _check_open(handoff, "declined")
     if handoff.offer.to is not None and not is_for(handoff.offer, party):
-        raise InvalidInput(
+        raise HandoffClosed(
             f"handoff {handoff.offer.id!r} is for {handoff.offer.to!r}; {party_name(party)!r} cannot decline it",
             hint="Leave it: it is offered to its addressee only.",
             handoff=handoff.offer.id,
@@ -159,16 +159,16 @@ def check_withdraw(handoff: Handoff, party: Party, *, anyway: bool = False) -> N
 
     Raises:
         HandoffTaken: somebody holds it.
-        InvalidInput: it is over or damaged, or another's offer.
+        HandoffClosed: it is over or damaged, or another's offer.
     """
     _check_whole(handoff)
     if handoff.state == "claimed":
-        raise _taken(handoff)
+        raise _taken(handoff, "Its holder can give it back; a lease that is not renewed runs out.")
     if handoff.state != "expired":
         _check_open(handoff, "withdrawn")
     by = handoff.offer.by
     if not anyway and (by.client, by.agent) != (party.client, party.agent):
-        raise InvalidInput(
+        raise HandoffClosed(
             f"handoff {handoff.offer.id!r} was offered by {party_name(by)!r}; only they can withdraw it",
             hint="Decline it with a reason, if it is for you.",
             handoff=handoff.offer.id,
@@ -225,7 +225,7 @@ def _check_whole(handoff: Handoff) -> None:
     if handoff.state == "damaged":
         told, more = handoff.damage[:_PROBLEMS], len(handoff.damage) - _PROBLEMS
         problems = "; ".join(f"{each.path}: {each.problem}" for each in told)
-        raise InvalidInput(
+        raise HandoffClosed(
             f"handoff {handoff.offer.id!r} is damaged: {problems}" + (f"; and {more:,} more" if more > 0 else ""),
             hint="Mend the file, or restore it from the memory repo's history.",
             handoff=handoff.offer.id,
@@ -239,7 +239,7 @@ def _check_open(handoff: Handoff, verb: str) -> None:
         return
     expires = handoff.offer.expires
     why = f"it expired at {show_time(expires)}" if expires and handoff.state == "expired" else _end(handoff)
-    raise InvalidInput(
+    raise HandoffClosed(
         f"handoff {handoff.offer.id!r} cannot be {verb}: {why}",
         hint="Offer what is still to be done as a new handoff.",
         handoff=handoff.offer.id,
@@ -251,23 +251,24 @@ def _end(handoff: Handoff) -> str:
     return f"it is {handoff.state}" if handoff.ended is None else who_did(handoff.ended)
 
 
-def _taken(handoff: Handoff) -> HandoffTaken:
+_ANOTHER: Final = "Claim another one. A lease that is not renewed runs out, and the handoff is open again."
+
+
+def _taken(handoff: Handoff, hint: str = _ANOTHER, *, by: Party | None = None) -> HandoffTaken:
     return HandoffTaken(
-        f"handoff {handoff.offer.id!r} is taken: {_holder(handoff)}",
-        hint="Claim another one. A lease that is not renewed runs out, and the handoff is open again.",
+        f"handoff {handoff.offer.id!r} is taken: {_holder(handoff, by)}",
+        hint=hint,
         handoff=handoff.offer.id,
         **_holder_details(handoff),
     )
 
 
-def _holder(handoff: Handoff) -> str:
+def _holder(handoff: Handoff, party: Party | None) -> str:
     claim = handoff.claim
     assert claim is not None  # noqa: S101 - whoever holds it has claimed it
     kind = "provisionally " if claim.provisional else ""
-    return (
-        f"{party_name(claim.by)} claimed it {kind}at {show_time(claim.time)} and holds it until "
-        f"{show_time(claim.lease_until)}"
-    )
+    name = party_name(claim.by) if party is None else name_beside(claim.by, party)
+    return f"{name} claimed it {kind}at {show_time(claim.time)} and holds it until {show_time(claim.lease_until)}"
 
 
 def _holder_details(handoff: Handoff) -> dict[str, object]:

@@ -421,6 +421,12 @@ def party_name(party: Party) -> str:
     return f"{name}@{party.host}" if party.host else name
 
 
+def name_beside(party: Party, other: Party) -> str:
+    """`party_name`, with the hub where that is all that tells it from another party."""
+    name = party_name(party)
+    return f"{name} of the hub {party.hub}" if name == party_name(other) and party.hub != other.hub else name
+
+
 def stamp(moment: datetime) -> str:
     """ISO 8601 in UTC, with all that the moment has below a second: `2026-11-22T13:00:00.123Z`."""
     moment = moment.astimezone(UTC)

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-from adaptive_llm_gateway.handoff._events import closes_without_claim, party_name, problem_of, show_time
+from adaptive_llm_gateway.handoff._events import closes_without_claim, name_beside, party_name, problem_of, show_time
 from adaptive_llm_gateway.handoff._values import (
     Claim,
     Damage,
@@ -235,7 +235,7 @@ def _tenures(offer: Offer, events: Sequence[Event], marks: Marks, problems: list
                 continue
             note = reasons.get(claim.id)
             if winner is not None:
-                note = f"lost to {party_name(winner.by)}, who claimed at {show_time(winner.time)}"
+                note = f"lost to {name_beside(winner.by, claim.by)}, who claimed at {show_time(winner.time)}"
             marks[claim.id] = ("void", note)
         if winner is not None:
             mine = own.get(winner.id, ())

@@ -236,7 +236,7 @@ class Handoffs:
 
         Raises:
             HandoffTaken: somebody holds it; who and since when is in the text.
-            InvalidInput: it is over, damaged or not for this client.
+            HandoffClosed: it is over, damaged or not for this client.
             NotFound: there is none.
             SyncError: the remote did not confirm it.
         """
@@ -297,7 +297,7 @@ class Handoffs:
             try:
                 return self.claim(best.offer.id, by, lease=lease, provisional=provisional, chosen=chosen)
             except AlgError as error:
-                if error.code not in ("handoff_taken", "not_found", "invalid_input"):
+                if error.code not in ("handoff_taken", "not_found", "handoff_closed"):
                     raise  # otherwise somebody was quicker; there may be another one
 
     def update(self, id: str, text: str, by: Party, *, lease: timedelta | None = None, redact: bool = False) -> Written:
@@ -369,7 +369,7 @@ class Handoffs:
 
         Raises:
             NotHolder: to give back or refuse: somebody else holds it. To take back: somebody holds it.
-            InvalidInput: it is over.
+            HandoffClosed: it is over.
         """
         return self._end(id, _ENDING[outcome], reason, by, redact=redact, anyway=anyway)
 

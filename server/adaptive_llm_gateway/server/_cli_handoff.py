@@ -33,10 +33,28 @@ Every = Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: loo
 Patch = Annotated[bool, typer.Option("--patch", help="With the uncommitted changes as a patch.")]
 
 
+_TYPED = {
+    "pass redact=true": "pass --redact",
+    "`anyway`": "`--anyway`",
+    "claim it provisionally;": "claim it with `--provisional`;",
+    "Find it with memory_search": "`alg handoff list --all` shows them",
+    "A list of them shows those of others.": "`alg handoff list` shows those of others.",
+}
+"""What hints for tools say, and what is typed instead."""
+
+
 def _call(context: typer.Context, name: str, /, **arguments: Any) -> Any:
+    from adaptive_llm_gateway.server._cli_output import HubRefused  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_work import call  # noqa: PLC0415
 
-    return call(context.find_root().obj, name, **_given(arguments))
+    try:
+        return call(context.find_root().obj, name, **_given(arguments))
+    except HubRefused as refused:
+        if hint := refused.error.get("hint"):
+            for said, typed in _TYPED.items():
+                hint = hint.replace(said, typed)
+            refused.error["hint"] = hint
+        raise
 
 
 def _given(arguments: Json) -> Json:

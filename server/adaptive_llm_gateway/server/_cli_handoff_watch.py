@@ -29,6 +29,8 @@ _ASKED_WRONGLY = (2, 3)
 _NO_HUB = "no hub answers; waiting for the next one"
 _LEFT_OUT = ("body", "steps")
 """What a handoff has that one of a list has not."""
+_OF_THE_LOOK = "remote"
+"""What tells of the question, and not of the handoff."""
 
 
 class Looks:
@@ -228,7 +230,7 @@ def watch_one(root: str, identifier: str, *, every: float, as_json: bool) -> Non
     while True:
         found = looks("handoff_show", id=identifier)
         talk_once(looks.problem)
-        if found is not None and found != before:
+        if found is not None and (before is None or _itself(found) != _itself(before)):
             steps = new_steps(before, found)
             if as_json:
                 bare = {name: value for name, value in found.items() if name not in _LEFT_OUT}
@@ -240,6 +242,10 @@ def watch_one(root: str, identifier: str, *, every: float, as_json: bool) -> Non
                 _say("\n".join(_news(before, found, steps, paint)))
             before = found
         _wait(every)
+
+
+def _itself(shown: Json) -> Json:
+    return {name: value for name, value in shown.items() if name != _OF_THE_LOOK}
 
 
 def new_steps(before: Json | None, found: Json) -> list[Json]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotHolder, Trust, Unavailable
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
 from adaptive_llm_gateway.server._handoff_json import handoff_json, looked_json, patch_json, step_json, written_json
@@ -82,6 +82,18 @@ class HandoffOperations:
             if self._closed:
                 raise Unavailable("the hub is stopping", hint="Try again in a moment.")
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(service))
+
+    async def _do_as(self, by: Party, work: Callable[[Handoffs], _T]) -> _T:
+        """`_do`; whoever is refused because of what they lost is told so."""
+
+        def told(service: Handoffs) -> _T:
+            try:
+                return work(service)
+            except NotHolder as error:
+                error.message = "; ".join([error.message, *service.lost(by)])
+                raise
+
+        return await self._do(told)
 
     # -- offering ----------------------------------------------------------------------------------------------
 
@@ -180,6 +192,11 @@ class HandoffOperations:
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
             if not new.objective and new.state:  # it was begun by a command or a prompt of the client
                 new = replace(new, objective=f"Go on with session {session}" if session else "Go on with this session")
+            if not new.objective and transcript:
+                raise InvalidInput(
+                    f"there is nothing to keep: the transcript {transcript!r} says nothing of a session",
+                    hint="It has to be Claude Code's or Codex's own record of one, a file of JSON lines.",
+                )
             if not new.objective:
                 raise InvalidInput(
                     "there is nothing to keep: neither a session of the memory nor a transcript was given",
@@ -436,7 +453,11 @@ def _future(text: str) -> datetime:
     now = datetime.now(UTC)
     amount, unit = text.strip()[:-1], text.strip()[-1:]
     hours = {"h": 1, "d": 24, "w": 168}.get(unit)
-    if hours is not None and amount.isascii() and amount.isdigit() and len(amount) <= 4:
+    if amount.isascii() and amount.isdigit() and unit.isalpha():
+        if hours is None or not 0 < int(amount[:5]) < 10_000:
+            raise InvalidInput(
+                f"'expires' is {text!r}", hint="A length is 1 to 9999 hours, days or weeks: 12h, 7d, 2w."
+            )
         return now + timedelta(hours=hours * int(amount))
     found = moment(text, "expires", end=True, zone=LOCAL)
     if found <= now:

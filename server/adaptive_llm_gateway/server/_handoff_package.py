@@ -35,6 +35,9 @@ _QUERY: Final = 2_000  # characters
 _TOKENS_EACH: Final = 25
 """A claim is waited for. To search for a memory for every 25 tokens, and to choose among the first of them that have
 twice the budget, takes half as long as with a hundred and more."""
+_STANDING: Final = {"counts": "", "late": " (after it was over)", "void": " (who did not hold it)"}
+_WORTH_CUTTING: Final = 40  # characters that a part has at least when it is cut, but for the first
+_NOTE: Final = 120  # characters of what is said of a patch
 _HEAD: Final = 120  # tokens of the lines before what the handoff says, at most
 
 
@@ -129,8 +132,7 @@ def _recalled(
 ) -> Json | None:
     offer = handoff.offer
     query = "\n".join(filter(None, [offer.objective, offer.next_action]))[:_QUERY]
-    # Events have the title of their offer, so that a search for one handoff finds those of all that are like it.
-    without = Exclusions(ids=(offer.id,), events=True)
+    without = Exclusions(types=("handoff",))  # what others are to do is nothing that is known of this
     filters = Filters(project=offer.project, or_no_project=bool(offer.project), without=without)
     session = offer.session_id if offer.session_id and is_session(store, offer.session_id) else None
     there = tuple(id_ for id_ in offer.decisions if store.record(id_) is not None)
@@ -157,7 +159,7 @@ def _head(handoff: Handoff, patch: Json | None) -> list[str]:
     if patch is not None:
         lines.append(
             f"Uncommitted changes come as a patch of {patch['bytes']:,} bytes: memory_read {patch['id']} "
-            f"(in your copy of the work: {patch['note']})."
+            f"(in your copy of the work: {_cut(patch['note'])})."
         )
     return lines
 
@@ -184,13 +186,18 @@ def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
         lines += ["not committed there:", *work.dirty[:_FILES], *([f"and {more} more"] if more > 0 else [])]
     told.append(("Work", "\n".join(lines)))
     progress = [
-        f"{iso(step.event.time)} {party_name(step.event.by)}: {step.event.text.strip()}"
+        f"{iso(step.event.time)} {party_name(step.event.by)}{_STANDING[step.standing]}: {step.event.text.strip()}"
         for step in handoff.steps
         if step.event.kind in ("progress", "release", "decline", "done") and step.event.text.strip()
     ]
     told.append(("Reported before", "\n".join(reversed(progress))))
     told.append(("State", offer.state.strip()))
     return [(heading, text) for heading, text in told if text]
+
+
+def _cut(note: str) -> str:
+    note = " ".join(note.split())
+    return note if len(note) <= _NOTE else note[: _NOTE - 1].rstrip() + "…"
 
 
 def _items(texts: Sequence[str]) -> str:
@@ -219,6 +226,6 @@ def _fitted(head: list[str], parts: list[tuple[str, str]], budget: int, handoff:
             middle = (low + high + 1) // 2
             fits = counter.count(_text(told, [*kept, (part[0], part[1][:middle] + " …")])) <= budget
             low, high = (middle, high) if fits else (low, middle - 1)
-        if low > 40:
+        if low > (0 if not kept else _WORTH_CUTTING):
             kept.append((part[0], part[1][:low] + " …"))
     return _text(told, kept)
