@@ -110,7 +110,7 @@ def test_a_larger_package_is_made_from_more_hits(tmp_path: Path) -> None:
     assert [package["candidates"] for package in run(tmp_path, work)] == [100, 120]
 
 
-@pytest.mark.parametrize(("length", "candidates"), [(400, 12), (2, 40)])
+@pytest.mark.parametrize(("length", "candidates"), [(400, 8), (2, 40)])
 def test_a_package_that_asks_for_few_hits_is_made_from_them_where_they_fill_it(
     tmp_path: Path, length: int, candidates: int
 ) -> None:

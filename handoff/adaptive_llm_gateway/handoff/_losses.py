@@ -1,4 +1,4 @@
-"""Provisional claims of this hub that came to nothing, kept until whoever made them is told."""
+"""What this hub's parties wrote before the remote had it and that came to nothing, kept until they are told."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
-from adaptive_llm_gateway.handoff._events import party_name
-from adaptive_llm_gateway.handoff._values import MOST_LEASE, Handoff, Party
+from adaptive_llm_gateway.handoff._events import party_name, show_time
+from adaptive_llm_gateway.handoff._values import MOST_LEASE, Handoff, Party, Step
 
 _T = TypeVar("_T")
 
 _MOST: Final = 200
-"""Losses, and claims that may become one, that are kept; the oldest go first."""
+"""Losses, and events that may become one, that are kept; the oldest go first."""
+_REPORTS: Final = ("progress", "done", "release", "decline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class _Loss:
 
 
 class Losses:
-    """Tells each loss to its party once, and to anybody for a day or until then. Safe to call from any thread.
+    """Provisional claims, and what holders wrote while others claimed. Tells each loss to its party once, and to
+    anybody for a day or until then. Safe to call from any thread.
 
     A hub that is started anew does not know what the one before it told, so it tells what was claimed for a time that
     is not over yet: its party may still be at work.
@@ -37,14 +39,15 @@ class Losses:
         self._made: OrderedDict[str, None] = OrderedDict()
         self._found: OrderedDict[str, _Loss | None] = OrderedDict()  # None: its party was told
 
-    def made(self, claim: str) -> None:
-        """A provisional claim was written, whose loss is to be told whenever it is found out."""
+    def made(self, event: str) -> None:
+        """An event was written whose loss is to be told whenever it is found out."""
         with self._lock:
-            _put(self._made, claim, None)
+            _put(self._made, event, None)
 
     def look(self, handoff: Handoff, is_ours: Callable[[Party], bool], now: datetime) -> None:
-        """Take up the claims of this hub that do not count."""
+        """Take up what this hub wrote and does not count."""
         for step in handoff.steps:
+            self._look_at_report(handoff, step, is_ours, now)
             claim = step.event
             if claim.kind != "claim" or not claim.provisional or step.standing != "void" or not is_ours(claim.by):
                 continue
@@ -57,6 +60,18 @@ class Losses:
             with self._lock:
                 if claim.id not in self._found and (runs or claim.id in self._made):
                     _put(self._found, claim.id, _Loss(claim.by, text, now + MOST_LEASE))
+
+    def _look_at_report(self, handoff: Handoff, step: Step, is_ours: Callable[[Party], bool], now: datetime) -> None:
+        event = step.event
+        if event.kind not in _REPORTS or step.standing == "counts" or not is_ours(event.by):
+            return
+        text = (
+            f"what {party_name(event.by)} wrote of handoff {handoff.offer.id} ({handoff.offer.title!r}) at "
+            f"{show_time(event.time)} came too late and changes nothing: {step.note or 'another claimed it meanwhile'}"
+        )
+        with self._lock:
+            if event.id in self._made and event.id not in self._found:
+                _put(self._found, event.id, _Loss(event.by, text, now + MOST_LEASE))
 
     def told(self, is_party: Callable[[Party], bool]) -> list[str]:
         """What a party lost, which is told with that."""

@@ -59,7 +59,8 @@ class Remote:
     """The remote of a store, as its handoffs need it. Its methods may be called from any thread.
 
     Attributes:
-        losses: provisional claims of this hub that came to nothing.
+        losses: what this hub wrote before the remote said so, and that came to nothing.
+        unseen: ids of checkpoints that were made since the remote was reached last: nobody else can have them.
     """
 
     def __init__(self, store: MemoryStore, rules: HandoffRules, clock: LeaseClock, reading: Reading) -> None:
@@ -67,17 +68,18 @@ class Remote:
         self._looking = threading.Lock()
         self._looked: tuple[float, Looked] | None = None  # and when that began, or failed
         self._settling = threading.Lock()
-        self._unsettled = True  # whether provisional claims may be there that wait for the remote
+        self._unsettled = True  # whether something may be there that waits for the remote
         self.losses = Losses()
+        self.unseen: set[str] = set()
         store.on_synced(self._synced)
 
     def is_ours(self, by: Party) -> bool:
         """Whether it is a client of this hub."""
         return (by.hub, by.host) == (self._store.hub_name, self._store.host)
 
-    def made(self, claim: str) -> None:
-        """A provisional claim was written: the next sync settles it."""
-        self.losses.made(claim)
+    def made(self, event: str) -> None:
+        """A provisional claim, a report or an end was written: the next sync shows whether it counts."""
+        self.losses.made(event)
         self._unsettled = True
 
     @property
@@ -108,6 +110,9 @@ class Remote:
                 error = f"the remote did not answer within {self._rules.remote_wait:g} s"
             except AlgError as failed:
                 error = str(failed)
+            except Exception as failed:  # noqa: BLE001 - what is here is shown all the same
+                _log.exception("the remote could not be asked")
+                error = f"{type(failed).__name__}: {failed}"
             before = self._looked[1].at if self._looked is not None else None
             looked = Looked(before if error else datetime.now(UTC), error)
             self._looked = (time.monotonic() if error else begun, looked)
@@ -115,6 +120,7 @@ class Remote:
 
     def _synced(self) -> None:
         """After a pull or push: provisional claims are settled, in a thread of their own."""
+        self.unseen.clear()
         if (known := self._looked) is not None and known[1].error:
             self._looked = (float("-inf"), known[1])  # it can be reached again
         if self._unsettled and not self._settling.locked():
@@ -142,7 +148,7 @@ class Remote:
                 except AlgError as error:
                     again = True
                     _log.info("the provisional claim of handoff %s is not confirmed: %s", handoff.offer.id, error)
-            failed = again
+            failed = again or self._store.sync_status().state != "pushed"
         except AlgError as error:  # the store is closing
             _log.info("provisional claims were not looked at: %s", error)
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from adaptive_llm_gateway.core import (
     AlgError,
     InvalidInput,
+    LockHeld,
     NotFound,
     NotHolder,
+    RepoBusy,
     SyncError,
     Unavailable,
 )
@@ -38,17 +40,16 @@ from adaptive_llm_gateway.handoff._values import MOST_LEASE, Event, EventKind, H
 from adaptive_llm_gateway.memory import AppendEvent, WriteResult
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, Ticket
+    from adaptive_llm_gateway.memory import MemoryStore, Planned, Ticket
+
+    _Saved = tuple[Planned, Ticket, tuple[str, ...]]
 
 _T = TypeVar("_T")
 
 Outcome = Literal["released", "declined", "withdrawn"]
 _ENDING: Final[dict[Outcome, EventKind]] = {"released": "release", "declined": "decline", "withdrawn": "withdraw"}
-# Failures of a remote that is there but cannot be spoken to now, or not by us; what is written here goes out later.
-_OUT_OF_REACH: Final = frozenset(
-    {"unreachable", "timeout", "auth", "host_key", "access_denied", "remote_missing", "offline", "protected_branch"}
-    | {"hook_rejected", "remote_read_only", "disk_full", "transport_refused", "ownership", "checked_out"}
-)
+# Failures after which the remote may have the write, or where others were quicker: no reason to go on without it.
+_NOT_OUT_OF_REACH: Final = frozenset({"unknown", "not_merged", "non_fast_forward", "ref_race", "ref_locked"})
 _SAVE_SECONDS: Final = 60.0
 
 
@@ -66,6 +67,10 @@ class Written:
     notes: tuple[str, ...] = ()
     again: bool = False
     replaced: bool = False
+
+
+class _Unconfirmed(Unavailable):
+    """A publication that goes on: the remote may still take it."""
 
 
 class Handoffs:
@@ -160,19 +165,26 @@ class Handoffs:
         if not new.objective.strip():
             raise InvalidInput("the objective is empty", hint="Say what is to be reached.")
         by = self._me(by)
+        with self._door:
+            saved = self._put_offer(new, by)
+        return self._offered(*saved)
+
+    def _put_offer(self, new: NewOffer, by: Party) -> _Saved:
         self._check_links(new.decisions)
         notes: tuple[str, ...] = ()
         if new.patch is not None and not new.redact:
             self._store.scanner.check(new.patch, where="the patch")
-        with self._door:
-            ticket = self._store.submit(offer_request(new, by))
-            planned = _saved(ticket.saved)
-            if new.patch is not None:
-                # The offer is durable; without its patch it still says that files were changed.
-                carried, notes = self._put_patch(planned.id, fence(new.patch), by, redact=new.redact)
-                ticket = carried or ticket
+        ticket = self._store.submit(offer_request(new, by))
+        planned = _saved(ticket.saved)
+        if new.patch is not None:
+            # The offer is durable; without its patch it still says that files were changed.
+            carried, notes = self._put_patch(planned.id, fence(new.patch), by, redact=new.redact)
+            ticket = carried or ticket
+        return planned, ticket, notes
+
+    def _offered(self, planned: Planned, ticket: Ticket, notes: tuple[str, ...], *, replaced: bool = False) -> Written:
         result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
-        return Written(self.one(planned.id), result, notes)
+        return Written(self.one(planned.id), result, notes, replaced=replaced)
 
     def _put_patch(self, id: str, text: str, by: Party, *, redact: bool) -> tuple[Ticket | None, tuple[str, ...]]:
         """The write of a patch, and what there is to say of it: why there is none, when it failed."""
@@ -187,34 +199,50 @@ class Handoffs:
     def checkpoint(self, new: NewOffer, by: Party) -> Written:
         """Keep how a session stands, as an offer that the next checkpoint of the same session replaces: of what that
         one does not have, nothing stays but the level of trust.
-        """
-        by = self._me(by)
-        with self._door:
-            found = self._last_checkpoint(new.session_id)
-            if found is None:
-                return self.create(replace(new, checkpoint=True), by)
-            ticket = self._store.submit(offer_request(replace(new, checkpoint=True), by, over=found.offer.id))
-            planned = _saved(ticket.saved)
-            last = self.patch_of(found)
-            patch = "" if new.patch is None else fence(new.patch)
-            notes: tuple[str, ...] = ()
-            if patch.strip() != (last.text.strip() if last is not None else ""):
-                carried, notes = self._put_patch(planned.id, patch, by, redact=new.redact)
-                if carried is None and last is not None:  # at least the one before does not pass for it
-                    carried, _ = self._put_patch(planned.id, "", by, redact=new.redact)
-                ticket = carried or ticket
-        result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
-        return Written(self.one(planned.id), result, notes, replaced=True)
 
-    def _last_checkpoint(self, session: str | None) -> Handoff | None:
+        One that somebody may have claimed is not replaced: with a remote that cannot be asked, that is each one that
+        others may have seen.
+        """
+        by, new = self._me(by), replace(new, checkpoint=True)
+        if not new.objective.strip():
+            raise InvalidInput("the objective is empty", hint="Say what is to be reached.")
+        looked = self.look()
+        away = looked is not None and looked.error is not None
+        with self._door:
+            found = self._last_checkpoint(new.session_id, among=self._remote.unseen if away else None)
+            saved = self._put_offer(new, by) if found is None else self._put_over(found, new, by)
+            if away and found is None:
+                self._remote.unseen.add(saved[0].id)
+        return self._offered(*saved, replaced=found is not None)
+
+    def _put_over(self, found: Handoff, new: NewOffer, by: Party) -> _Saved:
+        ticket = self._store.submit(offer_request(new, by, over=found.offer.id))
+        planned = _saved(ticket.saved)
+        last = self.patch_of(found)
+        patch = "" if new.patch is None else fence(new.patch)
+        notes: tuple[str, ...] = ()
+        if patch.strip() != (last.text.strip() if last is not None else ""):
+            carried, notes = self._put_patch(planned.id, patch, by, redact=new.redact)
+            if carried is None and last is not None:  # at least the one before does not pass for it
+                carried, _ = self._put_patch(planned.id, "", by, redact=new.redact)
+            ticket = carried or ticket
+        return planned, ticket, notes
+
+    def _last_checkpoint(self, session: str | None, *, among: Collection[str] | None) -> Handoff | None:
+        """The newest of a session that nobody has claimed; `among`: their ids, None: any."""
         if session is None:
             return None
-        for handoff in self.every():
-            offer = handoff.offer
-            same = offer.checkpoint and offer.session_id == session and self._remote.is_ours(offer.by)
-            if same and handoff.state == "offered" and handoff.term == 0:
-                return handoff
-        return None
+        found = [
+            handoff
+            for handoff in self.every()
+            if handoff.offer.checkpoint
+            and handoff.offer.session_id == session
+            and self._remote.is_ours(handoff.offer.by)
+            and handoff.state == "offered"
+            and handoff.term == 0
+            and (among is None or handoff.offer.id in among)
+        ]
+        return max(found, key=lambda handoff: (handoff.offer.created, handoff.offer.id), default=None)
 
     def claim(
         self,
@@ -255,10 +283,9 @@ class Handoffs:
         try:
             return self._claimed(id, self._published(decide) if self.has_remote else self._write(decide))
         except HeldAlready:
-            with self._door:
-                return replace(self._renewed(id, by, length), again=True)
+            return replace(self._progress(id, by, length), again=True)
         except SyncError as error:
-            if error.details.get("kind") not in _OUT_OF_REACH:
+            if error.details.get("kind") in _NOT_OUT_OF_REACH:
                 raise
             if not provisional:
                 error.hint = (
@@ -266,11 +293,15 @@ class Handoffs:
                     "it. To begin all the same, claim it provisionally; the next sync settles who holds it."
                 ).strip()
                 raise
-            with self._door:
+
+            def decide_here() -> AppendEvent:
                 handoff = self.one(id)
                 check_claim(handoff, by, is_there=self._is_there, anyway=anyway)
-                written = self._submitted(self._claim_event(handoff, by, length, provisional=True))
-                self._remote.made(written.id)
+                chosen(handoff)
+                return self._claim_event(handoff, by, length, provisional=True)
+
+            written = self._write(decide_here)
+            self._remote.made(written.id)
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._claimed(id, written, note)
 
@@ -309,12 +340,17 @@ class Handoffs:
         by, length = self._me(by), self._length(lease)
         id = self._known(id)
         notes = self._hold(id, by, length)
-        with self._door:
+        return self._progress(id, by, length, *notes, text=text, redact=redact)
+
+    def _progress(
+        self, id: str, by: Party, length: timedelta, *notes: str, text: str = "", redact: bool = False
+    ) -> Written:
+        def decide() -> AppendEvent:
             handoff = self.one(id)
             self._check(handoff, by)
             assert handoff.claim is not None  # noqa: S101 - its holder asks
             until = renewal(handoff.claim, self._clock.now(), length)
-            event = event_request(
+            return event_request(
                 handoff,
                 "progress",
                 by,
@@ -324,7 +360,10 @@ class Handoffs:
                 lease_until=until,
                 redact=redact,
             )
-            written = self._submitted(event)
+
+        written = self._write(decide)
+        if self.has_remote:
+            self._remote.made(written.id)
         return self._after(id, written, *notes)
 
     def still_held(self, id: str, by: Party, report: str) -> Handoff:
@@ -404,13 +443,15 @@ class Handoffs:
             return self._after(id, self._write(decide), *notes)
         try:
             return self._after(id, self._published(decide), *notes)
-        except SyncError as error:
-            if error.details.get("kind") not in _OUT_OF_REACH:
+        except (SyncError, LockHeld, RepoBusy, _Unconfirmed) as error:
+            if error.details.get("kind") == "not_merged":  # the remote has it
                 raise
-            note = (
-                f"the remote could not be asked ({error.message}); this is written here and goes out with the next sync"
-            )
-            return self._after(id, self._write(decide), *notes, note)
+            # Where the remote may have it all the same, the second of them comes too late and changes nothing.
+            written = self._write(decide)
+            self._remote.made(written.id)
+            why = f"the remote has not confirmed this ({error.message})"
+            note = f"{why}; it is written here and goes out with the next sync"
+            return self._after(id, written, *notes, note)
 
     # -- parts of it -------------------------------------------------------------------------------------------
 
@@ -440,21 +481,15 @@ class Handoffs:
             raise _lapsed(handoff)
 
     def _hold(self, id: str, by: Party, length: timedelta) -> list[str]:
-        """A holder whose lease ran out holds it again, if nobody else does."""
+        """A holder whose lease ran out holds it again, if nobody else does; provisionally where the remote cannot say
+        so.
+        """
         handoff = self.one(id)
         hold: Hold = check_holds(handoff, by, is_there=self._is_there)
         if hold == "holds":
             return []
-        self.claim(id, by, lease=length, anyway=True)
-        return ["the lease had run out and nobody else held it: it was claimed again"]
-
-    def _renewed(self, id: str, by: Party, length: timedelta) -> Written:
-        handoff = self.one(id)
-        self._check(handoff, by)
-        assert handoff.claim is not None  # noqa: S101 - its holder asks
-        until = renewal(handoff.claim, self._clock.now(), length)
-        event = event_request(handoff, "progress", by, self._clock.now(), claim=handoff.claim.id, lease_until=until)
-        return self._after(id, self._submitted(event))
+        claimed = self.claim(id, by, lease=length, anyway=True, provisional=True)
+        return ["the lease had run out and nobody else held it: it was claimed again", *claimed.notes]
 
     def _claim_event(self, handoff: Handoff, by: Party, length: timedelta, *, provisional: bool) -> AppendEvent:
         until = self._clock.now() + length
@@ -479,9 +514,6 @@ class Handoffs:
             planned = _saved(ticket.saved)
         return self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
 
-    def _submitted(self, request: AppendEvent) -> WriteResult:
-        return self._write(lambda: request)
-
     def _published(self, decide: Callable[[], AppendEvent]) -> WriteResult:
         wait = self._rules.confirm_wait
         future = self._store.publish(decide, timeout=wait)
@@ -494,7 +526,7 @@ class Handoffs:
                     hint="Try again.",
                     kind="timeout",
                 ) from None
-            raise Unavailable(
+            raise _Unconfirmed(
                 f"the remote has not confirmed this after {wait * 2:g} s, and it may still do so",
                 hint="`handoff_list` shows how it ended.",
             ) from None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         try_to_leave_with_git,
     )
     from adaptive_llm_gateway.memory._opening import look_at_postgres, look_at_qdrant
+    from adaptive_llm_gateway.memory._plans import Planned
     from adaptive_llm_gateway.memory._requests import (
         AppendEvent,
         AppendSession,
@@ -153,6 +154,7 @@ _MODULES = {
         "WriteResult",
         "WriteSummary",
     ),
+    "_plans": ("Planned",),
     "_rerank": (
         "Reranker",
         "RerankerConfig",
@@ -223,6 +225,7 @@ __all__ = [
     "Operation",
     "Page",
     "Plan",
+    "Planned",
     "PostgresConfig",
     "QdrantConfig",
     "Record",
