@@ -525,7 +525,7 @@ def test_an_end_that_the_remote_cannot_take_now_is_written_here_and_said(start: 
     away = Path(bare).rename(Path(bare).with_name("away.git"))
     done = hub.handoffs.complete(id_, "done", CODEX)
     assert done.handoff.state == "done"
-    assert "could not be asked" in " ".join(done.notes)
+    assert "not confirmed" in " ".join(done.notes)
     assert done.result.standing.sync.state in ("pending", "failed")
     with pytest.raises(SyncError, match="remote"):
         hub.handoffs.claim(hub.offer("Another"), CODEX)
@@ -534,6 +534,85 @@ def test_an_end_that_the_remote_cannot_take_now_is_written_here_and_said(start: 
     other = start("two", remote=bare)
     other.store.pull().result(WAIT)
     assert other.state(id_) == "done"
+
+
+@pytest.mark.parametrize("kind", ["other", "unknown", "index_lock", "secret_incoming"])
+def test_what_a_holder_finishes_is_kept_whatever_the_remote_says(
+    start: Callable[..., Hub], bare: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = start("one", remote=bare)
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, CODEX)
+
+    def refuses(*_: object, **__: object) -> Any:
+        raise SyncError("the remote says 429", kind=kind)
+
+    monkeypatch.setattr(hub.handoffs, "_published", refuses)
+    done = hub.handoffs.complete(id_, "all of it", CODEX)
+    assert (done.handoff.state, done.handoff.steps[-1].event.text.strip()) == ("done", "all of it")
+    assert "429" in " ".join(done.notes)
+
+
+def test_a_holder_whose_lease_ran_out_out_of_reach_goes_on_provisionally(start: Callable[..., Hub], bare: str) -> None:
+    hub = start("one", remote=bare)
+    id_ = hub.offer()
+    hub.handoffs.claim(id_, CODEX)
+    Path(bare).rename(Path(bare).with_name("away.git"))
+    hub.times.pass_by(90)
+    done = hub.handoffs.update(id_, "half of it", CODEX)
+    assert done.handoff.claim is not None
+    assert (done.handoff.state, done.handoff.term, done.handoff.claim.provisional) == ("claimed", 2, True)
+    hub.times.pass_by(90)
+    assert hub.handoffs.complete(id_, "all of it", CODEX).handoff.state == "done"
+
+
+def test_a_holder_who_finished_out_of_reach_while_another_claimed_is_told(start: Callable[..., Hub], bare: str) -> None:
+    times = Times()
+    one, two = start("one", remote=bare, times=times), start("two", remote=bare, times=times)
+    id_ = one.offer()
+    one.handoffs.claim(id_, CODEX)
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    times.pass_by(50)
+    one.handoffs.update(id_, "half of it", CODEX)
+    away.rename(bare)
+    times.pass_by(25)
+    two.store.pull().result(WAIT)
+    assert two.handoffs.claim(id_, CURSOR).handoff.term == 2
+    Path(bare).rename(away)
+    one.handoffs.update(id_, "nearly all of it", CODEX)
+    one.handoffs.complete(id_, "all of it", CODEX)
+    assert one.handoffs.lost(CODEX) == []
+    away.rename(bare)
+    one.store.push().result(WAIT)
+    settle(one.handoffs)
+    assert one.state(id_) == "claimed"
+    told = one.handoffs.lost(CODEX)
+    assert len(told) == 2
+    assert all(id_ in loss and "too late" in loss for loss in told)
+    assert one.handoffs.lost(CODEX) == []
+
+
+def test_a_checkpoint_that_another_machine_has_claimed_is_not_replaced(start: Callable[..., Hub], bare: str) -> None:
+    one, two = start("one", remote=bare), start("two", remote=bare)
+
+    def checkpoint(objective: str) -> str:
+        return one.handoffs.checkpoint(NewOffer(objective, session_id="s1"), CLAUDE).handoff.offer.id
+
+    first = checkpoint("Nest quotes")
+    one.store.push().result(WAIT)
+    two.store.pull().result(WAIT)
+    two.handoffs.claim(first, CODEX)
+    second = checkpoint("Escape them")
+    assert first != second
+    assert (one.state(first), one.handoffs.one(first).offer.objective) == ("claimed", "Nest quotes")
+    assert one.state(second) == "offered"
+
+    away = Path(bare).rename(Path(bare).with_name("away.git"))
+    third = checkpoint("Out of reach")
+    assert third not in (first, second)
+    assert checkpoint("Still out of reach") == third
+    away.rename(bare)
+    assert checkpoint("Back") == third
 
 
 def test_a_remote_that_did_not_answer_is_left_alone_for_a_while_unless_something_reached_it(

@@ -479,7 +479,12 @@ def test_texts_come_from_stdin_or_a_file(stand_in: StandIn, tmp_path: Path) -> N
         (["complete", "I"], "handoff_complete", {"id": "I"}),
         (["release", "I"], "handoff_release", {"id": "I", "outcome": "released"}),
         (["release", "I", "no", "--declined"], "handoff_release", {"id": "I", "reason": "no", "outcome": "declined"}),
-        (["release", "I", "--withdraw"], "handoff_release", {"id": "I", "outcome": "withdrawn", "anyway": True}),
+        (["release", "I", "--withdraw"], "handoff_release", {"id": "I", "outcome": "withdrawn"}),
+        (
+            ["release", "I", "--withdraw", "--anyway"],
+            "handoff_release",
+            {"id": "I", "outcome": "withdrawn", "anyway": True},
+        ),
     ],
 )  # fmt: skip
 def test_a_command_asks_the_hub_for_what_was_given_and_nothing_else(
@@ -502,6 +507,7 @@ def test_a_command_asks_the_hub_for_what_was_given_and_nothing_else(
         ["claim", "--anyway"],
         ["update", "I"],
         ["release", "I", "--declined", "--withdraw"],
+        ["release", "I", "--anyway"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_the_hub_is_not_asked(stand_in: StandIn, words: list[str]) -> None:
@@ -701,6 +707,18 @@ def test_a_remote_that_is_out_of_reach_is_said_once(stand_in: StandIn, watch: Ca
     watching.line()
     stand_in.look_again()
     assert watching.end()[2] == "note: the remote could not be reached: no route\n"
+
+
+def test_a_watched_handoff_to_which_nothing_happens_is_shown_once(
+    stand_in: StandIn, watch: Callable[..., Watching]
+) -> None:
+    stand_in.answers["handoff_show"] = shown(remote={"looked": iso(-9), "error": None})
+    watching = watch("show", "x", "--json")
+    assert json.loads(watching.line())["steps"] == []
+    stand_in.answers["handoff_show"] = shown(remote={"looked": iso(0), "error": None})
+    stand_in.wait_for("handoff_show", 5)
+    stand_in.answers["handoff_show"] = shown(step(1, "claim"), remote={"looked": iso(0), "error": None})
+    assert [each["event"] for each in json.loads(watching.line())["steps"]] == ["claim"]
 
 
 def test_a_question_that_is_wrong_ends_watching(stand_in: StandIn) -> None:

@@ -111,7 +111,9 @@ def test_what_is_given_back_declined_or_withdrawn_is_said_to_be(homes: tuple[Any
     withdrawn = one.alg("handoff", "release", identifier, "not needed", "--withdraw")
     assert "state    withdrawn by command-line\n" in withdrawn.stdout
     made = one.json("handoff", "create", "Have quotes nest", "--as", "somebody")
-    assert "withdrawn by command-line" in one.alg("handoff", "release", made["id"], "--withdraw").stdout
+    code, error = failed(one, "release", made["id"], "--withdraw")
+    assert (code, error["hint"]) == (4, "`--anyway` takes it back all the same.")
+    assert "withdrawn by command-line" in one.alg("handoff", "release", made["id"], "--withdraw", "--anyway").stdout
     meant = offer(one, "--to", "command-line")
     two.json("handoff", "list")
     assert "state    declined by command-line\n" in two.alg("handoff", "release", meant, "no", "--declined").stdout

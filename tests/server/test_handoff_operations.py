@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from adaptive_llm_gateway import handoff
-from adaptive_llm_gateway.core import HandoffSettings, InvalidInput, Trust, Unavailable
+from adaptive_llm_gateway.core import HandoffSettings, InvalidInput, NotHolder, Trust, Unavailable
 from adaptive_llm_gateway.memory import AppendSession, Author, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._handoff_json import MOST_DAMAGE
@@ -133,3 +133,24 @@ def test_of_a_handoff_with_many_damaged_files_some_are_named_and_all_are_counted
     store.reindex()
     told = run(lambda operations: operations.show(made["id"]))
     assert (told["state"], told["damage_count"], len(told["damage"])) == ("damaged", MOST_DAMAGE + 5, MOST_DAMAGE)
+
+
+@pytest.mark.parametrize("length", ["30m", "1y", "36H", "0d", "99999d"])
+def test_a_length_that_is_none_says_what_one_is(run: Run, length: str) -> None:
+    with pytest.raises(InvalidInput, match="'expires'") as caught:
+        run(lambda operations: operations.create("Have quotes nest", author=ME, expires=length))
+    assert "hours, days or weeks" in str(caught.value.hint)
+
+
+def test_a_file_that_is_no_transcript_is_said_to_be_none(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "hostname"
+    file.write_text("laptop\n", "utf-8")
+    with pytest.raises(InvalidInput, match="says nothing of a session"):
+        run(lambda operations: operations.checkpoint(author=ME, transcript=str(file)))
+
+
+def test_an_error_that_comes_of_a_loss_tells_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = run(lambda operations: operations.create("Have quotes nest", author=ME))
+    monkeypatch.setattr(handoff.Handoffs, "lost", lambda *_: ["the provisional claim lost to cursor"])
+    with pytest.raises(NotHolder, match=r"nobody holds it.*; the provisional claim lost to cursor"):
+        run(lambda operations: operations.update(made["id"], "half of it", author=ME))

@@ -36,6 +36,7 @@ Patch = Annotated[bool, typer.Option("--patch", help="With the uncommitted chang
 _TYPED = {
     "pass redact=true": "pass --redact",
     "`anyway`": "`--anyway`",
+    "Decline it with a reason, if it is for you.": "`--anyway` takes it back all the same.",
     "claim it provisionally;": "claim it with `--provisional`;",
     "Find it with memory_search": "`alg handoff list --all` shows them",
     "A list of them shows those of others.": "`alg handoff list` shows those of others.",
@@ -364,14 +365,21 @@ def release(
     id: HandoffId,
     reason: Annotated[str | None, typer.Argument(metavar="REASON", help="Why; - is stdin.")] = None,
     declined: Annotated[bool, typer.Option("--declined", help="Refuse it, claimed or not.")] = False,
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take an offer back, while nobody holds it.")] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Take your own offer back, while nobody holds it.")
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="With --withdraw: also what another client offered.")
+    ] = False,
     as_: Agent = None,
     redact: Redact = False,
     json: JsonOption = False,
 ) -> None:
-    """Give back what you hold, so that somebody else can claim it; or decline it, or withdraw an offer."""
+    """Give back what you hold, so that somebody else can claim it; or decline it, or withdraw your offer."""
     if declined and withdraw:
         raise typer.BadParameter("goes without --declined", param_hint="'--withdraw'")
+    if anyway and not withdraw:
+        raise typer.BadParameter("goes with --withdraw", param_hint="'--anyway'")
     outcome = "declined" if declined else "withdrawn" if withdraw else "released"
     done = _call(
         context,
@@ -381,7 +389,7 @@ def release(
         outcome=outcome,
         agent=as_,
         redact=redact,
-        anyway=withdraw,  # who types this is whose clients they are
+        anyway=anyway,
     )
     _wrote(done, outcome, as_json=json)
 

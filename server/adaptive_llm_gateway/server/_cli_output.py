@@ -19,7 +19,7 @@ EXIT_CODES: Mapping[int, str] = {
     "offline mode is not proved; tests of the policy failed; a run would go another way now",
     2: "wrong usage, or input that will be refused again: an argument, a field, a file, the configuration",
     3: "no such memory, handoff, version, file, commit, model, consent or receipt",
-    4: "`--if-version` is stale: read again, then try again; the handoff is somebody else's, or over",
+    4: "`--if-version` is stale: read again, then try again; the handoff is somebody else's, over or damaged",
     5: "something that looks like a secret was found or refused",
     6: "not available just now: no hub, a lock that is held, work that is still running",
     7: "the disk, the home or the memory repo does not let us work, and nothing was changed; "

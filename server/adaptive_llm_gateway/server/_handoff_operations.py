@@ -30,6 +30,7 @@ Json = dict[str, Any]
 _T = TypeVar("_T")
 
 _THREADS: Final = 8
+_WAITING: Final = 32
 """Claims wait for the remote, so that more of them are under way at once than there are processors."""
 _OPEN: Final = ("offered", "claimed", "damaged")
 _PUSH_SECONDS: Final = 3.0
@@ -50,13 +51,16 @@ class HandoffOperations:
         self._handoffs: Handoffs | None = None
         self._making = asyncio.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handoff")
+        # What waits for the remote keeps no thread from those who report or offer.
+        self._waiting = ThreadPoolExecutor(_WAITING, thread_name_prefix="handoff-remote")
         self._underway = Underway()
         self._closed = False
 
     def close(self) -> None:
         """Let the threads go; what waits for the remote is not waited for."""
         self._closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._waiting):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _service(self) -> Handoffs:
         store = await self._memory.store()
@@ -76,14 +80,16 @@ class HandoffOperations:
     def _is_there(self, party: Party) -> bool:
         return party.instance is not None and self._is_connected(party.instance)
 
-    async def _do(self, work: Callable[[Handoffs], _T]) -> _T:
+    async def _do(self, work: Callable[[Handoffs], _T], *, waits: bool = False) -> _T:
+        """Work in a thread; `waits`: it asks the remote."""
         with self._underway.one():
             service = await self._service()
             if self._closed:
                 raise Unavailable("the hub is stopping", hint="Try again in a moment.")
-            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(service))
+            threads = self._waiting if waits else self._threads
+            return await asyncio.get_running_loop().run_in_executor(threads, lambda: work(service))
 
-    async def _do_as(self, by: Party, work: Callable[[Handoffs], _T]) -> _T:
+    async def _do_as(self, by: Party, work: Callable[[Handoffs], _T], *, waits: bool = False) -> _T:
         """`_do`; whoever is refused because of what they lost is told so."""
 
         def told(service: Handoffs) -> _T:
@@ -93,7 +99,7 @@ class HandoffOperations:
                 error.message = "; ".join([error.message, *service.lost(by)])
                 raise
 
-        return await self._do(told)
+        return await self._do(told, waits=waits)
 
     # -- offering ----------------------------------------------------------------------------------------------
 
@@ -213,7 +219,7 @@ class HandoffOperations:
             )
             return self._written(service, service.checkpoint(new, by), notes)
 
-        return await self._pushed(await self._do(work))
+        return await self._pushed(await self._do(work, waits=True))
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -259,7 +265,7 @@ class HandoffOperations:
                 "notices": notices,
             }
 
-        return await self._do(work)
+        return await self._do(work, waits=True)
 
     async def show(self, id: str) -> Json:
         """One handoff whole, with all that happened to it."""
@@ -274,7 +280,7 @@ class HandoffOperations:
                 "steps": [step_json(step) for step in found.steps],
             }
 
-        return await self._do(work)
+        return await self._do(work, waits=True)
 
     # -- holding -----------------------------------------------------------------------------------------------
 
@@ -314,7 +320,7 @@ class HandoffOperations:
                 built = package(done.handoff, carried, recall)
             return {**built, **self._written(service, done, built["notes"], by), "patch": carried}
 
-        return await self._do(work)
+        return await self._do(work, waits=True)
 
     async def update(
         self, id: str, text: str, *, author: Author, lease_minutes: float | None = None, redact: bool = False
@@ -327,16 +333,22 @@ class HandoffOperations:
             done = service.update(id, text, by, lease=lease, redact=redact)
             return self._written(service, done, [], by), done.result.id
 
-        answer, report = await self._do(work)
+        answer, report = await self._do_as(by, work)
         told = await self._pushed(answer)
-        now = await self._do(lambda service: service.still_held(answer["id"], by, report))
+        now = await self._do_as(by, lambda service: service.still_held(answer["id"], by, report))
+        if told["standing"]["sync"]["state"] not in ("no_remote", "pushed"):
+            told["notes"].append(
+                "the remote does not have this yet: until then others go by the lease that they know, and may claim it"
+            )
         return {**told, **handoff_json(now)}
 
     async def complete(self, id: str, result: str = "", *, author: Author, redact: bool = False) -> Json:
         """Finish a handoff."""
         by = self._party(author)
-        return await self._do(
-            lambda service: self._written(service, service.complete(id, result, by, redact=redact), [], by)
+        return await self._do_as(
+            by,
+            lambda service: self._written(service, service.complete(id, result, by, redact=redact), [], by),
+            waits=True,
         )
 
     async def release(
@@ -356,10 +368,12 @@ class HandoffOperations:
         if wanted is None:
             raise InvalidInput(f"'outcome' is {outcome!r}", hint=f"Allowed: {', '.join(get_args(Outcome))}.")
         by = self._party(author)
-        return await self._do(
+        return await self._do_as(
+            by,
             lambda service: self._written(
                 service, service.release(id, reason, by, outcome=wanted, redact=redact, anyway=anyway), [], by
-            )
+            ),
+            waits=True,
         )
 
     # -- parts of it -------------------------------------------------------------------------------------------
