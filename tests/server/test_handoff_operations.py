@@ -151,6 +151,20 @@ def test_a_file_that_is_no_transcript_is_said_to_be_none(run: Run, tmp_path: Pat
 
 def test_an_error_that_comes_of_a_loss_tells_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     made = run(lambda operations: operations.create("Have quotes nest", author=ME))
-    monkeypatch.setattr(handoff.Handoffs, "lost", lambda *_: ["the provisional claim lost to cursor"])
+
+    def lost(*_: object) -> list[str]:
+        return ["the provisional claim lost to cursor"]
+
+    monkeypatch.setattr(handoff.Handoffs, "lost", lost)
     with pytest.raises(NotHolder, match=r"nobody holds it.*; the provisional claim lost to cursor"):
         run(lambda operations: operations.update(made["id"], "half of it", author=ME))
+
+
+def test_how_many_secrets_were_replaced_is_said(run: Run) -> None:
+    secret = "ghp_" + "x7Kq2Lm9Pz4Rt6Wv8Yb1Nc3Df5Gh0Js2Ka4Q"
+    made = run(lambda operations: operations.create(f"Use {secret}", state=f"{secret} works", author=ME, redact=True))
+    assert made["notes"][-1].startswith("placeholders stand for 2 secrets")
+    run(lambda operations: operations.claim(made["id"], author=ME))
+    told = run(lambda operations: operations.update(made["id"], f"{secret} does not", author=ME, redact=True))
+    assert told["notes"][-1].startswith("placeholders stand for 1 secret:")
+    assert run(lambda operations: operations.update(made["id"], "nothing", author=ME, redact=True))["notes"] == []

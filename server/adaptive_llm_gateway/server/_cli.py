@@ -150,7 +150,7 @@ def _typed(rest: list[str], root: str, *, as_json: bool) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "alg"
-        message = error.format_message()
+        message = error.format_message().replace("Value error, ", "")
         if type(error).__name__ == "NoArgsIsHelpError" and not as_json:
             talk(message)
         else:

@@ -19,6 +19,9 @@ Json = dict[str, Any]
 MOST_DAMAGE: Final = 20
 """Of a handoff's damaged files, those that are named; all are counted."""
 
+PLACEHOLDER: Final = "[REDACTED:"
+"""With what a placeholder for a secret begins."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -118,6 +121,18 @@ def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) ->
         "replaced": done.replaced,
         "patch": {"id": patch.id, "bytes": len((unfence(patch.text) or "").encode())} if patch else None,
     }
+
+
+def placeholders(done: Written, patch: Event | None) -> int:
+    """How many placeholders for secrets are in what was written."""
+    offer = done.handoff.offer
+    if done.result.id != offer.id:
+        texts = [step.event.text for step in done.handoff.steps if step.event.id == done.result.id]
+    else:
+        lines = (*offer.open_questions, *offer.constraints, *offer.tags, *offer.work.dirty)
+        one = (offer.objective, offer.next_action, offer.state, offer.to, offer.project)
+        texts = [*lines, *filter(None, one), patch.text if patch is not None else ""]
+    return sum(text.count(PLACEHOLDER) for text in texts)
 
 
 def patch_json(service: Handoffs, handoff: Handoff, here: Path | None) -> Json | None:

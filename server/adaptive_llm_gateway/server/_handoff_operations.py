@@ -15,7 +15,15 @@ from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotHolder, Trust, Unavailable
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
-from adaptive_llm_gateway.server._handoff_json import handoff_json, looked_json, patch_json, step_json, written_json
+from adaptive_llm_gateway.server._handoff_json import (
+    PLACEHOLDER,
+    handoff_json,
+    looked_json,
+    patch_json,
+    placeholders,
+    step_json,
+    written_json,
+)
 from adaptive_llm_gateway.server._handoff_payload import is_session, of_session, of_transcript
 from adaptive_llm_gateway.server._operations import Operations, sync_json
 from adaptive_llm_gateway.server._times import LOCAL, moment
@@ -145,7 +153,7 @@ class HandoffOperations:
             if session_id:
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
             new, notes = self._with_work(new, place, patch, asked=bool(directory))
-            return self._written(service, service.create(new, by), notes, by)
+            return self._written(service, service.create(new, by), notes, by, redact=redact)
 
         return await self._pushed(await self._do(work))
 
@@ -217,7 +225,7 @@ class HandoffOperations:
                 # Nobody is there to be asked: what looks like a secret is replaced, and the rest is kept.
                 redact=True,
             )
-            return self._written(service, service.checkpoint(new, by), notes)
+            return self._written(service, service.checkpoint(new, by), notes, redact=True)
 
         return await self._pushed(await self._do(work, waits=True))
 
@@ -331,7 +339,7 @@ class HandoffOperations:
 
         def work(service: Handoffs) -> tuple[Json, str]:
             done = service.update(id, text, by, lease=lease, redact=redact)
-            return self._written(service, done, [], by), done.result.id
+            return self._written(service, done, [], by, redact=redact), done.result.id
 
         answer, report = await self._do_as(by, work)
         told = await self._pushed(answer)
@@ -347,7 +355,9 @@ class HandoffOperations:
         by = self._party(author)
         return await self._do_as(
             by,
-            lambda service: self._written(service, service.complete(id, result, by, redact=redact), [], by),
+            lambda service: self._written(
+                service, service.complete(id, result, by, redact=redact), [], by, redact=redact
+            ),
             waits=True,
         )
 
@@ -371,7 +381,11 @@ class HandoffOperations:
         return await self._do_as(
             by,
             lambda service: self._written(
-                service, service.release(id, reason, by, outcome=wanted, redact=redact, anyway=anyway), [], by
+                service,
+                service.release(id, reason, by, outcome=wanted, redact=redact, anyway=anyway),
+                [],
+                by,
+                redact=redact,
             ),
             waits=True,
         )
@@ -388,10 +402,16 @@ class HandoffOperations:
             return _future(given)
         return datetime.now(UTC) + timedelta(days=days) if days else None
 
-    def _written(self, service: Handoffs, done: Written, notes: Sequence[str], by: Party | None = None) -> Json:
+    def _written(
+        self, service: Handoffs, done: Written, notes: Sequence[str], by: Party | None = None, *, redact: bool = False
+    ) -> Json:
         """`by`: who reads the answer, and is told what they lost."""
         lost = service.lost(by) if by is not None else ()
-        return written_json(done, [*notes, *done.notes, *lost], patch=service.patch_of(done.handoff))
+        patch = service.patch_of(done.handoff)
+        told = [*notes, *done.notes, *lost]
+        if redact and (count := placeholders(done, patch)):
+            told.append(f"placeholders stand for {count:,} secret{'s' if count > 1 else ''}: {PLACEHOLDER}...]")
+        return written_json(done, told, patch=patch)
 
     async def _pushed(self, answer: Json) -> Json:
         """The answer, after a moment in which the remote may take what it speaks of."""

@@ -204,7 +204,13 @@ def _standing(sync: Json) -> str:
         case "diverged":
             return f"diverged from the remote ({counts}{since})"
         case state:
-            return f"{state}: {sync['kind']} ({counts}{since}). git says: {sync['error']}"
+            return f"{state}: {sync['kind']} ({counts}{since}). git says: {first_line(sync['error'])}"
+
+
+def first_line(text: str) -> str:
+    """A text's first line, which says what there is to say; what git tells a person to check comes below it."""
+    first, *more = text.strip().splitlines() or [""]
+    return f"{first} ..." if more else first
 
 
 def sync_answer_text(done: Json) -> str:
