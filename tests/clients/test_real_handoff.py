@@ -169,8 +169,8 @@ def test_the_package_says_what_is_to_be_done_and_how_the_work_stands(claimed: Tu
     assert people[0].git("rev-parse", "HEAD").strip() in sections["Work"]
     assert "M train.py" in sections["Work"]
     assert "because the build server reads nothing else" in package
-    (patch,) = (line for line in package.splitlines() if "as a patch" in line)
-    assert "applies" in patch
+    assert "come as a patch of" in package
+    assert "applies" in sections["Patch"]
 
 
 def test_the_patch_that_codex_reads_brings_the_change_that_was_never_committed(claimed: Turn, people: People) -> None:

@@ -72,11 +72,9 @@ def test_a_patch_applies_or_not_and_is_delivered_all_the_same(server: Any, work:
     git(tmp_path, "clone", "-q", str(work), str(copy))
     codex = server.client("codex", cwd=copy)
     package = codex.call("handoff_claim", id=id_)
-    patch = re.search(
-        r"a patch of ([\d,]+) bytes: memory_read ([0-9A-Z]{26}) \(in your copy of the work: (.*)\)", package
-    )
+    patch = re.search(r"a patch of ([\d,]+) bytes: memory_read ([0-9A-Z]{26})\.$", package, re.MULTILINE)
     assert patch is not None, package
-    assert patch[3] == "applies"
+    assert "\n## Patch\nin your copy of the work: applies\n" in package
     carried = codex.call("memory_read", id=patch[2])
     diff = carried.split("```diff\n", 1)[1].split("```", 1)[0]
     (copy / "change.patch").write_text(diff, encoding="utf-8")
@@ -84,8 +82,8 @@ def test_a_patch_applies_or_not_and_is_delivered_all_the_same(server: Any, work:
     assert (copy / "parser.py").read_text(encoding="utf-8") == "quotes = 2\n"
     (copy / "parser.py").write_text("quotes = 3\n", encoding="utf-8")
     again = codex.call("handoff_claim", id=id_)
-    assert f"memory_read {patch[2]} (in your copy of the work: does not apply: " in again
-    assert "parser.py" in again.split("does not apply: ", 1)[1].split(")", 1)[0]
+    assert f"memory_read {patch[2]}." in again
+    assert "\n## Patch\nin your copy of the work: does not apply: 'parser.py' has changed" in again
 
 
 # -- claiming ------------------------------------------------------------------------------------------------------

@@ -296,10 +296,11 @@ def test_a_provisional_claim_loses_to_one_that_the_remote_took(server: Any, home
     refused = codex.refused("handoff_update", id=id_, text="half done")
     assert "claude-code" in refused
     assert "What you reported is kept" in refused
-    assert "claude-code" in codex.refused("handoff_update", id=id_, text="more")
     lost = "the provisional claim of codex@"
-    server.wait_until(lambda: lost in codex.call("handoff_list"), what="the loss to be found out")
-    assert lost in codex.call("handoff_create", objective="Something else")
+    if lost not in refused:  # it may be found out only now
+        server.wait_until(lambda: lost in codex.call("handoff_list"), what="the loss to be found out")
+        assert lost in codex.refused("handoff_update", id=id_, text="more")
+    assert lost not in codex.refused("handoff_update", id=id_, text="more")
     assert lost not in codex.call("handoff_create", objective="Another thing")
     assert lost not in codex.call("handoff_list")
     homes("first")

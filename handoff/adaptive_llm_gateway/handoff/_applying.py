@@ -34,6 +34,9 @@ MOST_COMPARED: Final = 3_000_000
 
 MOST_SECONDS: Final = 5.0
 
+_MOST_NAMED: Final = 3
+_LONGEST_NAME: Final = 80  # characters of a file's name, quoted
+
 _HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _PLAIN = re.compile(rb"^(?=--- [^\n]*\n\+\+\+ [^\n]*\n@@ )", re.MULTILINE)
 _IDS = re.compile(rb"index ([0-9a-f]{4,64})\.\.([0-9a-f]{4,64})(?: (\d{6}))?$")
@@ -111,9 +114,9 @@ def would_apply(patch: str, directory: Path, *, commit: str | None = None) -> tu
         return True, "applies"
     if there:
         return False, "does not apply: its changes are here already"
-    reason = "does not apply: " + "; ".join(problems[:3])
-    if len(problems) > 3:
-        reason += f"; and {len(problems) - 3:,} more"
+    reason = "does not apply: " + "; ".join(problems[:_MOST_NAMED])
+    if len(problems) > _MOST_NAMED:
+        reason += f"; and {len(problems) - _MOST_NAMED:,} more"
     with suppress(pygit2.GitError, KeyError):
         here = None if repo.head_is_unborn else str(repo.head.target)
         if commit is not None and here != commit:
@@ -174,7 +177,7 @@ def _read_file(part: bytes) -> _File:
         raise _Unreadable("it does not say which file it changes")
     for path in {found.old, found.new}:
         if any(part.lower() in ("", ".", "..", ".git") for part in path.split("/")) or "\0" in path:
-            raise _Unreadable(f"it names {path[:200]!r}, which is no place in a repository")
+            raise _Unreadable(f"it names {_quoted(path)}, which is no place in a repository")
     return found
 
 
@@ -259,6 +262,12 @@ def _problems(repo: pygit2.Repository, files: list[_File]) -> tuple[list[str], b
     return problems, there
 
 
+def _quoted(path: str) -> str:
+    """A name for a sentence; of a long one its end, which tells files apart."""
+    name = repr(path)
+    return name if len(name) <= _LONGEST_NAME else f"{name[0]}…{name[2 - _LONGEST_NAME :]}"
+
+
 def _in_the_way(top: str, path: str, leaves: set[str]) -> str | None:
     """What stands where a new file would, unless the patch itself removes it."""
     parts = path.split("/")
@@ -266,41 +275,41 @@ def _in_the_way(top: str, path: str, leaves: set[str]) -> str | None:
         above = "/".join(parts[:depth])
         at = Path(top, above)
         if above not in leaves and os.path.lexists(at) and (at.is_symlink() or not at.is_dir()):
-            return f"{above!r} is in the way"
+            return f"{_quoted(above)} is in the way"
     at = Path(top, path)
     if at.is_dir() and not at.is_symlink():
         for base, _, names in os.walk(at):
             if any(Path(base, name).relative_to(top).as_posix() not in leaves for name in names):
-                return f"{path!r} is in the way"
+                return f"{_quoted(path)} is in the way"
         return None
-    return f"{path!r} is there already" if os.path.lexists(at) else None
+    return f"{_quoted(path)} is there already" if os.path.lexists(at) else None
 
 
 def _against(repo: pygit2.Repository, top: str, file: _File, left: int) -> tuple[str | None, int]:
     """What speaks against changing a file that has to be there, and how many lines were compared to know."""
     now = read_file(top, file.old)
     if now is None:
-        return f"{file.old!r} is not here", 0
+        return f"{_quoted(file.old)} is not here", 0
     if not isinstance(now, str):
         now = as_stored(repo, file.old, now)
     if isinstance(now, str):
-        return f"{file.old!r} cannot be compared", 0
+        return f"{_quoted(file.old)} cannot be compared", 0
     if file.old_mode and now.is_link != (file.old_mode == LINK):
-        return f"{file.old!r} is no longer of the same kind", 0
+        return f"{_quoted(file.old)} is no longer of the same kind", 0
     if file.binary:
         same = len(file.old_id) == 40 and blob_id(now.data) == file.old_id
-        return (None if same else f"{file.old!r} has changed"), 0
+        return (None if same else f"{_quoted(file.old)} has changed"), 0
     if not file.hunks:
-        return (f"{file.old!r} has changed" if file.deleted and now.data else None), 0
+        return (f"{_quoted(file.old)} has changed" if file.deleted and now.data else None), 0
     lines = _lines(now.data)
     compared = 0
     for hunk in file.hunks:
         at, cost = _place(lines, hunk, left - compared)
         compared += cost
         if at is None:
-            return f"{file.old!r} has changed", compared
+            return f"{_quoted(file.old)} has changed", compared
         lines[at : at + len(hunk.old)] = hunk.new
-    return (f"{file.old!r} has changed" if file.deleted and lines else None), compared
+    return (f"{_quoted(file.old)} has changed" if file.deleted and lines else None), compared
 
 
 def _lines(data: bytes) -> list[bytes]:

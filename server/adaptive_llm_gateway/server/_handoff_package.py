@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -37,8 +39,9 @@ _TOKENS_EACH: Final = 25
 twice the budget, takes half as long as with a hundred and more."""
 _STANDING: Final = {"counts": "", "late": " (after it was over)", "void": " (who did not hold it)"}
 _WORTH_CUTTING: Final = 40  # characters that a part has at least when it is cut, but for the first
-_NOTE: Final = 120  # characters of what is said of a patch
-_HEAD: Final = 120  # tokens of the lines before what the handoff says, at most
+_NOTE: Final = 500  # characters of what is said of a patch, where the budget has four times as many tokens
+_HEAD: Final = 80  # tokens of the lines before what the handoff says, about
+_PATCH: Final = 150  # tokens that a patch adds to it, about
 
 
 def check_budget(budget: int) -> None:
@@ -57,42 +60,70 @@ def check_budget(budget: int) -> None:
 class Recall:
     """What the memory knows for a handoff, looked up while the claim is written.
 
-    Leaving it as a context manager waits for what was begun: the store may be closed then.
+    Leaving it as a context manager waits for what was begun, for the store may be closed then; an exception does not.
     """
 
     def __init__(self, store: MemoryStore, budget: int, *, counter: TokenCounter, now: datetime) -> None:
         self.budget, self.counter = budget, counter
         self._store, self._now = store, now
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="handoff-recall")
+        self._door = Lock()
+        self._closed = False
         self._begun: dict[str, Future[Json | None]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        with self._door:
+            self._closed = True
+        self._threads.shutdown(wait=error is None, cancel_futures=True)
 
     def start(self, handoff: Handoff) -> None:
-        """Begin with a handoff, unless that was done."""
-        if handoff.offer.id not in self._begun:
-            self._begun[handoff.offer.id] = self._threads.submit(self._look, handoff)
+        """Begin with a handoff, unless that was done; what was not begun yet of others is given up.
 
-    def parts(self, handoff: Handoff) -> list[tuple[str, str]]:
+        Does nothing once this was left: a claim that nobody waits for any more may still be tried.
+        """
+        id_ = handoff.offer.id
+        with self._door:
+            if self._closed or id_ in self._begun:
+                return
+            self._begun = {other: begun for other, begun in self._begun.items() if not begun.cancel()}
+            self._begun[id_] = self._threads.submit(self._look, handoff)
+
+    def parts(self, handoff: Handoff, patch: Json | None = None) -> list[tuple[str, str]]:
         """What the handoff says, the most needed first: heading and text."""
-        return _parts(self._store, handoff)
+        note = _cut(patch["note"], min(_NOTE, self.budget // 4)) if patch else ""
+        return _parts(self._store, handoff, note)
 
-    def result(self, handoff: Handoff) -> Json | None:
+    def result(self, handoff: Handoff, most: int) -> Json | None:
         """What was found, as JSON; None when there is nothing, or no room for it.
+
+        Args:
+            most: tokens of all that the handoff itself says.
 
         Raises:
             Exception: whatever went wrong.
         """
-        self.start(handoff)
-        return self._begun[handoff.offer.id].result()
+        with self._door:
+            begun = self._begun.get(handoff.offer.id)
+        if begun is not None:
+            with suppress(CancelledError):
+                found = begun.result()
+                # It was looked up before all that the handoff says was known, and that comes first.
+                if found is None or found["used"] <= self._left(most):
+                    return found
+        return self._look(handoff, most)
 
-    def _look(self, handoff: Handoff) -> Json | None:
-        most = self.counter.count(_text([], self.parts(handoff))) + _HEAD
-        left = self.budget - min(most, max(int(self.budget * _SHARE), LEAST_BUDGET))
+    def _left(self, most: int) -> int:
+        """How many tokens memories may have beside a handoff of `most`."""
+        return self.budget - min(most + _MARGIN, max(int(self.budget * _SHARE), LEAST_BUDGET))
+
+    def _look(self, handoff: Handoff, most: int | None = None) -> Json | None:
+        if most is None:
+            most = self.counter.count(_text([], self.parts(handoff))) + _HEAD
+            most += _PATCH if any(step.event.kind == "patch" for step in handoff.steps) else 0
+        left = self._left(most)
         if left < _LEAST_PACKAGE:
             return None
         return _recalled(self._store, handoff, left, counter=self.counter, now=self._now)
@@ -106,16 +137,17 @@ def package(handoff: Handoff, patch: Json | None, recall: Recall) -> Json:
         patch: as `patch_json` gives it.
     """
     notes: list[str] = []
+    budget, counter = recall.budget, recall.counter
+    head, parts = _head(handoff, patch), recall.parts(handoff, patch)
     recalled: Json | None = None
     try:
-        recalled = recall.result(handoff)
+        recalled = recall.result(handoff, counter.count(_text(head, parts)))
     except Exception as error:  # noqa: BLE001 - the claim stands, and its holder has to know
         _log.exception("what the memory knows of handoff %s cannot be looked up", handoff.offer.id)
         why = error.message if isinstance(error, AlgError) else type(error).__name__
         notes.append(f"without recalled memories, which could not be looked up: {why}")
-    budget, counter = recall.budget, recall.counter
     used = recalled["used"] + _MARGIN if recalled else 0
-    text = _fitted(_head(handoff, patch), recall.parts(handoff), budget - used, handoff, counter)
+    text = _fitted(head, parts, budget - used, counter)
     if recalled:
         text = f"{text}\n\n{recalled['text']}"
     return {
@@ -149,6 +181,7 @@ def _recalled(
 
 
 def _head(handoff: Handoff, patch: Json | None) -> list[str]:
+    """The hub's own words: nothing that anybody wrote, for they stand outside of the fence."""
     offer, claim = handoff.offer, handoff.claim
     until = f" until {iso(claim.lease_until)}" if claim else ""
     lines = [
@@ -157,14 +190,11 @@ def _head(handoff: Handoff, patch: Json | None) -> list[str]:
         + ". handoff_update reports progress and renews that; end with handoff_complete or handoff_release."
     ]
     if patch is not None:
-        lines.append(
-            f"Uncommitted changes come as a patch of {patch['bytes']:,} bytes: memory_read {patch['id']} "
-            f"(in your copy of the work: {_cut(patch['note'])})."
-        )
+        lines.append(f"Uncommitted changes come as a patch of {patch['bytes']:,} bytes: memory_read {patch['id']}.")
     return lines
 
 
-def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
+def _parts(store: MemoryStore, handoff: Handoff, note: str) -> list[tuple[str, str]]:
     from adaptive_llm_gateway.handoff import party_name  # noqa: PLC0415 - after the hub listens
 
     offer, work = handoff.offer, handoff.offer.work
@@ -185,6 +215,7 @@ def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
         more = work.dirty_count - min(len(work.dirty), _FILES)
         lines += ["not committed there:", *work.dirty[:_FILES], *([f"and {more} more"] if more > 0 else [])]
     told.append(("Work", "\n".join(lines)))
+    told.append(("Patch", f"in your copy of the work: {note}" if note else ""))
     progress = [
         f"{iso(step.event.time)} {party_name(step.event.by)}{_STANDING[step.standing]}: {step.event.text.strip()}"
         for step in handoff.steps
@@ -195,9 +226,9 @@ def _parts(store: MemoryStore, handoff: Handoff) -> list[tuple[str, str]]:
     return [(heading, text) for heading, text in told if text]
 
 
-def _cut(note: str) -> str:
+def _cut(note: str, most: int) -> str:
     note = " ".join(note.split())
-    return note if len(note) <= _NOTE else note[: _NOTE - 1].rstrip() + "…"
+    return note if len(note) <= most else note[: most - 1].rstrip() + "…"
 
 
 def _items(texts: Sequence[str]) -> str:
@@ -209,12 +240,12 @@ def _text(head: Sequence[str], parts: Sequence[tuple[str, str]]) -> str:
     return "\n".join([*head, fence(body)])
 
 
-def _fitted(head: list[str], parts: list[tuple[str, str]], budget: int, handoff: Handoff, counter: TokenCounter) -> str:
+def _fitted(head: list[str], parts: list[tuple[str, str]], budget: int, counter: TokenCounter) -> str:
     """The text in a budget: parts give lines from their end, the last parts first; what was left out is said."""
     text = _text(head, parts)
     if counter.count(text) <= budget:
         return text
-    told = [*head, f"Cut to the budget; whole: memory_read {handoff.offer.id}."]
+    told = [head[0], "Cut to the budget; whole: memory_read of this id.", *head[1:]]
     # Parts are taken whole while they fit; the first that does not is cut, by halves of its characters.
     kept: list[tuple[str, str]] = []
     for part in parts:
