@@ -412,3 +412,16 @@ def test_a_handoff_that_is_imported_has_its_events_beside_it(bench: Any, offer_f
     for request in requests:
         two.write(request)
     assert {found.path for found in two.handoff_records()} == {found.path for found in records}
+
+
+@pytest.mark.parametrize("handoff", ["7" + "Z" * 25, "76EZ91ZQ00" + "0" * 16])
+def test_an_imported_event_of_a_handoff_from_a_year_that_no_calendar_has_is_refused(bench: Any, handoff: str) -> None:
+    store = bench.open("one")
+    request = ImportMemory(
+        ME, new_ulid(), "handoff", "claim", "", NOON, NOON,
+        fields={"event": "claim", "handoff": handoff, "step": 1, "term": 1, "lease_until": "2026-11-22T13:00:00Z"},
+    )  # fmt: skip
+    before = store.repo.head()
+    with pytest.raises(InvalidInput, match=handoff):
+        store.write(request)
+    assert store.repo.head() == before

@@ -156,13 +156,27 @@ class HandoffSettings(Section):
     """Work that one agent offers and another claims."""
 
     lease_minutes: float = Field(
-        60, ge=1, le=1440, description="How long a claim holds without a word of its holder; progress renews it."
+        60,
+        ge=1,
+        le=1440,
+        allow_inf_nan=False,
+        description="How long a claim holds without a word of its holder; progress renews it.",
     )
     tolerance_seconds: float = Field(
-        120, ge=0, le=3600, description="How far the clocks of machines may differ; a lease ends this much later."
+        120,
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="How far the clocks of machines may differ; a lease ends this much later.",
     )
-    expire_days: float = Field(30, ge=0, description="How long an offer can be claimed, unless it says; 0: always.")
-    checkpoint_days: float = Field(7, ge=0, description="The same for checkpoints.")
+    expire_days: float = Field(
+        30,
+        ge=0,
+        le=3650,
+        allow_inf_nan=False,
+        description="How long an offer can be claimed, unless it says; 0: always.",
+    )
+    checkpoint_days: float = Field(7, ge=0, le=3650, allow_inf_nan=False, description="The same for checkpoints.")
     checkpoint_trust: Literal["public", "internal", "confidential", "secret"] = Field(
         "internal",
         description="Trust level of checkpoints where the call names none and the session's log is no higher.",
@@ -174,6 +188,7 @@ class HandoffSettings(Section):
         5,
         ge=0,
         le=60,
+        allow_inf_nan=False,
         description="How long listing waits for what the remote has before it says that it is out of reach.",
     )
 

@@ -103,6 +103,9 @@ def imported_path(folder: str, front: Mapping[str, Any], offer_of: Callable[[str
 
     Returns:
         None when it is no event, or does not say of what.
+
+    Raises:
+        InvalidInput: the id of the handoff has a time after the year 9999.
     """
     event, handoff, step, id_ = (front.get(name) for name in ("event", "handoff", "step", "id"))
     if front.get("type") != _HANDOFF or event is None or handoff is None or step is None:
@@ -110,7 +113,13 @@ def imported_path(folder: str, front: Mapping[str, Any], offer_of: Callable[[str
     offer = offer_of(str(handoff))
     if offer is not None and offer.type == _HANDOFF and offer.fields.get("event") is None:
         return event_path(folder, offer, step=int(step), event=str(event), id=str(id_))
-    began = datetime.fromtimestamp(ulid_milliseconds(str(handoff)) / 1000, tz=UTC)
+    try:
+        began = datetime.fromtimestamp(ulid_milliseconds(str(handoff)) / 1000, tz=UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidInput(
+            f"'handoff' is {str(handoff)!r}, an id whose time no calendar has",
+            hint="Give the id of the handoff that the event belongs to.",
+        ) from error
     return _path(folder, _month_of(began), str(handoff), int(step), str(event), str(id_))
 
 
