@@ -305,6 +305,12 @@ def test_a_secret_anywhere_leaves_nothing_behind(hub: Hub) -> None:
     assert TOKEN not in log
 
 
+def test_a_title_that_is_cut_within_a_secret_has_nothing_of_it(hub: Hub) -> None:
+    new = NewOffer("a/" * 88 + TOKEN, redact=True)
+    for done in (hub.handoffs.create(new, CLAUDE), *(hub.handoffs.checkpoint(new, CLAUDE) for _ in range(2))):
+        assert TOKEN[:12] not in hub.store.read(done.handoff.offer.id).text
+
+
 def test_an_event_is_changed_by_no_write_and_a_hand_made_impossible_one_is_damage(hub: Hub) -> None:
     id_ = hub.offer()
     claimed = hub.handoffs.claim(id_, CODEX).handoff

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive_llm_gateway.core import InvalidInput, NotFound
+from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner
 from adaptive_llm_gateway.handoff._transcript import (
     HookInput,
     Todo,
@@ -29,13 +30,22 @@ from adaptive_llm_gateway.handoff._transcript import (
     read_transcript,
 )
 from adaptive_llm_gateway.handoff._transcript_lines import request_of
-from adaptive_llm_gateway.handoff._transcript_summary import summary_of
+from adaptive_llm_gateway.handoff._transcript_summary import TranscriptSummary
+from adaptive_llm_gateway.handoff._transcript_summary import summary_of as summary_with
 
 POSIX = os.name == "posix"
 SESSION = "35cf49ef-608f-494d-ac78-21fabfac32e0"
 THREAD = "01a202df-b894-7be0-b2ed-610b032a02f0"
 WORK = "/home/ada/parser"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def redact(text: str) -> str:
+    return SecretScanner().redact(text)[0]
+
+
+def summary_of(transcript: Transcript) -> TranscriptSummary:
+    return summary_with(transcript, redact)
 
 
 def hook(**fields: object) -> bytes:
@@ -559,3 +569,101 @@ def test_everything_is_bounded() -> None:
     one_line = summary_of(Transcript("codex", entries=(entry("user", "z" * 9_000), entry("agent", "z" * 9_000))))
     assert len(one_line.objective or "") == 500
     assert len(one_line.state) < 3_000
+
+
+# --- Secrets ------------------------------------------------------------------------------------------------------
+
+
+def drawn(alphabet: str, length: int) -> str:
+    rng = random.Random(alphabet + str(length))  # noqa: S311 - the same at each run
+    return "".join(rng.choices(alphabet, k=length))
+
+
+LETTERS = "abcdefghijkmnpqrstuvwxyz"
+MIXED = LETTERS + LETTERS.upper() + "23456789"
+SIGNED = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
+KEY_LINES = [drawn(MIXED + "+/", 64), drawn(MIXED, 32)]
+SECRETS = {
+    "a password in an address": ("postgresql://ada:{}@db.example.org/shop", drawn(MIXED, 30) + "!7"),
+    "a token of GitLab": ("glpat-{}", drawn(MIXED, 26)),
+    "a token of GitHub": ("github_pat_{}", drawn(MIXED, 82)),
+    "a password that is told": ('password: "{}"', drawn(MIXED, 18) + "!7$"),
+    "a signed token": (SIGNED + ".{}", drawn(MIXED, 80) + "." + drawn(MIXED, 43)),
+    "a private key": ("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", "\n".join(KEY_LINES)),
+}
+
+
+def at(place: int, told: str, filler: str = "some words ") -> str:
+    """`told` at this place of a long text."""
+    before = (filler * (place // len(filler) + 1))[:place]
+    return f"{before[:-1]} {told} and more" if place else f"{told} and more"
+
+
+def leaked(found: TranscriptSummary, secret: str) -> list[str]:
+    """What is told of a secret, in pieces of nine characters."""
+    result = "\n".join(filter(None, (found.objective, found.state, found.next_action)))
+    flat = re.sub(r"\s|> ", "", result)
+    secret = re.sub(r"\s", "", secret)
+    return [secret[begin : begin + 9] for begin in range(len(secret) - 8) if secret[begin : begin + 9] in flat]
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_nothing_of_a_secret_is_left_wherever_a_text_is_cut(kind: str) -> None:
+    form, secret = SECRETS[kind]
+    told = form.format(secret)
+    assert redact(told) != told
+    for cut in (200, 250, 300, 488, 500, 1_700, 2_500):
+        for place in range(max(cut - len(told) - 12, 0), cut + 3):
+            said = at(place, told)
+            transcript = Transcript(
+                "codex",
+                cwd=WORK,
+                entries=(entry("user", said), entry("summary", said), entry("agent", said)),
+                files=(f"{WORK}/{at(place, told, 'folder/')}", at(place, told, "folder/")),
+                todos=(Todo(said, "open"),),
+            )
+            assert leaked(summary_of(transcript), secret) == [], place
+            if cut in (488, 500):
+                assert leaked(summary_of(Transcript("codex", entries=(entry("user", said),))), secret) == [], place
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_nothing_of_a_secret_is_left_where_the_reading_was_cut(kind: str, tmp_path: Path) -> None:
+    """Other secrets before it are replaced by so few characters that the end of what was read comes into sight."""
+    form, secret = SECRETS[kind]
+    told = form.format(secret)
+    block = "-----BEGIN PRIVATE KEY-----\n" + "\n".join([drawn(MIXED, 64)] * 290) + "\n-----END PRIVATE KEY-----\n"
+    for place in range(20_000 - len(told) - 2, 20_001, 3):
+        said = block + at(place - len(block), told)
+        lines = [
+            claude("user", said),
+            claude("assistant", text(said)),
+            claude("user", said, isCompactSummary=True),
+            tool("c", "TodoWrite", {"todos": [{"content": said, "status": "pending"}]}),
+        ]
+        found = read_transcript(write(tmp_path / "s.jsonl", lines))
+        assert leaked(summary_of(found), secret) == [], place
+
+
+def test_a_thing_to_do_is_not_cut_before_its_secrets_are_known(tmp_path: Path) -> None:
+    form, secret = SECRETS["a token of GitHub"]
+    for place in range(380, 500, 7):
+        todos = [{"content": at(place, form.format(secret)), "status": "pending"}]
+        found = read_transcript(write(tmp_path / "s.jsonl", [tool("c", "TodoWrite", {"todos": todos})]))
+        assert leaked(summary_of(found), secret) == []
+
+
+def test_a_text_that_was_cut_where_it_was_read_is_told_up_to_there() -> None:
+    said = "word " * 4_000
+    assert len(said) == 20_000
+    found = summary_of(Transcript("codex", entries=(entry("user", said), entry("agent", "z" * 20_000))))
+    assert len(found.objective or "") > 490
+    assert "zzz" in found.state
+
+
+def test_a_secret_in_the_path_of_the_work_is_in_no_name_of_a_file() -> None:
+    hidden = drawn(MIXED, 26)
+    top = f"/srv/glpat-{hidden}"
+    found = summary_of(Transcript("codex", cwd=top, files=(f"{top}/a.py", f"{top}-b/c.py")))
+    assert leaked(found, hidden) == []
+    assert "a.py" in found.state

@@ -124,6 +124,20 @@ def test_a_session_that_was_begun_by_a_command_leaves_a_checkpoint_too(run: Run,
     assert "The quotes nest now." in told["body"]
 
 
+def test_of_a_secret_that_a_checkpoint_cuts_nothing_is_kept(run: Run, store: MemoryStore, tmp_path: Path) -> None:
+    password = "Xk7" + "qLm2vRt9" + "Wz4!"
+    transcript = tmp_path / "5f1c.jsonl"
+    for place in range(185, 215):
+        secret = f"postgresql://reports_of_the_shop_at_night:{password}@db.example.org/shop"
+        said = f"{('some words ' * 30)[:place]} {secret} and more {'words ' * 20}"
+        asked = {"type": "user", "sessionId": "5f1c", "message": {"role": "user", "content": said}}
+        transcript.write_text(json.dumps(asked) + "\n", "utf-8")
+        done = run(lambda operations: operations.checkpoint(author=ME, transcript=str(transcript)))
+        kept = (store.repo.path / done["path"]).read_text("utf-8")
+        assert "postgresql" in kept
+        assert password[:9] not in kept
+
+
 def test_a_checkpoint_by_hand_takes_the_place_of_the_hooks(run: Run, tmp_path: Path) -> None:
     transcript = tmp_path / "5f1c.jsonl"
     asked = {"type": "user", "sessionId": "5f1c", "message": {"role": "user", "content": "Nest quotes"}}

@@ -35,7 +35,7 @@ from adaptive_llm_gateway.handoff._clock import LeaseClock
 from adaptive_llm_gateway.handoff._patch import fence
 from adaptive_llm_gateway.handoff._reading import Reading
 from adaptive_llm_gateway.handoff._remote import HandoffRules, HeldAlready, Looked, Remote
-from adaptive_llm_gateway.handoff._requests import NewOffer, event_request, offer_request
+from adaptive_llm_gateway.handoff._requests import NewOffer, event_request, first_line, offer_request
 from adaptive_llm_gateway.handoff._values import MOST_LEASE, Event, EventKind, Handoff, Party
 from adaptive_llm_gateway.memory import AppendEvent, WriteResult
 
@@ -174,7 +174,7 @@ class Handoffs:
         notes: tuple[str, ...] = ()
         if new.patch is not None and not new.redact:
             self._store.scanner.check(new.patch, where="the patch")
-        ticket = self._store.submit(offer_request(new, by))
+        ticket = self._store.submit(offer_request(self._titled(new), by))
         planned = _saved(ticket.saved)
         if new.patch is not None:
             # The offer is durable; without its patch it still says that files were changed.
@@ -185,6 +185,12 @@ class Handoffs:
     def _offered(self, planned: Planned, ticket: Ticket, notes: tuple[str, ...], *, replaced: bool = False) -> Written:
         result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
         return Written(self.one(planned.id), result, notes, replaced=replaced)
+
+    def _titled(self, new: NewOffer) -> NewOffer:
+        """With the title that its objective gives it once it is without secrets: a title may be cut within one."""
+        if new.title or not new.redact:
+            return new
+        return replace(new, title=first_line(self._store.scanner.redact(new.objective)[0]))
 
     def _put_patch(self, id: str, text: str, by: Party, *, redact: bool) -> tuple[Ticket | None, tuple[str, ...]]:
         """The write of a patch, and what there is to say of it: why there is none, when it failed."""
@@ -216,7 +222,7 @@ class Handoffs:
         return self._offered(*saved, replaced=found is not None)
 
     def _put_over(self, found: Handoff, new: NewOffer, by: Party) -> _Saved:
-        ticket = self._store.submit(offer_request(new, by, over=found.offer.id))
+        ticket = self._store.submit(offer_request(self._titled(new), by, over=found.offer.id))
         planned = _saved(ticket.saved)
         last = self.patch_of(found)
         patch = "" if new.patch is None else fence(new.patch)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from adaptive_llm_gateway.core import InvalidInput, NotFound, StorageError
-from adaptive_llm_gateway.handoff._transcript_lines import Reading, read_claude_line, read_codex_line
+from adaptive_llm_gateway.handoff._transcript_lines import Reading, clean, kept_of, read_claude_line, read_codex_line
 
 TranscriptClient = Literal["claude-code", "codex"]
 Author = Literal["user", "agent", "summary"]
@@ -25,6 +25,8 @@ Author = Literal["user", "agent", "summary"]
 MOST_HOOK_BYTES: Final = 1024 * 1024
 MOST_ENTRIES: Final = 2_000
 MOST_FILES: Final = 500
+MOST_PATH: Final = 4_096
+"""Characters that are kept of a path."""
 _HEAD_BYTES: Final = 256 * 1024
 _MOST_LOOKED: Final = 20_000
 
@@ -149,11 +151,6 @@ def _path(value: object) -> Path | None:
     return path if path.is_absolute() else None
 
 
-def clean(text: str) -> str:
-    """`text` without what no file of text has: control characters, and halves of characters."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", re.sub("[\x00-\x08\x0b-\x1f\x7f]", "", text.replace("\r\n", "\n")))
-
-
 def parse_object(data: bytes) -> dict[str, Any] | None:
     """The JSON object in `data`; None when it holds anything else."""
     try:
@@ -222,17 +219,17 @@ def read_transcript(path: Path, *, most_bytes: int = 4 * 1024 * 1024) -> Transcr
                     read_claude_line(reading, found)
     reading.finish()
     entries = [
-        TranscriptEntry(_moment(time), cast("Author", author), clean(text))
+        TranscriptEntry(_moment(time), cast("Author", author), text)
         for time, author, text in reading.said()[-MOST_ENTRIES:]
     ]
-    cwd = clean(reading.cwd)[:4096] if reading.cwd else None
+    cwd = clean(reading.cwd)[:MOST_PATH] if reading.cwd else None
     return Transcript(
         client=kind,
         session=_session(reading.session),
         cwd=cwd,
         project=_project(cwd),
         entries=tuple(entries),
-        files=tuple(clean(file)[:4096] for file in list(reading.files)[-MOST_FILES:]),
+        files=tuple(clean(file)[:MOST_PATH] for file in list(reading.files)[-MOST_FILES:]),
         todos=tuple(_todos(reading.todos.values())),
         cut=cut or len(reading.said()) > MOST_ENTRIES,
     )
@@ -241,7 +238,7 @@ def read_transcript(path: Path, *, most_bytes: int = 4 * 1024 * 1024) -> Transcr
 def _todos(items: Iterable[tuple[str, str]]) -> Iterable[Todo]:
     for text, status in list(items)[:200]:
         state = "done" if status in ("completed", "done") else "doing" if status == "in_progress" else "open"
-        if shown := " ".join(clean(text).split())[:500]:
+        if shown := kept_of(" ".join(clean(text).split())):
             yield Todo(shown, state)
 
 

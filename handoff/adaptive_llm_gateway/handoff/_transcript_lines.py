@@ -30,6 +30,17 @@ _PATCHED: Final = re.compile(r"^\*\*\* (?:(?:Add|Update|Delete) File|Move to): (
 _CREATED: Final = re.compile(r"Task #(\S{1,40}) created")
 _FAILED: Final = re.compile(r"unsupported |.{0,200}verification failed|execution error|patch rejected", re.DOTALL)
 
+
+def clean(text: str) -> str:
+    """`text` without what no file of text has: control characters, and halves of characters."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", re.sub("[\x00-\x08\x0b-\x1f\x7f]", "", text.replace("\r\n", "\n")))
+
+
+def kept_of(text: str) -> str:
+    """What is kept of a text: one with `MOST_TEXT` characters was cut."""
+    return clean(text)[:MOST_TEXT]
+
+
 Said = tuple[object, str, str]
 """When (as it is written), who, and what."""
 
@@ -92,7 +103,7 @@ def request_of(text: str) -> str | None:
     text = _without_asides(text).strip()
     if not text or _NOT_THE_USER.match(text) or _SLASH.fullmatch(text):
         return None
-    return text[:MOST_TEXT]
+    return kept_of(text)
 
 
 def _without_asides(text: str) -> str:
@@ -125,7 +136,7 @@ def read_claude_line(reading: Reading, line: dict[str, Any]) -> None:
             return
         for block in _blocks(message.get("content")):
             if block.get("type") == "text" and (text := _str(block.get("text")).strip()):
-                reading.entries.append((time, "agent", text[:MOST_TEXT]))
+                reading.entries.append((time, "agent", kept_of(text)))
             elif block.get("type") == "tool_use":
                 _claude_call(reading, _str(block.get("id")), _str(block.get("name")), _dict(block.get("input")))
     elif kind == "user" and line.get("isMeta") is not True:
@@ -136,7 +147,7 @@ def read_claude_line(reading: Reading, line: dict[str, Any]) -> None:
         text = "\n".join(_str(block.get("text")) for block in blocks if block.get("type") == "text")
         if line.get("isCompactSummary") is True:
             if summary := _only_summary(_without_asides(text)):
-                reading.entries.append((time, "summary", summary[:MOST_TEXT]))
+                reading.entries.append((time, "summary", kept_of(summary)))
         elif not results and (request := request_of(text)):
             reading.entries.append((time, "user", request))
 
@@ -211,7 +222,7 @@ def read_codex_line(reading: Reading, line: dict[str, Any]) -> None:
     elif kind == "turn_context":
         reading.cwd = _str(payload.get("cwd")) or reading.cwd
     elif kind == "compacted" and (text := _str(payload.get("message")).strip()):
-        reading.entries.append((time, "summary", text[:MOST_TEXT]))
+        reading.entries.append((time, "summary", kept_of(text)))
     elif kind == "response_item":
         _codex_item(reading, time, payload)
     elif kind == "event_msg":
@@ -224,7 +235,7 @@ def _codex_item(reading: Reading, time: object, item: dict[str, Any]) -> None:
         texts = [_str(block.get("text")) for block in _blocks(item.get("content"))]
         kinds = [_str(one) for one in _list(_dict(item.get(_PASSED)).get("content_item_kinds"))]
         if item.get("role") == "assistant" and (text := "\n".join(texts).strip()):
-            reading.entries.append((time, "agent", text[:MOST_TEXT]))
+            reading.entries.append((time, "agent", kept_of(text)))
         elif item.get("role") == "user":
             if any(one.startswith("user.") for one in kinds) and len(kinds) == len(texts):
                 texts = [text for text, one in zip(texts, kinds, strict=True) if one.startswith("user.")]
@@ -269,7 +280,7 @@ def _codex_event(reading: Reading, time: object, event: dict[str, Any]) -> None:
     if kind == "user_message" and (request := request_of(_str(event.get("message")))):
         reading.shown.append((time, "user", request))
     elif kind == "agent_message" and (text := _str(event.get("message")).strip()):
-        reading.shown.append((time, "agent", text[:MOST_TEXT]))
+        reading.shown.append((time, "agent", kept_of(text)))
     elif kind == "plan_update":
         _set_todos(reading, event.get("plan"), "step")
     elif kind == "patch_apply_end" and event.get("success") is not False:

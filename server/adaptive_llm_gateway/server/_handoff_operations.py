@@ -201,7 +201,7 @@ class HandoffOperations:
         def work(service: Handoffs) -> Json:
             new, session = given, session_id
             if transcript:
-                new, session = of_transcript(new, Path(transcript), session_id)
+                new, session = of_transcript(new, Path(transcript), session_id, service.store.scanner)
             if session_id and is_session(service.store, session_id):
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
             if not new.objective and new.state:  # it was begun by a command or a prompt of the client

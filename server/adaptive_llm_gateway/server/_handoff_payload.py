@@ -13,6 +13,7 @@ from adaptive_llm_gateway.server._compaction import summarise
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import Compaction, TokenCounter
+    from adaptive_llm_gateway.core import SecretScanner
     from adaptive_llm_gateway.handoff import NewOffer
     from adaptive_llm_gateway.memory import Author, MemoryStore
 
@@ -61,8 +62,10 @@ def _first(done: Compaction, kind: str) -> str | None:
     return _LABEL.sub("", found[-1]).strip() or None if found else None
 
 
-def of_transcript(new: NewOffer, path: Path, session: str | None) -> tuple[NewOffer, str | None]:
-    """The offer with what it does not say taken from a client's transcript, and the session's id.
+def of_transcript(
+    new: NewOffer, path: Path, session: str | None, scanner: SecretScanner
+) -> tuple[NewOffer, str | None]:
+    """The offer with what it does not say taken from a client's transcript, without secrets, and the session's id.
 
     Raises:
         InvalidInput: not a transcript that can be read.
@@ -72,7 +75,7 @@ def of_transcript(new: NewOffer, path: Path, session: str | None) -> tuple[NewOf
     if not path.is_absolute():
         raise InvalidInput(f"the transcript {str(path)!r} is not an absolute path")
     transcript = read_transcript(path)
-    found = summary_of(transcript)
+    found = summary_of(transcript, lambda text: scanner.redact(text)[0])
     return (
         replace(
             new,
