@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -387,6 +388,19 @@ def test_the_rollout_of_a_session_is_found_by_its_id(tmp_path: Path) -> None:
     assert find_rollout(tmp_path, "other") is None
     assert find_rollout(tmp_path, "../x") is None
     assert find_rollout(tmp_path / "missing", THREAD) is None
+
+
+def test_a_rollout_is_looked_for_among_the_newest_and_not_after_the_time(tmp_path: Path) -> None:
+    day = tmp_path / "sessions/2026/11/22"
+    day.mkdir(parents=True)
+    oldest = write(day / f"rollout-2026-11-22T00-00-00-{THREAD}.jsonl", [META])
+    for number in range(1_996):
+        (day / f"rollout-2026-11-22T12-{number:04}-{SESSION}.jsonl").touch()
+    assert find_rollout(tmp_path, THREAD) == oldest  # the last of 2,000, with the folders
+    assert find_rollout(tmp_path, THREAD, until=time.monotonic()) is None
+    assert find_rollout(tmp_path, THREAD, until=time.monotonic() + 600) == oldest
+    (day / "rollout-2026-11-22T12-newer.jsonl").touch()
+    assert find_rollout(tmp_path, THREAD) is None
 
 
 # --- Files of every kind ------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ import pytest
 
 from adaptive_llm_gateway import handoff as component
 from adaptive_llm_gateway.core._paths import socket_address
-from adaptive_llm_gateway.server import _cli_handoff
+from adaptive_llm_gateway.server import _cli_handoff, _cli_hook
 from adaptive_llm_gateway.server._cli_handoff_text import list_lines, list_notes, show_text, span, state_text
 from adaptive_llm_gateway.server._cli_handoff_watch import new_steps, screen
 from adaptive_llm_gateway.server._cli_output import Paint
@@ -843,9 +843,38 @@ def test_a_hook_that_the_hub_refuses_fails_open_and_keeps_the_reason(stand_in: S
     assert done.stderr == said or LATER.fullmatch(done.stderr)
     kept = stand_in.home / "logs" / "checkpoint.err"
     stand_in.wait_until(lambda: kept.exists() and "is full" in kept.read_text(encoding="utf-8"))
+    assert " session s: " in kept.read_text(encoding="utf-8")
     stand_in.answers["handoff_checkpoint"] = good
+    stand_in.alg("checkpoint", "--hook", "--session", "other")
+    stand_in.wait_for("handoff_checkpoint", 2)
+    assert " session s: " in kept.read_text(encoding="utf-8")  # that was another's
     stand_in.alg("checkpoint", "--hook", "--session", "s")
     stand_in.wait_until(lambda: not kept.exists())  # there is a checkpoint now
+
+
+def test_why_a_session_has_no_checkpoint_is_kept_until_that_session_has_one(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    kept = tmp_path / "logs" / "checkpoint.err"
+    root = str(tmp_path)
+
+    def told() -> list[str]:
+        return [line.partition(" ")[2] for line in kept.read_text(encoding="utf-8").splitlines()]
+
+    _cli_hook.keep(root, {"session_id": "one", "transcript": "/t/one.jsonl"}, "the disk\nis full")
+    assert told() == ["session one: the disk is full"]
+    with contextlib.suppress(FileNotFoundError):
+        _cli_hook.keep(root, {"session_id": "on"}, "")
+    assert told() == ["session one: the disk is full"]
+    _cli_hook.keep(root, {"transcript": "/t/two.jsonl"}, "no hub")
+    _cli_hook.keep(root, {"session_id": "one"}, "still full")
+    assert told() == ["session two.jsonl: no hub", "session one: still full"]
+    _cli_hook.keep(root, {"session_id": "one"}, "")
+    assert told() == ["session two.jsonl: no hub"]
+    _cli_hook.keep(root, {"transcript": "/t/two.jsonl"}, "")
+    assert not kept.exists()
+    for number in range(30):
+        _cli_hook.keep(root, {"session_id": str(number)}, "no hub")
+    assert told() == [f"session {number}: no hub" for number in range(10, 30)]
 
 
 def test_codexs_notify_names_a_session_and_its_transcript_is_found(stand_in: StandIn, tmp_path: Path) -> None:

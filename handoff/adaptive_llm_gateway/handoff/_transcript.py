@@ -7,10 +7,12 @@ is damaged, cut off, huge or hostile yields what can be read of it in bounded ti
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +30,7 @@ MOST_FILES: Final = 500
 MOST_PATH: Final = 4_096
 """Characters that are kept of a path."""
 _HEAD_BYTES: Final = 256 * 1024
-_MOST_LOOKED: Final = 20_000
+_MOST_LOOKED: Final = 2_000
 
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _CODEX_LINES: Final = frozenset({"session_meta", "turn_context", "response_item", "event_msg", "compacted"})
@@ -160,32 +162,44 @@ def parse_object(data: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
-def find_rollout(home: str | Path, session_id: str) -> Path | None:
+def find_rollout(home: str | Path, session_id: str, *, until: float = math.inf) -> Path | None:
     """Codex's transcript of a session in its home, newest days first; None where there is none.
 
     Codex's `notify` names a session, and not its file.
+
+    Args:
+        until: when to give up, by the monotonic clock. No more than 2,000 entries are looked at in any case.
     """
     if not _SESSION.fullmatch(session_id):
         return None
     looked = 0
-    for year in _newest(Path(home, "sessions")):
-        for month in _newest(year):
-            for day in _newest(month):
-                for file in _newest(day):
-                    looked += 1
-                    if looked > _MOST_LOOKED:
-                        return None
-                    if file.name.startswith("rollout-") and file.name.endswith(f"-{session_id}.jsonl"):
-                        return file
-    return None
+
+    def newest(folder: Path | str) -> Iterator[str]:
+        nonlocal looked
+        for path in _newest(folder, until):
+            looked += 1
+            if looked > _MOST_LOOKED or time.monotonic() >= until:
+                return
+            yield path
+
+    years = newest(Path(home, "sessions"))
+    files = (Path(file) for year in years for month in newest(year) for day in newest(month) for file in newest(day))
+    ending = f"-{session_id}.jsonl"
+    return next((file for file in files if file.name.startswith("rollout-") and file.name.endswith(ending)), None)
 
 
-def _newest(folder: Path) -> list[Path]:
+def _newest(folder: Path | str, until: float) -> list[str]:
+    """The paths in a folder, the last by name first; none where they cannot be had in time."""
+    paths: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            return [Path(entry.path) for entry in sorted(entries, key=lambda entry: entry.name, reverse=True)]
+            for entry in entries:
+                if time.monotonic() >= until:
+                    return []
+                paths.append(entry.path)
     except OSError:
         return []
+    return sorted(paths, reverse=True)
 
 
 def read_transcript(path: Path, *, most_bytes: int = 4 * 1024 * 1024) -> Transcript:
@@ -219,8 +233,8 @@ def read_transcript(path: Path, *, most_bytes: int = 4 * 1024 * 1024) -> Transcr
                     read_claude_line(reading, found)
     reading.finish()
     entries = [
-        TranscriptEntry(_moment(time), cast("Author", author), text)
-        for time, author, text in reading.said()[-MOST_ENTRIES:]
+        TranscriptEntry(_moment(said), cast("Author", author), text)
+        for said, author, text in reading.said()[-MOST_ENTRIES:]
     ]
     cwd = clean(reading.cwd)[:MOST_PATH] if reading.cwd else None
     return Transcript(

@@ -34,6 +34,8 @@ _LONGEST = 120
 """Seconds after which the process that goes on gives up."""
 _MOST = 1024 * 1024
 """Bytes of stdin; what a client says of its session has less."""
+_MOST_LINES = 20
+"""Sessions of which the file tells why they have no checkpoint."""
 _MADE = "made"
 _VALUES = ("--session", "--directory", "--transcript", "--client", "--project", "--trust")
 _FLAGS = ("--patch", "--end", "--hook", "--json")
@@ -49,9 +51,8 @@ def run(root: str | None, words: Sequence[str]) -> int:
     until = time.monotonic() + max(_LEAST, _PATIENCE - _since_start())
     try:
         given = parse(words)
-        asked = arguments(
-            given, given["said"].encode("utf-8", "surrogateescape") if "said" in given else _read_stdin(until)
-        )
+        data = given["said"].encode("utf-8", "surrogateescape") if "said" in given else _read_stdin(until)
+        asked = arguments(given, data, until)
         problem = _ask(home_root(root), asked, until)
     except AlgError as error:
         problem = f"no checkpoint: {error}"
@@ -107,13 +108,16 @@ def parse(words: Sequence[str]) -> Json:
     return given
 
 
-def arguments(given: Json, data: bytes) -> Json:
+def arguments(given: Json, data: bytes, until: float) -> Json:
     """What the hub is asked, from the options and the client's JSON; options come first.
+
+    Args:
+        until: when to stop looking for a transcript, by the monotonic clock.
 
     Raises:
         InvalidInput: there is nothing to tell the session by.
     """
-    said = _said(data, needed=not given.keys() & {"session", "transcript"})
+    said = _said(data, until, needed=not given.keys() & {"session", "transcript"})
     here = given.get("directory") or said.get("directory") or ""
     transcript = given.get("transcript") or said.get("transcript")
     asked: Json = {
@@ -160,7 +164,7 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _said(data: bytes, *, needed: bool) -> Json:
+def _said(data: bytes, until: float, *, needed: bool) -> Json:
     """What the client said of its session.
 
     Raises:
@@ -178,7 +182,7 @@ def _said(data: bytes, *, needed: bool) -> Json:
     transcript = hook.transcript_path
     if transcript is None and hook.session_id and hook.client == "codex":
         codex = os.environ.get("CODEX_HOME") or os.path.expanduser("~/.codex")  # noqa: PTH111
-        transcript = find_rollout(codex, hook.session_id)
+        transcript = find_rollout(codex, hook.session_id, until=until)
     return {
         "session_id": hook.session_id,
         "directory": str(hook.cwd or ""),
@@ -235,10 +239,7 @@ def _be_the_asker(root: str, asked: Json, writing: int) -> None:
         problem = f"{type(error).__name__}: {error}"
     finally:
         with contextlib.suppress(OSError):
-            if problem:
-                _keep(root, problem)
-            else:
-                os.unlink(_failure_file(root))  # noqa: PTH108 - it told of one before
+            keep(root, asked, problem)
         with contextlib.suppress(OSError):
             os.write(writing, (problem or _MADE).encode("utf-8", "replace"))
         os._exit(0)
@@ -262,9 +263,43 @@ def _put(root: str, asked: Json) -> str:
     return problem
 
 
-def _keep(root: str, problem: str) -> None:
-    """Keep why the last checkpoint failed: whoever waited for it may be gone."""
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    file = os.open(_failure_file(root), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8", errors="replace") as opened:
-        opened.write(f"{at} {' '.join(problem.split())}\n")
+def keep(root: str, asked: Json, problem: str) -> None:
+    """Keep why a session has no checkpoint: whoever waited for it may be gone. Without a problem it has one now.
+
+    The file has a line for each session; it goes with the last line.
+
+    Raises:
+        OSError: the file cannot be written, or there is none and no problem.
+    """
+    path = _failure_file(root)
+    named = str(asked.get("session_id") or os.path.basename(asked.get("transcript", "")) or "?")  # noqa: PTH119
+    named = " ".join(named.encode("utf-8", "replace").decode().split())
+    while True:
+        number = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if problem else 0), 0o600)
+        with os.fdopen(number, "r+", encoding="utf-8", errors="replace") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_there(path, number):  # somebody took it away meanwhile
+                continue
+            lines = [line for line in file if _tells_of_another(line, named)]
+            if problem:
+                at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                lines = [*lines[1 - _MOST_LINES :], f"{at} session {named}: {' '.join(problem.split())}\n"]
+            if lines:
+                file.seek(0)
+                file.truncate()
+                file.writelines(lines)
+            else:
+                os.unlink(path)  # noqa: PTH108
+            return
+
+
+def _is_there(path: str, number: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(number))  # noqa: PTH116
+    except FileNotFoundError:
+        return False
+
+
+def _tells_of_another(line: str, named: str) -> bool:
+    told = line.partition(" ")[2]
+    return told.startswith("session ") and not told.startswith(f"session {named}: ")
