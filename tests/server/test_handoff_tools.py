@@ -210,7 +210,7 @@ def test_the_package_of_a_claim_is_never_longer_than_its_budget(server: Any, bud
     assert done["used"] <= budget
 
 
-def test_a_package_has_no_events_of_handoffs_that_are_like_it(server: Any) -> None:
+def test_a_package_has_none_of_the_handoffs_that_are_like_it(server: Any) -> None:
     claude, codex = server.client("claude-code"), server.client("codex")
     claude.write("Fixtures of the tests", body="pytest fixtures replace setUp when the tests move to pytest.")
     for number in range(3):
@@ -221,6 +221,7 @@ def test_a_package_has_no_events_of_handoffs_that_are_like_it(server: Any) -> No
     assert "Fixtures of the tests" in package
     assert "Claimed by" not in package
     assert "Progress by" not in package
+    assert "Part 1 of the tests" not in package
 
 
 def test_a_secret_is_refused_or_replaced_and_is_in_no_file(server: Any) -> None:
