@@ -22,7 +22,7 @@ from adaptive_llm_gateway.core import POINTS, AlgError, SecretRefused, Trust, Ve
 
 def modules() -> list[ModuleType]:
     """Every module of ours, so that every error class is known."""
-    names = ("core", "memory", "gateway", "server")
+    names = ("core", "memory", "compression", "handoff", "gateway", "server")
     packages = [importlib.import_module(f"adaptive_llm_gateway.{name}") for name in names]
     return [
         importlib.import_module(f"{package.__name__}.{found.name}")

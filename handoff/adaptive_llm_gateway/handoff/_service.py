@@ -72,6 +72,8 @@ class Written:
 class _Unconfirmed(Unavailable):
     """A publication that goes on: the remote may still take it."""
 
+    code = "unconfirmed"
+
 
 class Handoffs:
     """The handoffs of a store; its methods may be called from any thread, and wait.

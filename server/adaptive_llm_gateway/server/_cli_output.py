@@ -35,6 +35,7 @@ EXIT_CODES: Mapping[int, str] = {
 # Codes of errors whose classes live in components that the command line does not load.
 _EXIT_OF_CODE = {
     "usage": 2,
+    "unconfirmed": 6,
     "corrupt_index": 7,
     "embedder_unavailable": 6,
     "reranker_unavailable": 6,
