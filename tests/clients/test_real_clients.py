@@ -60,25 +60,7 @@ def hub_pid_after_claude(registered: Person, claude_turn: Turn) -> int:
 def codex_turn(registered: Person, hub_pid_after_claude: int, models: FakeModels, fake_models_module: Any) -> Turn:
     """Codex, asked about it afterwards, searched."""
     turn = fake_models_module.Turn("alg", "memory_search", {"query": "when do we ship quokka"}, "I have found it.")
-    models.turn = turn
-    settings = {
-        "model": "scripted",
-        "model_provider": "loopback",
-        "model_providers.loopback.name": "loopback",
-        "model_providers.loopback.base_url": f"{models.url}/v1",
-        "model_providers.loopback.wire_api": "responses",
-        "model_providers.loopback.env_key": "LOOPBACK_KEY",
-        "model_providers.loopback.supports_websockets": False,
-        "analytics.enabled": False,
-        "check_for_update_on_startup": False,
-        "mcp_servers.alg.required": True,  # wait for the server rather than go on without it after a second
-        "mcp_servers.alg.default_tools_approval_mode": "approve",
-    }
-    options = [part for key, value in settings.items() for part in ("-c", f"{key}={json.dumps(value)}")]
-    said = registered.run(
-        *("codex", "exec", "--skip-git-repo-check", "--json", *options, "When do we ship?"),
-        LOOPBACK_KEY="not-a-key",
-    )
+    said = registered.codex(models, "When do we ship?", turn, "--skip-git-repo-check")
     assert turn.closing in said
     return turn
 

@@ -16,8 +16,11 @@ from adaptive_llm_gateway.handoff import (
     Offer,
     Party,
     Standing,
+    event_fields,
     fold,
+    title_of,
 )
+from adaptive_llm_gateway.memory import Author, Link, TypeRegistry
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ANNA = Party("claude-code", None, "desk", "desk-1", "a1")
@@ -36,6 +39,21 @@ def nobody_is_there(_: Party) -> bool:
 
 def everybody_is_there(_: Party) -> bool:
     return True
+
+
+def front_of(event: Event) -> dict[str, Any]:
+    """The front matter with which an event is written."""
+    return TypeRegistry().from_call(
+        type="handoff",
+        title=title_of(event.kind, "Mend the parser", event.by),
+        body=event.text,
+        id=event.id,
+        created=event.time,
+        updated=event.time,
+        author=Author(event.by.client, event.by.agent, event.by.host),
+        links=[Link("part_of", event.handoff)],
+        fields=event_fields(event),
+    )
 
 
 class Story:

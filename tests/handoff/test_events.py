@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handoff_made import ANNA, BERT, NOON, Story, at, nobody_is_there
+from handoff_made import ANNA, BERT, NOON, Story, at, front_of, nobody_is_there
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -31,7 +31,7 @@ from adaptive_llm_gateway.handoff import (
     read_record,
     title_of,
 )
-from adaptive_llm_gateway.memory import Author, Link, Record, TypeRegistry
+from adaptive_llm_gateway.memory import Author, Link, Record
 
 HANDOFF = "01KAMFH9P0AAAAAAAAAAAAAAAA"
 CLAIM = "01KAMFHA00BBBBBBBBBBBBBBBB"
@@ -348,17 +348,7 @@ def events(draw: st.DrawFn) -> Event:
 @given(events())
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_an_event_reads_back_as_it_was_written_and_as_the_schema_says(event: Event) -> None:
-    front = TypeRegistry().from_call(
-        type="handoff",
-        title=title_of(event.kind, "Mend the parser", event.by),
-        body=event.text,
-        id=event.id,
-        created=event.time,
-        updated=event.time,
-        author=Author(event.by.client, event.by.agent, event.by.host),
-        links=[Link("part_of", event.handoff)],
-        fields=event_fields(event),
-    )
+    front = front_of(event)
     SCHEMA.validate(front)
     own = {name: value for name, value in front.items() if name in (*event_fields(event), "priority", "checkpoint")}
     found = read_record(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handoff_made import BERT, CARL, NOON, Story, at
+from handoff_made import BERT, CARL, NOON, Story, at, front_of
 from jsonschema import Draft202012Validator
 
 from adaptive_llm_gateway.handoff import (
@@ -28,7 +28,7 @@ from adaptive_llm_gateway.handoff import (
     read_record,
     title_of,
 )
-from adaptive_llm_gateway.memory import Author, Link, Record, TypeRegistry
+from adaptive_llm_gateway.memory import Author, Record, TypeRegistry
 from adaptive_llm_gateway.memory._frontmatter import Document
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/handoff-protocol.md").read_text(encoding="utf-8")
@@ -128,18 +128,7 @@ class Clone:
 
 
 def text_of(event: Event) -> bytes:
-    front = TYPES.from_call(
-        type="handoff",
-        title=title_of(event.kind, "Mend the parser", event.by),
-        body=event.text,
-        id=event.id,
-        created=event.time,
-        updated=event.time,
-        author=Author(event.by.client, event.by.agent, event.by.host),
-        links=[Link("part_of", event.handoff)],
-        fields=event_fields(event),
-    )
-    return Document.new(front, event.text).render()
+    return Document.new(front_of(event), event.text).render()
 
 
 @pytest.fixture

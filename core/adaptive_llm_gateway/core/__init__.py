@@ -110,7 +110,6 @@ _MODULES = {
         "DiskFull",
         "FormatTooNew",
         "HandoffClosed",
-        "HandoffClosed",
         "HandoffTaken",
         "HubUnavailable",
         "InvalidFile",

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput
 from adaptive_llm_gateway.core._paths import home_root
+from adaptive_llm_gateway.server._process import state_and_start
 
 Json = dict[str, Any]
 
@@ -65,12 +66,10 @@ def run(root: str | None, words: Sequence[str]) -> int:
 
 def _since_start() -> float:
     """Seconds since this process was started."""
-    try:
-        with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - see proc_pid_stat(5)
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError, AttributeError):
+    found = state_and_start()
+    if found is None:
         return _STARTING
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(found[1]) / os.sysconf("SC_CLK_TCK"))
 
 
 def complain(problem: str) -> None:
