@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -109,6 +109,31 @@ def join_settling() -> None:
 def settle(handoffs: Handoffs) -> None:
     join_settling()  # what a sync has begun goes first
     handoffs.settle()
+
+
+def raced(runs: Sequence[tuple[Hub, Party, Sequence[str]]]) -> dict[str, list[str]]:
+    """Who got what, of parties that claim in threads at once, each in an order of their own."""
+    got: dict[str, list[str]] = {id_: [] for id_ in runs[0][2]}
+    failed: list[BaseException] = []
+
+    def run(hub: Hub, party: Party, order: Sequence[str]) -> None:
+        for id_ in order:
+            try:
+                hub.handoffs.claim(id_, party)
+            except HandoffTaken:
+                continue
+            except BaseException as error:  # noqa: BLE001 - told below
+                failed.append(error)
+            else:
+                got[id_].append(party.client)
+
+    threads = [threading.Thread(target=run, args=each) for each in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * WAIT)
+    assert failed == []
+    return got
 
 
 # -- leases --------------------------------------------------------------------------------------------------------
@@ -225,26 +250,7 @@ def test_a_holder_is_one_process_until_it_is_gone(hub: Hub) -> None:
 def test_of_many_threads_that_claim_at_once_one_gets_it(hub: Hub) -> None:
     ids = [hub.offer(f"Work {number}") for number in range(5)]
     parties = [Party(f"client-{number}") for number in range(8)]
-    got: dict[str, list[str]] = {id_: [] for id_ in ids}
-    failed: list[BaseException] = []
-
-    def run(party: Party) -> None:
-        for id_ in ids:
-            try:
-                hub.handoffs.claim(id_, party)
-            except HandoffTaken:
-                continue
-            except BaseException as error:  # noqa: BLE001 - told by the test
-                failed.append(error)
-            else:
-                got[id_].append(party.client)
-
-    threads = [threading.Thread(target=run, args=(party,)) for party in parties]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT)
-    assert failed == []
+    got = raced([(hub, party, ids) for party in parties])
     assert [len(names) for names in got.values()] == [1] * 5
     for id_, names in got.items():
         holder = hub.handoffs.one(id_).holder
@@ -472,31 +478,8 @@ def test_two_hubs_race_for_the_same_work_and_one_gets_each(start: Callable[..., 
     ids = [one.offer(f"Work {number}") for number in range(6)]
     one.store.push().result(WAIT)
     two.store.pull().result(WAIT)
-    won: dict[str, list[str]] = {id_: [] for id_ in ids}
-    failed: list[BaseException] = []
-
-    def run(hub: Hub, party: Party, order: list[str]) -> None:
-        for id_ in order:
-            try:
-                hub.handoffs.claim(id_, party)
-            except HandoffTaken:
-                continue
-            except BaseException as error:  # noqa: BLE001 - told by the test
-                failed.append(error)
-            else:
-                won[id_].append(party.client)
-
-    threads = [
-        threading.Thread(target=run, args=(one, Party("a"), ids)),
-        threading.Thread(target=run, args=(two, Party("b"), ids[::-1])),
-        threading.Thread(target=run, args=(one, Party("c"), ids[::-1])),
-        threading.Thread(target=run, args=(two, Party("d"), ids)),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * WAIT)
-    assert failed == []
+    back = ids[::-1]
+    won = raced([(one, Party("a"), ids), (two, Party("b"), back), (one, Party("c"), back), (two, Party("d"), ids)])
     assert [len(names) for names in won.values()] == [1] * 6
     for hub in (one, two):
         hub.store.pull().result(WAIT)
