@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import socket
 import subprocess
@@ -122,7 +123,7 @@ def test_a_remote_is_here_when_git_cannot_leave_for_it(url: str, protocol: str |
     assert protocol_here(url) == protocol
 
 
-@pytest.mark.parametrize("operation", ["pull", "push", "fetch", "remote_branches"])
+@pytest.mark.parametrize("operation", ["pull", "push", "fetch", "remote.branches"])
 def test_a_remote_elsewhere_is_held_back_and_no_git_is_started_for_it(
     tmp_path: Path, offline: None, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +137,7 @@ def test_a_remote_elsewhere_is_held_back_and_no_git_is_started_for_it(
 
     monkeypatch.setattr(subprocess, "Popen", noted)  # git is real; only what is asked of it is noted
     with pytest.raises(SyncError) as caught:
-        getattr(sync, operation)()
+        operator.attrgetter(operation)(sync)()
     assert caught.value.details["kind"] == "offline"
     assert "192.0.2.1" in caught.value.message
     assert "alg mode" in str(caught.value.hint)
@@ -150,11 +151,11 @@ def test_the_status_says_that_offline_mode_holds_back_and_records_no_failure(tmp
     try:
         with pytest.raises(SyncError):
             sync.push()
-        held = sync.status()
+        held = sync.state.status()
     finally:
         set_offline(False)
     assert (held.state, held.offline, held.ahead) == ("pending", True, 2)
-    after = sync.status()
+    after = sync.state.status()
     assert (after.state, after.offline, after.error) == ("pending", False, None)
 
 
@@ -162,7 +163,7 @@ def test_a_remote_in_a_folder_is_synced_as_ever(tmp_path: Path, bare: Path, offl
     _, sync = repo_with(tmp_path / "repo", str(bare))
     assert sync.push().pushed == 2
     assert sync.pull().status.state == "pushed"
-    assert not sync.status().offline
+    assert not sync.state.status().offline
 
 
 @pytest.mark.parametrize("setting", ["insteadOf", "pushInsteadOf"])
@@ -174,7 +175,7 @@ def test_an_address_that_gits_settings_put_in_the_place_of_a_folder_is_held_back
     with pytest.raises(SyncError) as caught:
         sync.push()
     assert caught.value.details["kind"] == "offline"
-    assert sync.status().offline
+    assert sync.state.status().offline
 
 
 def test_git_itself_may_use_no_transport_but_files(tmp_path: Path, offline: None, door: Door) -> None:

@@ -16,8 +16,9 @@ import pytest
 
 from adaptive_llm_gateway.core import InvalidInput, LockHeld, ProcessLock, RepoBusy, SecretRefused, SyncError
 from adaptive_llm_gateway.memory._frontmatter import Document
+from adaptive_llm_gateway.memory._remote import check_remote_url
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync import MergedPath, Sync, check_remote_url
+from adaptive_llm_gateway.memory._sync import MergedPath, Sync
 from adaptive_llm_gateway.memory._sync_errors import cause
 from adaptive_llm_gateway.memory._values import Author, Change
 
@@ -114,15 +115,15 @@ def failure(run: Callable[[], object]) -> SyncError:
 def test_without_a_remote_the_status_says_so_and_a_pull_names_it(tmp_path: Path) -> None:
     repo = MemoryRepo.open(tmp_path / "memory")
     sync = Sync(repo, scan=no_secrets)
-    assert sync.status().state == "no_remote"
+    assert sync.state.status().state == "no_remote"
     assert failure(sync.pull).details["kind"] == "no_remote"
     assert failure(sync.push).details["kind"] == "no_remote"
 
 
 def test_the_first_push_fills_an_empty_remote(one: Clone, remote: Path) -> None:
     one.put(PATH, memory("x\n"))
-    assert one.sync.status().state == "pending"
-    assert one.sync.status().ahead == 2
+    assert one.sync.state.status().state == "pending"
+    assert one.sync.state.status().ahead == 2
     assert one.sync.pull().merged == ()
     result = one.sync.push()
     assert (result.pushed, result.status.state, result.status.ahead) == (2, "pushed", 0)
@@ -333,7 +334,7 @@ for count in range(each):
                 raise
     else:
         raise SystemExit(1)
-assert sync.status().state in ("pushed", "behind")
+assert sync.state.status().state in ("pushed", "behind")
 """
 
 
@@ -370,7 +371,7 @@ def test_unrelated_histories_are_named_and_nothing_is_merged(tmp_path: Path, one
     assert failure(one.sync.pull).details["kind"] == "unrelated_histories"
     assert failure(one.sync.push).details["kind"] == "unrelated_histories"
     assert one.repo.head() == head
-    status = one.sync.status()
+    status = one.sync.state.status()
     assert (status.state, status.kind) == ("failed", "unrelated_histories")
 
 
@@ -428,7 +429,7 @@ def test_a_repo_in_the_middle_of_a_merge_is_left_alone(shared: tuple[Clone, Clon
     (two.repo.git_dir / "MERGE_HEAD").write_text(str(two.repo.head()), encoding="utf-8")
     with pytest.raises(RepoBusy):
         two.sync.pull()
-    assert two.sync.status().kind == "repo_busy"
+    assert two.sync.state.status().kind == "repo_busy"
 
 
 def test_a_lock_on_the_index_is_named_stale_or_held(shared: tuple[Clone, Clone]) -> None:
@@ -493,14 +494,14 @@ def test_a_push_that_the_remote_refuses_is_told_with_its_words(one: Clone, remot
     error = failure(one.sync.push)
     assert error.details["kind"] == kind
     assert "Fridays" in error.details["git"] or "GH006" in error.details["git"]
-    status = one.sync.status()
+    status = one.sync.state.status()
     assert (status.state, status.kind, status.ahead) == ("failed", kind, 2)
     assert status.error == error.details["git"]
     one.sync.pull()
-    assert one.sync.status().state == "failed"  # a pull does not make the push any better
+    assert one.sync.state.status().state == "failed"  # a pull does not make the push any better
     (remote / "hooks/pre-receive").unlink()
     assert one.sync.push().status.state == "pushed"
-    assert one.sync.status().error is None
+    assert one.sync.state.status().error is None
 
 
 def test_a_remote_that_is_gone_is_named_and_what_waits_is_counted(shared: tuple[Clone, Clone], remote: Path) -> None:
@@ -509,7 +510,7 @@ def test_a_remote_that_is_gone_is_named_and_what_waits_is_counted(shared: tuple[
     shutil.move(remote, remote.with_name("elsewhere.git"))
     assert failure(one.sync.push).details["kind"] == "remote_missing"
     assert failure(one.sync.pull).details["kind"] == "remote_missing"
-    status = one.sync.status()
+    status = one.sync.state.status()
     assert (status.state, status.ahead) == ("failed", 1)
     assert status.last_success is not None
     shutil.move(remote.with_name("elsewhere.git"), remote)
@@ -531,7 +532,7 @@ def test_a_remote_with_other_branches_only_is_named(one: Clone, remote: Path) ->
     git(one.root, "push", "-q", "origin", "main:master")
     error = failure(one.sync.pull)
     assert (error.details["kind"], error.details["branches"]) == ("missing_branch", ["master"])
-    assert one.sync.remote_branches()[1] == ("master",)
+    assert one.sync.remote.branches()[1] == ("master",)
 
 
 def test_a_remote_with_a_work_tree_is_named(one: Clone, tmp_path: Path) -> None:
@@ -704,9 +705,9 @@ def test_a_secret_that_comes_in_is_refused_also_when_a_later_commit_hides_it(
     assert (error.details["kind"], error.details["path"]) == ("secret_incoming", "notes/s.md")
     assert error.details["findings"] == [{"line": 1, "kind": "test"}]
     assert two.repo.head() == head
-    assert two.sync.status().kind == "secret_incoming"
+    assert two.sync.state.status().kind == "secret_incoming"
     two.sync.fetch()
-    assert two.sync.status().kind == "secret_incoming"
+    assert two.sync.state.status().kind == "secret_incoming"
 
 
 def test_a_secret_is_not_pushed_also_when_a_later_commit_hides_it(one: Clone, remote: Path) -> None:
@@ -766,11 +767,11 @@ def test_hooks_never_run_in_a_pull_or_push(shared: tuple[Clone, Clone], tmp_path
     ],
 )
 def test_addresses_that_run_programs_or_carry_passwords_are_refused(one: Clone, url: str) -> None:
-    before = one.sync.url()
+    before = one.sync.remote.url()
     with pytest.raises(InvalidInput) as caught:
         one.sync.set_remote(url)
     assert "secret-word" not in str(caught.value)
-    assert one.sync.url() == before
+    assert one.sync.remote.url() == before
 
 
 @pytest.mark.parametrize("url", ["/a/b.git", "../x", "git@host:a/b.git", "https://host/x", "ssh://git@host/x", "C:/x"])
@@ -781,9 +782,9 @@ def test_usual_addresses_are_accepted(url: str) -> None:
 def test_a_password_in_a_configured_address_is_never_shown(one: Clone) -> None:
     git(one.root, "remote", "set-url", "origin", "https://me:secret-word@no-such-host.invalid/x.git")
     error = failure(one.sync.pull)
-    shown = json.dumps([error.as_dict(), str(one.sync.status())])
+    shown = json.dumps([error.as_dict(), str(one.sync.state.status())])
     assert "secret-word" not in shown
-    assert "***" in str(one.sync.status().remote)
+    assert "***" in str(one.sync.state.status().remote)
     assert "secret-word" not in (one.repo.git_dir / "alg-sync.json").read_text(encoding="utf-8")
 
 
@@ -792,24 +793,24 @@ def test_a_password_in_a_configured_address_is_never_shown(one: Clone) -> None:
 
 def test_the_status_counts_and_dates_its_states(shared: tuple[Clone, Clone]) -> None:
     one, two = shared
-    assert one.sync.status().state == "pushed"
+    assert one.sync.state.status().state == "pushed"
     one.put("notes/a.md", "a")
-    pending = one.sync.status()
+    pending = one.sync.state.status()
     assert (pending.state, pending.ahead, pending.behind) == ("pending", 1, 0)
     assert pending.since is not None
     one.put("notes/b.md", "b")
-    assert one.sync.status().since == pending.since
+    assert one.sync.state.status().since == pending.since
     one.sync.push()
     assert two.sync.fetch().state == "behind"
-    assert two.sync.status().behind == 2
+    assert two.sync.state.status().behind == 2
     fresh = Sync(two.repo, scan=no_secrets)
-    assert fresh.status() == two.sync.status()
+    assert fresh.state.status() == two.sync.state.status()
 
 
 def test_a_garbled_state_file_is_no_reason_to_fail(one: Clone) -> None:
     for text in ("", "[]", "{", '{"failures": null, "since": "x"}'):
         (one.repo.git_dir / "alg-sync.json").write_text(text, encoding="utf-8")
-        assert one.sync.status().state == "pending"
+        assert one.sync.state.status().state == "pending"
 
 
 # --- crashes ------------------------------------------------------------------------------------------

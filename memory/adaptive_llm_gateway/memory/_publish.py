@@ -109,7 +109,7 @@ class Publisher:
                 made = self._until_taken(asked, known=known)
         except _Declined as declined:
             if self._seen_at > asked.asked and not known:
-                self._sync.record("pull", None)
+                self._sync.state.record("pull", None)
             raise declined.error from None
         return _result(made, self._bring_in(made))
 
@@ -130,7 +130,7 @@ class Publisher:
                 self._sync.check_outgoing(made.commit)
                 reach("sync.publish_committed")
                 try:
-                    self._sync.push_once(made.commit)
+                    self._sync.remote.push(made.commit)
                 except SyncError as error:
                     self._seen_at = float("-inf")
                     kind = str(error.details.get("kind"))
@@ -147,7 +147,7 @@ class Publisher:
             if (taken := self._taken_of(doubts)) is not None:
                 return taken
             # Git takes a push only where the branch still is what it was when the push began.
-            if any(self._sync.tracked() == made.base for made in doubts):
+            if any(self._sync.remote.tracked() == made.base for made in doubts):
                 raise _unknown(doubts[-1], error) from error
             raise
         raise sync_error(MERGE_FIRST, "the remote keeps moving")
@@ -156,13 +156,13 @@ class Publisher:
         """Have here what the remote has, in files and index."""
         begun = time.monotonic()
         self._repo.check_ready()
-        self._sync.fetch_alone()
+        self._sync.remote.fetch()
         self._sync.merge()
         self._seen_at = begun
 
     def _taken_of(self, doubts: Sequence[_Made]) -> _Made | None:
         """The one that the remote's branch, as last seen, holds."""
-        tracked, git = self._sync.tracked(), self._repo.thread_repo
+        tracked, git = self._sync.remote.tracked(), self._repo.thread_repo
         if tracked is None:
             return None
         return next(
@@ -174,7 +174,7 @@ class Publisher:
 
         def task() -> _Made | _Declined:
             self._repo.check_ready()
-            head, base, now = self._repo.head(), self._sync.tracked(), time.monotonic()
+            head, base, now = self._repo.head(), self._sync.remote.tracked(), time.monotonic()
             if head is None:
                 raise sync_error("other", "the memory repo has no commit to begin with")
             try:
@@ -211,7 +211,7 @@ class Publisher:
                 cause=error.details.get("kind") or error.code,
             ) from error
         self._seen_at = made.time  # the push that was accepted began later
-        return self._sync.record("push", None)
+        return self._sync.state.record("push", None)
 
 
 def _result(made: _Made, status: SyncStatus) -> WriteResult:

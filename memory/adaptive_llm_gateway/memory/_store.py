@@ -746,7 +746,7 @@ class MemoryStore:
 
     def _set_remote(self, url: str) -> None:
         try:
-            if self._sync.url() != url:
+            if self._sync.remote.url() != url:
                 self._sync.set_remote(url)
         except AlgError as error:
             self._notices.append(f"the remote could not be set: {error}")

@@ -96,7 +96,7 @@ class Syncing:
         now = time.monotonic()
         if now < self._no_remote_until:
             return SyncStatus("no_remote")
-        status = self._sync.status()
+        status = self._sync.state.status()
         if status.state == "no_remote":
             self._no_remote_until = now + _KNOWN_SECONDS
         return status

@@ -1,0 +1,226 @@
+"""One git remote of the memory repo: its address, asking it, fetching from it, pushing to it. Nothing here merges."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from adaptive_llm_gateway.core import AlgError, InvalidInput, RepoBusy, SyncError, is_offline, reach
+from adaptive_llm_gateway.memory._git import GitFailed, GitResult, mask_credentials, run_git
+from adaptive_llm_gateway.memory._offline import git_settings_here, protocol_here
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._sync_errors import from_git, sync_error
+
+_FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options")
+_PUSH = ("push", "--porcelain", "--no-verify", "--end-of-options")
+_KNOWN_SECONDS = 5.0
+_LEAST_SECONDS = 1.0  # for git, however late it is
+
+
+class Remote:
+    """The remote that a memory repo is synced with. Errors are `SyncError`s as `Sync.pull` lists them.
+
+    Args:
+        repo: read, and told what the remote has (remote-tracking reference, rescue references); nothing else changes.
+        name: git's name for the remote.
+        timeout: seconds for each git command that uses the network.
+    """
+
+    def __init__(self, repo: MemoryRepo, name: str = "origin", *, timeout: float = 60.0) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise InvalidInput(f"{name!r} cannot be the name of a remote")
+        self._repo, self.name, self._timeout = repo, name, timeout
+        self.until: float | None = None
+        """When git's waiting for the network is to end, as of `time.monotonic`; None: after `timeout`."""
+        self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
+
+    @property
+    def label(self) -> str:
+        """The remote's branch, for people: `origin/main`."""
+        return f"{self.name}/{self._repo.branch}"
+
+    def url(self) -> str | None:
+        """The remote's address as configured, credentials and all; None without a remote."""
+        try:
+            return self._repo.thread_repo.remotes[self.name].url
+        except (KeyError, ValueError):
+            return None
+
+    def is_here(self, url: str) -> bool:
+        """Whether the remote is on this machine, as it was a moment ago."""
+        now = time.monotonic()
+        if self._place is None or self._place[0] != url or now - self._place[1] > _KNOWN_SECONDS:
+            try:
+                here = all(map(protocol_here, (*self._addresses(push=False), *self._addresses(push=True))))
+            except AlgError:
+                here = False
+            self._place = (url, now, here)
+        return self._place[2]
+
+    def _addresses(self, *, push: bool) -> tuple[str, ...]:
+        """Where git would really go: its settings may put other addresses in the place of the remote's."""
+        kind = ["--push"] if push else []
+        listed = run_git(["remote", "get-url", "--all", *kind, self.name], cwd=self._repo.path, reading=True)
+        return tuple(listed.text.splitlines())
+
+    def _tracking_name(self) -> str:
+        return f"refs/remotes/{self.name}/{self._repo.branch}"
+
+    def tracked(self) -> str | None:
+        """The commit of the remote's branch as last seen; None where it has none."""
+        try:
+            return str(self._repo.thread_repo.references[self._tracking_name()].target)
+        except (KeyError, RepoBusy):
+            return None
+
+    def set_url(self, url: str) -> None:
+        """Name the remote's address.
+
+        Raises:
+            InvalidInput: a transport that runs programs (`ext::`), or a password within the address.
+        """
+        check_remote_url(url)
+        known = self.url() is not None
+        arguments = ["remote", "set-url", self.name, url] if known else ["remote", "add", self.name, url]
+        run_git(arguments, cwd=self._repo.path)
+
+    def branches(self) -> tuple[str | None, tuple[str, ...]]:
+        """The remote's default branch (None when it is empty or does not say) and all its branches.
+
+        Raises:
+            SyncError: see `Sync.pull`.
+        """
+        listed = self._network(["ls-remote", "--symref", self.name, "HEAD", "refs/heads/*"], "asking")
+        default: str | None = None
+        names: list[str] = []
+        for line in listed.text.splitlines():
+            value, _, name = line.partition("\t")
+            if name == "HEAD" and value.startswith("ref: refs/heads/"):
+                default = value.removeprefix("ref: refs/heads/")
+            elif name.startswith("refs/heads/"):
+                names.append(name.removeprefix("refs/heads/"))
+        return default if default in names else None, tuple(names)
+
+    def _network(self, arguments: Sequence[str], doing: str, *, check: bool = True) -> GitResult:
+        url = self.url()
+        if url is None:
+            raise sync_error("no_remote", f"the memory repo at {str(self._repo.path)!r} has no remote {self.name!r}")
+        overrides, protocols = ("fetch.fsckObjects=true", "transfer.fsckObjects=true"), ("file",)
+        offline = is_offline()
+        here = not offline and self.is_here(url)
+        if offline:
+            addresses = self._addresses(push=arguments[0] == "push")
+            found = tuple(map(protocol_here, addresses))
+            protocols = tuple(name for name in found if name is not None)
+            if len(protocols) < len(found):
+                raise self._held_back(doing, addresses[found.index(None)])
+            overrides += git_settings_here(self.name, addresses)
+        try:
+            result = run_git(
+                arguments,
+                cwd=self._repo.path,
+                timeout=self.patience(),
+                check=check,
+                overrides=overrides,
+                network=not here,
+                protocols=protocols,
+            )
+        except AlgError as error:
+            if is_offline() and not offline:  # it began meanwhile, and ended git
+                return self._network(arguments, doing, check=check)
+            raise from_git(error, operation=doing, remote=mask_credentials(url)) from error
+        if result.status != 0 and is_offline() and not offline:
+            return self._network(arguments, doing, check=check)
+        return result
+
+    def patience(self) -> float:
+        """Seconds that git gets for what it is about to do."""
+        if self.until is None:
+            return self._timeout
+        return max(_LEAST_SECONDS, min(self._timeout, self.until - time.monotonic()))
+
+    def _held_back(self, doing: str, url: str) -> SyncError:
+        shown = mask_credentials(url)
+        return sync_error("offline", f"offline mode: {doing} {shown!r} is held back, for it is not on this machine")
+
+    def fetch(self) -> None:
+        """Learn what the remote has. A history that it rewrote, or lost, is kept by a rescue reference."""
+        tracking, before = self._tracking_name(), self.tracked()
+        branch = self._repo.branch
+        try:
+            self._network(
+                [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"],
+                "fetching from",
+            )
+        except SyncError as error:
+            if error.details.get("kind") != "missing_branch":
+                raise
+            _, names = self.branches()
+            if names:
+                raise sync_error(
+                    "missing_branch",
+                    f"the remote has no branch {branch!r}, only {', '.join(map(repr, names[:5]))}",
+                    git=str(error.details.get("git")),
+                    branches=list(names),
+                ) from error
+            if before is not None:  # the remote was emptied: all that is here waits to be pushed again
+                self._repo.rescue(before, mark() + "-remote")
+                self._repo.thread_repo.references.delete(tracking)
+        after = self.tracked()
+        if before is not None and after is not None and before != after:
+            git = self._repo.thread_repo
+            if not git.descendant_of(after, before):
+                self._repo.rescue(before, mark() + "-remote")  # the remote's history was rewritten
+        reach("sync.fetched")
+
+    def push(self, commit: str) -> None:
+        """Push one commit, never by force; nothing is pulled where the remote has moved. Errors as for `Sync.push`."""
+        tracking = self._tracking_name()
+        result = self._network(
+            [*_PUSH, self.name, f"{commit}:refs/heads/{self._repo.branch}"],
+            "pushing to",
+            check=False,
+        )
+        if result.status != 0:
+            refused = [line for line in result.text.splitlines() if line.startswith("!")]
+            words = "\n".join([*refused, result.stderr]).strip()
+            raise from_git(
+                GitFailed(f"git push ended with status {result.status}", git=words),
+                operation="pushing to",
+                remote=mask_credentials(self.url() or self.name),
+                words=mask_credentials(words),
+            )
+        # Git does so itself only where the remote's refspec is the usual one.
+        self._repo.thread_repo.references.create(tracking, commit, force=True)
+        reach("sync.pushed")
+
+
+def check_remote_url(url: str) -> str:
+    """`url` if it is an address that can be a remote: a path, or ssh, https, http, git or file.
+
+    Raises:
+        InvalidInput: another transport, a password within, or no address at all.
+    """
+    shown = mask_credentials(url)
+    if not url.strip() or url.startswith("-") or any(ord(char) < 0x20 or ord(char) == 0x7F for char in url):
+        raise InvalidInput(f"{shown!r} is not the address of a remote")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*::", url):
+        raise InvalidInput(f"{shown!r} names a transport that runs a program", hint="Use a path, or ssh or https.")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/@]*)@)?", url)
+    if scheme is None:
+        return url
+    if scheme[1].lower() not in ("ssh", "https", "http", "git", "file", "git+ssh", "ssh+git"):
+        raise InvalidInput(f"{shown!r} has a transport that is not supported", hint="Use a path, or ssh or https.")
+    if scheme[2] and (":" in scheme[2] or re.match(r"gh[pousr]_|github_pat_|glpat-", scheme[2])):
+        raise InvalidInput(
+            f"{shown!r} has a password or token in it, which git would keep in plain text and show in messages",
+            hint="Leave it out and set up a git credential helper, or use ssh.",
+        )
+    return url
+
+
+def mark() -> str:
+    """A name for a rescue reference that sorts by time."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ").replace(".", "-")
