@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from adaptive_llm_gateway.core import is_ulid
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._line_merge import merge_lines
-from adaptive_llm_gateway.memory._merge import Changed, Entry, MergePlan, beside, merge_files, plan_merge
+from adaptive_llm_gateway.memory._merge import Changed, Entry, MergePlan, plan_merge
+from adaptive_llm_gateway.memory._merge_files import beside, merge_files
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 
 ID = "01JD0000000000000000000001"
@@ -206,7 +207,8 @@ def merge_trees(
     base: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, bytes]
 ) -> tuple[dict[str, bytes], MergePlan]:
     store = Blobs()
-    plan = plan_merge(side(store, base, ours), side(store, base, theirs), store.__getitem__, taken=ours.__contains__)
+    files = {path: store.put(data).blob for path, data in ours.items()}
+    plan = plan_merge(side(store, base, ours), side(store, base, theirs), store.__getitem__, files=files)
     result = dict(ours)
     for path, content in plan.writes.items():
         if content is None:

@@ -1,32 +1,42 @@
 """What a merge of two memory repos results in: a pure planner, from what both sides changed to what is to be written.
 
-The rules do not depend on which side is ours, so that every clone comes to the same files: the newer `updated` wins a
-scalar (ties: the side whose file is greater, byte by byte), lists are merged as sets, bodies by lines. Bodies that
-clash are both kept, the loser's as a new memory beside the winner, with an id derived from its content, each linked
-to the other by `conflicts_with`. An edit beats a deletion. No file ever gets conflict markers.
+The rules do not depend on which side is ours, so that every clone comes to the same files.
+
+- A memory is known by its id, wherever its file lies; other files by their path. So a move on one side and an edit on
+  the other meet in one file; of two moves the newer one counts.
+- What both sides changed is merged within (`_merge_files`); where that cannot be, both versions are kept.
+- An edit or a move beats a deletion.
+- A memory that both sides made under two paths (an import that ran twice) becomes one.
+- Two files that cannot both be where they are (`_merge_places`) are both kept, one of them beside.
+
+Newer is the file with the later `updated`, of equal ones the one that is greater byte by byte. No file ever gets
+conflict markers, and the plan can always be written.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import Any, Final, cast
+from functools import partial
+from itertools import count
+from typing import Final
 
-from adaptive_llm_gateway.core import AlgError, derived_ulid, is_ulid
-from adaptive_llm_gateway.memory._frontmatter import Document
-from adaptive_llm_gateway.memory._line_merge import merge_lines
+from adaptive_llm_gateway.memory._merge_files import (
+    SUFFIX,
+    MergedFile,
+    Rank,
+    beside,
+    id_of,
+    merge_files,
+    parsed,
+    rank,
+    text_of,
+)
+from adaptive_llm_gateway.memory._merge_places import Claim, Place, Places, without
 
-CONFLICT_REL: Final = "conflicts_with"
-_MISSING: Final = object()
-_ID = re.compile(rb"^id:[ \t]*[\"']?([0-9A-HJKMNP-TV-Z]{26})[\"']?[ \t]*\r?$", re.MULTILINE)
-_ESSENTIAL = frozenset({"id", "type", "title", "created", "updated"})  # no side takes these away
-_HEAD = 64 * 1024
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_SUFFIX = ".md"
+_REGULAR: Final = 0o100644
+_FILES: Final = (_REGULAR, 0o100755)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ Content = Entry | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two bodies that clashed: what is at `path` was newer, the other one is kept as `kept_path`."""
+    """Two files of which only one could stay: what is at `path` was newer, the other one is kept as `kept_path`."""
 
     path: str
     id: str | None
@@ -71,320 +81,297 @@ class MergePlan:
 
 
 def plan_merge(
-    ours: Changed, theirs: Changed, read: Callable[[str], bytes], *, taken: Callable[[str], bool] | None = None
+    ours: Changed, theirs: Changed, read: Callable[[str], bytes], *, files: Mapping[str, str] | None = None
 ) -> MergePlan:
     """Merge what both sides changed since their common base.
 
     Args:
         ours, theirs: see `Changed`; without a common base everything is new on both sides.
         read: content of a blob.
-        taken: whether a path is in use in our tree, for files that have to go beside another.
+        files: path to blob of all files of our tree.
     """
-    return _Planner(ours, theirs, read, taken or (lambda _: False)).plan()
+    return _Planner(ours, theirs, read, files or {}).plan()
+
+
+@dataclass(slots=True)
+class _Item:
+    """One memory, or one other file: where it is in each of the three trees."""
+
+    base: str | None = None
+    ours: str | None = None
+    theirs: str | None = None
+
+
+@dataclass(slots=True)
+class _Result:
+    """What became of an item: where it wants to be, and with what content."""
+
+    item: _Item
+    path: str
+    content: Entry | bytes
+    clash: Callable[[int], MergedFile | None] | None = None  # the merge; a number makes another id for the loser
 
 
 class _Planner:
-    def __init__(
-        self, ours: Changed, theirs: Changed, read: Callable[[str], bytes], taken: Callable[[str], bool]
-    ) -> None:
-        self._ours, self._theirs, self._read, self._taken = ours, theirs, read, taken
-        self._result: dict[str, Content] = {}
+    def __init__(self, ours: Changed, theirs: Changed, read: Callable[[str], bytes], files: Mapping[str, str]) -> None:
+        self._ours, self._theirs, self._read, self._files = ours, theirs, read, files
+        self._paths = sorted(ours.keys() | theirs.keys())
+        self._ids: dict[Entry, str | None] = {}
+        self._ranks: dict[str, Rank] = {}
         self._plan = MergePlan()
 
     def plan(self) -> MergePlan:
-        our_moves, their_moves = self._moves(self._ours), self._moves(self._theirs)
-        done: set[str] = set()
-        for old in sorted(our_moves.keys() | their_moves.keys()):
-            done |= self._merge_moved(old, our_moves.get(old), their_moves.get(old))
-        done |= self._merge_twins(done)
-        for path in sorted((self._ours.keys() | self._theirs.keys()) - done):
-            self._merge_path(path)
-        # Only what differs from our tree is to be written.
-        for path, content in self._result.items():
-            mine = self._ours[path][1] if path in self._ours else self._theirs.get(path, (None, None))[0]
-            if content != mine:
-                self._plan.writes[path] = content
-        self._plan.renames = {
-            new: old for old, new in their_moves.items() if new in self._plan.writes and old in self._plan.writes
-        }
+        results = [result for item in self._items() for result in self._merge_item(item)]
+        places = Places(without(self._files, (self._ours, self._theirs)))
+        tree = self._settle(results, places)
+        self._keep_losers(results, tree, places)
+        self._note_writes(tree)
+        self._note_renames(results)
         return self._plan
 
-    # --- which file is which ------------------------------------------------------------------------
-
-    def _id_of(self, entry: Entry) -> str | None:
-        found = _ID.search(self._read(entry.blob)[:_HEAD])
-        return found[1].decode() if found else None
-
-    def _moves(self, side: Changed) -> dict[str, str]:
-        """Old to new path of memories that this side moved: one gone and one new file with the same id."""
-        gone = {path: old for path, (old, new) in side.items() if new is None and old and path.endswith(_SUFFIX)}
-        new = {path: now for path, (old, now) in side.items() if old is None and now and path.endswith(_SUFFIX)}
-        if not gone or not new:
-            return {}
-        by_id = {memory: path for path, entry in sorted(gone.items()) if (memory := self._id_of(entry))}
-        return {
-            by_id[memory]: path
-            for path, entry in sorted(new.items(), reverse=True)
-            if (memory := self._id_of(entry)) in by_id
-        }
-
-    def _merge_moved(self, old: str, our_path: str | None, their_path: str | None) -> set[str]:
-        mine = self._side(self._ours, old, our_path)
-        other = self._side(self._theirs, old, their_path)
-        base = self._base(old)
-        handled = {path for path in (old, our_path, their_path) if path is not None}
-        if mine is None or other is None:  # moved here, deleted there
-            kept = our_path if mine is not None else their_path
-            if kept is None:  # cannot be: a move leaves a file
-                return set()
-            self._result[old] = None
-            self._result[kept] = mine if mine is not None else other
-            self._plan.decisions.append(f"kept {kept}: moved on one side, deleted on the other")
-            return handled
-        target = our_path or their_path or old
-        if our_path and their_path and our_path != their_path:
-            winner = max(
-                (our_path, mine), (their_path, other), key=lambda item: (_rank(self._read(item[1].blob)), item[0])
-            )
-            target = winner[0]
-            self._plan.decisions.append(f"moved {old} to {target}: the newer of two moves")
-        for path in handled - {target}:
-            self._result[path] = None
-        self._merge_contents(target, base, mine, other)
-        return handled
-
-    def _merge_twins(self, done: set[str]) -> set[str]:
-        """The same memory created on both sides under different paths (an import run twice) becomes one."""
-        mine = self._new_ids(self._ours, self._theirs, done)
-        other = self._new_ids(self._theirs, self._ours, done) if mine else {}
-        handled: set[str] = set()
-        for memory in sorted(mine.keys() & other.keys()):
-            (path, entry), (their_path, their_entry) = mine[memory], other[memory]
-            target = max((_rank(self._read(entry.blob)), path), (_rank(self._read(their_entry.blob)), their_path))[1]
-            self._result[path] = self._result[their_path] = None
-            self._merge_contents(target, None, entry, their_entry)
-            self._plan.decisions.append(f"joined {path} and {their_path}: one memory, created twice")
-            handled |= {path, their_path}
-        return handled
-
-    def _new_ids(self, side: Changed, other: Changed, done: set[str]) -> dict[str, tuple[str, Entry]]:
-        new = {
-            path: now
-            for path, (old, now) in side.items()
-            if old is None and now and path.endswith(_SUFFIX) and path not in done and path not in other
-        }
-        return {memory: (path, entry) for path, entry in sorted(new.items()) if (memory := self._id_of(entry))}
-
-    def _side(self, side: Changed, old: str, moved: str | None) -> Entry | None:
-        if moved is not None:
-            return side[moved][1]
-        return side[old][1] if old in side else self._base(old)
+    # --- the three trees, where they differ -----------------------------------------------------------------
 
     def _base(self, path: str) -> Entry | None:
         return (self._ours.get(path) or self._theirs.get(path) or (None, None))[0]
 
-    # --- one file -------------------------------------------------------------------------------------
+    def _our(self, path: str) -> Entry | None:
+        return self._ours[path][1] if path in self._ours else self._base(path)
 
-    def _merge_path(self, path: str) -> None:
-        base = self._base(path)
-        mine = self._ours[path][1] if path in self._ours else base
-        other = self._theirs[path][1] if path in self._theirs else base
-        if other in (mine, base):
-            self._result[path] = mine
-        elif mine == base:
-            self._result[path] = other
-        elif mine is None or other is None:
-            self._result[path] = mine or other
-            self._plan.decisions.append(f"kept {path}: edited on one side, deleted on the other")
+    def _their(self, path: str) -> Entry | None:
+        return self._theirs[path][1] if path in self._theirs else self._base(path)
+
+    def _id_of(self, path: str, entry: Entry | None) -> str | None:
+        if entry is None or not path.endswith(SUFFIX) or entry.mode not in _FILES:
+            return None
+        if entry not in self._ids:
+            self._ids[entry] = id_of(self._read(entry.blob))
+        return self._ids[entry]
+
+    def _rank(self, entry: Entry) -> Rank:
+        if entry.mode not in _FILES:
+            return rank(entry.blob.encode())
+        if entry.blob not in self._ranks:
+            self._ranks[entry.blob] = rank(self._read(entry.blob))
+        return self._ranks[entry.blob]
+
+    # --- which file is which --------------------------------------------------------------------------------
+
+    def _items(self) -> list[_Item]:
+        items = {path: _Item(path) for path in self._paths if self._base(path) is not None}
+        ours = self._follow(items, self._our)
+        theirs = self._follow(items, self._their)
+        for path, item in items.items():
+            item.ours, item.theirs = ours.get(path), theirs.get(path)
+        return [*items.values(), *self._new_items(set(ours.values()), set(theirs.values()))]
+
+    def _follow(self, items: Mapping[str, _Item], entry_at: Callable[[str], Entry | None]) -> dict[str, str]:
+        """Base path to the path that the same file has on one side."""
+        found: dict[str, str] = {}
+        lost: dict[str, str] = {}  # id to base path, of memories that are not where they were
+        for path in items:
+            now, before = entry_at(path), self._base(path)
+            if now is not None and (now == before or self._id_of(path, now) == self._id_of(path, before)):
+                found[path] = path
+            elif (memory := self._id_of(path, before)) is not None:
+                lost.setdefault(memory, path)
+        stayed = set(found.values())
+        for path in self._paths if lost else ():
+            now = entry_at(path)
+            if now is None or path in stayed:
+                continue
+            if (memory := self._id_of(path, now)) is not None and memory in lost:
+                found[lost.pop(memory)] = path
+        occupied = set(found.values())
+        for path in items:
+            now = None if path in found or path in occupied else entry_at(path)
+            if now is not None and None in (self._id_of(path, now), self._id_of(path, self._base(path))):
+                found[path] = path  # it got its first id, or lost it
+        return found
+
+    def _new_items(self, ours: set[str], theirs: set[str]) -> list[_Item]:
+        """Files that are in the base nowhere; those of both sides that are the same one together."""
+        mine = [path for path in self._paths if self._our(path) is not None and path not in ours]
+        other = [path for path in self._paths if self._their(path) is not None and path not in theirs]
+        pairs: dict[str, str] = {}
+        both = set(mine) & set(other)
+        for path in sorted(both):
+            found = self._id_of(path, self._our(path)), self._id_of(path, self._their(path))
+            if found[0] == found[1] or None in found:
+                pairs[path] = path
+        by_id = {
+            memory: path
+            for path in (reversed(other) if mine else ())
+            if path not in pairs and (memory := self._id_of(path, self._their(path)))
+        }
+        for path in mine:
+            if path not in pairs and (memory := self._id_of(path, self._our(path))) in by_id:
+                pairs[path] = by_id.pop(memory)
+        paired = set(pairs.values())
+        return [
+            *(_Item(None, path, pairs.get(path)) for path in mine),
+            *(_Item(None, None, path) for path in other if path not in paired),
+        ]
+
+    # --- one item -------------------------------------------------------------------------------------------
+
+    def _merge_item(self, item: _Item) -> list[_Result]:
+        base = self._base(item.base) if item.base is not None else None
+        mine = self._our(item.ours) if item.ours is not None else None
+        other = self._their(item.theirs) if item.theirs is not None else None
+        if mine is None or other is None or item.ours is None or item.theirs is None:
+            kept, path = (mine, item.ours) if mine is not None else (other, item.theirs)
+            if kept is None or path is None or (path == item.base and kept == base):
+                return []
+            if base is not None:
+                how = "edited" if path == item.base else "moved"
+                self._plan.decisions.append(f"kept {path}: {how} on one side, deleted on the other")
+            return [_Result(item, path, kept)]
+        path = self._merge_path(item.base, (item.ours, mine), (item.theirs, other))
+        return self._merge_contents(item, path, base, mine, other)
+
+    def _merge_path(self, base: str | None, mine: tuple[str, Entry], other: tuple[str, Entry]) -> str:
+        if other[0] in (mine[0], base):
+            return mine[0]
+        if mine[0] == base:
+            return other[0]
+        _, path = max((self._rank(entry), path) for path, entry in (mine, other))
+        if base is None:
+            self._plan.decisions.append(
+                f"joined {' and '.join(sorted((mine[0], other[0])))}: one memory, created twice"
+            )
         else:
-            self._merge_contents(path, base, mine, other)
+            self._plan.decisions.append(f"moved {base} to {path}: the newer of two moves")
+        return path
 
-    def _merge_contents(self, path: str, base: Entry | None, mine: Entry, other: Entry) -> None:
+    def _merge_contents(self, item: _Item, path: str, base: Entry | None, mine: Entry, other: Entry) -> list[_Result]:
+        if mine.mode not in _FILES or other.mode not in _FILES:
+            chosen = mine if other in (mine, base) else other if mine == base else None
+            return self._keep_both(item, path, mine, other) if chosen is None else [_Result(item, path, chosen)]
+        mode = _merge_mode(base, mine, other)
         if mine.blob == other.blob or (base and other.blob == base.blob):
-            self._result[path] = mine
-            return
+            return [_Result(item, path, Entry(mode, mine.blob))]
         if base and mine.blob == base.blob:
-            self._result[path] = other
-            return
-        before = self._read(base.blob) if base else None
-        merged = merge_files(before, self._read(mine.blob), self._read(other.blob))
+            return [_Result(item, path, Entry(mode, other.blob))]
+        before = self._read(base.blob) if base and base.mode in _FILES else None
+        again = partial(merge_files, before, self._read(mine.blob), self._read(other.blob))
+        merged = again(salt=0)
         if merged is None:
-            self._keep_both(path, mine, other)
+            return self._keep_both(item, path, mine, other)
+        details = "".join(f"; {words}" for words in merged.decided)
+        self._plan.decisions.append(f"merged {path}: changed on both sides{details}")
+        return [_Result(item, path, merged.data, (lambda salt: again(salt=salt)) if merged.kept else None)]
+
+    def _keep_both(self, item: _Item, path: str, mine: Entry, other: Entry) -> list[_Result]:
+        newer, older = (mine, other) if self._rank(mine) >= self._rank(other) else (other, mine)
+        return [_Result(item, path, newer), _Result(_Item(), path, older)]
+
+    # --- where it goes --------------------------------------------------------------------------------------
+
+    def _claim(self, result: _Result) -> Claim:
+        content, item, path = result.content, result.item, result.path
+        trees = (("base", item.base), ("ours", item.ours), ("theirs", item.theirs))
+        sides = frozenset(name for name, at in trees if at == path)
+        if isinstance(content, Entry):
+            return Claim(path, content.blob, lambda: self._rank(content), lambda: self._id_of(path, content), sides)
+        return _claim_of(path, content, sides)
+
+    def _settle(self, results: list[_Result], places: Places) -> dict[str, Entry | bytes]:
+        """Path to content; the results' paths become what they got."""
+        claims = [self._claim(result) for result in results]
+        tree: dict[str, Entry | bytes] = {}
+        taken = places.settle(claims)
+        at = {place.path: claim for place, claim in zip(taken, claims, strict=True) if place.yields_to is None}
+        for result, claim, place in zip(results, claims, taken, strict=True):
+            if place.yields_to is not None:
+                other = at.get(place.yields_to)
+                self._plan.conflicts.append(
+                    Conflict(place.yields_to, other.id() if other else None, place.path, claim.id())
+                )
+                self._plan.decisions.append(f"kept {claim.path} as {place.path}: {_why(claim, place, other)}")
+            if not place.is_there:
+                tree[place.path] = result.content
+            result.path = place.path
+        return tree
+
+    def _keep_losers(self, results: list[_Result], tree: dict[str, Entry | bytes], places: Places) -> None:
+        clashes = [result for result in results if result.clash is not None]
+        ids = {self._claim(result).id(): result.path for result in results} if clashes else {}
+        for result in sorted(clashes, key=lambda result: result.path):
+            self._keep_loser(result, ids, tree, places)
+
+    def _keep_loser(
+        self, result: _Result, ids: dict[str | None, str], tree: dict[str, Entry | bytes], places: Places
+    ) -> None:
+        for salt in count():
+            merged = result.clash(salt) if result.clash else None
+            if merged is None or merged.kept is None or merged.kept_id is None:
+                return
+            there = self._text_at(merged.kept_id, ids, tree, places)
+            if there is None:
+                wanted = beside(result.path, merged.kept_id[-8:].lower())
+                path = places.settle([_claim_of(wanted, merged.kept)])[0].path
+                tree[path] = merged.kept
+                ids[merged.kept_id] = path
+            elif there[1] == _text_of(merged.kept):  # somebody has merged these two before
+                path = there[0]
+            else:  # it was edited since: what is to be kept now needs another id
+                continue
+            tree[result.path] = merged.data
+            self._plan.conflicts.append(Conflict(result.path, merged.id, path, merged.kept_id))
+            self._plan.decisions.append(f"kept the older text of {result.path} as {path}: the texts clash")
             return
-        self._result[path] = merged.data
-        self._plan.decisions.append(f"merged {path}: changed on both sides")
-        if merged.kept is not None and merged.kept_id is not None:
-            kept_path = beside(path, merged.kept_id[-8:].lower())
-            if not self._exists(kept_path):  # otherwise somebody has merged these two before
-                self._result[kept_path] = merged.kept
-            self._plan.conflicts.append(Conflict(path, merged.id, kept_path, merged.kept_id))
-            self._plan.decisions.append(f"kept the older text of {path} as {kept_path}: the texts clash")
 
-    def _exists(self, path: str) -> bool:
-        sides = (self._ours.get(path), self._theirs.get(path))
-        if any(side is not None and side[1] is not None for side in sides):
-            return True
-        return not any(sides) and self._taken(path)
-
-    def _keep_both(self, path: str, mine: Entry, other: Entry) -> None:
-        """Two files that cannot be merged, or two memories at one path: the newer stays, the other goes beside it."""
-        winner, loser = sorted((mine, other), key=lambda entry: _rank(self._read(entry.blob)), reverse=True)
-        self._result[path] = winner
-        loser_id = self._id_of(loser) if path.endswith(_SUFFIX) else None
-        winner_id = self._id_of(winner) if path.endswith(_SUFFIX) else None
-        if loser_id == winner_id:
-            loser_id = None
-        kept_path = beside(path, loser_id[-8:].lower() if loser_id else loser.blob[:8])
-        if not self._exists(kept_path):
-            self._result[kept_path] = loser
-        self._plan.conflicts.append(Conflict(path, winner_id, kept_path, loser_id))
-        self._plan.decisions.append(f"kept both files at {path}: the older one is {kept_path}")
-
-
-@dataclass(frozen=True, slots=True)
-class MergedFile:
-    """The merged bytes, and where the bodies clashed the loser as a memory of its own."""
-
-    data: bytes
-    id: str | None = None
-    kept: bytes | None = None
-    kept_id: str | None = None
-
-
-def merge_files(base: bytes | None, ours: bytes, theirs: bytes) -> MergedFile | None:
-    """Merge two versions of a file; None when they cannot be merged and both must be kept as they are."""
-    one, two = _document(ours), _document(theirs)
-    if one is None or two is None:
-        return _merge_text(base, ours, theirs)
-    if base is None and one.fields.get("id") != two.fields.get("id"):
-        return None
-    newer, older = (one, two) if _rank(ours, one) >= _rank(theirs, two) else (two, one)
-    ancestor = _document(base) if base is not None else None
-    fields = merge_fields(ancestor.fields if ancestor else {}, newer.fields, older.fields)
-    body = merge_lines(ancestor.body if ancestor else "", older.body, newer.body)
-    memory = fields.get("id")
-    try:
-        if body is not None:
-            return MergedFile(_with(newer, fields).with_body(body).render(), memory)
-        kept_id = _derived_id(memory, older)
-        links = _linked(older.fields.get("links"), memory)
-        kept = older.with_fields({"id": kept_id, **({"links": links} if links else {})})
-        fields["links"] = _linked(fields.get("links"), kept_id)
-        return MergedFile(_with(newer, fields).render(), memory, kept.render(), kept_id)
-    except AlgError:  # too large together, or front matter that cannot be written
+    def _text_at(
+        self, memory: str, ids: Mapping[str | None, str], tree: Mapping[str, Entry | bytes], places: Places
+    ) -> tuple[str, str | None] | None:
+        """Where in the merged tree a memory is, and its text."""
+        for path in [ids[memory]] if memory in ids else places.with_tail(memory[-8:].lower()):
+            content = tree.get(path)
+            if not isinstance(content, bytes):
+                content = self._read(places.blob_at(path))
+            if id_of(content) == memory:
+                return path, _text_of(content)
         return None
 
+    def _note_writes(self, tree: Mapping[str, Entry | bytes]) -> None:
+        for path in sorted({*self._paths, *tree}):
+            content, present = tree.get(path), self._our(path)
+            if isinstance(content, bytes) and present == Entry(_REGULAR, _blob_id(content)):
+                continue
+            if content != present:
+                self._plan.writes[path] = content
 
-def merge_fields(base: Mapping[str, Any], newer: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
-    """Three-way merge of front matter; where both sides changed a field, `newer` decides what cannot be joined."""
-    merged: dict[str, Any] = {}
-    for key in [*newer, *(key for key in older if key not in newer)]:
-        value = _merge_value(key, base.get(key, _MISSING), newer.get(key, _MISSING), older.get(key, _MISSING))
-        if value is not _MISSING:
-            merged[key] = value
-    return merged
-
-
-def _merge_value(key: str, base: Any, newer: Any, older: Any) -> Any:
-    if key in _ESSENTIAL and (newer is _MISSING or older is _MISSING):
-        return older if newer is _MISSING else newer
-    if _same(newer, older) or _same(older, base):
-        return newer
-    if _same(newer, base):
-        return older
-    if newer is _MISSING or older is _MISSING:
-        return older if newer is _MISSING else newer  # an edit beats a removal
-    lists = _as_list(newer), _as_list(older)
-    if lists[0] is not None and lists[1] is not None:
-        return _merge_lists(_as_list(base) or [], lists[0], lists[1])
-    if key == "created" and _LONG_AGO not in (_moment(newer), _moment(older)):
-        return newer if _moment(newer) <= _moment(older) else older
-    mappings = _as_mapping(newer), _as_mapping(older)
-    if mappings[0] is not None and mappings[1] is not None and key != "author":
-        return merge_fields(_as_mapping(base) or {}, mappings[0], mappings[1])
-    return newer
+    def _note_renames(self, results: list[_Result]) -> None:
+        writes = self._plan.writes
+        for result in results:
+            old, new = result.item.base, result.path
+            if old and old == result.item.ours != result.item.theirs == new and writes.get(old, 0) is None:
+                self._plan.renames[new] = old
 
 
-def _as_list(value: object) -> list[Any] | None:
-    return cast("list[Any]", value) if isinstance(value, list) else None
+def _merge_mode(base: Entry | None, mine: Entry, other: Entry) -> int:
+    if base is not None and base.mode in (mine.mode, other.mode):
+        return other.mode if mine.mode == base.mode else mine.mode
+    return min(mine.mode, other.mode)
 
 
-def _as_mapping(value: object) -> dict[str, Any] | None:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+def _claim_of(path: str, data: bytes, sides: frozenset[str] = frozenset()) -> Claim:
+    memory = id_of(data) if path.endswith(SUFFIX) else None
+    return Claim(path, _blob_id(data), lambda: rank(data), lambda: memory, sides)
 
 
-def _merge_lists(base: Sequence[Any], newer: Sequence[Any], older: Sequence[Any]) -> list[Any]:
-    known = {_key(item) for item in base}
-    in_newer, in_older = {_key(item) for item in newer}, {_key(item) for item in older}
-    kept = [item for item in newer if _key(item) in in_older or _key(item) not in known]
-    return kept + [item for item in older if _key(item) not in in_newer and _key(item) not in known]
+def _why(claim: Claim, place: Place, other: Claim | None) -> str:
+    if place.yields_to == claim.path:
+        return "another file is there" + (", and newer" if other and other.rank() > claim.rank() else "")
+    if place.yields_to == claim.path + "/":
+        return "a folder is there"
+    return f"{place.yields_to} cannot be told from it on every file system"
 
 
-def _merge_text(base: bytes | None, ours: bytes, theirs: bytes) -> MergedFile | None:
-    if base is None or b"\0" in ours or b"\0" in theirs:
-        return None
-    try:
-        before, *sides = (data.decode("utf-8") for data in (base, *sorted((ours, theirs))))
-    except UnicodeDecodeError:
-        return None
-    merged = merge_lines(before, *sides)
-    return None if merged is None else MergedFile(merged.encode())
+def _text_of(data: bytes) -> str | None:
+    document = parsed(data)
+    return text_of(document) if document else None
 
 
-def _document(data: bytes) -> Document | None:
-    try:
-        return Document.parse(data)
-    except AlgError:
-        return None
-
-
-def _with(document: Document, fields: Mapping[str, Any]) -> Document:
-    return document.with_fields(fields, removed=[key for key in document.fields if key not in fields])
-
-
-def _derived_id(memory: object, loser: Document) -> str:
-    # The same on every machine that merges these two, so that nobody makes a second copy.
-    moment = _moment(loser.fields.get("updated"))
-    milliseconds = 0 if moment == _LONG_AGO else max(0, int(moment.timestamp() * 1000))
-    return derived_ulid(f"conflict\0{memory}\0{loser.body}", milliseconds=milliseconds)
-
-
-def _linked(links: object, memory: object) -> list[Any]:
-    present = cast("list[Any]", links) if isinstance(links, list) else []
-    link = {"rel": CONFLICT_REL, "id": memory}
-    if not isinstance(memory, str) or not is_ulid(memory) or link in present:
-        return present
-    return [*present, link]
-
-
-def _rank(data: bytes, document: Document | None = None) -> tuple[datetime, bytes]:
-    """Files in order of `updated`; equal ones by their bytes. A document that was parsed before saves time."""
-    document = document or _document(data)
-    return (_moment(document.fields.get("updated")) if document else _LONG_AGO, data)
-
-
-def _moment(value: object) -> datetime:
-    if not isinstance(value, str):
-        return _LONG_AGO
-    try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return _LONG_AGO
-
-
-def _same(one: Any, two: Any) -> bool:
-    if one is _MISSING or two is _MISSING:
-        return one is two
-    return _key(one) == _key(two)
-
-
-def _key(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
-
-
-def beside(path: str, mark: str) -> str:
-    """A path in the same folder: `note-ab12cd34.md` with mark `zz99` becomes `note-zz99.md`."""
-    name = PurePosixPath(path)
-    stem = re.sub(r"-[0-9a-hjkmnp-tv-z]{8}$", "", name.stem) if name.suffix == _SUFFIX else name.stem
-    return str(name.with_name(f"{stem}-{mark}{name.suffix}"))
+def _blob_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()

@@ -188,7 +188,7 @@ class Sync:
         our_side = diff_trees(tree, git[ours].peel(pygit2.Tree))
         our_files = self._repo.tree_files(ours)
         check_incoming(self._repo, their_side, our_side, our_files)
-        plan = plan_merge(our_side, their_side, self._repo.read_blob, taken=our_files.__contains__)
+        plan = plan_merge(our_side, their_side, self._repo.read_blob, files=our_files)
         if base is None:  # only the root commit is here: the remote's files count
             for path, (_, entry) in their_side.items():
                 if path in our_side:
