@@ -9,7 +9,7 @@ does (its strategies `recursive` and `ort`); what comes out is in no history.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import pygit2
 from pygit2.enums import FileMode
@@ -19,6 +19,9 @@ from adaptive_llm_gateway.memory._merge import Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
+
+SYNC_AGENT: Final = "sync"
+"""Who makes our merge commits, as their trailer `Agent` says."""
 
 TreeT = TypeVar("TreeT")
 
@@ -66,6 +69,32 @@ def common_tree(repo: MemoryRepo, ours: str, theirs: str) -> pygit2.Tree | None:
         return git[write_tree(git, one, _placed(git, plan), set())].peel(pygit2.Tree)
 
     return merged_base(ours, [theirs], bases=bases, tree=lambda commit: git[commit].peel(pygit2.Tree), merge=merge)
+
+
+def only_merged(repo: MemoryRepo, ours: str, theirs: str) -> bool:
+    """Whether two commits have all the same edits and differ in nothing but how clones merged them, by these rules.
+
+    Merging in different orders may come to different files, each with everything in it. Which of the two is taken is
+    of no account, but all clones must take the same, also when they keep merging each other at the same time.
+    """
+    apart = f"{ours}...{theirs}"
+    edits = run_git(["rev-list", "--max-parents=1", "--max-count=1", apart], cwd=repo.path, reading=True)
+    if edits.text.strip():
+        return False
+    agent = "%(trailers:key=Agent,valueonly,separator=%x2C)"
+    merges = run_git(["log", f"--format={agent}", apart], cwd=repo.path, reading=True)
+    return all(line == SYNC_AGENT for line in merges.text.splitlines())
+
+
+def plan_choice(repo: MemoryRepo, ours: str, theirs: str) -> MergePlan:
+    """Of two commits that only merged the same edits, the files of the one whose tree has the greater id."""
+    git = repo.thread_repo
+    one, two = git[ours].peel(pygit2.Tree), git[theirs].peel(pygit2.Tree)
+    if one.id == two.id:
+        return MergePlan()
+    taken = theirs if str(two.id) > str(one.id) else ours
+    writes = {path: new for path, (_, new) in diff_trees(one, two).items()} if taken == theirs else {}
+    return MergePlan(writes, decisions=[f"took the files of {taken[:12]}: both sides had merged the same edits"])
 
 
 def _placed(git: pygit2.Repository, plan: MergePlan) -> dict[str, Placed]:

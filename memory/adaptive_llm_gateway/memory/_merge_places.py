@@ -11,8 +11,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from adaptive_llm_gateway.memory._merge_files import Rank, beside
+
+_ALL: Final = frozenset({"base", "ours", "theirs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Places:
         self._blobs = dict(untouched)
         self._names: dict[str, str] | None = None  # folded path to path
         self._folders: set[str] = set()
-        self._known: set[str] = set()
+        self._folder_names: dict[str, frozenset[str]] = {}  # folded, to the trees that have it
         self._tails: dict[str, list[str]] | None = None
 
     def settle(self, claims: Sequence[Claim]) -> list[Place]:
@@ -80,26 +83,30 @@ class Places:
         names = self._folded_names()
         groups: dict[str, list[int]] = {}
         for number, claim in enumerate(claims):
-            self._add_folders(claim.path)
+            self._add_folders(claim.path, claim.sides)
             groups.setdefault(folded(claim.path), []).append(number)
         yielding: dict[int, str] = {}
         for name, group in groups.items():
-            if len(group) == 1 and name not in names and name not in self._folders:
+            if len(group) == 1 and name not in names and name not in self._folder_names:
                 continue
             stay: list[Claim] = []
             ordered = sorted(group, key=lambda each: _precedence(claims[each]), reverse=True) if group[1:] else group
             for number in ordered:
                 claim = claims[number]
                 to = next((other.path for other in stay if _collide(claim, other)), None)
-                if to is None and claim.is_new and names.get(name, claim.path) != claim.path:
+                if to is None and not claim.sides and name in names:
                     to = names[name]
-                if to is None and (claim.path in self._folders or (name in self._folders and claim.is_new)):
+                if to is None and (claim.path in self._folders or self._is_foreign_folder(name, claim)):
                     to = claim.path + "/"
                 if to is None:
                     stay.append(claim)
                 else:
                     yielding[number] = to
         return yielding
+
+    def _is_foreign_folder(self, name: str, claim: Claim) -> bool:
+        sides = self._folder_names.get(name)
+        return sides is not None and not sides & claim.sides
 
     def _beside(self, claim: Claim, yields_to: str) -> Place:
         """A free place in the folder where the file wants to be; with this it is taken."""
@@ -141,7 +148,7 @@ class Places:
 
     def _is_free(self, path: str) -> bool:
         name = folded(path)
-        return name not in self._folded_names() and name not in self._folders
+        return name not in self._folded_names() and name not in self._folder_names
 
     def _take(self, path: str, blob: str) -> None:
         self._blobs[path] = blob
@@ -151,11 +158,11 @@ class Places:
         if self._tails is not None:
             self._tails.setdefault(_tail(path), []).append(path)
 
-    def _add_folders(self, path: str) -> None:
+    def _add_folders(self, path: str, sides: frozenset[str] = _ALL) -> None:
         folder = path.rpartition("/")[0]
-        while folder and folder not in self._known:
-            self._known.add(folder)
-            self._folders |= {folder, folded(folder)}
+        while folder and not (folder in self._folders and sides <= self._folder_names[folded(folder)]):
+            self._folders.add(folder)
+            self._folder_names[folded(folder)] = self._folder_names.get(folded(folder), sides) | sides
             folder = folder.rpartition("/")[0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from random import uniform
 from typing import Any
@@ -26,6 +26,7 @@ from adaptive_llm_gateway.core import (
 )
 from adaptive_llm_gateway.memory._commit_message import one_line
 from adaptive_llm_gateway.memory._merge import Conflict, MergePlan, plan_merge
+from adaptive_llm_gateway.memory._merge_base import SYNC_AGENT, common_tree, only_merged, plan_choice
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between
@@ -173,6 +174,7 @@ class Sync:
         git = self._repo.thread_repo
         found: Any = git.merge_base(ours, theirs)
         base = str(found) if found is not None else None
+        fast_forward = base == ours
         if base is None and ours != MemoryRepo.root_commit_id():
             if (self._repo.git_dir / "shallow").exists():
                 raise sync_error(
@@ -182,18 +184,18 @@ class Sync:
                 "unrelated_histories", "the memory repo and the remote have no common history; nothing was merged"
             )
         self._secrets.check(theirs, ["--not", ours], "secret_incoming")
-        tree = git[base].peel(pygit2.Tree) if base else None
+        tree = git[ours].peel(pygit2.Tree) if fast_forward else common_tree(self._repo, ours, theirs)
         their_tree = git[theirs].peel(pygit2.Tree)
         their_side = diff_trees(tree, their_tree)
         our_side = diff_trees(tree, git[ours].peel(pygit2.Tree))
         our_files = self._repo.tree_files(ours)
         check_incoming(self._repo, their_side, our_side, our_files)
-        plan = plan_merge(our_side, their_side, self._repo.read_blob, files=our_files)
-        if base is None:  # only the root commit is here: the remote's files count
-            for path, (_, entry) in their_side.items():
-                if path in our_side:
-                    plan.writes[path] = entry
-        return _Prepared(ours, theirs, base == ours, plan)
+        if not fast_forward and base is not None and only_merged(self._repo, ours, theirs):
+            plan = plan_choice(self._repo, ours, theirs)
+        else:
+            # Where only the root commit is here, the remote's files count.
+            plan = plan_merge(our_side if base else {}, their_side, self._repo.read_blob, files=our_files)
+        return _Prepared(ours, theirs, fast_forward, plan)
 
     def _apply(self, prepared: _Prepared) -> PullResult | None:
         """In the writer's thread: None when HEAD has moved since."""
@@ -299,11 +301,12 @@ class Sync:
 
 
 def _merge_message(label: str, plan: MergePlan) -> str:
-    shown: Iterable[str] = plan.decisions[:_DECISIONS_SHOWN]
+    # What was kept beside another, or against a deletion, is what somebody may want to look at.
+    decisions = sorted(plan.decisions, key=lambda decision: not decision.startswith("kept "))
     lines = [f"Merge {label}", ""]
-    lines += [f"- {one_line(decision)}" for decision in shown]
-    if len(plan.decisions) > _DECISIONS_SHOWN:
-        lines.append(f"- and {len(plan.decisions) - _DECISIONS_SHOWN} more")
-    if plan.decisions:
+    lines += [f"- {one_line(decision)}" for decision in decisions[:_DECISIONS_SHOWN]]
+    if len(decisions) > _DECISIONS_SHOWN:
+        lines.append(f"- and {len(decisions) - _DECISIONS_SHOWN} more")
+    if decisions:
         lines.append("")
-    return "\n".join([*lines, "Agent: sync"]) + "\n"
+    return "\n".join([*lines, f"Agent: {SYNC_AGENT}"]) + "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import pygit2
 from adaptive_llm_gateway.core import FormatTooNew, SecretRefused, UnsafePath
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Entry
+from adaptive_llm_gateway.memory._merge_places import folded
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, check_format, check_path
 from adaptive_llm_gateway.memory._sync_errors import sync_error
@@ -72,9 +72,11 @@ def check_incoming(repo: MemoryRepo, theirs: Side, ours: Side, our_files: dict[s
         if problem:
             problems[path] = problem
     gone = {path for path, (_, new) in theirs.items() if new is None}
-    folded: dict[str, str] = {}
+    # What is new on our side alone is none of theirs; where it meets a file of theirs, the merge keeps both.
+    gone |= {path for path, (old, _) in ours.items() if old is None and path not in theirs}
+    names: dict[str, str] = {}
     for path in [*(path for path in our_files if path not in gone), *sorted(incoming)]:
-        other = folded.setdefault(_folded(path), path)
+        other = names.setdefault(folded(path), path)
         if other != path and (path in incoming or other in incoming):
             problems[path] = f"cannot be told from {other!r} on every file system"
     attributes = incoming.get(".gitattributes")
@@ -104,7 +106,3 @@ def _problem(path: str, entry: Entry) -> str | None:
     except (UnicodeEncodeError, UnsafePath):
         return "is not a safe path"
     return None
-
-
-def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
