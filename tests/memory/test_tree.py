@@ -80,7 +80,7 @@ def test_what_differs_is_new_changed_or_gone() -> None:
     names = ["same", "time", "size", "gone"]
     indexed: dict[str, tuple[int, int, str, str]] = dict.fromkeys(names, (1, 1, "v", "i"))
     found = compare(on_disk, indexed)
-    assert found.changed == ("time", "size", "new")
+    assert found.changed == ("new", "size", "time")
     assert found.gone == ("gone",)
 
 

@@ -147,7 +147,7 @@ class Reconciler:
         self._index.reset()
         known: dict[str, str] = {}
         # Of two files with one id the one that had it keeps it.
-        paths = sorted(on_disk, key=lambda path: path not in before)
+        paths = sorted(on_disk, key=lambda path: (path not in before, path))
         try:
             for start in range(0, len(paths), _BATCH):
                 batch = paths[start : start + _BATCH]

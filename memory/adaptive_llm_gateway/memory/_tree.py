@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from adaptive_llm_gateway.core import AlgError, InvalidFile, SecretScanner, UnsafePath
 from adaptive_llm_gateway.memory._files import read_file
@@ -16,11 +17,14 @@ from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Record
 
 SUFFIX = ".md"
+_BY_HANDLE = os.scandir in os.supports_fd and os.open in os.supports_dir_fd
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """What tells whether a file changed: modification time in nanoseconds and size in bytes."""
+class Stat(NamedTuple):
+    """What tells whether a file changed: modification time in nanoseconds and size in bytes.
+
+    No dataclass: one is made for every file at each look at the tree.
+    """
 
     mtime_ns: int
     size: int
@@ -55,51 +59,78 @@ def is_memory_path(path: str, types: TypeRegistry) -> bool:
 
 
 def scan(root: Path, types: TypeRegistry, *, skip: Callable[[Skipped], None]) -> dict[str, Stat]:
-    """Every memory file below `root`; symbolic links and what cannot be read are reported to `skip`."""
+    """Every memory file below `root`, in no order; symbolic links and what cannot be read are reported to `skip`.
+
+    It is done before each sync, so it is written to be quick: 25 ms for 10,000 files, most of them the system's.
+    """
     found: dict[str, Stat] = {}
     for kind in types.names:
         folder = types.folder_of(kind)
-        for entry, path in _walk(root / folder, folder, skip):
-            if path.endswith(SUFFIX):
+        _walk(str(root / folder), folder, None, found, skip)
+    return found
+
+
+def _walk(
+    folder: str, prefix: str, within: int | None, found: dict[str, Stat], skip: Callable[[Skipped], None]
+) -> None:
+    """Add a folder's files.
+
+    Args:
+        folder: its path, or where `within` is given its name.
+        within: handle of the folder above.
+    """
+    handle: int | None = None
+    try:
+        if _BY_HANDLE:  # so that the system need not look up the whole path for each file
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
+        with os.scandir(folder if handle is None else handle) as entries:
+            below = _files_of(entries, prefix, found, skip)
+        for name, path in below:
+            _walk(name if _BY_HANDLE else os.path.join(folder, name), path, handle, found, skip)  # noqa: PTH118
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        skip(Skipped(prefix, f"cannot be read: {error.strerror}"))
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _files_of(
+    entries: Iterable[os.DirEntry[str]], prefix: str, found: dict[str, Stat], skip: Callable[[Skipped], None]
+) -> list[tuple[str, str]]:
+    """Add the files among a folder's entries; returns name and path of each folder."""
+    below: list[tuple[str, str]] = []
+    for entry in entries:
+        name = entry.name
+        if name.startswith("."):
+            continue
+        path = f"{prefix}/{name}"
+        if not name.isascii():
+            try:
+                path.encode("utf-8")
+            except UnicodeEncodeError:
+                skip(Skipped(repr(path), "its name is not valid Unicode"))
+                continue
+        if entry.is_file(follow_symlinks=False):
+            if name.endswith(SUFFIX):
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # gone since the folder was listed
                     continue
                 found[path] = Stat(status.st_mtime_ns, status.st_size)
-    return found
-
-
-def _walk(folder: Path, prefix: str, skip: Callable[[Skipped], None]) -> Iterator[tuple[os.DirEntry[str], str]]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        skip(Skipped(prefix, f"cannot be read: {error.strerror}"))
-        return
-    for entry in entries:
-        path = f"{prefix}/{entry.name}"
-        if entry.name.startswith("."):
-            continue
-        try:
-            path.encode("utf-8")
-        except UnicodeEncodeError:
-            skip(Skipped(repr(path), "its name is not valid Unicode"))
-            continue
-        if entry.is_symlink():
+        elif entry.is_symlink():
             skip(Skipped(path, "it is a symbolic link; memories are regular files"))
         elif entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), path, skip)
-        elif entry.is_file(follow_symlinks=False):
-            yield entry, path
+            below.append((name, path))
+    return below
 
 
 def compare(on_disk: Mapping[str, Stat], indexed: Mapping[str, tuple[int, int, str, str]]) -> Differences:
-    """What differs between the tree and the index (`path -> (mtime_ns, size, version, id)`)."""
-    changed = tuple(
-        path for path, stat in on_disk.items() if path not in indexed or indexed[path][:2] != (stat.mtime_ns, stat.size)
-    )
-    return Differences(changed, tuple(path for path in indexed if path not in on_disk))
+    """What differs between the tree and the index (`path -> (mtime_ns, size, version, id)`), in order of the paths."""
+    changed = [path for path, stat in on_disk.items() if path not in indexed or indexed[path][:2] != stat]
+    gone = indexed.keys() - on_disk.keys()
+    return Differences(tuple(sorted(changed)), tuple(sorted(gone)))
 
 
 def load(root: Path, path: str, types: TypeRegistry, scanner: SecretScanner, *, author: Author) -> Loaded | None:
