@@ -857,3 +857,27 @@ def test_the_host_name_stands_in_where_an_author_has_none(repo: MemoryRepo) -> N
     put(repo, "notes/a.md", "a", author=Author("codex"))
     host = git(repo.path, "log", "-1", "--format=%ae").strip().partition("@")[2]
     assert host.casefold()[:3] == (socket.gethostname().casefold()[:3] or "loc")
+
+
+def test_the_files_of_a_commit_are_gits_whichever_commit_was_asked_for_before(repo: MemoryRepo) -> None:
+    commits = [put(repo, "notes/a.md", "one")]
+    commits.append(put(repo, "notes/b.md", "two"))
+    commits.append(put(repo, "notes/a.md", "other"))
+    commits.append(put(repo, "facts/2026/c.md", "three"))
+    commits.append(put(repo, "facts/2026/c.md", None))
+    on_disk(repo.path, "notes/a.md", None)
+    on_disk(repo.path, "notes/b.md", None)
+    (repo.path / "notes").rmdir()
+    on_disk(repo.path, "notes", "a file where a folder was")
+    (repo.path / "link").symlink_to("notes")
+    git(repo.path, "add", "--all")
+    git(repo.path, "commit", "--quiet", "--no-verify", "--message", "By hand")
+    commits.append(repo.head())
+    for commit in [*commits, *reversed(commits), *commits[::2], commits[1], commits[1]]:
+        assert commit is not None
+        listed = git(repo.path, "ls-tree", "-r", "-z", commit).split("\0")[:-1]
+        expected = {path: meta.split(" ")[2] for meta, _, path in (line.partition("\t") for line in listed)}
+        expected.pop("link", None)
+        found = repo.tree_files(commit)
+        assert found == expected
+        found.clear()  # theirs who asked

@@ -49,7 +49,7 @@ from adaptive_llm_gateway.memory._repo_checks import (
     use_current_home,
 )
 from adaptive_llm_gateway.memory._sync_apply import finish_interrupted
-from adaptive_llm_gateway.memory._tree_diff import blob_at, list_files
+from adaptive_llm_gateway.memory._tree_diff import apply_diff, blob_at, diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 from adaptive_llm_gateway.memory._values import Author, Change, Revision
 
@@ -115,6 +115,7 @@ class MemoryRepo:
         self._local = _ByThread()
         self._identity: Identity | None = None
         self._unsynced: set[str] = set()
+        self._listed: tuple[str, dict[str, str]] | None = None  # a tree and its files
         # One writer is the rule; a lock makes a second thread (merging, upkeep) wait instead of corrupting.
         self._writing = threading.RLock()
         self.durable = durable
@@ -561,13 +562,26 @@ class MemoryRepo:
     # --- reading --------------------------------------------------------------------------------------
 
     def tree_files(self, commit: str | None = None) -> dict[str, str]:
-        """Every regular file of `commit` (default HEAD): path to version. About 15 ms for 10,000 files."""
+        """Every regular file of `commit` (default HEAD): path to version.
+
+        Only what differs from the commit that was asked for last is read; all 10,000 files of one take about 15 ms.
+        """
         commit = commit or self.head()
-        files: dict[str, str] = {}
         if commit is None:
-            return files
+            return {}
         with translated(self.path):
-            list_files(self._repo[commit].peel(pygit2.Tree), "", files)
+            tree = self._repo[commit].peel(pygit2.Tree)
+            name = str(tree.id)
+            listed = self._listed
+            if listed is not None and listed[0] == name:
+                return listed[1].copy()
+            files: dict[str, str] = {}
+            if listed is None or listed[0] not in self._repo:  # pruned since
+                list_files(tree, "", files)
+            else:
+                files |= listed[1]
+                apply_diff(files, diff_trees(self._repo[listed[0]].peel(pygit2.Tree), tree))
+        self._listed = (name, files.copy())  # which nobody else changes
         return files
 
     def read_blob(self, version: str) -> bytes:

@@ -72,3 +72,12 @@ def list_files(tree: pygit2.Tree, prefix: str, files: dict[str, str]) -> None:
             list_files(entry, f"{prefix}{entry.name}/", files)
         elif mode in _FILES:
             files[f"{prefix}{entry.name}"] = str(entry.id)
+
+
+def apply_diff(files: dict[str, str], difference: Side) -> None:
+    """Bring what `list_files` gave for one tree to what it gives for the other one of `diff_trees`."""
+    for path, (_, new) in difference.items():
+        if new is not None and is_file(new):
+            files[path] = new.blob
+        else:
+            files.pop(path, None)
