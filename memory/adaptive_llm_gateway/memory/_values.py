@@ -215,6 +215,8 @@ class SyncStatus:
         since: when the state was entered.
         last_success: when the remote was last reached and agreed.
         offline: offline mode holds pulls and pushes back, for the remote is elsewhere.
+        attempts: how many attempts have failed in a row.
+        next_attempt: when the next one comes by itself, where that is known.
     """
 
     state: Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
@@ -226,3 +228,5 @@ class SyncStatus:
     kind: str | None = None
     error: str | None = None
     offline: bool = False
+    attempts: int = 0
+    next_attempt: datetime | None = None

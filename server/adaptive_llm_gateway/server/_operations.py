@@ -667,7 +667,7 @@ def revision_json(revision: Revision) -> Json:
 
 def sync_json(status: SyncStatus) -> Json:
     """Where the repo stands against its remote."""
-    return {**asdict(status), "since": iso(status.since), "last_success": iso(status.last_success)}
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in asdict(status).items()}
 
 
 def write_json(result: WriteResult) -> Json:
