@@ -32,7 +32,8 @@ _AGAIN: Final = frozenset({MERGE_FIRST, REF_RACE, "ref_locked"})
 # The remote, or git before it sent anything, has refused.
 _REFUSED: Final = frozenset(
     {"protected_branch", "checked_out", "hook_rejected", "auth", "host_key", "access_denied", "remote_missing"}
-    | {"remote_read_only", "ownership", "transport_refused", "no_remote"}
+    | {"remote_read_only", "ownership", "transport_refused", "no_remote", "identity_rejected", "too_large"}
+    | {"remote_full", "certificate", "proxy", "remote_moved", "rate_limited"}
 )
 _NEVER_SENT: Final = re.compile(
     r"could not resolve|couldn't resolve|connection refused|network is unreachable|no route to host|failed to connect"
@@ -217,7 +218,7 @@ class Publisher:
 def _result(made: _Made, status: SyncStatus) -> WriteResult:
     planned = made.planned
     if status.state != "pushed":  # later writes wait, or another's came; this one is where it counts
-        status = replace(status, state="pushed", ahead=0, behind=0, kind=None, error=None)
+        status = replace(status, state="pushed", ahead=0, behind=0, kind=None, error=None, hint=None)
     return WriteResult(
         planned.id,
         planned.type,

@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+import pygit2
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput, RepoBusy, SyncError, is_offline, reach
 from adaptive_llm_gateway.memory._git import GitFailed, GitResult, mask_credentials, run_git
 from adaptive_llm_gateway.memory._offline import git_settings_here, protocol_here
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_errors import from_git, sync_error
+from adaptive_llm_gateway.memory._sync_model import Answered, Notice
 
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options")
 _PUSH = ("push", "--porcelain", "--no-verify", "--end-of-options")
 _KNOWN_SECONDS = 5.0
 _LEAST_SECONDS = 1.0  # for git, however late it is
+_CLOCKS_APART = timedelta(minutes=10)
 
 
 class Remote:
@@ -35,6 +39,7 @@ class Remote:
         self.until: float | None = None
         """When git's waiting for the network is to end, as of `time.monotonic`; None: after `timeout`."""
         self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
+        self._answers: list[Answered] = []
 
     @property
     def label(self) -> str:
@@ -145,10 +150,16 @@ class Remote:
         shown = mask_credentials(url)
         return sync_error("offline", f"offline mode: {doing} {shown!r} is held back, for it is not on this machine")
 
+    def take_answers(self) -> tuple[Answered, ...]:
+        """When the remote's branch was seen since the last time that this was asked, and what should be known of it."""
+        answers, self._answers = self._answers, []
+        return tuple(answers)
+
     def fetch(self) -> None:
         """Learn what the remote has. A history that it rewrote, or lost, is kept by a rescue reference."""
         tracking, before = self._tracking_name(), self.tracked()
         branch = self._repo.branch
+        found: list[Notice] = []
         try:
             self._network(
                 [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"],
@@ -166,14 +177,38 @@ class Remote:
                     branches=list(names),
                 ) from error
             if before is not None:  # the remote was emptied: all that is here waits to be pushed again
-                self._repo.rescue(before, mark() + "-remote")
+                kept = self._repo.rescue(before, mark() + "-remote")
                 self._repo.thread_repo.references.delete(tracking)
+                text = f"the remote was emptied: its branch {branch!r} is gone; what it had is kept here as {kept}"
+                found.append(Notice("remote_emptied", text, _now()))
         after = self.tracked()
         if before is not None and after is not None and before != after:
             git = self._repo.thread_repo
             if not git.descendant_of(after, before):
-                self._repo.rescue(before, mark() + "-remote")  # the remote's history was rewritten
+                kept = self._repo.rescue(before, mark() + "-remote")
+                text = (
+                    f"the remote's history was rewritten: it does not have commit {before[:12]} any more; that is kept "
+                    f"here as {kept}"
+                )
+                found.append(Notice("history_rewritten", text, _now()))
+        found += self._clock(after)
+        self._answers.append(Answered(_now(), tuple(found), frozenset({"clock"})))
         reach("sync.fetched")
+
+    def _clock(self, commit: str | None) -> list[Notice]:
+        """What a commit from the future says: a clock is wrong, and of two edits the later one wins."""
+        made: object = self._repo.thread_repo.get(commit) if commit is not None else None
+        if not isinstance(made, pygit2.Commit):
+            return []
+        now = _now()
+        ahead = timedelta(seconds=made.commit_time - now.timestamp())
+        if ahead < _CLOCKS_APART:
+            return []
+        text = (
+            f"the remote's newest commit is from {round(ahead.total_seconds() / 60)} minutes in the future: the clock "
+            f"of the machine that made it is wrong, or the one here"
+        )
+        return [Notice("clock", text, now)]
 
     def push(self, commit: str) -> None:
         """Push one commit, never by force; nothing is pulled where the remote has moved. Errors as for `Sync.push`."""
@@ -194,6 +229,10 @@ class Remote:
             )
         # Git does so itself only where the remote's refspec is the usual one.
         self._repo.thread_repo.references.create(tracking, commit, force=True)
+        moved = re.search(r"(?m)^warning: redirecting to (\S+)", result.stderr)
+        text = f"the remote's address leads to another one: {moved[1]!r}" if moved else ""
+        found = (Notice("remote_moved", text, _now()),) if moved else ()
+        self._answers.append(Answered(_now(), found, frozenset({"remote_moved"})))
         reach("sync.pushed")
 
 
@@ -219,6 +258,10 @@ def check_remote_url(url: str) -> str:
             hint="Leave it out and set up a git credential helper, or use ssh.",
         )
     return url
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def mark() -> str:

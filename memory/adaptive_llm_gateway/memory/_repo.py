@@ -37,12 +37,12 @@ from adaptive_llm_gateway.memory._commit_message import author_identity, commit_
 from adaptive_llm_gateway.memory._git import GitFailed, GitMissing, run_git
 from adaptive_llm_gateway.memory._git_index import GitIndex
 from adaptive_llm_gateway.memory._history import Told, file_history, last_deleted, last_told
+from adaptive_llm_gateway.memory._lock_owner import IndexLock, look_at_lock
 from adaptive_llm_gateway.memory._merge import Content, Entry
 from adaptive_llm_gateway.memory._repo_checks import (
     FORMAT_PATH,
     check_format,
     check_path,
-    git_runs_in,
     refuse_bare,
     refuse_foreign_layout,
     translated,
@@ -63,7 +63,6 @@ _ROOT_MESSAGE = "Start a memory repo\n"
 
 RESCUE_PREFIX = "refs/alg/rescue/"
 _RESCUES_KEPT = 50
-_LOCK_AGE = 60.0
 _LOOSE_LIMIT = 4000
 _PACK_LIMIT = 50
 _REF_ATTEMPTS = 50
@@ -82,15 +81,6 @@ _OPERATIONS = (
     ("sequencer", "cherry-pick or revert"),
     ("BISECT_LOG", "bisect"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class IndexLock:
-    """A lock file on the git index: `stale` when it is old and no git process works in this repo."""
-
-    path: Path
-    age: float
-    stale: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +230,9 @@ class MemoryRepo:
     # --- state ----------------------------------------------------------------------------------------
 
     def operation(self) -> str | None:
-        """What somebody is in the middle of here: `merge`, `rebase`, `cherry-pick`, `revert`, `bisect`, or None."""
+        """What somebody is in the middle of: `merge`, `rebase`, `am`, `cherry-pick`, `revert`, `bisect`, or None."""
+        if (self.git_dir / "rebase-apply" / "applying").exists():
+            return "am"
         return next((name for file, name in _OPERATIONS if (self.git_dir / file).exists()), None)
 
     def check_ready(self) -> None:
@@ -284,14 +276,21 @@ class MemoryRepo:
         """
         return self._branch().removeprefix("refs/heads/")
 
-    def index_lock(self) -> IndexLock | None:
-        """The lock on the git index, if there is one. Commits do not need the index, so it stops no write."""
-        path = self.git_dir / "index.lock"
+    def detached_at(self) -> str | None:
+        """The commit that HEAD is at where it is on no branch; None where it is on one, or cannot be read."""
         try:
-            age = max(0.0, time.time() - path.stat().st_mtime)
+            text = (self.git_dir / "HEAD").read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return None
-        return IndexLock(path, age, stale=age > _LOCK_AGE and not git_runs_in(self.path))
+        return text if _FULL_ID.fullmatch(text) else None
+
+    def format_marker(self) -> bytes | None:
+        """The format marker, as committed, else as it is on disk; None where there is none."""
+        return self._marker()
+
+    def index_lock(self) -> IndexLock | None:
+        """The lock on the git index, if there is one. Commits do not need the index, so it stops no write."""
+        return look_at_lock(self.git_dir / "index.lock", root=self.path, git_dir=self.git_dir)
 
     def head(self) -> str | None:
         """Id of the commit at HEAD; None in a repo without commits."""

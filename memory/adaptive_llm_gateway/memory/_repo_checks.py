@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -159,28 +158,3 @@ def use_current_home() -> None:
     """libgit2 reads HOME once for each process; the user's configuration may have moved since."""
     with contextlib.suppress(RuntimeError, OSError, pygit2.GitError, ValueError):
         pygit2.settings.search_path[ConfigLevel.GLOBAL] = str(Path.home())
-
-
-def git_runs_in(path: Path) -> bool:
-    """Whether a git process seems to work in this repo; True where it cannot be known."""
-    processes = Path("/proc")
-    if processes.is_dir():
-        root = path.resolve()
-        for entry in processes.iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                if not (entry / "comm").read_text(encoding="utf-8", errors="replace").startswith("git"):
-                    continue
-                folder = (entry / "cwd").resolve(strict=True)
-            except OSError:
-                continue
-            if folder == root or root in folder.parents:
-                return True
-        return False
-    try:
-        listed = subprocess.run(["ps", "-axo", "comm="], capture_output=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return True
-    names: Iterable[str] = listed.stdout.decode("utf-8", "replace").splitlines()
-    return any(Path(name.strip()).name.startswith("git") for name in names)

@@ -53,6 +53,7 @@ from adaptive_llm_gateway.memory._requests import (
 from adaptive_llm_gateway.memory._reranking import Reranking
 from adaptive_llm_gateway.memory._sessions import SessionLog, log_of, summary_id
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
+from adaptive_llm_gateway.memory._sync_model import commit_problem, with_commit_error
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
@@ -711,7 +712,11 @@ class MemoryStore:
 
     def sync_status(self) -> SyncStatus:
         """Where the memory repo stands against its remote; no network."""
-        return self._syncing.status()
+        status = self._syncing.status()
+        if status.state == "no_remote":  # what is in the way of writes is so without one, too
+            status = self._sync.state.status()
+        error = self._writer.commit_error
+        return status if error is None else with_commit_error(status, commit_problem(error))
 
     def pull(self) -> Future[SyncOutcome]:
         """Fetch and merge, in the background; the future has the outcome or the `SyncError`."""

@@ -32,6 +32,7 @@ from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_RACE, sync_error
+from adaptive_llm_gateway.memory._sync_seen import lock_problem
 from adaptive_llm_gateway.memory._sync_state import Operation, SyncState
 from adaptive_llm_gateway.memory._tree_diff import diff_trees
 from adaptive_llm_gateway.memory._values import SyncStatus
@@ -141,11 +142,8 @@ class Sync:
         """Fetch and merge. The working tree follows; texts that clash are both kept.
 
         Raises:
-            SyncError: `details["kind"]` is one of `no_remote`, `unreachable`, `timeout`, `auth`, `host_key`,
-                `access_denied`, `remote_missing`, `missing_branch`, `transport_refused`, `ownership`,
-                `corrupt_incoming`, `unrelated_histories`, `shallow_clone`, `secret_incoming`, `unsafe_incoming`,
-                `offline` (the mode, not the network), `format_too_new`, `dirty`, `index_lock`, `index_lock_stale`,
-                `ref_locked`, `busy`, `other`; `details["git"]` has git's words. Nothing was merged.
+            SyncError: `details["kind"]` is a `SyncKind` (`offline` is the mode, not the network); `details["git"]` has
+                git's words. Nothing was merged.
             RepoBusy: a rebase or the like is under way.
             LockHeld: another process pulls or pushes.
         """
@@ -227,16 +225,14 @@ class Sync:
         )
 
     def _wait_for_index(self) -> None:
+        """Let another git program finish. What is left of one that died is in nobody's way: the index follows later."""
         deadline = time.monotonic() + 2.0
-        while (lock := self._repo.index_lock()) is not None:
-            if lock.stale:
-                raise sync_error(
-                    "index_lock_stale",
-                    f"{str(lock.path)!r} was left {lock.age:.0f} seconds ago and no git program runs here",
-                    path=str(lock.path),
-                )
+        while (lock := self._repo.index_lock()) is not None and lock.owner != "dead":
             if time.monotonic() > deadline:
-                raise sync_error("index_lock", f"another git program holds {str(lock.path)!r}", path=str(lock.path))
+                found = lock_problem(lock)
+                error = sync_error("index_lock", found.message, path=str(lock.path), pid=lock.pid)
+                error.hint = found.hint
+                raise error
             time.sleep(0.02)
 
     # --- push ---------------------------------------------------------------------------------------------
@@ -245,8 +241,7 @@ class Sync:
         """Push what waits, never by force. When the remote has moved, it is pulled and pushed again, up to five times.
 
         Raises:
-            SyncError: as for `pull`, and `non_fast_forward` (the remote keeps moving), `protected_branch`,
-                `hook_rejected`, `checked_out`, `remote_read_only`, `disk_full`, `secret_outgoing`.
+            SyncError: as for `pull`; `non_fast_forward` where the remote keeps moving.
             RepoBusy, LockHeld: as for `pull`.
         """
         pulls: list[PullResult] = []

@@ -203,11 +203,12 @@ def _flush(files: list[Path]) -> None:
         fsync_path(path)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file of our own in the git folder: whole or not at all, and on disk."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a small file of our own in the git folder: whole or not at all, and with `durable` on disk."""
     temporary = path.with_name(path.name + ".new")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     temporary.replace(path)

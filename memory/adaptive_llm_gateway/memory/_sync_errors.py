@@ -1,116 +1,275 @@
-"""Why a fetch or push failed, told from git's own words (git runs with LC_ALL=C)."""
+"""Why a fetch or push failed, told from git's own words (git runs with LC_ALL=C), and what to do about it."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from adaptive_llm_gateway.core import AlgError, SyncError
 from adaptive_llm_gateway.memory._git import GitTimeout
 from adaptive_llm_gateway.memory._offline import BACK
+from adaptive_llm_gateway.memory._values import SYNC_KINDS, SyncKind
 
 MERGE_FIRST: Final = "non_fast_forward"
 REF_RACE: Final = "ref_race"
 
-# The first that matches counts; the more particular ones come first.
+_MOST_LINES, _MOST_CHARACTERS = 20, 2_000
+
+# What a line of git's words comes from: the other side, or git here.
+_Side = Literal["remote", "here", "any"]
+_REMOTE_LINE: Final = re.compile(r"remote:|!|error: (?:remote )?unpack failed|error: RPC failed", re.IGNORECASE)
+
+# The first that matches counts; the more particular ones come first. The words of hosts that cannot be had on one
+# machine are from their documentation, their sources and what people report (tests/memory/test_sync_words.py).
 _CAUSES: Final = tuple(
-    (kind, re.compile(pattern, re.IGNORECASE))
-    for kind, pattern in (
-        ("protected_branch", r"protected branch|GH006|GH013|not allowed to push code to"),
-        ("checked_out", r"branch is currently checked out|refusing to update checked out branch"),
-        ("disk_full", r"no space left on device|disk quota exceeded"),
-        (MERGE_FIRST, r"\[rejected\].*\((?:non-fast-forward|fetch first|stale info|needs force)\)"),
-        (REF_RACE, r"incorrect old value|failed to update ref|is at [0-9a-f]+ but expected|reference already exists"),
-        ("ref_locked", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
-        ("hook_rejected", r"hook declined|pre-receive hook|\[remote rejected\]"),
-        ("missing_branch", r"couldn't find remote ref|could not find remote ref"),
-        ("host_key", r"host key verification failed|remote host identification has changed"),
+    (kind, side, re.compile(pattern, re.IGNORECASE))
+    for kind, side, pattern in (
         (
-            "auth",
-            r"authentication failed|could not read (?:username|password)|permission denied \("
-            r"|invalid (?:username|credentials)"
-            r"|support for password authentication was removed|returned error: 40[13]|write access to .* not granted"
-            r"|terminal prompts disabled|access token",
+            "identity_rejected",
+            "remote",
+            r"GH007|e-?mail privacy|private e-?mail|(?:author|committer)(?:'s)? e-?mail|is not a member of team"
+            r"|e-?mail address .*(?:not registered|not verified|does not)|cannot push commits for"
+            r"|can only push commits|unverified e-?mail|invalid (?:author|committer)|forge (?:author|committer)",
         ),
-        ("access_denied", r"access denied or repository not exported|service not enabled|permission to .* denied"),
+        (
+            "too_large",
+            "any",
+            r"GH001|exceeds? .*(?:file )?size limit|exceeding the size limit|pack exceeds maximum allowed size"
+            r"|object too large|returned error: 413",
+        ),
+        (
+            "remote_full",
+            "remote",
+            r"no space left|quota exceeded|over (?:its|your) (?:\w+ )?quota|size quota|over [\d.]+ ?\w+ size limit"
+            r"|(?:repository|storage) (?:size|storage)? ?limit|the limit is \d+ bytes",
+        ),
+        ("disk_full", "here", r"no space left on device|disk quota exceeded|file too large"),
+        ("hook_rejected", "remote", r"push cannot contain secrets|push protection"),
+        (
+            "protected_branch",
+            "any",
+            r"protected branch|GH006|GH013|branch is protected|TF402455|denied to update branch"
+            r"|permission to push to this branch|must be made through a pull request|use a pull request"
+            r"|not permitted: (?:update|create)",
+        ),
+        ("checked_out", "any", r"branch is currently checked out|refusing to update checked out branch"),
+        (MERGE_FIRST, "any", r"\[rejected\].*\((?:non-fast-forward|fetch first|stale info|needs force)\)"),
+        (
+            REF_RACE,
+            "any",
+            r"incorrect old value|failed to update ref|is at [0-9a-f]+ but expected|reference already exists",
+        ),
+        ("ref_locked", "any", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
+        ("remote_read_only", "any", r"archived so it is read-only|read-only (?:gitlab|mirror|instance)|read only mode"),
         (
             "remote_read_only",
-            r"insufficient permission for adding|read-only file system|unable to write file|unpacker error",
+            "remote",
+            r"insufficient permission for adding|read-only file system|unable to write|unable to create temporary",
         ),
-        ("ownership", r"dubious ownership|is owned by someone else|unsafe repository"),
+        (
+            "auth",
+            "any",
+            r"authentication failed|HTTP Basic: Access denied|could not read (?:username|password)"
+            r"|permission denied \(|invalid (?:username|credentials)|too many authentication failures"
+            r"|support for password authentication was removed|returned error: 401|terminal prompts disabled"
+            r"|SAML SSO|EPOLICYKEYAGE",
+        ),
+        ("certificate", "here", r"certificate|\bCAfile\b|handshake"),
+        (
+            "proxy",
+            "here",
+            r"could not resolve proxy|from proxy|CONNECT tunnel failed|proxy CONNECT|returned error: 407",
+        ),
+        ("rate_limited", "any", r"returned error: 429|rate limit|too many requests"),
+        ("server_error", "here", r"returned error: 5\d\d"),
+        ("server_error", "remote", r"HTTP 5\d\d|internal server error"),
+        (
+            "access_denied",
+            "any",
+            r"permission to .* denied|write access to .* not granted|not allowed to push code|denied for writing"
+            r"|TF401027|marked as read only|access denied|service not enabled|returned error: 403|HTTP 403",
+        ),
+        ("ownership", "any", r"dubious ownership|is owned by someone else|unsafe repository"),
+        ("corrupt_remote", "remote", r"object file .* is empty|loose object .* is corrupt|bad object|missing blob"),
+        ("remote_read_only", "remote", r"unpacker error"),
+        ("hook_rejected", "any", r"hook declined|pre-receive hook|\[remote rejected\]"),
+        ("missing_branch", "any", r"couldn't find remote ref|could not find remote ref"),
+        ("host_key", "here", r"host key verification failed|remote host identification has changed|no hostkey alg"),
         (
             "transport_refused",
+            "here",
             r"transport '.*' not allowed|is not a valid remote helper|unable to find remote helper",
         ),
+        ("remote_moved", "here", r"unable to update url base from redirection|returned error: 30\d"),
         (
             "unreachable",
+            "here",
             r"could not resolve|couldn't resolve|connection (?:refused|timed out|reset|closed)|network is unreachable"
-            r"|no route to host|failed to connect|unable to connect|unable to look up|operation timed out"
-            r"|name or service not known|temporary failure in name resolution|ssl[_ ]|certificate|gnutls"
-            r"|returned error: 5\d\d",
+            r"|no route to host|host is down|failed to connect|unable to connect|unable to look up|operation timed out"
+            r"|name or service not known|temporary failure in name resolution|SSL_|SSL connect|gnutls|empty reply",
         ),
         (
             "remote_missing",
+            "any",
             r"does not appear to be a git repository|repository .*not found|returned error: 404|no such remote"
-            r"|not a git repository|does not exist|no such file or directory",
+            r"|not a git repository|is this a git repository|does not exist|cannot find repository"
+            r"|could not be found or you don't have permission|no such file or directory",
         ),
-        ("corrupt_incoming", r"fsck error|index-pack failed|bad object|corrupt|invalid index-pack"),
-        ("unreachable", r"could not read from remote repository|remote end hung up|early eof|unexpected disconnect"),
+        ("read_only", "here", r"read-only file system|unable to create temporary file|insufficient permission for"),
+        ("corrupt_incoming", "here", r"fsck error|index-pack failed|invalid index-pack|bad pack header|badly formed"),
+        (
+            "corrupt_here",
+            "here",
+            r"object file .* is empty|loose object .* is corrupt|bad object|missing blob|missing tree"
+            r"|(?:unable to|could not) read [0-9a-f]{40}|failed to traverse parents|unable to parse object",
+        ),
+        (
+            "unreachable",
+            "any",
+            r"could not read from remote repository|remote end hung up|early eof|unexpected disconnect"
+            r"|transfer closed|expected flush|RPC failed",
+        ),
     )
 )
 
-_HINTS: Final = {
+_HINTS: Final[dict[SyncKind, str]] = {
+    "disk_full": "Free some space on this machine.",
+    "read_only": "Make the memory repo writable for this user.",
+    "corrupt_here": "Have `git fsck` look at the memory repo; a fresh clone of the remote has what was pushed.",
+    "repo_busy": "Finish it, or have git abort it; `git status` in the memory repo says how.",
+    "detached_head": "Switch to a branch with git, then everything goes on.",
+    "git_missing": "Install git 2.30 or newer and put it on PATH.",
+    "ownership": "The remote's folder belongs to another user; see git's safe.directory.",
+    "no_remote": "Name one: `alg init --remote URL`.",
+    "transport_refused": "Use a path, or an ssh, https or git URL.",
+    "secret_outgoing": "Remove it from the commits that wait, or allow it by its fingerprint, then push again.",
+    "dirty": "Commit these files, or let the hub do it, then pull again.",
+    "unrelated_histories": "The remote holds something else. Use an empty repository as the remote, or clone that one.",
+    "shallow_clone": "Fetch the whole history with git (`git fetch --unshallow`), then pull again.",
+    "format_too_new": "Install a newer adaptive-llm-gateway.",
+    "secret_incoming": "Remove it from the remote's history, or allow it by its fingerprint, then pull again.",
+    "unsafe_incoming": "Remove these files from the remote's branch, then pull again.",
+    "corrupt_incoming": "The remote sent what git does not accept; nothing of it was taken.",
+    "not_merged": "Mend what is in the way, then pull.",
+    "auth": "Set up a credential helper, a token that may write, or an ssh key; no password is asked for.",
+    "host_key": "Connect once with ssh by hand and check the host's key.",
+    "certificate": "Look at the server's certificate and this machine's clock; http.sslCAInfo names git authorities.",
+    "proxy": "Look at git's http.proxy and the environment's https_proxy.",
+    "access_denied": "The server knows who asks and does not let them: ask its owner for the right to write.",
+    "identity_rejected": "Set git's user.name and user.email to what the remote accepts, for what is written from now "
+    "on; its owner can let the commits in that wait.",
     "protected_branch": "The remote protects this branch. Use another one, or let this user push to it.",
+    "too_large": "The remote takes nothing as large: its owner can raise the limit.",
+    "hook_rejected": "A hook of the remote refuses the push; its words say why.",
     "checked_out": "The remote has a work tree of its own. Use a bare repository (`git init --bare`) as the remote.",
-    "disk_full": "Free some space.",
+    "remote_read_only": "The remote cannot be written now: archived, a mirror, full, or not its user's. Ask its owner.",
+    "remote_full": "The remote has no room left: its owner has to make some.",
+    "corrupt_remote": "The remote is damaged: its owner has to mend it. Everything that was pulled is here.",
+    "remote_missing": "Check the remote's address: `git remote -v` in the memory repo. A server may also say so of a "
+    "repository that this user must not see.",
+    "remote_moved": "Give the new address: `alg init --remote URL`.",
+    "missing_branch": "The remote has other branches only. Use one of them here, or push to create this one.",
+    "index_lock": "Another git program works in the memory repo; wait for it.",
+    "index_lock_stale": "Whatever held it is gone. Everything goes on, but for git's own view of what is staged: look "
+    "that no git program works in the memory repo, then remove the lock file.",
+    "ref_locked": "Another git program holds the reference, or left its .lock file behind; look at git's words.",
+    "unreachable": "Check the network; what is committed here is pushed when the remote can be reached again.",
+    "timeout": "Check the network, or allow more time.",
+    "server_error": "The server has trouble of its own; what is committed here waits.",
+    "rate_limited": "The server wants to be asked less; what is committed here waits.",
+    "offline": f"What is committed here waits. {BACK}",
+    "busy": "Try again.",
     MERGE_FIRST: "Pull, then push again.",
     REF_RACE: "Somebody pushes at the same time; try again.",
-    "ref_locked": "Another git program holds the reference, or left its .lock file behind; look at git's words.",
-    "hook_rejected": "A hook of the remote refuses the push; its words say why.",
-    "missing_branch": "The remote has other branches only. Use one of them here, or push to create this one.",
-    "host_key": "Connect once with ssh by hand and check the host's key.",
-    "auth": "Set up a credential helper, a token that may write, or an ssh key; no password is asked for.",
-    "access_denied": "The server does not offer this repository, or not for pushing.",
-    "remote_read_only": "The remote cannot be written by the user it runs as.",
-    "ownership": "The remote's folder belongs to another user; see git's safe.directory.",
-    "transport_refused": "Use a path, or an ssh, https or git URL.",
-    "unreachable": "Check the network; what is committed here is pushed when the remote can be reached again.",
-    "remote_missing": "Check the remote's address: `git remote -v` in the memory repo.",
-    "corrupt_incoming": "The remote sent what git does not accept; nothing of it was taken.",
-    "timeout": "Check the network, or allow more time.",
-    "no_remote": "Name one: `alg init --remote URL`.",
-    "offline": f"What is committed here waits. {BACK}",
-    "unrelated_histories": "The remote holds something else. Use an empty repository as the remote, or clone that one.",
-    "dirty": "Commit these files, or let the hub do it, then pull again.",
-    "secret_incoming": "Remove it from the remote's history, or allow it by its fingerprint, then pull again.",
-    "secret_outgoing": "Remove it from the commits that wait, or allow it by its fingerprint, then push again.",
-    "unsafe_incoming": "Remove these files from the remote's branch, then pull again.",
-    "format_too_new": "Install a newer adaptive-llm-gateway.",
-    "index_lock": "Another git program works in the memory repo; wait for it.",
-    "index_lock_stale": "No git program seems to use it any more; check, then remove the lock file.",
-    "busy": "Try again.",
     "unknown": "Pull when the remote can be reached again: what it has taken comes in then.",
-    "not_merged": "Mend what is in the way, then pull.",
+    "history_rewritten": "Nothing is lost here. Ask who rewrote it: a push brings back what they removed.",
+    "remote_emptied": "Nothing is lost here, and a push fills it again. Ask its owner if that was meant.",
+    "clock": "Set the clock that is wrong: of two edits the one with the later time wins.",
+    "identity_missing": "Set git's user.name and user.email, then start the hub again.",
+    "shallow": "Fetch the whole history with git (`git fetch --unshallow`).",
 }
 
+# More to the point than git's names of errors; the first that matches.
+_MEANINGS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), meaning)
+    for pattern, meaning in (
+        (r"could not resolve proxy", "the proxy's name cannot be resolved"),
+        (r"could not resolve|couldn't resolve|name or service|name resolution|unable to look up",
+         "the name of its host cannot be resolved"),
+        (r"connection refused", "nothing answers at its address"),
+        (r"network is unreachable|no route to host|host is down", "there is no way to its network"),
+        (r"connection reset|connection closed|hung up|early eof|unexpected disconnect|transfer closed|empty reply",
+         "the connection was cut"),
+    )
+)  # fmt: skip
 
-def cause(words: str) -> str:
+_NOISE: Final = re.compile(
+    r"(?:remote: )?(?:(?:Enumerating|Counting|Compressing|Writing|Receiving) objects|Total \d|Delta compression"
+    r"|Resolving deltas|Unpacking objects)|hint:|Please make sure you have the correct access|and the repository exists"
+    r"|error: failed to push some refs|To \S|Done$|remote: ?[-=*+#\s]*$|Everything up-to-date",
+    re.IGNORECASE,
+)
+_CONTROL: Final = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def hint_for(kind: SyncKind) -> str | None:
+    """The next step for a kind of problem."""
+    return _HINTS.get(kind)
+
+
+def cause(words: str) -> SyncKind:
     """The kind of failure that git's words speak of; `other` when they are not known."""
-    return next((kind for kind, pattern in _CAUSES if pattern.search(words)), "other")
+    lines = words.splitlines()
+    sides: dict[_Side, str] = {
+        "any": words,
+        "remote": "\n".join(line for line in lines if _REMOTE_LINE.match(line)),
+        "here": "\n".join(line for line in lines if not line.startswith("remote:")),
+    }
+    return next((kind for kind, side, pattern in _CAUSES if pattern.search(sides[side])), "other")
 
 
-def sync_error(kind: str, message: str, *, git: str | None = None, **details: object) -> SyncError:
+def clean_words(text: str) -> str:
+    """git's words, and through it the remote's, for people: the telling lines first, no control characters, bounded."""
+    lines = [line.strip() for line in _CONTROL.sub("", text.replace("\r", "\n")).splitlines()]
+    told = [line for line in lines if line and not _NOISE.match(line)] or [line for line in lines if line]
+
+    def turn(line: str) -> int:
+        if line.startswith("remote:"):
+            return 0
+        return 1 if line.startswith(("fatal:", "error:", "ssh:", "ERROR:")) else 2
+
+    kept = "\n".join(sorted(dict.fromkeys(told), key=turn)[:_MOST_LINES])
+    return kept if len(kept) <= _MOST_CHARACTERS else kept[: _MOST_CHARACTERS - 4] + " ..."
+
+
+def sync_error(kind: SyncKind, message: str, *, git: str | None = None, **details: object) -> SyncError:
     """A `SyncError` with `details["kind"]`, `details["git"]` (git's words) and the hint that belongs to the kind."""
     return SyncError(message, hint=_HINTS.get(kind), kind=kind, git=git, **details)
+
+
+def kind_of(error: AlgError) -> SyncKind:
+    """The kind of an error of ours, whether or not it is a `SyncError`."""
+    named = error.details.get("kind") or error.code
+    if error.code == "repo_busy" and error.details.get("operation") == "detached":
+        return "detached_head"
+    if error.code == "git_timeout":
+        return "timeout"
+    return next((kind for kind in SYNC_KINDS if kind == named), None) or cause(
+        f"{error.details.get('git') or ''}\n{error.message}"
+    )
 
 
 def from_git(error: AlgError, *, operation: str, remote: str, words: str | None = None) -> SyncError:
     """A failed git command as a `SyncError`."""
     said = str(error.details.get("git") or "") if words is None else words
-    kind = "timeout" if isinstance(error, GitTimeout) else cause(said)
+    kind: SyncKind = "timeout" if isinstance(error, GitTimeout) else cause(said)
     if error.code in ("git_missing", "disk_full", "read_only"):
-        kind = error.code
-    first = next((line for line in said.splitlines() if line.strip()), error.message)
-    found = sync_error(kind, f"{operation} {remote!r} failed ({kind}): {first.strip()}", git=said or error.message)
+        kind = kind_of(error)
+    shown = clean_words(said)
+    meaning = next((meaning for pattern, meaning in _MEANINGS if pattern.search(said)), None)
+    first = meaning if meaning and kind in ("unreachable", "proxy") else next(iter(shown.splitlines()), error.message)
+    found = sync_error(kind, f"{operation} {remote!r} failed ({kind}): {first}", git=shown or error.message)
     found.hint = found.hint or error.hint
     return found

@@ -1,140 +1,203 @@
-"""Where the memory repo stands against its remote: what is known without the network, how the last attempts ended."""
+"""Where the memory repo stands against its remote: what is known without the network, how the last attempts ended.
+
+`_sync_model` decides; here it is kept in a file of the git folder, and told what is so now.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+
+import pygit2
 
 from adaptive_llm_gateway.core import AlgError, is_offline
 from adaptive_llm_gateway.memory._git import mask_credentials
 from adaptive_llm_gateway.memory._remote import Remote
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_apply import write_atomically
-from adaptive_llm_gateway.memory._values import SyncStatus
+from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind_of
+from adaptive_llm_gateway.memory._sync_model import (
+    Elsewhere,
+    Event,
+    Failed,
+    Kept,
+    Operation,
+    Seen,
+    Succeeded,
+    after,
+    dump,
+    load,
+    status_of,
+)
+from adaptive_llm_gateway.memory._sync_seen import LocalView
+from adaptive_llm_gateway.memory._values import SyncProblem, SyncStatus
+
+__all__ = ["Operation", "SyncState"]
 
 _STATE_FILE = "alg-sync.json"
 
-# Failures that only a merge mends; having reached the remote does not.
-_NOT_MERGED = frozenset(
-    {"secret_incoming", "unsafe_incoming", "format_too_new", "unrelated_histories", "shallow_clone", "dirty"}
-    | {"index_lock", "index_lock_stale", "busy", "repo_busy"}
-)
-
-Operation = Literal["fetch", "pull", "push"]
-
 
 class SyncState:
-    """Tells where the memory repo stands. Any thread may ask, also while a pull or push runs."""
+    """Tells where the memory repo stands. Any thread may ask, also while a pull or push runs.
 
-    def __init__(self, repo: MemoryRepo, remote: Remote) -> None:
-        self._repo, self._remote = repo, remote
+    Args:
+        watching: nothing is written, for somebody else's repo is looked at.
+    """
+
+    def __init__(self, repo: MemoryRepo, remote: Remote, *, watching: bool = False) -> None:
+        self._repo, self._remote, self._watching = repo, remote, watching
+        self._here = LocalView(repo)
         self._lock = threading.Lock()
         self._counted: tuple[str | None, str | None, tuple[int, int]] | None = None
+        self._read: tuple[bytes | None, Kept] = (None, Kept())
+        self._unsaved: Kept | None = None  # what the disk did not take
 
     def status(self) -> SyncStatus:
-        """Where the memory repo stands, from what is known here: no network, a millisecond or so."""
+        """Where the memory repo stands, from what is known here: no network, a fraction of a millisecond."""
         with self._lock:
-            return self._status(self._read_state())
+            return self._status(self._load())
 
-    def _status(self, state: dict[str, Any]) -> SyncStatus:
+    def _status(self, kept: Kept) -> SyncStatus:
         url = self._remote.url()
-        if url is None:
-            return SyncStatus("no_remote")
-        ahead, behind = self.count()
-        failures = cast("dict[str, dict[str, Any]]", state.get("failures") or {})
-        failure = max(failures.values(), key=lambda found: str(found.get("at")), default=None)
-        name: Literal["pushed", "pending", "behind", "diverged", "failed"]
-        if failure is not None:
-            name = "failed"
-        elif ahead:
-            name = "diverged" if behind else "pending"
-        else:
-            name = "behind" if behind else "pushed"
-        if name == "pushed" and self._remote.tracked() is None:
-            name = "pending"
-        if state.get("state") != name:
-            state |= {"state": name, "since": _now()}
-            self._write_state(state)
-        return SyncStatus(
-            name,
-            ahead=ahead,
-            behind=behind,
-            since=_time(state.get("since")),
-            last_success=_time(state.get("last_success")),
-            remote=mask_credentials(url),
-            kind=failure.get("kind") if failure else None,
-            error=failure.get("error") if failure else None,
-            offline=is_offline() and not self._remote.is_here(url),
+        masked = mask_credentials(url) if url is not None else None
+        branch = self._branch()
+        kept = self._placed(kept, masked, branch)
+        problems = list(self._here.problems())
+        ahead = behind = 0
+        known = False
+        try:
+            if url is not None:
+                ahead, behind, known = self._count(kept, branch)
+        except (AlgError, pygit2.GitError, KeyError, ValueError, OSError) as error:
+            words = str(error)
+            text = f"the memory repo's history cannot be read: {words}"
+            problems.append(SyncProblem("corrupt_here", text, git=words, hint=hint_for("corrupt_here")))
+        seen = Seen(
+            masked,
+            branch,
+            ahead,
+            behind,
+            known,
+            offline=url is not None and is_offline() and not self._remote.is_here(url),
+            problems=tuple(problems),
         )
+        status = status_of(kept, seen)
+        if url is not None and status.state != kept.state:
+            kept = replace(kept, state=status.state, since=_now())
+            self._save(kept, durable=False)
+            status = replace(status, since=kept.since)
+        return status
+
+    def _placed(self, kept: Kept, masked: str | None, branch: str | None) -> Kept:
+        """What is kept, if it is about this remote and branch."""
+        moved = kept.place is not None and kept.place != masked
+        switched = kept.branch is not None and branch is not None and kept.branch != branch
+        if masked is not None and (moved or switched):
+            kept = after(kept, Elsewhere(masked, branch))
+            self._save(kept, durable=False)
+        return kept
+
+    def _branch(self) -> str | None:
+        try:
+            return self._repo.branch
+        except AlgError:
+            return None
 
     def count(self) -> tuple[int, int]:
         """Commits ahead and behind, against the remote as last seen."""
-        head, tracked = self._repo.head(), self._remote.tracked()
-        if self._counted is not None and self._counted[:2] == (head, tracked):
-            return self._counted[2]
-        git = self._repo.thread_repo
-        if head is None:
-            counts = (0, 0)
-        elif tracked is None:
-            counts = (sum(1 for _ in git.walk(head)), 0)
-        else:
-            counts = git.ahead_behind(head, tracked)
-        self._counted = (head, tracked, counts)
-        return counts
+        ahead, behind, _ = self._count(self._load(), self._branch())
+        return ahead, behind
 
-    def _read_state(self) -> dict[str, Any]:
+    def _count(self, kept: Kept, branch: str | None) -> tuple[int, int, bool]:
+        """Ahead, behind, and whether the remote's branch is known."""
+        if branch is not None:
+            head, tracked = self._repo.head(), self._remote.tracked()
+        else:  # HEAD is on none: what counts is the branch that it was on
+            head, tracked = self._tips(kept.branch)
+        if not kept.asked:
+            tracked = None
+        if self._counted is None or self._counted[:2] != (head, tracked):
+            git = self._repo.thread_repo
+            if head is None:
+                counts = (0, 0)
+            elif tracked is None:
+                counts = (sum(1 for _ in git.walk(head)), 0)
+            else:
+                counts = git.ahead_behind(head, tracked)
+            self._counted = (head, tracked, counts)
+        return (*self._counted[2], tracked is not None)
+
+    def _tips(self, branch: str | None) -> tuple[str | None, str | None]:
+        references = self._repo.thread_repo.references
+        names = (f"refs/heads/{branch}", f"refs/remotes/{self._remote.name}/{branch}")
+        head, tracked = (references.get(name) if branch is not None else None for name in names)
+        return str(head.target) if head else self._repo.head(), str(tracked.target) if tracked else None
+
+    def _load(self) -> Kept:
+        if self._unsaved is not None:
+            return self._unsaved
         try:
-            state: Any = json.loads((self._repo.git_dir / _STATE_FILE).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return cast("dict[str, Any]", state) if isinstance(state, dict) else {}
+            data = (self._repo.git_dir / _STATE_FILE).read_bytes()
+        except OSError:
+            return Kept()
+        if data != self._read[0]:
+            try:
+                kept = load(json.loads(data))
+            except (ValueError, RecursionError):
+                kept = Kept()
+            self._read = (data, kept)
+        return self._read[1]
 
-    def _write_state(self, state: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not hide what happened
-            write_atomically(self._repo.git_dir / _STATE_FILE, json.dumps(state, indent=1).encode())
+    def _save(self, kept: Kept, *, durable: bool = True) -> None:
+        if self._watching:
+            return
+        try:
+            path = self._repo.git_dir / _STATE_FILE
+            write_atomically(path, json.dumps(dump(kept), indent=1).encode(), durable=durable)
+        except OSError:  # a full disk must not hide what happened
+            self._unsaved = kept
+        else:
+            self._unsaved = None
 
     def record(self, operation: Operation, error: AlgError | None) -> SyncStatus:
         """Note how an attempt ended, and tell where the memory repo stands."""
         with self._lock:
-            state = self._read_state()
-            failures: dict[str, Any] = dict(state.get("failures") or {})
-            if error is not None:
-                failures[operation] = {
-                    "kind": error.details.get("kind") or error.code,
-                    "error": str(error.details.get("git") or error.message),
-                    "at": _now(),
-                }
-            elif operation == "fetch":
-                if failures.get("pull", {}).get("kind") not in _NOT_MERGED:
-                    failures.pop("pull", None)
-            else:
-                failures.pop(operation, None)
-                ahead, _ = self.count()
-                if operation == "push":
-                    failures.clear()
-                elif not ahead:
-                    failures.pop("push", None)
-            if error is None and self.count() == (0, 0) and self._remote.tracked() is not None:
-                state["last_success"] = _now()
-            state["failures"] = failures
-            self._write_state(state)
-            return self._status(state)
+            with contextlib.suppress(AlgError):
+                if not self._repo.identity().configured:
+                    self._repo.identity(refresh=True)  # somebody may have set it since
+            url, branch = self._remote.url(), self._branch()
+            masked = mask_credentials(url) if url is not None else None
+            kept = self._placed(self._load(), masked, branch)
+            kept = replace(kept, place=masked, branch=branch or kept.branch)
+            for answer in self._remote.take_answers():
+                kept = after(kept, answer)
+            kept = after(kept, self._event(kept, operation, error))
+            self._save(kept)
+            return self._status(kept)
+
+    def _event(self, kept: Kept, operation: Operation, error: AlgError | None) -> Event:
+        now = _now()
+        if error is None:
+            return Succeeded(operation, now, *self._count(kept, self._branch())[:2])
+        words = error.details.get("git")
+        return Failed(
+            operation,
+            kind_of(error),
+            error.message,
+            now,
+            clean_words(str(words)) if words else None,
+            error.hint or hint_for(kind_of(error)),
+        )
 
     def forget(self) -> None:
-        """Drop what is known of attempts: the remote is another one now."""
+        """Drop what is known of attempts: the remote is another one now, and has not been asked."""
         with self._lock:
-            self._write_state({})
+            url = self._remote.url()
+            self._save(after(Kept(), Elsewhere(mask_credentials(url) if url is not None else None, self._branch())))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
-
-
-def _time(text: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text)) if text else None
-    except ValueError:
-        return None
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from adaptive_llm_gateway.core import Trust
 
@@ -203,20 +203,113 @@ class Change:
     reason: str | None = None
 
 
+# Why the memory repo and its remote do not, or may not, come to the same. The most important first: where several hold
+# at once, the status names them in this order.
+SyncKind = Literal[
+    # Writes here are held up, too.
+    "disk_full",
+    "read_only",
+    "corrupt_here",
+    "repo_busy",
+    "detached_head",
+    # Somebody at this machine has to do something.
+    "git_missing",
+    "ownership",
+    "no_remote",
+    "transport_refused",
+    "secret_outgoing",
+    "dirty",
+    "unrelated_histories",
+    "shallow_clone",
+    "format_too_new",
+    "secret_incoming",
+    "unsafe_incoming",
+    "corrupt_incoming",
+    "not_merged",
+    # Somebody has to do something about the remote, or the way in.
+    "auth",
+    "host_key",
+    "certificate",
+    "proxy",
+    "access_denied",
+    "identity_rejected",
+    "protected_branch",
+    "too_large",
+    "hook_rejected",
+    "checked_out",
+    "remote_read_only",
+    "remote_full",
+    "corrupt_remote",
+    "remote_missing",
+    "remote_moved",
+    "missing_branch",
+    # It may pass by itself.
+    "index_lock",
+    "index_lock_stale",
+    "ref_locked",
+    "unreachable",
+    "timeout",
+    "server_error",
+    "rate_limited",
+    "offline",
+    "busy",
+    "non_fast_forward",
+    "ref_race",
+    "unknown",
+    "other",
+    # Nothing is held up, but should be known.
+    "history_rewritten",
+    "remote_emptied",
+    "clock",
+    "identity_missing",
+    "shallow",
+]
+SYNC_KINDS: tuple[SyncKind, ...] = get_args(SyncKind)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncProblem:
+    """Something that keeps the memory repo and its remote apart, or that should be known of them.
+
+    Attributes:
+        message: what is so.
+        blocks: a pull or push, or a commit, does not succeed while this holds; without it, it is a notice.
+        operation: the attempt that failed; None for what was seen here.
+        git: git's words, or the remote's, masked and cut short.
+        hint: the next step; never a complete destructive command.
+        since: when it was first so.
+        attempts: how many have failed of it in a row.
+    """
+
+    kind: SyncKind
+    message: str
+    blocks: bool = True
+    operation: Literal["fetch", "pull", "push", "commit"] | None = None
+    git: str | None = None
+    hint: str | None = None
+    since: datetime | None = None
+    attempts: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
     """Where the memory repo stands against its remote.
 
     Attributes:
-        state: `no_remote`; `pushed` (the remote has everything we know of); `pending` (commits of ours wait to be
-            pushed); `behind` (known remote commits wait to be pulled); `diverged` (both); `failed` (the last attempt
-            failed; `error` has git's own words, `kind` names the cause).
+        state: `no_remote`; `pushed` (the remote had everything when it was last seen, see `checked`); `pending`
+            (commits of ours wait to be pushed); `behind` (known remote commits wait to be pulled); `diverged` (both);
+            `failed` (the last pull or push failed, and nothing since says that it would succeed).
         ahead, behind: commits, against the remote as last seen.
         since: when the state was entered.
-        last_success: when the remote was last reached and agreed.
+        last_success: when a pull or push last ended with the same on both sides.
+        remote: its address, without credentials.
+        kind, error, hint: of the first of the problems, where that one blocks; `error` has git's own words.
         offline: offline mode holds pulls and pushes back, for the remote is elsewhere.
         attempts: how many attempts have failed in a row.
         next_attempt: when the next one comes by itself, where that is known.
+        checked: when the remote's branch was last seen: fetched, or pushed to. None: not yet, as far as is known here.
+        writes: what becomes of a write now: `committed`; `saved` on disk only, for commits fail; or `refused`.
+        problems: all that is known, the most important first: what failed, what is seen here, and notices.
     """
 
     state: Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
@@ -225,8 +318,12 @@ class SyncStatus:
     since: datetime | None = None
     last_success: datetime | None = None
     remote: str | None = None
-    kind: str | None = None
+    kind: SyncKind | None = None
     error: str | None = None
     offline: bool = False
     attempts: int = 0
     next_attempt: datetime | None = None
+    checked: datetime | None = None
+    hint: str | None = None
+    writes: Literal["committed", "saved", "refused"] = "committed"
+    problems: tuple[SyncProblem, ...] = ()

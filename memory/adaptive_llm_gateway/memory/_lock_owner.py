@@ -1,0 +1,184 @@
+"""Who holds git's `index.lock`: git writes no process id into it, so this looks at what processes do.
+
+A lock is held by whoever has it open, or by a git process at work in the repo that was there before the lock was: git
+closes the file, and keeps the lock, while an editor is open. That nobody holds it is said only where everybody who
+could is in sight.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+Owner = Literal["alive", "dead", "unknown"]
+
+_SETTLED_SECONDS: Final = 10.0  # a lock as old as this is not just being taken or let go
+_WITHOUT_PROC_SECONDS: Final = 60.0
+_CLOCKS_DIFFER: Final = 2.0
+# Another machine may hold what lies there, and no process of it is in sight.
+_SHARED: Final = re.compile(r"nfs|cifs|smb|9p|virtiofs|ceph|gluster|fuse|afs|lustre|ocfs|gfs|vboxsf|prl_fs|drvfs")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLock:
+    """A lock file on the git index.
+
+    Attributes:
+        age: seconds since it was written.
+        owner: `alive`; `dead` where nobody is left who could hold it; `unknown` where that cannot be told.
+        pid: the process that holds it, where it is known.
+    """
+
+    path: Path
+    age: float
+    owner: Owner
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    folder: Path
+    name: str
+    user: int
+    started: float
+
+
+def look_at_lock(path: Path, *, root: Path, git_dir: Path) -> IndexLock | None:
+    """The lock file at `path`, if it is there, and who holds it. A few milliseconds, and only while there is one.
+
+    Args:
+        root, git_dir: the work tree that it belongs to, and its git folder.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    owner, pid = _owner(path, status, root, git_dir)
+    try:
+        again = path.stat()
+    except OSError:
+        return None
+    age = max(0.0, time.time() - again.st_mtime)
+    if (again.st_ino, again.st_mtime_ns) != (status.st_ino, status.st_mtime_ns):  # another one since
+        return IndexLock(path, age, "unknown")
+    if owner == "dead" and age < _SETTLED_SECONDS:
+        owner = "unknown"
+    return IndexLock(path, age, owner, pid)
+
+
+def _owner(path: Path, status: os.stat_result, root: Path, git_dir: Path) -> tuple[Owner, int | None]:
+    if sys.platform == "win32":
+        return "unknown", None
+    if not Path("/proc/self/stat").exists():
+        return _owner_by_ps(status), None
+    hidden = status.st_uid != os.geteuid() and os.geteuid() != 0
+    lock, root, git_dir = path.resolve(), root.resolve(), git_dir.resolve()
+    for process in _processes():
+        if process.started > status.st_mtime + _CLOCKS_DIFFER or process.pid == os.getpid():
+            continue
+        could = process.user in (0, status.st_uid)
+        try:
+            if _has_open(process, lock) or (process.name.startswith("git") and _works_in(process, root, git_dir)):
+                return "alive", process.pid
+        except FileNotFoundError:  # it has ended
+            continue
+        except OSError:
+            hidden = hidden or (could and process.name.startswith("git"))
+    return ("unknown" if hidden or _is_shared(status.st_dev) else "dead"), None
+
+
+def _processes() -> Iterator[_Process]:
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    ticks = os.sysconf("SC_CLK_TCK")
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        folder = Path(entry.path)
+        try:
+            name, _, rest = (folder / "stat").read_bytes().partition(b"(")[2].rpartition(b")")
+            numbers = rest.split()
+            if numbers[0] in (b"Z", b"X"):  # it has ended, and holds nothing
+                continue
+            yield _Process(
+                int(entry.name),
+                folder,
+                name.decode("utf-8", "replace"),
+                entry.stat().st_uid,
+                booted + int(numbers[19]) / ticks,
+            )
+        except (OSError, ValueError, IndexError):
+            continue
+
+
+def _has_open(process: _Process, lock: Path) -> bool:
+    wanted = str(lock)
+    for entry in os.scandir(process.folder / "fd"):
+        try:
+            if os.readlink(entry.path) == wanted:  # noqa: PTH115 - thousands of them
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _works_in(process: _Process, root: Path, git_dir: Path) -> bool:
+    folder = Path(os.readlink(process.folder / "cwd"))  # noqa: PTH115 - not resolved any further
+    if folder in (root, git_dir) or root in folder.parents or git_dir in folder.parents:
+        return True
+    words = (process.folder / "cmdline").read_bytes().split(b"\0")
+    named = [word.partition(b"=")[2] for word in words if word.startswith((b"--git-dir=", b"--work-tree="))]
+    named += [after for word, after in itertools.pairwise(words) if word in (b"--git-dir", b"-C")]
+    for setting in (process.folder / "environ").read_bytes().split(b"\0"):
+        name, _, value = setting.partition(b"=")
+        if name in (b"GIT_DIR", b"GIT_WORK_TREE", b"GIT_INDEX_FILE"):
+            named.append(value)
+    places = {(folder / os.fsdecode(name)).resolve() for name in named if name}
+    return any(place in (root, git_dir) or git_dir in place.parents for place in places)
+
+
+def _is_shared(device: int) -> bool:
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if before.split()[2:3] == [wanted]:
+            return bool(_SHARED.match(after.split()[0]))
+    return False  # a file system of one machine may number its parts as it likes (Btrfs)
+
+
+def _owner_by_ps(status: os.stat_result) -> Owner:
+    """Without /proc: dead only where no git process at all is as old as the lock."""
+    try:
+        listed = subprocess.run(
+            ["ps", "-axo", "lstart=,comm="],
+            env={**os.environ, "LC_ALL": "C"},
+            capture_output=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    for line in listed.stdout.decode("utf-8", "replace").splitlines():
+        words = line.split(None, 5)
+        if len(words) < 6 or not Path(words[5]).name.startswith("git"):
+            continue
+        try:
+            started = datetime.strptime(" ".join(words[:5]), "%a %b %d %H:%M:%S %Y").timestamp()  # noqa: DTZ007
+        except ValueError:
+            return "unknown"
+        if started <= status.st_mtime + _CLOCKS_DIFFER:
+            return "unknown"
+    return "dead" if time.time() - status.st_mtime > _WITHOUT_PROC_SECONDS else "unknown"

@@ -1,0 +1,34 @@
+"""A look at a memory repo and its remote from outside, for `alg doctor`: changes nothing, also beside a running hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.memory._remote import Remote
+from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind_of
+from adaptive_llm_gateway.memory._sync_state import SyncState
+from adaptive_llm_gateway.memory._values import SyncProblem, SyncStatus
+
+
+def look_at_sync(path: Path) -> SyncStatus:
+    """Where the memory repo at `path` stands, as known there; no network.
+
+    Raises:
+        StorageError: it is no repository that can be opened.
+    """
+    repo = MemoryRepo(path)  # not `open`, which would mend what a crash left
+    return SyncState(repo, Remote(repo), watching=True).status()
+
+
+def ask_remote(path: Path, *, timeout: float) -> SyncProblem | None:
+    """What keeps the remote of the memory repo at `path` from answering; None: it answers."""
+    try:
+        repo = MemoryRepo(path)
+        Remote(repo, timeout=timeout).branches()
+    except AlgError as error:
+        words, kind = error.details.get("git"), kind_of(error)
+        git = clean_words(str(words)) if words else None
+        return SyncProblem(kind, error.message, git=git, hint=error.hint or hint_for(kind))
+    return None
