@@ -44,6 +44,12 @@ _wanted, _, _count = os.environ.get("ALG_FAULT", "").partition(":")
 _left = int(_count or 1)
 
 
+def arm(point: str, count: int = 1) -> None:
+    """From here on, as if the environment had named this point; an empty one disarms."""
+    global _wanted, _left  # noqa: PLW0603 - what the environment says, said later
+    _wanted, _left = point, count
+
+
 def reach(point: str) -> None:
     """Die here by SIGKILL when the environment asks for it; otherwise return at once."""
     global _left  # noqa: PLW0603 - counts down across calls

@@ -18,11 +18,15 @@ def _encode(value: int) -> str:
     return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
-def new_ulid() -> str:
-    """A fresh ULID; within one process each is greater than the one before, also within a millisecond."""
+def new_ulid(*, milliseconds: int | None = None) -> str:
+    """A fresh ULID; within one process each is greater than the one before, also within a millisecond.
+
+    Args:
+        milliseconds: Unix time for the sortable part, where it is not to be this machine's.
+    """
     global _last  # noqa: PLW0603 - monotonic within the process, as the specification asks
     with _lock:
-        now = time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000 if milliseconds is None else milliseconds
         ms, random = _last
         if now <= ms:
             now, random = ms, random + 1

@@ -105,6 +105,7 @@ class Planner:
         deleted: finds where a deleted memory was, or None.
         read_version: the bytes of a memory's file at a version or commit.
         hub: a short name that tells this hub's session files from another machine's.
+        clock: see `StoreSettings`.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class Planner:
         hub: str,
         host: str,
         max_body_bytes: int,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._root = root
         self._types = types
@@ -129,6 +131,7 @@ class Planner:
         self._hub = hub
         self._host = host
         self._max_body = max_body_bytes
+        self._clock = clock
 
     def plan(self, request: Request) -> Planned:
         """The changes for `request`; raises what is wrong with it, before anything is touched."""
@@ -167,12 +170,12 @@ class Planner:
         title = self._text(request.title or "") or title_from(body)
         if not title:
             raise InvalidInput("a memory needs a title or a body", hint="Give `title`, `body` or both.")
-        now = _now()
+        now = self._now()
         front = self._types.from_call(
             type=kind,
             title=title,
             body=body,
-            id=new_ulid(),
+            id=self._new_id(now),
             created=now,
             updated=now,
             author=replace(request.author, host=self._host),
@@ -220,7 +223,7 @@ class Planner:
         document = document.with_fields({}, removed=[name for name, value in front.items() if value is None])
         if document.render() == current.data:
             return self._unchanged(current, "update")
-        document = document.with_fields({"updated": stamp(_now())})
+        document = document.with_fields({"updated": stamp(self._now())})
         planned = self._put(document, current.record.path, "update", request.author, request.reason)
         return self._after_edit(current, planned)
 
@@ -235,7 +238,7 @@ class Planner:
         if document.render() == current.data:
             return self._unchanged(current, "edit")
         if document.fields.get("updated") == current.document.fields.get("updated"):
-            document = document.with_fields({"updated": stamp(_now())})
+            document = document.with_fields({"updated": stamp(self._now())})
         return self._after_edit(
             current, self._put(document, current.record.path, "edit", request.author, request.reason)
         )
@@ -277,8 +280,8 @@ class Planner:
         if not request.text.strip():
             raise InvalidInput("`text` is empty", hint="Say what happened.")
         text = self._text(request.text)
-        now = _now()
-        session = request.session_id or new_ulid()
+        now = self._now()
+        session = request.session_id or self._new_id(now)
         if not is_ulid(session):
             raise InvalidInput(
                 f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
@@ -361,10 +364,10 @@ class Planner:
                 document = document.with_fields({"trust": str(request.trust)})
             if document.render() == current.data:
                 return self._unchanged(current, "update")
-            document = document.with_fields({"updated": stamp(_now())})
+            document = document.with_fields({"updated": stamp(self._now())})
             planned = self._put(document, existing.path, "update", request.author, request.reason)
             return self._after_edit(current, planned)
-        now = _now()
+        now = self._now()
         title = f"Summary: {first.title}"
         front = self._types.from_call(
             type="note",
@@ -428,7 +431,7 @@ class Planner:
             document = self._past(identifier, record.path, request.at)
             if document.render() == current.data:
                 return self._unchanged(current, "restore")
-            document = document.with_fields({"updated": stamp(_now())})
+            document = document.with_fields({"updated": stamp(self._now())})
             return self._after_edit(
                 current, self._put(document, record.path, "restore", request.author, request.reason)
             )
@@ -445,6 +448,13 @@ class Planner:
         return self._put(document, self._vacant(path), "restore", request.author, request.reason)
 
     # -- what they share ---------------------------------------------------------------------------------------
+
+    def _now(self) -> datetime:
+        moment = datetime.now(UTC) if self._clock is None else self._clock().astimezone(UTC)
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+    def _new_id(self, now: datetime) -> str:
+        return new_ulid(milliseconds=None if self._clock is None else int(now.timestamp() * 1000))
 
     def _redacted(self, request: _Redactable) -> _Redactable:
         """The request with a placeholder for each secret, wherever a text of the caller's goes."""
@@ -601,8 +611,3 @@ def title_from(body: str) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def _now() -> datetime:
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -15,7 +15,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ class _ByThread(threading.local):
 class MemoryRepo:
     """One memory repo. Writing methods belong to one thread, reading ones may be called from any."""
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: Path, *, durable: bool = False, clock: Callable[[], datetime] | None = None) -> None:
         """Use `open`; this only remembers where the repo is."""
         self.path = path
         self._local = _ByThread()
@@ -109,13 +109,22 @@ class MemoryRepo:
         # One writer is the rule; a lock makes a second thread (merging, upkeep) wait instead of corrupting.
         self._writing = threading.RLock()
         self.durable = durable
+        self._clock = clock
         self.git_dir = Path(self._repo.path)
         self._index = GitIndex(path, self.git_dir, self._head_tree)
 
     # --- opening --------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True, default_branch: str = "main", durable: bool = False) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        create: bool = True,
+        default_branch: str = "main",
+        durable: bool = False,
+        clock: Callable[[], datetime] | None = None,
+    ) -> Self:
         """Open the memory repo at `path`; make one, or adopt the git repository that is there.
 
         A new repo starts with the same root commit on every machine, so that two of them can be joined later. An
@@ -127,6 +136,7 @@ class MemoryRepo:
             default_branch: name of a new repo's branch.
             durable: every git object and reference is flushed to disk before `commit` returns (about 6 ms more a
                 commit); otherwise in `refresh_index`.
+            clock: the time for commits, timezone-aware; `None` is the machine's own.
 
         Raises:
             FormatTooNew: the repo was written by a newer version; nothing was touched.
@@ -150,7 +160,7 @@ class MemoryRepo:
                 path.mkdir(parents=True, exist_ok=True)
                 pygit2.init_repository(str(path), initial_head=default_branch)  # pyright: ignore[reportUnknownMemberType]
         refuse_foreign_layout(path)
-        repo = cls(path, durable=durable)
+        repo = cls(path, durable=durable, clock=clock)
         marker = repo._marker()
         check_format(marker, where=str(path))
         if repo.operation() is None:
@@ -320,6 +330,12 @@ class MemoryRepo:
             self._identity = Identity(name or fallback[0], email or fallback[1], configured=bool(name and email))
         return self._identity
 
+    def _committer(self) -> pygit2.Signature:
+        who = self.identity()
+        if self._clock is None:
+            return pygit2.Signature(who.name, who.email)
+        return pygit2.Signature(who.name, who.email, int(self._clock().timestamp()), 0)
+
     # --- committing -----------------------------------------------------------------------------------
 
     @staticmethod
@@ -361,8 +377,7 @@ class MemoryRepo:
             }
             self._unsynced.update(entry[0] for entry in entries.values() if entry is not None)
             reach("commit.blobs_written")
-            who = self.identity()
-            committer = pygit2.Signature(who.name, who.email)
+            committer = self._committer()
             author = pygit2.Signature(
                 *author_identity(change.author for change in changes), committer.time, committer.offset
             )
@@ -476,8 +491,7 @@ class MemoryRepo:
                     entries[path] = None if content is None else (str(repo.create_blob(content)), FileMode.BLOB)
             self._unsynced.update(entry[0] for entry in entries.values() if entry is not None)
             tree = write_tree(repo, repo[parents[0]].peel(pygit2.Tree), entries, self._unsynced)
-            who = self.identity()
-            committer = author = pygit2.Signature(who.name, who.email)
+            committer = author = self._committer()
             if authors:
                 author = pygit2.Signature(*author_identity(authors), committer.time, committer.offset)
             commit = str(repo.create_commit(None, author, committer, message, tree, list(parents)))

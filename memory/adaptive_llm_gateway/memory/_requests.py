@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +54,7 @@ class StoreSettings:
         reranker: which one to make, or one that is made already; the store closes it.
         rerank_top, rerank_timeout: how many of the first hits it judges, and for how many seconds a search waits.
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
+        clock: the time, timezone-aware, for ids, `created`, `updated` and commits; `None` is the machine's own.
     """
 
     repo: Path
@@ -73,6 +74,7 @@ class StoreSettings:
     hook_command: tuple[str, ...] = ()
     postgres: PostgresConfig | None = None
     qdrant: QdrantConfig | None = None
+    clock: Callable[[], datetime] | None = None
 
 
 @dataclass(frozen=True, slots=True)

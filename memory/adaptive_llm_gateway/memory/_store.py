@@ -97,7 +97,7 @@ class MemoryStore:
         self._commits = 0
         self._upkeep: threading.Thread | None = None
         self._state = threading.Lock()
-        self.repo = MemoryRepo.open(settings.repo)
+        self.repo = MemoryRepo.open(settings.repo, clock=settings.clock)
         self._lock = ProcessLock(self.repo.git_dir / "alg-store.lock").acquire()
         try:
             self._scratch = self.repo.git_dir / "alg-scratch"
@@ -238,6 +238,7 @@ class MemoryStore:
             hub=self._hub,
             host=self._settings.host,
             max_body_bytes=self._settings.max_body_bytes,
+            clock=self._settings.clock,
         )
 
     def _install_hook(self, command: Sequence[str]) -> None:
