@@ -211,9 +211,9 @@ class Driver:
 
     def do_append(self, told: Said) -> Said:
         """An entry of a session, of a new one or one that is there."""
-        found = [(tokens(record.body), record.id) for record in self._store.records(filters=Filters(("session",)))]
-        session = None if told["new"] else chosen(found, told["pick"])
-        self._intend([], "", told["text"])
+        records = list(self._store.records(filters=Filters(("session",))))
+        session = None if told["new"] else chosen(((tokens(each.body), each.id) for each in records), told["pick"])
+        self._intend([each.id for each in records] if session else [], "", told["text"])
         request = AppendSession(self._me, told["text"], session_id=session, title=None if session else told["title"])
         return self._done(self._store.write(request), "", told["text"])
 

@@ -118,10 +118,19 @@ class Gate:
 
     @staticmethod
     def _bound(port: int) -> socket.socket:
-        made = socket.socket()
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("127.0.0.1", port))
-        return made
+        deadline = time.monotonic() + _WAIT
+        while True:
+            made = socket.socket()
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                made.bind(("127.0.0.1", port))
+            except OSError:  # the one before it is still being waited on in `_accept`
+                made.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_TICK)
+            else:
+                return made
 
     def set(self, mode: str, limit: int = 0) -> None:
         """Another mode; what hung ends."""
