@@ -23,6 +23,7 @@ from adaptive_llm_gateway.core import (
     UnsafePath,
     VersionConflict,
     new_ulid,
+    ulid_milliseconds,
 )
 from adaptive_llm_gateway.memory import (
     AppendSession,
@@ -534,6 +535,28 @@ def test_the_status_tells_what_is_there(bench: Any) -> None:
     assert status.head == store.repo.head()
     assert status.notices == ()
     assert store.search_notices() == ()
+
+
+def test_a_write_that_changes_nothing_commits_the_edit_by_hand_that_it_found(bench: Any) -> None:
+    store = bench.open()
+    made = bench.write(store, "a", body="one\n")
+    file = bench.file(store, made.id)
+    file.write_bytes(file.read_bytes().replace(b"one", b"by hand"))
+    done = bench.update(store, made.id, title="a")
+    assert done.version == store.repo.blob_id(file.read_bytes())
+    assert bench.git(store, "rev-parse", f"{done.standing.commit}:{made.path}").strip() == done.version
+    bench.tidy(store)
+
+
+def test_a_store_that_is_told_the_time_has_it_in_ids_files_and_commits(bench: Any) -> None:
+    then = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    store = bench.open(clock=lambda: then)
+    made = bench.write(store, "a")
+    record = store.record(made.id)
+    assert (record.created, record.updated) == (then, then)
+    assert made.path.startswith("notes/2031/05/")
+    assert ulid_milliseconds(made.id) == then.timestamp() * 1000
+    assert bench.git(store, "log", "-1", "--format=%at %ct").split() == [str(int(then.timestamp()))] * 2
 
 
 def test_a_listener_hears_of_each_commit(bench: Any) -> None:

@@ -1,8 +1,8 @@
 """Three clones, one remote, and everything that goes wrong: `python tests/simulation/run.py --rounds 1000 --seed 7`.
 
 What happens is decided by the seed alone, but for how processes and networks are timed. A run that ends with something
-wrong prints the command that repeats it, and leaves its schedule, which `--replay` carries out again and `--shrink` makes
-shorter, in the folder with everything else.
+wrong prints the command that repeats it, and leaves its schedule in the folder with everything else; `--replay` carries
+it out again, and `--shrink` makes it shorter.
 """
 
 from __future__ import annotations

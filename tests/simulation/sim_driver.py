@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,8 @@ class Driver:
             return [0, 0]
         if tracked is None:
             return [int(self._git("rev-list", "--count", head)), 0]
-        return [int(one) for one in self._git("rev-list", "--left-right", "--count", f"{head}...{tracked}").split()]
+        ours, theirs = (set(self._git("rev-list", end).split()) for end in (head, tracked))
+        return [len(ours - theirs), len(theirs - ours)]  # git's own count may err where clocks differ
 
     def _git(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -439,7 +439,9 @@ class Simulation:
                 self._oracle.touch(clone.name, memory_id(mended), path, blob_id(mended))
             if not clone.alive:
                 self._start(clone)
-        for turn in range(1, _HEAL_TURNS + 1):
+        turn = 0
+        while True:
+            turn += 1
             for clone in self._clones.values():
                 self._sync(clone, "push")
             for clone in self._clones.values():
@@ -447,8 +449,8 @@ class Simulation:
             heads = {clone.head() for clone in self._clones.values()} | {self._remote_head()}
             if len(heads) == 1:
                 break
-        else:
-            raise self._wrong(f"after {turn} turns the clones and the remote are at {heads}")
+            if turn == _HEAL_TURNS:
+                raise self._wrong(f"after {turn} turns the clones and the remote are at {heads}")
         self.report.counts["heals"] += 1
         self.report.counts["most turns of a heal"] = max(self.report.counts["most turns of a heal"], turn)
         self._judge_all(deep=deep)
@@ -477,7 +479,7 @@ class Simulation:
     def _unlock(self, clone: Clone) -> None:
         """What the hint says: look that no git runs, and remove the lock file."""
         for lock in (clone.tree / ".git").rglob("*.lock"):
-            if lock.name != "alg-store.lock" and lock.name != "alg-sync.lock":
+            if lock.name not in {"alg-store.lock", "alg-sync.lock"}:
                 lock.unlink(missing_ok=True)
                 self.report.counts["lock files left by a kill"] += 1
 
@@ -524,7 +526,9 @@ class Simulation:
             }
             indexed = {path: version for path, (_, version) in dump["records"].items()}
             if dump["skipped"] or indexed != memories:
-                differ = sorted(path for path in indexed.keys() | memories.keys() if indexed.get(path) != memories.get(path))
+                differ = sorted(
+                    path for path in indexed.keys() | memories.keys() if indexed.get(path) != memories.get(path)
+                )
                 raise self._wrong(f"{clone.name}: files and index differ in {differ[:10]}", skipped=dump["skipped"])
             if (clone.tree / ".git" / "alg-sync-journal.json").exists():
                 raise self._wrong(f"{clone.name}: a journal of sync is left")

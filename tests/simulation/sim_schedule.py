@@ -36,7 +36,7 @@ _DAY = 86_400
 
 class _Writer:
     def __init__(self, seed: int, transport: Transport) -> None:
-        self.dice = random.Random(f"{seed}/{transport}")
+        self.dice = random.Random(f"{seed}/{transport}")  # noqa: S311 - a seed is to give the same each time
         self.transport = transport
         self.number = 0
         self.sources: list[dict[str, str]] = []

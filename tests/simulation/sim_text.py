@@ -10,10 +10,34 @@ from typing import Any
 
 _TOKEN = re.compile(r"tok(\d{6})x")
 _ID = re.compile(rb"^id:[ \t]*[\"']?([0-9A-HJKMNP-TV-Z]{26})", re.MULTILINE)
-WORDS = (
-    "walrus otter lantern harbour meadow copper willow granite saffron thimble anchor velvet ember quartz "
-    "Größe naïve žluťoučký ελιά дорога 記憶 メモリ कमल زيتون 🦊 e\u0301tude"
-).split()
+WORDS = [
+    "walrus",
+    "otter",
+    "lantern",
+    "harbour",
+    "meadow",
+    "copper",
+    "willow",
+    "granite",
+    "saffron",
+    "thimble",
+    "anchor",
+    "velvet",
+    "ember",
+    "quartz",
+    "Größe",
+    "naïve",
+    "žluťoučký",
+    "ελιά",
+    "дорога",
+    "記憶",
+    "メモリ",
+    "कमल",
+    "زيتون",
+    "🦊",
+    "étude",
+]
+
 
 def token(number: int) -> str:
     """What stands in the line with this number."""

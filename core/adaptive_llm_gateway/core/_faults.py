@@ -46,7 +46,7 @@ _left = int(_count or 1)
 
 def arm(point: str, count: int = 1) -> None:
     """From here on, as if the environment had named this point; an empty one disarms."""
-    global _wanted, _left  # noqa: PLW0603 - what the environment says, said later
+    global _wanted, _left
     _wanted, _left = point, count
 
 

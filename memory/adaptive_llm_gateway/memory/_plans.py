@@ -542,8 +542,10 @@ class Planner:
         return replace(planned, changes=(edit, *planned.changes))
 
     def _unchanged(self, current: _Current, operation: Operation) -> Planned:
+        """Nothing is to be done but to record an edit by hand, so that what the answer says is so."""
         record = current.record
-        return Planned(record.id, record.type, record.title, record.path, operation, current.version, ())
+        planned = Planned(record.id, record.type, record.title, record.path, operation, current.version, ())
+        return self._after_edit(current, planned)
 
     def _text(self, text: str) -> str:
         """A text of a call that can be stored: of a bearable size, and without NUL."""

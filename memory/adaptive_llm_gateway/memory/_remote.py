@@ -160,23 +160,23 @@ class Remote:
         tracking, before = self._tracking_name(), self.tracked()
         branch = self._repo.branch
         found: list[Notice] = []
+        fetch = [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"]
         try:
-            self._network(
-                [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"],
-                "fetching from",
-            )
+            self._network(fetch, "fetching from")
         except SyncError as error:
             if error.details.get("kind") != "missing_branch":
                 raise
             _, names = self.branches()
-            if names:
+            if branch in names:  # somebody has pushed it since
+                self._network(fetch, "fetching from")
+            elif names:
                 raise sync_error(
                     "missing_branch",
                     f"the remote has no branch {branch!r}, only {', '.join(map(repr, names[:5]))}",
                     git=str(error.details.get("git")),
                     branches=list(names),
                 ) from error
-            if before is not None:  # the remote was emptied: all that is here waits to be pushed again
+            elif before is not None:  # the remote was emptied: all that is here waits to be pushed again
                 kept = self._repo.rescue(before, mark() + "-remote")
                 self._repo.thread_repo.references.delete(tracking)
                 text = f"the remote was emptied: its branch {branch!r} is gone; what it had is kept here as {kept}"

@@ -31,7 +31,7 @@ from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_incoming
-from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_RACE, sync_error
+from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
 from adaptive_llm_gateway.memory._sync_seen import lock_problem
 from adaptive_llm_gateway.memory._sync_state import Operation, SyncState
 from adaptive_llm_gateway.memory._tree_diff import diff_trees
@@ -259,7 +259,7 @@ class Sync:
             try:
                 self.remote.push(commit)
             except SyncError as error:
-                if error.details.get("kind") not in (MERGE_FIRST, REF_RACE) or attempt == _PUSH_ATTEMPTS:
+                if error.details.get("kind") not in (MERGE_FIRST, REF_RACE, REF_LOCKED) or attempt == _PUSH_ATTEMPTS:
                     raise
             else:
                 return waiting, commit

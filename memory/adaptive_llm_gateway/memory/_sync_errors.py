@@ -12,6 +12,7 @@ from adaptive_llm_gateway.memory._values import SYNC_KINDS, SyncKind
 
 MERGE_FIRST: Final = "non_fast_forward"
 REF_RACE: Final = "ref_race"
+REF_LOCKED: Final = "ref_locked"
 
 _MOST_LINES, _MOST_CHARACTERS = 20, 2_000
 
@@ -54,12 +55,13 @@ _CAUSES: Final = tuple(
         ),
         ("checked_out", "any", r"branch is currently checked out|refusing to update checked out branch"),
         (MERGE_FIRST, "any", r"\[rejected\].*\((?:non-fast-forward|fetch first|stale info|needs force)\)"),
+        (REF_LOCKED, "any", r"unable to create .*\.lock'?: file exists"),  # git adds that the reference was not updated
         (
             REF_RACE,
             "any",
             r"incorrect old value|failed to update ref|is at [0-9a-f]+ but expected|reference already exists",
         ),
-        ("ref_locked", "any", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
+        (REF_LOCKED, "any", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
         ("remote_read_only", "any", r"archived so it is read-only|read-only (?:gitlab|mirror|instance)|read only mode"),
         (
             "remote_read_only",
@@ -172,7 +174,7 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "index_lock": "Another git program works in the memory repo; wait for it.",
     "index_lock_stale": "Whatever held it is gone. Everything goes on, but for git's own view of what is staged: look "
     "that no git program works in the memory repo, then remove the lock file.",
-    "ref_locked": "Another git program holds the reference, or left its .lock file behind; look at git's words.",
+    REF_LOCKED: "Another git program holds the reference, or left its .lock file behind; look at git's words.",
     "unreachable": "Check the network; what is committed here is pushed when the remote can be reached again.",
     "timeout": "Check the network, or allow more time.",
     "server_error": "The server has trouble of its own; what is committed here waits.",

@@ -126,7 +126,8 @@ class SyncState:
             elif tracked is None:
                 counts = (sum(1 for _ in git.walk(head)), 0)
             else:
-                counts = git.ahead_behind(head, tracked)
+                # Not libgit2's own count: it relies on the times of commits, and clocks differ.
+                counts = (_beyond(git, head, tracked), _beyond(git, tracked, head))
             self._counted = (head, tracked, counts)
         return (*self._counted[2], tracked is not None)
 
@@ -201,3 +202,10 @@ class SyncState:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _beyond(git: pygit2.Repository, commit: str, other: str) -> int:
+    """How many commits lead to `commit` and not to `other`."""
+    walk = git.walk(commit)
+    walk.hide(other)
+    return sum(1 for _ in walk)
