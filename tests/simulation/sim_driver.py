@@ -81,7 +81,8 @@ class Driver:
         """Where things stand, and whether nothing moved while that was looked at."""
         before = self._ends()
         status = self._store.sync_status()
-        counted = self._counted(*before)
+        # A remote that was never asked under its present address is not known, whatever git keeps of it.
+        counted = self._counted(before[0], before[1] if status.checked else None)
         return {
             "head": before[0],
             "tracked": before[1],
@@ -284,6 +285,7 @@ def _plain(status: SyncStatus) -> Said:
         "behind": status.behind,
         "kind": status.kind,
         "error": status.error,
+        "problems": [problem.kind for problem in status.problems],
         "last_success": status.last_success.isoformat() if status.last_success else None,
     }
 
