@@ -295,8 +295,11 @@ class _Planner:
 
     def _keep_losers(self, results: list[_Result], tree: dict[str, Entry | bytes], places: Places) -> None:
         clashes = [result for result in results if result.clash is not None]
-        ids = {self._claim(result).id(): result.path for result in results} if clashes else {}
-        for result in sorted(clashes, key=lambda result: result.path):
+        clashes.sort(key=lambda result: result.path)
+        ids: dict[str | None, str] = {}
+        for result in sorted(results, key=lambda result: result.path) if clashes else ():
+            ids.setdefault(self._claim(result).id(), result.path)
+        for result in clashes:
             self._keep_loser(result, ids, tree, places)
 
     def _keep_loser(
@@ -306,32 +309,36 @@ class _Planner:
             merged = result.clash(salt) if result.clash else None
             if merged is None or merged.kept is None or merged.kept_id is None:
                 return
-            there = self._text_at(merged.kept_id, ids, tree, places)
-            if there is None:
+            path = self._path_of(merged.kept_id, ids, tree, places)
+            if path is None:
                 wanted = beside(result.path, merged.kept_id[-8:].lower())
                 path = places.settle([_claim_of(wanted, merged.kept)])[0].path
                 tree[path] = merged.kept
                 ids[merged.kept_id] = path
-            elif there[1] == _text_of(merged.kept):  # somebody has merged these two before
-                path = there[0]
-            else:  # it was edited since: what is to be kept now needs another id
-                continue
+            else:
+                present = self._data_at(path, tree, places)
+                joined = merge_files(None, present, merged.kept) if _text_of(present) == _text_of(merged.kept) else None
+                if joined is None or joined.kept is not None:  # edited since: what is to be kept needs another id
+                    continue
+                if joined.data != present:
+                    tree[path] = joined.data
             tree[result.path] = merged.data
             self._plan.conflicts.append(Conflict(result.path, merged.id, path, merged.kept_id))
             self._plan.decisions.append(f"kept the older text of {result.path} as {path}: the texts clash")
             return
 
-    def _text_at(
+    def _path_of(
         self, memory: str, ids: Mapping[str | None, str], tree: Mapping[str, Entry | bytes], places: Places
-    ) -> tuple[str, str | None] | None:
-        """Where in the merged tree a memory is, and its text."""
-        for path in [ids[memory]] if memory in ids else places.with_tail(memory[-8:].lower()):
-            content = tree.get(path)
-            if not isinstance(content, bytes):
-                content = self._read(places.blob_at(path))
-            if id_of(content) == memory:
-                return path, _text_of(content)
-        return None
+    ) -> str | None:
+        """Where in the merged tree a memory is."""
+        if memory in ids:
+            return ids[memory]
+        found = places.with_tail(memory[-8:].lower())
+        return next((path for path in found if id_of(self._data_at(path, tree, places)) == memory), None)
+
+    def _data_at(self, path: str, tree: Mapping[str, Entry | bytes], places: Places) -> bytes:
+        content = tree.get(path)
+        return content if isinstance(content, bytes) else self._read(places.blob_at(path))
 
     def _note_writes(self, tree: Mapping[str, Entry | bytes]) -> None:
         for path in sorted({*self._paths, *tree}):
