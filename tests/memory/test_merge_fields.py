@@ -17,8 +17,10 @@ ID = "01JD0000000000000000000001"
 EARLY, LATE = "2026-11-20T10:00:00Z", "2026-11-20T12:00:00Z"
 
 
-def memory(type: str = "task", body: str = "text\n", *, updated: str | None = EARLY, **fields: Any) -> bytes:
-    common: dict[str, Any] = {"id": ID, "type": type, "title": "T", "created": "2026-11-01T00:00:00Z"}
+def memory(
+    type: str = "task", body: str = "text\n", *, updated: str | None = EARLY, id: str = ID, **fields: Any
+) -> bytes:
+    common: dict[str, Any] = {"id": id, "type": type, "title": "T", "created": "2026-11-01T00:00:00Z"}
     times = {} if updated is None else {"updated": updated}
     return Document.new({**common, **times, **fields}, body).render()
 
@@ -203,3 +205,14 @@ def test_the_id_of_what_is_kept_does_not_depend_on_what_else_was_merged() -> Non
     one = merged(base, newest, memory(body="y\n", tags=["t", "u"]))
     two = merged(base, newest, memory(body="y\n", title="Other", updated="2026-11-20T11:00:00Z"))
     assert one.kept_id == two.kept_id
+
+
+def test_a_file_that_two_clones_adopted_under_two_ids_is_one_memory() -> None:
+    other = "01JD0000000000000000000002"
+    result = merged(b"a\nb\nc\n", memory(body="A\nb\nc\n"), memory(body="a\nb\nC\n", id=other, updated=LATE))
+    assert Document.parse(result.data).body == "A\nb\nC\n"
+    assert result.id == other
+
+
+def test_two_memories_that_took_the_place_of_one_binary_file_are_not_mixed() -> None:
+    assert merge_files(b"\0\xff", memory(), memory(id="01JD0000000000000000000002")) is None

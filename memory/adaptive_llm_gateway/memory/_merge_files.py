@@ -60,10 +60,10 @@ def merge_files(base: bytes | None, ours: bytes, theirs: bytes, *, salt: int = 0
     one, two = parsed(ours), parsed(theirs)
     if one is None or two is None:
         return _merge_text(base, ours, theirs)
-    if base is None and one.fields.get("id") != two.fields.get("id"):
+    ancestor = parsed(base, lenient=True) if base else None  # a file without front matter may have got one since
+    if ancestor is None and one.fields.get("id") != two.fields.get("id"):
         return None
     newer, older = (one, two) if rank(ours, one) >= rank(theirs, two) else (two, one)
-    ancestor = parsed(base) if base is not None else None
     try:
         if not _is_written_once(newer) and not _is_written_once(older):
             before, text = (ancestor.fields, ancestor.body) if ancestor else _common_text(newer, older)
@@ -107,10 +107,10 @@ def _merge_text(base: bytes | None, ours: bytes, theirs: bytes) -> MergedFile | 
     return None if merged is None else MergedFile(merged.encode())
 
 
-def parsed(data: bytes) -> Document | None:
-    """The file as a memory; None for everything else."""
+def parsed(data: bytes, *, lenient: bool = False) -> Document | None:
+    """The file as a memory; None for everything else. With `lenient` any text is one, if need be all body."""
     try:
-        return Document.parse(data)
+        return Document.parse(data, require_front_matter=not lenient)
     except AlgError:
         return None
 
