@@ -502,3 +502,42 @@ def test_a_file_that_was_broken_by_hand_can_be_set_back(bench: Any) -> None:
     bench.noticed(store, made.path)
     store.write(RestoreMemory(ME, made.id, at=made.version))
     assert store.read(made.id).record.body == "one\n"
+
+
+def test_a_look_beside_the_writer_names_what_differs_and_nothing_else(bench: Any) -> None:
+    store = bench.open()
+    paths = [bench.file(store, bench.write(store, f"Memory {number}").id) for number in range(4)]
+    assert store.flush()
+
+    def look() -> set[str] | None:
+        found = store._reconciler.look(store.types)
+        return None if found is None else set(found)
+
+    assert look() == set()
+    paths[0].write_bytes(paths[0].read_bytes() + b"more\n")
+    paths[1].unlink()
+    moved = paths[2].with_name("elsewhere.md")
+    paths[2].rename(moved)
+    named = {path.relative_to(store.repo.path).as_posix() for path in (*paths[:3], moved)}
+    assert look() == named
+    bench.noticed(store, *paths[:3], moved)
+    assert look() == set()
+    paths[3].unlink()
+    paths[3].symlink_to(moved)
+    assert look() is None  # a link is skipped and named, which a look at everything does
+    bench.noticed(store)
+    assert skipped(store).keys() == {paths[3].relative_to(store.repo.path).as_posix()}
+
+
+def test_a_link_that_a_sync_finds_is_named_and_forgotten_when_it_goes(bench: Any, tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    bench.git(tmp_path, "init", "--quiet", "--bare", str(remote))
+    store = bench.open(remote=str(remote))
+    bench.write(store, "A")
+    link = store.repo.path / "notes" / "link.md"
+    link.symlink_to("nowhere.md")
+    store.push().result(60)
+    assert skipped(store).keys() == {"notes/link.md"}
+    link.unlink()
+    store.push().result(60)
+    assert skipped(store) == {}

@@ -202,7 +202,7 @@ def run_git(
             command,
             cwd=cwd,
             env=git_environment(reading=reading, offline=protocols if offline else None),
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a group of its own to kill, and no terminal for ssh to ask on
@@ -215,20 +215,18 @@ def run_git(
         ) from error
     except OSError as error:
         raise StorageError(f"git could not be started: {error.strerror}") from error
-    if process.stdout is None or process.stderr is None:
+    if process.stdin is None or process.stdout is None or process.stderr is None:
         raise StorageError("git was started without its pipes")
     out, err = _Drain(process.stdout, output_limit), _Drain(process.stderr, STDERR_LIMIT, tail=True)
-    threads: list[threading.Thread] = [out, err]
-    if process.stdin is not None:
-        threads.append(threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True))
-    for thread in threads:
+    feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    for thread in (out, err, feeder):
         thread.start()
     try:
         with _ended_by_offline(process) if network and not offline else contextlib.nullcontext():
-            status = _wait(process, timeout)
+            status = wait_for(process, timeout)
     except subprocess.TimeoutExpired as error:
         _kill_group(process)
-        _finish(process, threads)
+        _finish(process, out, err, feeder)
         raise GitTimeout(
             f"git {operation} did not end within {timeout:g} seconds and was stopped",
             hint="Check the network and the remote, or allow more time.",
@@ -237,11 +235,11 @@ def run_git(
         ) from error
     except BaseException:
         _kill_group(process)
-        _finish(process, threads)
+        _finish(process, out, err, feeder)
         raise
-    if not _finish(process, threads, grace=2.0):
+    if not _finish(process, out, err, feeder, grace=2.0):
         _kill_group(process)  # a child of git still holds the pipes
-        _finish(process, threads)
+        _finish(process, out, err, feeder)
     if out.overflowed:
         raise GitFailed(
             f"git {operation} wrote more than {output_limit} bytes",
@@ -260,7 +258,7 @@ def run_git(
     return GitResult(status, out.data(), words)
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
+def wait_for(process: subprocess.Popen[bytes], timeout: float) -> int:
     """As `Popen.wait`, which where a time is given looks up to 50 ms too late: git often takes less than that."""
     if sys.platform == "linux" and hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):  # an old kernel, or no handle left
@@ -339,15 +337,17 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
 
 def _finish(
     process: subprocess.Popen[bytes],
-    threads: Sequence[threading.Thread],
+    out: _Drain,
+    err: _Drain,
+    feeder: threading.Thread,
     *,
     grace: float = 5.0,
 ) -> bool:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)
-    for thread in threads:
+    for thread in (out, err, feeder):
         thread.join(grace)
-    if any(thread.is_alive() for thread in threads):
+    if any(thread.is_alive() for thread in (out, err, feeder)):
         return False
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:

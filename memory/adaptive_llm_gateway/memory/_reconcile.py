@@ -30,7 +30,7 @@ _MASS_LOSS = 20  # more files than this, and more than half, gone at once: not b
 
 
 class Reconciler:
-    """Looks at the tree and takes in what changed. All methods run in the writer's thread.
+    """Looks at the tree and takes in what changed. All methods but `look` run in the writer's thread.
 
     Args:
         editor: who is named for edits that no client made.
@@ -64,6 +64,23 @@ class Reconciler:
         journal = self._index.pending()
         self.take_in(types, scanner)
         self._commit_leftovers(types, journal)
+
+    def look(self, types: TypeRegistry) -> frozenset[str] | None:
+        """What `take_in` may have to look at; None: everything. For any thread, while the writer goes on.
+
+        What is written meanwhile may be named, too, and a name too many costs one more look.
+        """
+        skipped: dict[str, Skipped] = {}
+
+        def skip(item: Skipped) -> None:
+            skipped[item.path] = item
+
+        on_disk = scan(self._root, types, skip=skip)
+        differences = compare(on_disk, self._index.files())
+        known = self._skipped.copy()
+        if skipped != {path: item for path, item in known.items() if path not in on_disk}:
+            return None
+        return frozenset((*differences.changed, *(path for path in differences.gone if path not in self._held_back)))
 
     def take_in(
         self,

@@ -762,7 +762,11 @@ class MemoryStore:
 
     def _before_sync(self) -> None:
         """Edits by hand become commits before anything is merged or pushed."""
-        self._writer.run(lambda: self._reconciler.take_in(self._types, self._scanner)).result(_SAVE_SECONDS)
+        # Looking at all files takes longer than a write does; the writer looks only at what seems to differ.
+        found = self._reconciler.look(self._types)
+        if found is None or found:
+            taking = functools.partial(self._reconciler.take_in, self._types, self._scanner, only=found)
+            self._writer.run(taking).result(_SAVE_SECONDS)
         self._all_committed()
 
     def _all_committed(self) -> None:
