@@ -237,11 +237,13 @@ def test_a_redirect_of_the_loopback_leads_git_nowhere(tmp_path: Path, door: Door
     assert door.count == 1
 
 
+@pytest.mark.parametrize("url", ["http://192.0.2.1/x.git", "/folder/x.git"])
 def test_a_git_that_uses_the_network_when_offline_mode_begins_is_ended(
-    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{door.port}")  # on its way to elsewhere
-    _, sync = repo_with(tmp_path / "repo", "http://192.0.2.1/x.git")
+    repo, sync = repo_with(tmp_path / "repo", url)
+    run_git(["config", "url.http://192.0.2.1/.insteadOf", "/folder/"], cwd=repo.path)
     caught: list[BaseException] = []
 
     def fetch() -> None:

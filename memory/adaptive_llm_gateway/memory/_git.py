@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -171,7 +171,7 @@ def run_git(
     overrides: Sequence[str] = (),
     plain: bool = False,
     output_limit: int = OUTPUT_LIMIT,
-    network: bool = False,
+    network: bool | Callable[[], bool] = False,
     protocols: Sequence[str] = ("file",),
 ) -> GitResult:
     """Run `git <arguments>` in `cwd` and wait for it.
@@ -184,7 +184,7 @@ def run_git(
         overrides: further `key=value` settings.
         plain: without this module's own settings, to read the user's configuration as it is.
         output_limit: bytes of standard output; more is an error.
-        network: it may reach a remote, and is killed when offline mode begins.
+        network: it may reach a remote, and is killed when offline mode begins; or what tells then whether it may.
         protocols: transports that it may use in offline mode.
 
     Raises:
@@ -222,7 +222,7 @@ def run_git(
     for thread in (out, err, feeder):
         thread.start()
     try:
-        with _ended_by_offline(process) if network and not offline else contextlib.nullcontext():
+        with _ended_by_offline(process, network) if network and not offline else contextlib.nullcontext():
             status = wait_for(process, timeout)
     except subprocess.TimeoutExpired as error:
         _kill_group(process)
@@ -274,23 +274,25 @@ def wait_for(process: subprocess.Popen[bytes], timeout: float) -> int:
     return process.wait(timeout)
 
 
-_leaving: set[subprocess.Popen[bytes]] = set()
+_leaving: dict[subprocess.Popen[bytes], bool | Callable[[], bool]] = {}
 
 
 @contextlib.contextmanager
-def _ended_by_offline(process: subprocess.Popen[bytes]) -> Generator[None]:
-    _leaving.add(process)
+def _ended_by_offline(process: subprocess.Popen[bytes], leaves: bool | Callable[[], bool]) -> Generator[None]:
+    _leaving[process] = leaves
     try:
         if is_offline():  # since it was started
-            _kill_group(process)
+            _end_what_leaves()
         yield
     finally:
-        _leaving.discard(process)
+        _leaving.pop(process, None)
 
 
 def _end_what_leaves() -> None:
-    for process in tuple(_leaving):
-        _kill_group(process)
+    # First those of which nothing has to be asked.
+    for process, leaves in sorted(_leaving.copy().items(), key=lambda item: callable(item[1])):
+        if leaves() if callable(leaves) else leaves:
+            _kill_group(process)
 
 
 when_offline(_end_what_leaves)

@@ -114,7 +114,6 @@ class Remote:
             raise sync_error("no_remote", f"the memory repo at {str(self._repo.path)!r} has no remote {self.name!r}")
         overrides, protocols = ("fetch.fsckObjects=true", "transfer.fsckObjects=true"), ("file",)
         offline = is_offline()
-        here = not offline and self.is_here(url)
         if offline:
             addresses = self._addresses(push=arguments[0] == "push")
             found = tuple(map(protocol_here, addresses))
@@ -129,7 +128,8 @@ class Remote:
                 timeout=self.patience(),
                 check=check,
                 overrides=overrides,
-                network=not here,
+                # Asked only if offline mode begins meanwhile: git has to be started to know.
+                network=protocol_here(url) is None or (lambda: not self.is_here(url)),
                 protocols=protocols,
             )
         except AlgError as error:

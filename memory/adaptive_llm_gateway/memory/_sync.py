@@ -271,6 +271,8 @@ class Sync:
 
     def check_outgoing(self, commit: str) -> None:
         """Scan what a push of `commit` would bring to the remote; raises `SyncError` of the kind `secret_outgoing`."""
+        if commit == self.remote.tracked():  # it brings nothing
+            return
         self._secrets.check(commit, ["--not", f"--remotes={self.remote.name}"], "secret_outgoing")
 
     @contextlib.contextmanager
