@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry 
     dirty = sorted(
         path
         for path, (old, new) in files.items()
-        if (not _matches(repo.path, path, old) and not _matches(repo.path, path, new))
+        if not _is_one_of(_on_disk(repo.path, path), old, new)
         or (new is not None and not _may_go(repo.path, path, files))
     )
     if dirty:
@@ -106,7 +107,8 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
 def _complete(repo: MemoryRepo, move: Move, note: str) -> None:
     written: list[Path] = []
     for path, (old, new) in _in_order(move.files):
-        if _matches(repo.path, path, new) or not _matches(repo.path, path, old):
+        found = _on_disk(repo.path, path)
+        if _is_one_of(found, new) or not _is_one_of(found, old):
             continue
         target = repo.path / path
         if new is None:
@@ -147,21 +149,36 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def _matches(root: Path, path: str, entry: Entry | None) -> bool:
-    """Whether the file on disk is what the entry says (None: not there)."""
-    target = root / path
-    folder = target.parent
-    while folder != root:
-        if folder.is_symlink():
-            return False  # never through a link out of the repo
-        folder = folder.parent
-    if entry is None:
-        return not os.path.lexists(target) or (target.is_dir() and not target.is_symlink())
-    if target.is_symlink() or not target.is_file():
-        return False
+_NOTHING, _FOLDER, _OTHER = "nothing", "a folder", "something else"
+
+
+def _on_disk(root: Path, path: str) -> str:
+    """The blob id of the file on disk, or which of the above is there."""
+    # Paths as text: a sync asks for thousands of files, and `pathlib` takes longer than the system does.
+    *folders, name = path.split("/")
+    target = os.fspath(root)
+    for folder in folders:
+        target = f"{target}{os.sep}{folder}"
+        if os.path.islink(target):  # noqa: PTH114
+            return _OTHER  # never through a link out of the repo
+    target = f"{target}{os.sep}{name}"
+    try:
+        mode = os.lstat(target).st_mode
+    except (OSError, ValueError):
+        return _NOTHING
+    if stat.S_ISDIR(mode):
+        return _FOLDER
+    if not stat.S_ISREG(mode):
+        return _OTHER
     from adaptive_llm_gateway.memory._repo import MemoryRepo  # noqa: PLC0415 - it imports this module, too
 
-    return MemoryRepo.blob_id(target.read_bytes()) == entry.blob
+    with open(target, "rb") as file:  # noqa: PTH123
+        return MemoryRepo.blob_id(file.read())
+
+
+def _is_one_of(found: str, *entries: Entry | None) -> bool:
+    """Whether what `_on_disk` found is what one of the entries says (None: not there)."""
+    return any(found in (_NOTHING, _FOLDER) if entry is None else found == entry.blob for entry in entries)
 
 
 def _may_go(root: Path, path: str, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> bool:
@@ -178,7 +195,8 @@ def _may_go(root: Path, path: str, files: Mapping[str, tuple[Entry | None, Entry
 def _write_file(repo: MemoryRepo, target: Path, entry: Entry) -> None:
     # Not beside the target: nobody who watches the folder sees a half-written file.
     scratch = repo.git_dir / _SCRATCH
-    scratch.write_bytes(repo.read_blob(entry.blob))
+    with open(scratch, "wb") as file:  # noqa: PTH123
+        file.write(repo.read_blob(entry.blob))
     if entry.mode & 0o100 and os.name == "posix":
         scratch.chmod(0o755)
     try:
