@@ -35,6 +35,11 @@ if TYPE_CHECKING:
         Page,
         Tombstone,
     )
+    from adaptive_llm_gateway.memory._merge_driver import run_merge_driver
+    from adaptive_llm_gateway.memory._merge_driver_setup import (
+        install_merge_driver,
+        uninstall_merge_driver,
+    )
     from adaptive_llm_gateway.memory._offline import (
         protocol_here,
         try_to_leave_with_git,
@@ -128,6 +133,8 @@ _MODULES = {
         "Page",
         "Tombstone",
     ),
+    "_merge_driver": ("run_merge_driver",),
+    "_merge_driver_setup": ("install_merge_driver", "uninstall_merge_driver"),
     "_opening": ("look_at_postgres", "look_at_qdrant"),
     "_offline": (
         "protocol_here",
@@ -258,12 +265,15 @@ __all__ = [
     "create_reranker",
     "export_memories",
     "import_memories",
+    "install_merge_driver",
     "look_at_postgres",
     "look_at_qdrant",
     "protocol_here",
     "read_time",
+    "run_merge_driver",
     "summary_id",
     "try_to_leave_with_git",
+    "uninstall_merge_driver",
 ]
 
 __getattr__ = on_first_use(__name__, _MODULES)

@@ -15,7 +15,6 @@ conflict markers, and the plan can always be written.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +26,7 @@ from adaptive_llm_gateway.memory._merge_files import (
     MergedFile,
     Rank,
     beside,
+    blob_id,
     id_of,
     merge_files,
     parsed,
@@ -343,7 +343,7 @@ class _Planner:
     def _note_writes(self, tree: Mapping[str, Entry | bytes]) -> None:
         for path in sorted({*self._paths, *tree}):
             content, present = tree.get(path), self._our(path)
-            if isinstance(content, bytes) and present == Entry(_REGULAR, _blob_id(content)):
+            if isinstance(content, bytes) and present == Entry(_REGULAR, blob_id(content)):
                 continue
             if content != present:
                 self._plan.writes[path] = content
@@ -364,7 +364,7 @@ def _merge_mode(base: Entry | None, mine: Entry, other: Entry) -> int:
 
 def _claim_of(path: str, data: bytes, sides: frozenset[str] = frozenset()) -> Claim:
     memory = id_of(data) if path.endswith(SUFFIX) else None
-    return Claim(path, _blob_id(data), lambda: rank(data), lambda: memory, sides)
+    return Claim(path, blob_id(data), lambda: rank(data), lambda: memory, sides)
 
 
 def _why(claim: Claim, place: Place, other: Claim | None) -> str:
@@ -378,7 +378,3 @@ def _why(claim: Claim, place: Place, other: Claim | None) -> str:
 def _text_of(data: bytes) -> str | None:
     document = parsed(data)
     return text_of(document) if document else None
-
-
-def _blob_id(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()

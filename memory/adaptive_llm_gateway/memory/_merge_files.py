@@ -7,11 +7,13 @@ machine that comes upon this clash makes the same one, each linked to the other 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -61,7 +63,7 @@ def merge_files(base: bytes | None, ours: bytes, theirs: bytes, *, salt: int = 0
     if one is None or two is None:
         return _merge_text(base, ours, theirs)
     ancestor = parsed(base, lenient=True) if base else None  # a file without front matter may have got one since
-    if ancestor is None and one.fields.get("id") != two.fields.get("id"):
+    if _are_others(ancestor, one, two):
         return None
     newer, older = (one, two) if rank(ours, one) >= rank(theirs, two) else (two, one)
     try:
@@ -127,6 +129,14 @@ def id_of(data: bytes) -> str | None:
     return found[1].decode() if found else None
 
 
+def _are_others(ancestor: Document | None, one: Document, two: Document) -> bool:
+    """Whether two files are two memories, not versions of one."""
+    ids = [document.fields.get("id") for document in (one, two)]
+    if ids[0] == ids[1]:
+        return False
+    return ancestor is None or (None not in ids and ancestor.fields.get("id") is not None)
+
+
 def _is_written_once(document: Document) -> bool:
     field = WRITTEN_ONCE.get(str(document.fields.get("type")))
     return field is not None and document.fields.get(field) is not None
@@ -181,6 +191,19 @@ def _linked(links: object, memory: object) -> list[Any]:
     return [*present, link]
 
 
+def marks_beside(memory: str | None, blob: str) -> Iterator[str]:
+    """What tells a file from others in its folder, to be tried in turn (see `beside`).
+
+    Args:
+        memory: the file's id.
+        blob: its blob id.
+    """
+    if memory:
+        yield memory[-8:].lower()
+    yield from (blob[:8], blob[:16], blob)
+    yield from (f"{blob}-{number}" for number in count(2))
+
+
 def beside(path: str, mark: str) -> str:
     """A path in the same folder: `note-ab12cd34.md` with mark `zz99` becomes `note-zz99.md`."""
     name = PurePosixPath(path)
@@ -188,3 +211,8 @@ def beside(path: str, mark: str) -> str:
     room = _LONGEST_NAME - len(f"-{mark}{name.suffix}".encode("utf-8", "surrogateescape"))
     stem = stem.encode("utf-8", "surrogateescape")[: max(room, 0)].decode("utf-8", "ignore")
     return str(name.with_name(f"{stem}-{mark}{name.suffix}"))
+
+
+def blob_id(data: bytes) -> str:
+    """Git's id of a file with this content."""
+    return hashlib.sha1(b"blob %d\0%s" % (len(data), data), usedforsecurity=False).hexdigest()

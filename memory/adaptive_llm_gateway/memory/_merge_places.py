@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from adaptive_llm_gateway.memory._merge_files import Rank, beside
+from adaptive_llm_gateway.memory._merge_files import Rank, beside, marks_beside
 
 _ALL: Final = frozenset({"base", "ours", "theirs"})
 
@@ -110,21 +110,14 @@ class Places:
 
     def _beside(self, claim: Claim, yields_to: str) -> Place:
         """A free place in the folder where the file wants to be; with this it is taken."""
-        memory = claim.id()
-        marks = [memory[-8:].lower()] if memory else []
-        marks += [claim.blob[:8], claim.blob[:16], claim.blob]
-        for mark in marks:
+        for mark in marks_beside(claim.id(), claim.blob):
             path = beside(claim.path, mark)
             if self._blobs.get(path) == claim.blob:
                 return Place(path, yields_to, is_there=True)
             if self._is_free(path):
-                break
-        else:
-            number = 2
-            while not self._is_free(path := beside(claim.path, f"{claim.blob}-{number}")):
-                number += 1
-        self._take(path, claim.blob)
-        return Place(path, yields_to)
+                self._take(path, claim.blob)
+                return Place(path, yields_to)
+        raise AssertionError("the marks never end")
 
     def with_tail(self, tail: str) -> list[str]:
         """The memory files whose names end with `-<tail>.md`, in order."""

@@ -55,6 +55,7 @@ class StoreSettings:
         rerank_top, rerank_timeout: how many of the first hits it judges, and for how many seconds a search waits.
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
         clock: the time, timezone-aware, for ids, `created`, `updated` and commits; `None` is the machine's own.
+        merge_driver: what git runs in the repo to merge a file (see `install_merge_driver`); empty leaves git alone.
     """
 
     repo: Path
@@ -72,6 +73,7 @@ class StoreSettings:
     rerank_top: int = 20
     rerank_timeout: float = 2.0
     hook_command: tuple[str, ...] = ()
+    merge_driver: tuple[str, ...] = ()
     postgres: PostgresConfig | None = None
     qdrant: QdrantConfig | None = None
     clock: Callable[[], datetime] | None = None

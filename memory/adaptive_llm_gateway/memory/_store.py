@@ -32,6 +32,7 @@ from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._kept_records import KeptRecords
+from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
 from adaptive_llm_gateway.memory._opening import open_index, rebuilt
 from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
@@ -180,6 +181,8 @@ class MemoryStore:
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
         if settings.hook_command:
             self._install_hook(settings.hook_command)
+        if settings.merge_driver:
+            self._install_merge_driver(settings.merge_driver)
         if settings.remote is not None:
             self._set_remote(settings.remote)
         if isinstance(self._index, Index):
@@ -247,6 +250,12 @@ class MemoryStore:
                 self._notices.append("git's core.hooksPath is set, so the repo's secret check on commit is not active.")
         except AlgError as error:
             self._notices.append(f"the pre-commit hook could not be installed: {error}")
+
+    def _install_merge_driver(self, command: Sequence[str]) -> None:
+        try:
+            install_merge_driver(self.repo.path, command)
+        except AlgError as error:
+            self._notices.append(f"git's merge driver could not be installed: {error}")
 
     def close(self) -> None:
         """Finish what is queued, commit it, and let everything go; harmless when closed."""

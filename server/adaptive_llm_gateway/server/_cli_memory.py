@@ -493,6 +493,26 @@ def push(context: typer.Context, json: JsonOption = False) -> None:
     _sync(context, "push", as_json=json)
 
 
+@memory_app.command("install-merge-driver")
+def merge_driver(
+    context: typer.Context,
+    repo: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A clone of a memory repo. Default: the hub's own.")
+    ] = None,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Take it away again.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Have plain git merge a memory repo's files as the hub does.
+
+    For `git pull`, `merge`, `rebase`, `cherry-pick` and `stash pop` in this clone. Of texts that clash the older one is
+    left beside the file, to be committed with the next commit. The hub's own memory repo has it already.
+    """
+    from adaptive_llm_gateway.server import _cli_setup  # noqa: PLC0415
+
+    done = _cli_setup.merge_driver(context.find_root().obj, repo, uninstall=uninstall)
+    emit(done, as_json=json, text=lambda _: harmless(f"{done['state']}: the merge driver of {done['repo']}"))
+
+
 def _sync(context: typer.Context, name: Literal["pull", "push"], *, as_json: bool) -> None:
     from adaptive_llm_gateway.server._cli_work import sync  # noqa: PLC0415
     from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, InvalidInput, StorageError
 from adaptive_llm_gateway.server import _cli_hub
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, talk
-from adaptive_llm_gateway.server._registration import alg_command, registration
+from adaptive_llm_gateway.server._registration import alg_command, registration, this_installation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,6 +37,16 @@ def memory_repo(root: str) -> Path:
         return load_settings(home).memory.path or home.memory
     except ConfigError:
         return home.memory
+
+
+def merge_driver(root: str, repo: Path | None, *, uninstall: bool) -> Json:
+    """Tell git of the merge driver in a clone, by default in the memory repo, or have it forget."""
+    from adaptive_llm_gateway.memory import install_merge_driver, uninstall_merge_driver  # noqa: PLC0415
+
+    folder = memory_repo(root) if repo is None else repo.absolute()
+    if uninstall:
+        return {"state": uninstall_merge_driver(folder), "repo": str(folder)}
+    return {"state": install_merge_driver(folder, (*this_installation(), "merge-driver")), "repo": str(folder)}
 
 
 def paths(root: str) -> dict[str, str]:

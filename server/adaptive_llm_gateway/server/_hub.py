@@ -22,6 +22,7 @@ from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, 
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
+from adaptive_llm_gateway.server._registration import this_installation
 from adaptive_llm_gateway.server._summaries import Summaries
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         rerank_timeout=settings.reranker.timeout,
         postgres=postgres_config(settings),
         qdrant=qdrant_config(settings),
-        hook_command=(sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "secrets", "scan", "--staged"),
+        hook_command=(*this_installation(), "secrets", "scan", "--staged"),
+        merge_driver=(*this_installation(), "merge-driver"),
     )
 
 

@@ -19,6 +19,11 @@ def alg_command() -> tuple[str, ...]:
         script = os.path.join(os.path.abspath(folder), NAME)  # noqa: PTH100, PTH118 - links stay
         if os.access(script, os.X_OK):
             return (script,)
+    return this_installation()
+
+
+def this_installation() -> tuple[str, ...]:
+    """The command that runs `alg` for git, from any folder."""
     return (sys.executable, "-P", "-m", "adaptive_llm_gateway.server")
 
 
