@@ -667,7 +667,8 @@ class MemoryRepo:
         raise NotFound(f"the memory repo has no commit as old as {when.isoformat()}", at=when.isoformat())
 
     def _entry(self, commit: str, path: str) -> str | None:
-        return blob_at(self._repo[commit].peel(pygit2.Tree), path)
+        with translated(self.path):
+            return blob_at(self._repo[commit].peel(pygit2.Tree), path)
 
     def _entry_before_rename(self, commit: str, path: str) -> str | None:
         for revision in self.history(path, limit=1000):

@@ -17,6 +17,7 @@ from adaptive_llm_gateway.memory._names import is_git_name
 
 FORMAT: Final = 1
 FORMAT_PATH: Final = ".alg/format"
+LEAST_FREE: Final = 1 << 20
 
 
 def check_format(marker: bytes | None, *, where: str) -> None:
@@ -67,12 +68,30 @@ def translated(path: Path) -> Generator[None]:
         raise translate_error(error, path) from error
 
 
+def no_space_left(path: Path) -> str | None:
+    """What is short where `path` is: room, or places for new files. None: nothing, or that cannot be told."""
+    if not hasattr(os, "statvfs"):
+        return None
+    try:
+        room = os.statvfs(path)
+    except OSError:
+        return None
+    left = room.f_bavail * room.f_frsize
+    if left < LEAST_FREE:
+        return f"only {left // 1024} KiB are free where the memory repo is"
+    if room.f_files and not room.f_favail:
+        return "no more files can be made where the memory repo is: its file system has no inode left"
+    return None
+
+
 def translate_error(error: Exception, path: Path) -> AlgError:
     """The error of ours that stands for one of libgit2 or of the operating system."""
     words = str(error)
     low = words.lower()
     where = str(path)
-    if "no space left" in low or "quota exceeded" in low:
+    # libgit2 may speak of something else when a write of its own finds no space.
+    full = isinstance(error, pygit2.GitError) and no_space_left(path) is not None
+    if full or "no space left" in low or "quota exceeded" in low:
         return DiskFull(f"no space left for the memory repo at {where!r}", hint="Free some space.", path=where)
     if "read-only file system" in low or "permission denied" in low or "operation not permitted" in low:
         return ReadOnly(

@@ -29,6 +29,7 @@ from adaptive_llm_gateway.memory._merge import Conflict, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._merge_base import SYNC_AGENT, common_tree, only_merged, plan_choice
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._repo_checks import translated
 from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
@@ -41,6 +42,8 @@ _LOCK_FILE = "alg-sync.lock"
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
 _DECISIONS_SHOWN = 200
+# The remote's branch moved first, or somebody is about to move it.
+_AGAIN = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,7 @@ class Sync:
             try:
                 self.remote.push(commit)
             except SyncError as error:
-                if error.details.get("kind") not in (MERGE_FIRST, REF_RACE, REF_LOCKED) or attempt == _PUSH_ATTEMPTS:
+                if error.details.get("kind") not in _AGAIN or attempt == _PUSH_ATTEMPTS:
                     raise
             else:
                 return waiting, commit
@@ -284,7 +287,8 @@ class Sync:
         """
         try:
             self.remote.until = until
-            with ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self.remote.patience()):
+            lock = ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self.remote.patience())
+            with lock, translated(self._repo.path):  # what libgit2 cannot read, and so on, is a failure like any other
                 yield
         except LockHeld:
             raise

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from adaptive_llm_gateway.core import AlgError, SyncError
 from adaptive_llm_gateway.memory._git import GitTimeout
 from adaptive_llm_gateway.memory._offline import BACK
-from adaptive_llm_gateway.memory._values import SYNC_KINDS, SyncKind
+from adaptive_llm_gateway.memory._values import KIND_NAMES, SyncKind
 
 MERGE_FIRST: Final = "non_fast_forward"
 REF_RACE: Final = "ref_race"
@@ -22,117 +22,117 @@ _REMOTE_LINE: Final = re.compile(r"remote:|!|error: (?:remote )?unpack failed|er
 
 # The first that matches counts; the more particular ones come first. The words of hosts that cannot be had on one
 # machine are from their documentation, their sources and what people report (tests/memory/test_sync_words.py).
-_CAUSES: Final = tuple(
-    (kind, side, re.compile(pattern, re.IGNORECASE))
-    for kind, side, pattern in (
-        (
-            "identity_rejected",
-            "remote",
-            r"GH007|e-?mail privacy|private e-?mail|(?:author|committer)(?:'s)? e-?mail|is not a member of team"
-            r"|e-?mail address .*(?:not registered|not verified|does not)|cannot push commits for"
-            r"|can only push commits|unverified e-?mail|invalid (?:author|committer)|forge (?:author|committer)",
-        ),
-        (
-            "too_large",
-            "any",
-            r"GH001|exceeds? .*(?:file )?size limit|exceeding the size limit|pack exceeds maximum allowed size"
-            r"|object too large|returned error: 413",
-        ),
-        (
-            "remote_full",
-            "remote",
-            r"no space left|quota exceeded|over (?:its|your) (?:\w+ )?quota|size quota|over [\d.]+ ?\w+ size limit"
-            r"|(?:repository|storage) (?:size|storage)? ?limit|the limit is \d+ bytes",
-        ),
-        ("disk_full", "here", r"no space left on device|disk quota exceeded|file too large"),
-        ("hook_rejected", "remote", r"push cannot contain secrets|push protection"),
-        (
-            "protected_branch",
-            "any",
-            r"protected branch|GH006|GH013|branch is protected|TF402455|denied to update branch"
-            r"|permission to push to this branch|must be made through a pull request|use a pull request"
-            r"|not permitted: (?:update|create)",
-        ),
-        ("checked_out", "any", r"branch is currently checked out|refusing to update checked out branch"),
-        (MERGE_FIRST, "any", r"\[rejected\].*\((?:non-fast-forward|fetch first|stale info|needs force)\)"),
-        (REF_LOCKED, "any", r"unable to create .*\.lock'?: file exists"),  # git adds that the reference was not updated
-        (
-            REF_RACE,
-            "any",
-            r"incorrect old value|failed to update ref|is at [0-9a-f]+ but expected|reference already exists",
-        ),
-        (REF_LOCKED, "any", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
-        ("remote_read_only", "any", r"archived so it is read-only|read-only (?:gitlab|mirror|instance)|read only mode"),
-        (
-            "remote_read_only",
-            "remote",
-            r"insufficient permission for adding|read-only file system|unable to write|unable to create temporary",
-        ),
-        (
-            "auth",
-            "any",
-            r"authentication failed|HTTP Basic: Access denied|could not read (?:username|password)"
-            r"|permission denied \(|invalid (?:username|credentials)|too many authentication failures"
-            r"|support for password authentication was removed|returned error: 401|terminal prompts disabled"
-            r"|SAML SSO|EPOLICYKEYAGE",
-        ),
-        ("certificate", "here", r"certificate|\bCAfile\b|handshake"),
-        (
-            "proxy",
-            "here",
-            r"could not resolve proxy|from proxy|CONNECT tunnel failed|proxy CONNECT|returned error: 407",
-        ),
-        ("rate_limited", "any", r"returned error: 429|rate limit|too many requests"),
-        ("server_error", "here", r"returned error: 5\d\d"),
-        ("server_error", "remote", r"HTTP 5\d\d|internal server error"),
-        (
-            "access_denied",
-            "any",
-            r"permission to .* denied|write access to .* not granted|not allowed to push code|denied for writing"
-            r"|TF401027|marked as read only|access denied|service not enabled|returned error: 403|HTTP 403",
-        ),
-        ("ownership", "any", r"dubious ownership|is owned by someone else|unsafe repository"),
-        ("corrupt_remote", "remote", r"object file .* is empty|loose object .* is corrupt|bad object|missing blob"),
-        ("remote_read_only", "remote", r"unpacker error"),
-        ("hook_rejected", "any", r"hook declined|pre-receive hook|\[remote rejected\]"),
-        ("missing_branch", "any", r"couldn't find remote ref|could not find remote ref"),
-        ("host_key", "here", r"host key verification failed|remote host identification has changed|no hostkey alg"),
-        (
-            "transport_refused",
-            "here",
-            r"transport '.*' not allowed|is not a valid remote helper|unable to find remote helper",
-        ),
-        ("remote_moved", "here", r"unable to update url base from redirection|returned error: 30\d"),
-        (
-            "unreachable",
-            "here",
-            r"could not resolve|couldn't resolve|connection (?:refused|timed out|reset|closed)|network is unreachable"
-            r"|no route to host|host is down|failed to connect|unable to connect|unable to look up|operation timed out"
-            r"|name or service not known|temporary failure in name resolution|SSL_|SSL connect|gnutls|empty reply",
-        ),
-        (
-            "remote_missing",
-            "any",
-            r"does not appear to be a git repository|repository .*not found|returned error: 404|no such remote"
-            r"|not a git repository|is this a git repository|does not exist|cannot find repository"
-            r"|could not be found or you don't have permission|no such file or directory",
-        ),
-        ("read_only", "here", r"read-only file system|unable to create temporary file|insufficient permission for"),
-        ("corrupt_incoming", "here", r"fsck error|index-pack failed|invalid index-pack|bad pack header|badly formed"),
-        (
-            "corrupt_here",
-            "here",
-            r"object file .* is empty|loose object .* is corrupt|bad object|missing blob|missing tree"
-            r"|(?:unable to|could not) read [0-9a-f]{40}|failed to traverse parents|unable to parse object",
-        ),
-        (
-            "unreachable",
-            "any",
-            r"could not read from remote repository|remote end hung up|early eof|unexpected disconnect"
-            r"|transfer closed|expected flush|RPC failed",
-        ),
-    )
+_TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
+    (
+        "identity_rejected",
+        "remote",
+        r"GH007|e-?mail privacy|private e-?mail|(?:author|committer)(?:'s)? e-?mail|is not a member of team"
+        r"|e-?mail address .*(?:not registered|not verified|does not)|cannot push commits for"
+        r"|can only push commits|unverified e-?mail|invalid (?:author|committer)|forge (?:author|committer)",
+    ),
+    (
+        "too_large",
+        "any",
+        r"GH001|exceeds? .*(?:file )?size limit|exceeding the size limit|pack exceeds maximum allowed size"
+        r"|object too large|returned error: 413",
+    ),
+    (
+        "remote_full",
+        "remote",
+        r"no space left|quota exceeded|over (?:its|your) (?:\w+ )?quota|size quota|over [\d.]+ ?\w+ size limit"
+        r"|(?:repository|storage) (?:size|storage)? ?limit|the limit is \d+ bytes",
+    ),
+    ("disk_full", "here", r"no space left on device|disk quota exceeded|file too large"),
+    ("hook_rejected", "remote", r"push cannot contain secrets|push protection"),
+    (
+        "protected_branch",
+        "any",
+        r"protected branch|GH006|GH013|branch is protected|TF402455|denied to update branch"
+        r"|permission to push to this branch|must be made through a pull request|use a pull request"
+        r"|not permitted: (?:update|create)",
+    ),
+    ("checked_out", "any", r"branch is currently checked out|refusing to update checked out branch"),
+    (MERGE_FIRST, "any", r"\[rejected\].*\((?:non-fast-forward|fetch first|stale info|needs force)\)"),
+    (REF_LOCKED, "any", r"\.lock'?: file exists"),
+    (
+        REF_RACE,
+        "any",
+        r"incorrect old value|failed to update ref|is at [0-9a-f]+ but expected|reference already exists",
+    ),
+    (REF_LOCKED, "any", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
+    ("remote_read_only", "any", r"archived so it is read-only|read-only (?:gitlab|mirror|instance)|read only mode"),
+    (
+        "remote_read_only",
+        "remote",
+        r"insufficient permission for adding|read-only file system|unable to write|unable to create temporary",
+    ),
+    (
+        "auth",
+        "any",
+        r"authentication failed|HTTP Basic: Access denied|could not read (?:username|password)"
+        r"|permission denied \(|invalid (?:username|credentials)|too many authentication failures"
+        r"|support for password authentication was removed|returned error: 401|terminal prompts disabled"
+        r"|SAML SSO|EPOLICYKEYAGE",
+    ),
+    ("certificate", "here", r"certificate|\bCAfile\b|handshake"),
+    (
+        "proxy",
+        "here",
+        r"could not resolve proxy|from proxy|CONNECT tunnel failed|proxy CONNECT|returned error: 407",
+    ),
+    ("rate_limited", "any", r"returned error: 429|rate limit|too many requests"),
+    ("server_error", "here", r"returned error: 5\d\d"),
+    ("server_error", "remote", r"HTTP 5\d\d|internal server error"),
+    (
+        "access_denied",
+        "any",
+        r"permission to .* denied|write access to .* not granted|not allowed to push code|denied for writing"
+        r"|TF401027|marked as read only|access denied|repository not exported|service not enabled|returned error: 403"
+        r"|HTTP 403",
+    ),
+    ("ownership", "any", r"dubious ownership|is owned by someone else|unsafe repository"),
+    (
+        "corrupt_here",
+        "here",
+        r"object file (?:/|\.git/)\S+ is empty|stored in (?:/|\.git/)\S+\) is corrupt|missing blob|missing tree"
+        r"|(?:unable to|could not) read [0-9a-f]{40}|failed to traverse parents|unable to parse object"
+        r"|failed to parse loose object|corrupted loose|object not found - no match|inflate error",
+    ),
+    ("corrupt_remote", "any", r"object file .* is empty|loose object .* is corrupt|bad object|bad tree object"),
+    ("remote_read_only", "remote", r"unpacker error"),
+    ("hook_rejected", "any", r"hook declined|pre-receive hook|\[remote rejected\]"),
+    ("missing_branch", "any", r"couldn't find remote ref|could not find remote ref"),
+    ("host_key", "here", r"host key verification failed|remote host identification has changed|no hostkey alg"),
+    (
+        "transport_refused",
+        "here",
+        r"transport '.*' not allowed|is not a valid remote helper|unable to find remote helper",
+    ),
+    ("remote_moved", "here", r"unable to update url base from redirection|returned error: 30\d"),
+    (
+        "unreachable",
+        "here",
+        r"could not resolve|couldn't resolve|connection (?:refused|timed out|reset|closed)|network is unreachable"
+        r"|no route to host|host is down|failed to connect|unable to connect|unable to look up|operation timed out"
+        r"|name or service not known|temporary failure in name resolution|SSL_|SSL connect|gnutls|empty reply",
+    ),
+    (
+        "remote_missing",
+        "any",
+        r"does not appear to be a git repository|repository .*not found|returned error: 404|no such remote"
+        r"|not a git repository|no such repository|is this a git repository|does not exist|cannot find repository"
+        r"|could not be found or you don't have permission|no such file or directory",
+    ),
+    ("read_only", "here", r"read-only file system|unable to create temporary file|insufficient permission for"),
+    ("corrupt_incoming", "here", r"fsck error|index-pack failed|invalid index-pack|bad pack header|badly formed"),
+    (
+        "unreachable",
+        "any",
+        r"could not read from remote repository|remote end hung up|early eof|unexpected disconnect"
+        r"|transfer closed|expected flush|RPC failed|broken pipe|unable to write request|protocol error",
+    ),
 )
+_CAUSES: Final = tuple((kind, side, re.compile(pattern, re.IGNORECASE)) for kind, side, pattern in _TABLE)
 
 _HINTS: Final[dict[SyncKind, str]] = {
     "disk_full": "Free some space on this machine.",
@@ -198,10 +198,11 @@ _MEANINGS: Final = tuple(
         (r"could not resolve proxy", "the proxy's name cannot be resolved"),
         (r"could not resolve|couldn't resolve|name or service|name resolution|unable to look up",
          "the name of its host cannot be resolved"),
-        (r"connection refused", "nothing answers at its address"),
+        (r"timed out", "it does not answer in time"),
+        (r"connection refused|couldn't connect|failed to connect|unable to connect", "nothing answers at its address"),
         (r"network is unreachable|no route to host|host is down", "there is no way to its network"),
-        (r"connection reset|connection closed|hung up|early eof|unexpected disconnect|transfer closed|empty reply",
-         "the connection was cut"),
+        (r"connection reset|connection closed|hung up|early eof|unexpected disconnect|transfer closed|empty reply"
+         r"|broken pipe", "the connection was cut"),
     )
 )  # fmt: skip
 
@@ -258,9 +259,7 @@ def kind_of(error: AlgError) -> SyncKind:
         return "detached_head"
     if error.code == "git_timeout":
         return "timeout"
-    return next((kind for kind in SYNC_KINDS if kind == named), None) or cause(
-        f"{error.details.get('git') or ''}\n{error.message}"
-    )
+    return KIND_NAMES.get(str(named)) or cause(f"{error.details.get('git') or ''}\n{error.message}")
 
 
 def from_git(error: AlgError, *, operation: str, remote: str, words: str | None = None) -> SyncError:

@@ -13,25 +13,24 @@ from typing import Any, Final, Literal, assert_never, cast
 
 from adaptive_llm_gateway.core import AlgError
 from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind_of
-from adaptive_llm_gateway.memory._values import SYNC_KINDS, SyncKind, SyncProblem, SyncStatus
+from adaptive_llm_gateway.memory._values import KIND_NAMES, SYNC_KINDS, SyncKind, SyncProblem, SyncStatus
 
 Operation = Literal["fetch", "pull", "push"]
 State = Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
 
 # Failures of reaching the remote at all: when it has answered since, in whatever way, they are over.
-REACHING: Final[frozenset[SyncKind]] = frozenset(
-    {"unreachable", "proxy", "certificate", "host_key", "remote_missing", "remote_moved", "transport_refused"}
-    | {"git_missing", "unknown"}
+_REACHING: Final[tuple[SyncKind, ...]] = (
+    *("unreachable", "proxy", "certificate", "host_key", "remote_missing", "remote_moved", "transport_refused"),
+    *("git_missing", "unknown"),
 )
 # Causes that can be seen here without an attempt: no longer seen, no longer so.
-SEEN_HERE: Final[frozenset[SyncKind]] = frozenset({"repo_busy", "detached_head", "index_lock", "index_lock_stale"})
+_SEEN_HERE: Final[tuple[SyncKind, ...]] = ("repo_busy", "detached_head", "index_lock", "index_lock_stale")
 # Failures that only a merge mends; having reached the remote does not.
-_NOT_MERGED: Final[frozenset[SyncKind]] = frozenset(
-    {"secret_incoming", "unsafe_incoming", "format_too_new", "unrelated_histories", "shallow_clone", "dirty"}
-    | {"ref_locked", "busy", "not_merged", "disk_full", "read_only", "corrupt_here"}
-    | SEEN_HERE
+_NOT_MERGED: Final[tuple[SyncKind, ...]] = (
+    *("secret_incoming", "unsafe_incoming", "format_too_new", "unrelated_histories", "shallow_clone", "dirty"),
+    *("ref_locked", "busy", "not_merged", "disk_full", "read_only", "corrupt_here", *_SEEN_HERE),
 )
-_REFUSING_WRITES: Final[frozenset[SyncKind]] = frozenset({"disk_full", "read_only", "repo_busy", "detached_head"})
+_REFUSING_WRITES: Final[tuple[SyncKind, ...]] = ("disk_full", "read_only", "repo_busy", "detached_head")
 _REMEMBERED: Final = timedelta(days=1)  # a notice of what once happened
 
 
@@ -152,7 +151,9 @@ def after(kept: Kept, event: Event) -> Kept:
                 event.hint,
                 before.attempts + 1 if before is not None else 1,
             )
-            return replace(kept, failures={**kept.failures, event.operation: failure})
+            failures = dict(kept.failures)
+            failures[event.operation] = failure
+            return replace(kept, failures=failures)
         case Succeeded():
             return _succeeded(kept, event)
         case Elsewhere():
@@ -171,7 +172,7 @@ def _contradicted(failures: Mapping[Operation, Failure], answered: datetime) -> 
     return {
         operation: failure
         for operation, failure in failures.items()
-        if failure.kind not in REACHING or failure.at > answered
+        if failure.kind not in _REACHING or failure.at > answered
     }
 
 
@@ -224,13 +225,11 @@ class Seen:
 def status_of(kept: Kept, seen: Seen) -> SyncStatus:
     """Where the memory repo stands. `since` is the one that `kept` has, whether or not the state is the same."""
     here = {problem.kind for problem in seen.problems}
-    failures = {
+    failures: dict[Operation, Failure] = {
         operation: failure
         for operation, failure in kept.failures.items()
-        if failure.kind not in SEEN_HERE or failure.kind in here
+        if seen.remote is not None and (failure.kind not in _SEEN_HERE or failure.kind in here)
     }
-    if seen.remote is None:
-        failures = {}
     problems = _in_order([*_told(failures), *seen.problems, *_noticed(kept, seen)])
     blocking = next((problem for problem in problems if problem.blocks), None)
     return SyncStatus(
@@ -389,7 +388,7 @@ def _notice(given: object) -> Notice | None:
 
 
 def _kind(given: object) -> SyncKind:
-    return next((kind for kind in SYNC_KINDS if kind == given), "other")
+    return KIND_NAMES.get(str(given), "other")
 
 
 def _plain(value: Failure | Notice) -> dict[str, Any]:

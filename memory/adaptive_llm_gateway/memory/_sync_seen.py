@@ -10,11 +10,10 @@ from typing import Final
 from adaptive_llm_gateway.core import AlgError, FormatTooNew
 from adaptive_llm_gateway.memory._lock_owner import IndexLock
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._repo_checks import check_format
+from adaptive_llm_gateway.memory._repo_checks import check_format, no_space_left
 from adaptive_llm_gateway.memory._sync_errors import hint_for
 from adaptive_llm_gateway.memory._values import SyncProblem
 
-_LEAST_FREE: Final = 1 << 20
 _SPACE_SECONDS: Final = 1.0
 _OWNER_SECONDS: Final = 1.0
 _WORTH_TELLING_SECONDS: Final = 5.0  # every git command has the lock for a moment, and so have we
@@ -85,20 +84,8 @@ class LocalView:
         return [self._space[1]] if self._space[1] else []
 
     def _look_for_space(self) -> SyncProblem | None:
-        if not hasattr(os, "statvfs"):
-            return None
-        try:
-            room = os.statvfs(self._repo.git_dir)
-        except OSError:
-            return None
-        left = room.f_bavail * room.f_frsize
-        if left < _LEAST_FREE:
-            text = f"only {left // 1024} KiB are free where the memory repo is"
-        elif room.f_files and not room.f_favail:
-            text = "no more files can be made where the memory repo is: its file system has no inode left"
-        else:
-            return None
-        return SyncProblem("disk_full", text, hint=hint_for("disk_full"))
+        text = no_space_left(self._repo.git_dir)
+        return SyncProblem("disk_full", text, hint=hint_for("disk_full")) if text else None
 
     def _index_lock(self) -> list[SyncProblem]:
         now = time.monotonic()

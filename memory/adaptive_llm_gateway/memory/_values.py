@@ -265,6 +265,7 @@ SyncKind = Literal[
     "shallow",
 ]
 SYNC_KINDS: tuple[SyncKind, ...] = get_args(SyncKind)
+KIND_NAMES: dict[str, SyncKind] = {str(kind): kind for kind in SYNC_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
