@@ -82,6 +82,10 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._store import (
         MemoryStore,
     )
+    from adaptive_llm_gateway.memory._sync_look import (
+        ask_remote,
+        look_at_sync,
+    )
     from adaptive_llm_gateway.memory._syncing import (
         SyncOutcome,
     )
@@ -108,6 +112,8 @@ if TYPE_CHECKING:
         Record,
         Revision,
         SearchMode,
+        SyncKind,
+        SyncProblem,
         SyncStatus,
         TimeRange,
     )
@@ -170,6 +176,7 @@ _MODULES = {
     ),
     "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "summary_id"),
     "_store": ("MemoryStore",),
+    "_sync_look": ("ask_remote", "look_at_sync"),
     "_syncing": ("SyncOutcome",),
     "_time_words": ("read_time",),
     "_transfer": (
@@ -196,6 +203,8 @@ _MODULES = {
         "Record",
         "Revision",
         "SearchMode",
+        "SyncKind",
+        "SyncProblem",
         "SyncStatus",
         "TimeRange",
     ),
@@ -252,7 +261,9 @@ __all__ = [
     "Standing",
     "StoreSettings",
     "StoreStatus",
+    "SyncKind",
     "SyncOutcome",
+    "SyncProblem",
     "SyncStatus",
     "Ticket",
     "TimeRange",
@@ -261,6 +272,7 @@ __all__ = [
     "WriteMemory",
     "WriteResult",
     "WriteSummary",
+    "ask_remote",
     "create_embedder",
     "create_reranker",
     "export_memories",
@@ -268,6 +280,7 @@ __all__ = [
     "install_merge_driver",
     "look_at_postgres",
     "look_at_qdrant",
+    "look_at_sync",
     "protocol_here",
     "read_time",
     "run_merge_driver",

@@ -13,15 +13,15 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, is_offline, load_settings, set_offline
+from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, load_settings, set_offline
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._registration import NAME, registration
-from adaptive_llm_gateway.server._render import sync_text
+from adaptive_llm_gateway.server._render_sync import first_line, sentence, standing_line
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import Settings
@@ -32,9 +32,11 @@ MIN_GIT = (2, 30)
 _FREE_BYTES = 200 * 1024 * 1024
 _REMOTE_SECONDS = 15.0
 _PACKAGES = ("apsw", "numpy", "pygit2", "watchdog", "mcp", "pydantic", "yaml", "detect_secrets")
-_UNDER_WAY = ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "BISECT_LOG")
+_SEEN_HERE = (
+    *("disk_full", "read_only", "corrupt_here", "repo_busy", "detached_head", "ref_locked", "format_too_new"),
+    *("index_lock", "index_lock_stale", "identity_missing", "shallow"),
+)
 _HOOK_MARK = "adaptive-llm-gateway: secret gate"
-_USERINFO = re.compile(r"(://)[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class _Seen:
     hub: Json | None
     store: Json | None
     problem: Json | None
+    sync: Json | None = None
 
     @property
     def repo(self) -> Path:
@@ -76,6 +79,7 @@ def examine(root: str) -> list[Check]:
         checks.append(Check("config", "ok", source))
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)
+    seen = replace(seen, sync=seen.store["sync"] if seen.store is not None else _look_at_sync(seen.repo))
     for look in (_hub, _store, _index, _embedder, _reranker, _hook, _remote, _clients):
         checks += look(seen)
     return checks
@@ -209,14 +213,10 @@ def _store(seen: _Seen) -> Iterator[Check]:
     if not git_folder.exists():
         yield Check("store", "warn", f"there is no memory repo at {str(seen.repo)!r} yet", "`alg init` makes it.")
         return
-    under_way = [name for name in _UNDER_WAY if (git_folder / name).exists()]
-    if under_way:
-        yield Check(
-            "store",
-            "fail",
-            f"a git operation is under way in {str(seen.repo)!r} ({', '.join(under_way)})",
-            "Finish or abort it with git there; `git status` says how.",
-        )
+    here = [problem for problem in (seen.sync or {"problems": []})["problems"] if _is_here(problem)]
+    for problem in here:
+        yield _check("store", problem)
+    if any(problem["blocks"] for problem in here):
         return
     if seen.store is None:
         yield Check("store", "ok", f"{seen.repo} (not open: no hub is running)")
@@ -363,54 +363,58 @@ def _hook(seen: _Seen) -> Iterator[Check]:
 
 
 def _remote(seen: _Seen) -> Iterator[Check]:
-    if seen.store is not None:
-        sync: Json = seen.store["sync"]
-        where = f"{sync['remote']}: " if sync["remote"] else ""
-        state: State = {"failed": "fail", "diverged": "warn"}.get(sync["state"], "ok")  # pyright: ignore[reportAssignmentType]
-        hint = {"fail": "`alg memory push` tries again and says more.", "warn": "`alg memory pull`"}.get(state)
-        yield Check("remote", state, where + (sync_text(sync) if sync["remote"] else "none"), hint)
+    sync = seen.sync
+    if sync is None:
         return
-    if not (seen.repo / ".git").exists():
-        return
-    url = _git(["remote", "get-url", "origin"], cwd=seen.repo)
-    if not url:
+    if not sync["remote"]:
         yield Check("remote", "ok", "none")
         return
-    shown = _masked(url)
-    if is_offline():
-        from adaptive_llm_gateway.memory import protocol_here  # noqa: PLC0415 - only where it is wanted
-
-        if protocol_here(url) != "file":
-            yield Check("remote", "ok", f"{shown}: held back by offline mode")
-            return
-    problem = _reach(seen.repo)
-    if problem is None:
-        yield Check("remote", "ok", f"{shown}: reached")
-    else:
-        yield Check("remote", "fail", f"{shown}: {_masked(problem)}", "Check address, network, access.")
-
-
-def _masked(text: str) -> str:
-    return _USERINFO.sub(r"\1***@", text)
+    there = [problem for problem in sync["problems"] if not _is_here(problem)]
+    shown: str = sync["remote"]
+    asked = None if seen.store is not None or sync["offline"] else _ask_remote(seen.repo)
+    if asked is not None:
+        there = [asked, *(problem for problem in there if problem["kind"] != asked["kind"])]
+    for problem in there:
+        yield _check("remote", problem, before=f"{shown}: ")
+    if not any(problem["blocks"] for problem in there):
+        state: State = "warn" if sync["state"] == "diverged" else "ok"
+        reached = ", reached" if asked is None and seen.store is None and not sync["offline"] else ""
+        held = ", held back by offline mode" if sync["offline"] else ""
+        yield Check("remote", state, f"{shown}: {standing_line(sync)}{reached}{held}", "`alg memory pull`")
 
 
-def _reach(repo: Path) -> str | None:
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"}
-    environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
-    command = ["git", "-c", "protocol.ext.allow=never", "-c", "core.fsmonitor=false", "ls-remote", "--quiet", "origin"]
-    try:
-        done = subprocess.run(
-            command, cwd=repo, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-            timeout=_REMOTE_SECONDS,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return f"no answer within {_REMOTE_SECONDS:.0f} s"
-    except OSError as error:
-        return error.strerror
-    if done.returncode == 0:
+def _is_here(problem: Json) -> bool:
+    """Whether it was seen in the memory repo, rather than met by a pull or push."""
+    return problem["kind"] in _SEEN_HERE and problem["operation"] in (None, "commit")
+
+
+def _check(name: str, problem: Json, *, before: str = "") -> Check:
+    text = before + sentence(problem["message"])
+    if problem["git"] and first_line(problem["git"]) not in problem["message"]:
+        text += f" git says: {sentence(first_line(problem['git']))}"
+    tried = f" ({problem['attempts']} attempts in a row, since {problem['since']})" if problem["attempts"] > 1 else ""
+    return Check(name, "fail" if problem["blocks"] else "warn", text + tried, problem["hint"])
+
+
+def _look_at_sync(repo: Path) -> Json | None:
+    """Where a memory repo stands that no hub has open; None where it cannot be opened."""
+    if not (repo / ".git").exists():
         return None
-    words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return words[0] if words else f"git ended with status {done.returncode}"
+    from adaptive_llm_gateway.memory import look_at_sync  # noqa: PLC0415 - only where it is wanted
+    from adaptive_llm_gateway.server._operations import sync_json  # noqa: PLC0415
+
+    try:
+        return sync_json(look_at_sync(repo))
+    except AlgError:
+        return None
+
+
+def _ask_remote(repo: Path) -> Json | None:
+    """What keeps the remote from answering."""
+    from adaptive_llm_gateway.memory import ask_remote  # noqa: PLC0415 - only where it is wanted
+
+    problem = ask_remote(repo, timeout=_REMOTE_SECONDS)
+    return None if problem is None else asdict(problem)
 
 
 def _git(arguments: list[str], *, cwd: Path | None = None) -> str | None:

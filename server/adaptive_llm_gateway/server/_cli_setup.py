@@ -134,7 +134,7 @@ def talk_about_init(done: Json) -> None:
     if done["backup"]:
         talk(f"the configuration as it was is kept in {done['backup']}")
     if done["sync"]["remote"]:
-        from adaptive_llm_gateway.server._render import sync_text  # noqa: PLC0415
+        from adaptive_llm_gateway.server._render_sync import sync_text  # noqa: PLC0415
 
         talk(f"remote  {done['sync']['remote']}: {sync_text(done['sync'])}")
     talk(f"hub     running, pid {done['hub']['pid']}")

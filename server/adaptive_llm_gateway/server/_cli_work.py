@@ -285,21 +285,22 @@ def sync(root: str, name: Literal["pull", "push"]) -> Json:
         Unavailable: it takes long and goes on in the hub.
         HubRefused: the hub's own error.
     """
-    from adaptive_llm_gateway.server._render import sync_text  # noqa: PLC0415
+    from adaptive_llm_gateway.server._render_sync import standing_line, sync_text  # noqa: PLC0415
 
     done = call(root, name)
+    facts = {key: value for key, value in done.items() if key != "hint"}
     if done["running"]:
         raise Unavailable(
             f"the {name} takes long and goes on in the hub; so far: {sync_text(done)}",
             hint="`alg memory status` says how it ends.",
-            **done,
+            **facts,
         )
     unfinished = ("failed", "diverged", "no_remote", *(("pending", "behind") if name == "push" else ("behind",)))
     if done["state"] in unfinished:
         hint = (
             "`alg init --remote URL` names one."
             if done["state"] == "no_remote"
-            else "`alg doctor` looks for the cause."
+            else done["hint"] or "`alg doctor` looks for the cause."
         )
-        raise SyncError(f"the {name} did not succeed: {sync_text(done)}", hint=hint, **done)
+        raise SyncError(f"the {name} did not succeed: {standing_line(done)}", hint=hint, **facts)
     return done

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -667,7 +667,12 @@ def revision_json(revision: Revision) -> Json:
 
 def sync_json(status: SyncStatus) -> Json:
     """Where the repo stands against its remote."""
-    return {name: iso(value) if isinstance(value, datetime) else value for name, value in asdict(status).items()}
+    problems = [_dated(asdict(problem)) for problem in status.problems]
+    return {**_dated(asdict(replace(status, problems=()))), "problems": problems}
+
+
+def _dated(values: Json) -> Json:
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def write_json(result: WriteResult) -> Json:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from adaptive_llm_gateway.server._render_sync import sentence, sync_lines, sync_text
+
 Json = dict[str, Any]
 
 
@@ -184,41 +186,12 @@ def mode_text(status: Json) -> list[str]:
     return [*lines, *([f"mode: {status['mode_problem']}"] if status["mode_problem"] else [])]
 
 
-def sync_text(sync: Json) -> str:
-    """Where the repo stands against its remote, in one line."""
-    return _standing(sync) + ("; held back by offline mode" if sync["offline"] else "")
-
-
-def _standing(sync: Json) -> str:
-    counts = f"{sync['ahead']} ahead, {sync['behind']} behind"
-    since = f" since {sync['since']}" if sync["since"] else ""
-    match sync["state"]:
-        case "no_remote":
-            return "no remote"
-        case "pushed":
-            return "pushed"
-        case "pending":
-            return f"not yet pushed ({counts}{since})"
-        case "behind":
-            return f"the remote has newer commits ({counts}{since})"
-        case "diverged":
-            return f"diverged from the remote ({counts}{since})"
-        case state:
-            return f"{state}: {sync['kind']} ({counts}{since}). git says: {first_line(sync['error'])}"
-
-
-def first_line(text: str) -> str:
-    """A text's first line, which says what there is to say; what git tells a person to check comes below it."""
-    first, *more = text.strip().splitlines() or [""]
-    return f"{first} ..." if more else first
-
-
 def sync_answer_text(done: Json) -> str:
     """The answer to a pull or push."""
     standing = sync_text(done)
     if done["running"]:
         return f"Still running in the background; so far: {standing}. memory_status tells how it ends."
-    lines = [f"{standing[:1].upper()}{standing[1:]}."]
+    lines = [sentence(f"{standing[:1].upper()}{standing[1:]}")]
     if done["changed"]:
         lines.append(f"{done['changed']} files changed here.")
     if done["pushed"]:
@@ -257,8 +230,7 @@ def status_text(status: Json) -> str:
         f"index {status['index']}; search {status['search']}; vectors {done} of {total} ({status['embedder']})",
         *([] if status["reranker"] == "off" else [f"reranker: {status['reranker']}"]),
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
-        f"sync: {sync_text(status['sync'])}"
-        + (f"; remote {status['sync']['remote']}" if status["sync"]["remote"] else ""),
+        *sync_lines(status["sync"]),
         f"edits by hand are noticed by: {status['watcher']}",
         f"types: {', '.join(status['types'])}",
         *mode_text(status),
