@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -105,6 +104,8 @@ def _candidates(expected: Path, ending: str) -> Iterator[bytes]:
 
 
 def _git(*arguments: str) -> bytes:
+    import subprocess  # noqa: PLC0415 - only where texts clash
+
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         return subprocess.run(["git", *arguments], capture_output=True, check=False, timeout=_GIT_SECONDS).stdout
     return b""

@@ -1,6 +1,7 @@
 """The commands `alg`, `adaptive-llm-gateway` and `memory`.
 
-`alg serve` is told apart here, before anything heavy is imported, because clients wait for it at every start.
+`alg serve` is told apart here, before anything heavy is imported, because clients wait for it at every start; and so
+is what git runs for every file that it merges.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ def main() -> None:
         from adaptive_llm_gateway.server._shim import run  # noqa: PLC0415
 
         sys.exit(run(home_root(home)))
+    match sys.argv[1:]:
+        case ["merge-driver", "--keep" | "--inner" as kind, base, ours, theirs, path]:
+            from adaptive_llm_gateway.memory import run_merge_driver  # noqa: PLC0415 - the lean way
+
+            sys.exit(run_merge_driver(base, ours, theirs, path, keep=kind == "--keep"))
+        case _:
+            pass
     from adaptive_llm_gateway.server._cli import run_cli  # noqa: PLC0415 - not on the shim's path
 
     run_cli(sys.argv[1:])

@@ -125,10 +125,6 @@ def _quick(rest: list[str], root: str) -> int | None:
             from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
 
             return _cli_secrets.run_staged(as_json=len(rest) == 4)
-        case ["merge-driver", "--keep" | "--inner" as kind, base, ours, theirs, path]:  # git runs it for each file
-            from adaptive_llm_gateway.memory import run_merge_driver  # noqa: PLC0415
-
-            return run_merge_driver(base, ours, theirs, path, keep=kind == "--keep")
         case ["--version"]:
             from importlib.metadata import version  # noqa: PLC0415
 
