@@ -366,3 +366,22 @@ def test_clones_that_all_merge_at_the_same_time_agree_after_a_few_rounds(seed: i
     first, *others = trees(history, heads)
     assert all(other == first for other in others), sizes
     assert not editor.written - editor.removed - tokens(first).keys()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_where_merges_crossed_a_later_change_back_is_not_undone(*, first: bool) -> None:
+    history = History()
+
+    def task(title: str, hour: int) -> Tree:
+        fields = {"id": memory_id(1), "type": "task", "title": title, "updated": TIMES[hour]}
+        return {"tasks/t-00000001.md": Document.new(fields, "").render()}
+
+    readme = {"README": b"w1x"}
+    start = history.commit(task("old", 0))
+    sides = [task("new", 1), {**task("old", 0), **readme}]
+    one, two = (history.commit(side, start) for side in (sides if first else reversed(sides)))
+    crossed = history.merge(one, two)
+    back = history.commit({**task("old", 2), **readme}, history.commit(history.commits[crossed].tree, two, one))
+    assert history.merge_bases(crossed, [back]) == [one, two]
+    for ours, theirs in ((crossed, back), (back, crossed)):
+        assert history.commits[history.merge(ours, theirs)].tree == history.commits[back].tree
