@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from adaptive_llm_gateway.memory._values import Author, Change, Operation
 
 FALLBACK_NAME = "Adaptive LLM Gateway"
+SYNC_AGENT: Final = "sync"
+"""Who makes merge commits, as their trailer `Agent` says."""
+_DECISIONS_SHOWN = 200
 _TITLE_LIMIT = 60
 _REASON_LIMIT = 1000
 _NAME_LIMIT = 200
@@ -49,6 +53,22 @@ def one_line(text: str, *, limit: int = _REASON_LIMIT) -> str:
 def _breaks_line(char: str) -> bool:
     code = ord(char)
     return code < 0x20 or 0x7F <= code < 0xA0 or code in (0x2028, 0x2029) or 0xD800 <= code < 0xE000
+
+
+def merge_message(label: str, decisions: Sequence[str]) -> str:
+    """The message of a merge commit.
+
+    Args:
+        label: what was merged.
+        decisions: what was decided, a line each. First come those that kept something beside another file or against
+            a deletion: somebody may want to look at them. Of very many, the first ones.
+    """
+    ordered = sorted(decisions, key=lambda decision: not decision.startswith("kept "))
+    lines = [f"- {one_line(decision)}" for decision in ordered[:_DECISIONS_SHOWN]]
+    if len(ordered) > _DECISIONS_SHOWN:
+        lines.append(f"- and {len(ordered) - _DECISIONS_SHOWN} more")
+    subject = f"Merge {one_line(label, limit=_TITLE_LIMIT)}"
+    return "\n".join([subject, "", *lines, *([""] if lines else []), f"Agent: {SYNC_AGENT}"]) + "\n"
 
 
 def author_identity(authors: Iterable[Author]) -> tuple[str, str]:

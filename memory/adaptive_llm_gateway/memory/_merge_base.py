@@ -9,19 +9,17 @@ does (its strategies `recursive` and `ort`); what comes out is in no history.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import pygit2
 from pygit2.enums import FileMode
 
+from adaptive_llm_gateway.memory._commit_message import SYNC_AGENT
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
-
-SYNC_AGENT: Final = "sync"
-"""Who makes our merge commits, as their trailer `Agent` says."""
 
 TreeT = TypeVar("TreeT")
 

@@ -24,9 +24,9 @@ from adaptive_llm_gateway.core import (
     UnsafePath,
     reach,
 )
-from adaptive_llm_gateway.memory._commit_message import one_line
+from adaptive_llm_gateway.memory._commit_message import merge_message
 from adaptive_llm_gateway.memory._merge import Conflict, MergePlan, plan_merge
-from adaptive_llm_gateway.memory._merge_base import SYNC_AGENT, common_tree, only_merged, plan_choice
+from adaptive_llm_gateway.memory._merge_base import common_tree, only_merged, plan_choice
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import translated
@@ -41,7 +41,6 @@ from adaptive_llm_gateway.memory._values import SyncStatus
 _LOCK_FILE = "alg-sync.lock"
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
-_DECISIONS_SHOWN = 200
 # The remote's branch moved first, or somebody is about to move it.
 _AGAIN = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 
@@ -207,7 +206,7 @@ class Sync:
         label = self.remote.label
         target = prepared.theirs
         if not prepared.fast_forward:
-            message = _merge_message(label, plan)
+            message = merge_message(label, plan.decisions)
             try:
                 target = repo.merge_commit([prepared.ours, prepared.theirs], plan.writes, message)
             except (InvalidInput, UnsafePath) as error:
@@ -299,15 +298,3 @@ class Sync:
             raise
         finally:
             self.remote.until = None
-
-
-def _merge_message(label: str, plan: MergePlan) -> str:
-    # What was kept beside another, or against a deletion, is what somebody may want to look at.
-    decisions = sorted(plan.decisions, key=lambda decision: not decision.startswith("kept "))
-    lines = [f"Merge {label}", ""]
-    lines += [f"- {one_line(decision)}" for decision in decisions[:_DECISIONS_SHOWN]]
-    if len(decisions) > _DECISIONS_SHOWN:
-        lines.append(f"- and {len(decisions) - _DECISIONS_SHOWN} more")
-    if decisions:
-        lines.append("")
-    return "\n".join([*lines, f"Agent: {SYNC_AGENT}"]) + "\n"
