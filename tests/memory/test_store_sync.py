@@ -123,6 +123,20 @@ def test_an_edit_by_hand_that_nobody_noticed_is_part_of_the_next_push(bench: Any
     assert two.read(made.id).record.body == "by hand\n"
 
 
+def test_what_plain_git_brought_and_a_hand_deleted_before_it_was_seen_is_deleted(
+    bench: Any, pair: tuple[Any, Any]
+) -> None:
+    one, two = pair
+    made = bench.write(one, "A", body="walrus\n")
+    one.push().result(60)
+    bench.git(two, "pull", "--quiet", "origin", "main")
+    (two.repo.path / made.path).unlink()
+    exchange(two, one)
+    for store in pair:
+        assert store.record(made.id) is None
+        bench.tidy(store)
+
+
 def test_a_move_on_one_side_is_a_move_on_the_other(bench: Any, pair: tuple[Any, Any]) -> None:
     one, two = pair
     made = bench.write(one, "A", body="walrus\n")

@@ -595,23 +595,6 @@ def test_a_branch_that_somebody_makes_while_it_is_looked_for_is_fetched(
     assert two.text(PATH) == memory("x\n")
 
 
-def test_commits_are_counted_right_whatever_the_clocks_say(one: Clone) -> None:
-    one.sync.push()
-    tree = git(one.root, "rev-parse", "HEAD^{tree}").strip()
-    made: list[str] = []
-    for date, parents in ((200, []), (300, [0]), (100, [1]), (200, [0, 2]), (200, [1, 3])):
-        named = [word for parent in parents for word in ("-p", made[parent])]
-        given = {**os.environ, "GIT_COMMITTER_DATE": f"1700000{date} +0000"}
-        command = ["git", "commit-tree", tree, *named, "-m", f"{len(made)}"]
-        made.append(
-            subprocess.run(command, cwd=one.root, env=given, capture_output=True, check=True).stdout.decode().strip()
-        )
-    git(one.root, "update-ref", "refs/remotes/origin/main", made[3])
-    git(one.root, "update-ref", "refs/heads/main", made[4])
-    status = one.sync.state.status()
-    assert (status.state, status.ahead, status.behind) == ("pending", 1, 0)
-
-
 def test_a_port_that_nobody_listens_on_is_unreachable(one: Clone) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -62,6 +62,7 @@ class Clone:
         self.kills = 0
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
+        self._listener: threading.Thread | None = None
         self._number = 0
         self.intends: Said | None = None
         self._log = self.home / "driver.log"
@@ -106,7 +107,8 @@ class Clone:
                 stderr=log,
                 encoding="utf-8",
             )
-        threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True)
+        self._listener.start()
         first = self._next()
         if not first.get("ready"):
             raise AssertionError(f"{self.name} said {first} rather than that it is ready")
@@ -114,10 +116,14 @@ class Clone:
     @staticmethod
     def _listen(process: subprocess.Popen[str], answers: queue.SimpleQueue[Said | None]) -> None:
         assert process.stdout is not None
-        for text in process.stdout:
-            with contextlib.suppress(ValueError):  # the last line of one that was killed
-                answers.put(json.loads(text))
+        assert process.stdin is not None
+        with process.stdout:
+            for text in process.stdout:
+                with contextlib.suppress(ValueError):  # the last line of one that was killed
+                    answers.put(json.loads(text))
         process.wait()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
         answers.put(None)
 
     def _next(self) -> Said:
@@ -135,7 +141,7 @@ class Clone:
         assert self._process.stdin is not None
         self._number += 1
         self.intends = None
-        with contextlib.suppress(BrokenPipeError):  # the wait for its answer will tell
+        with contextlib.suppress(OSError, ValueError):  # it is dead: the wait for its answer will tell
             self._process.stdin.write(json.dumps({**told, "n": self._number}) + "\n")
             self._process.stdin.flush()
         return self._number
@@ -163,6 +169,12 @@ class Clone:
         for pid in others:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill it and all that it started, and leave nothing open."""
+        self.kill(whole=True)
+        if self._listener is not None:
+            self._listener.join(_WAIT)
 
     def died(self, *, expected: bool) -> None:
         """Take note that it is dead, which it may be by a SIGKILL alone."""

@@ -106,7 +106,7 @@ class Simulation:
     def _end(self) -> None:
         for clone in self._clones.values():
             self.report.counts["kills"] += clone.kills
-            clone.kill(whole=True)
+            clone.end()
         self._network.close()
         self._log.close()
 
@@ -394,6 +394,8 @@ class Simulation:
                 self._save(clone, step["path"], data, "plain file", searchable=False)
                 self._commit(clone)
             case "pull":
+                if "hang" in self._network.of(clone.name):  # git itself waits for ever
+                    return
                 before = clone.head()
                 done = clone.patient_git("pull", "--quiet", "--no-edit", "origin", "main")
                 if (clone.tree / ".git" / "MERGE_HEAD").exists():
@@ -406,6 +408,10 @@ class Simulation:
                 if done.returncode == 0:
                     self.report.counts["plain pulls"] += 1
                     self._oracle.loose |= parents[0] != before and len(parents) > 2
+            case "lose":  # what must be seen; no schedule of a seed has it
+                for path in self._memories(clone):
+                    (clone.tree / path).unlink()
+                self._commit(clone)
             case other:
                 raise self._wrong(f"nobody knows how to {other!r} with git")
 

@@ -76,9 +76,15 @@ class Reconciler:
             skipped[item.path] = item
 
         on_disk = scan(self._root, types, skip=skip)
-        differences = compare(on_disk, self._index.files())
+        indexed = self._index.files()
+        differences = compare(on_disk, indexed)
         known = self._skipped.copy()
         if skipped != {path: item for path, item in known.items() if path not in on_disk}:
+            return None
+        if any(
+            is_memory_path(path, types) and path not in self._held_back and self._is_gone(path)
+            for path in self._repo.tree_files().keys() - indexed.keys() - on_disk.keys()
+        ):  # somebody's git brought it, and it was deleted before it was seen here
             return None
         return frozenset((*differences.changed, *(path for path in differences.gone if path not in self._held_back)))
 

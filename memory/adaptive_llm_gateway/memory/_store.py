@@ -773,7 +773,9 @@ class MemoryStore:
         """Edits by hand become commits before anything is merged or pushed."""
         # Looking at all files takes longer than a write does; the writer looks only at what seems to differ.
         found = self._reconciler.look(self._types)
-        if found is None or found:
+        if found is None:
+            self._when_committed(lambda: self._reconciler.recover(self._types, self._scanner))
+        elif found:
             taking = functools.partial(self._reconciler.take_in, self._types, self._scanner, only=found)
             self._writer.run(taking).result(_SAVE_SECONDS)
         self._all_committed()

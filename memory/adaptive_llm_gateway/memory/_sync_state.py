@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import pygit2
 
 from adaptive_llm_gateway.core import AlgError, is_offline
+from adaptive_llm_gateway.memory._commit_count import commits_beyond
 from adaptive_llm_gateway.memory._git import mask_credentials
 from adaptive_llm_gateway.memory._remote import Remote
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -126,8 +127,7 @@ class SyncState:
             elif tracked is None:
                 counts = (sum(1 for _ in git.walk(head)), 0)
             else:
-                # Not libgit2's own count: it relies on the times of commits, and clocks differ.
-                counts = (_beyond(git, head, tracked), _beyond(git, tracked, head))
+                counts = (commits_beyond(git, head, tracked), commits_beyond(git, tracked, head))
             self._counted = (head, tracked, counts)
         return (*self._counted[2], tracked is not None)
 
@@ -202,10 +202,3 @@ class SyncState:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _beyond(git: pygit2.Repository, commit: str, other: str) -> int:
-    """How many commits lead to `commit` and not to `other`."""
-    walk = git.walk(commit)
-    walk.hide(other)
-    return sum(1 for _ in walk)
