@@ -83,3 +83,22 @@ def test_the_benchmark_of_handoffs_races_and_says_what_came_of_it(tmp_path: Path
     assert report["violations"] == []
     assert report["parts"]["race"]["rows"][0]["median"] == 100
     assert os.fspath(tmp_path) not in json.dumps(report)
+
+
+@pytest.mark.timeout(175)
+def test_the_benchmark_of_sync_measures_each_part_beside_git_alone(tmp_path: Path) -> None:
+    command = ["--quick", "--json", str(tmp_path / "numbers.json"), "--cache", str(tmp_path / "homes")]
+    done = subprocess.run(
+        [sys.executable, str(RUN.with_name("sync") / "run.py"), *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((tmp_path / "numbers.json").read_text("utf-8"))
+    assert report["parts"].keys() == {"quick", "incoming", "edits", "writes", "clone"}
+    for part in report["parts"].values():
+        assert {row["of"] for row in part["rows"]} == {"ours", "floor"}
+        assert any(row["target"] is not None or row["against"] is not None for row in part["rows"])
+    assert os.fspath(tmp_path) not in json.dumps(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import statistics
 import threading
@@ -58,7 +59,10 @@ def quick(maker: Maker) -> list[Row]:
             (clone / path).write_bytes(_edited(Document.parse((clone / path).read_bytes()), f"outgoing {number}"))
             git(clone, "commit", "--quiet", "--all", "--message", "One")
             timed("git out", lambda: git(clone, "push", "--quiet"))
-            _done(store.pull())
+            place.others_push({path: _edited(place.read(path), f"again {number}")})
+            decide = functools.partial(_write, number)
+            timed("published", lambda decide=decide: store.publish(decide, timeout=_WAIT).result(_WAIT))
+            git(clone, "pull", "--quiet", "--ff-only")
     nothing = row("`git fetch` and `git push`, nothing to carry", "ms", times["git nothing"], of="floor")
     pulled = row("`git pull` of a commit", "ms", times["git in"], of="floor")
     pushed = row("`git push` of a commit", "ms", times["git out"], of="floor")
@@ -71,6 +75,12 @@ def quick(maker: Maker) -> list[Row]:
         pulled,
         row("push of a write", "ms", times["out"], against=pushed),
         pushed,
+        row(
+            "write that counts when the remote has taken it, after a commit that others pushed",
+            "ms",
+            times["published"],
+            against=nothing,
+        ),
     ]
 
 
@@ -242,8 +252,12 @@ def _brought_in(store: MemoryStore, least: int) -> None:
         raise RuntimeError(f"{outcome.changed} of {least} memories came in")
 
 
+def _write(number: int) -> WriteMemory:
+    return WriteMemory(_ME, title=f"Written {number}", body=f"This is what was written as {number}.\n")
+
+
 def _written(store: MemoryStore, number: int) -> None:
-    done = store.write(WriteMemory(_ME, title=f"Written {number}", body=f"This is what was written as {number}.\n"))
+    done = store.write(_write(number))
     if done.standing.error:
         raise RuntimeError(done.standing.error)
 
