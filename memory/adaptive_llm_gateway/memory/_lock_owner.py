@@ -100,20 +100,20 @@ def _owner(path: Path, status: os.stat_result, root: Path, git_dir: Path) -> tup
 def _processes() -> Iterator[_Process]:
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of them
+        if not entry.isdigit():
             continue
-        folder = Path(entry.path)
+        folder = Path("/proc", entry)
         try:
             name, _, rest = (folder / "stat").read_bytes().partition(b"(")[2].rpartition(b")")
             numbers = rest.split()
             if numbers[0] in (b"Z", b"X"):  # it has ended, and holds nothing
                 continue
             yield _Process(
-                int(entry.name),
+                int(entry),
                 folder,
                 name.decode("utf-8", "replace"),
-                entry.stat().st_uid,
+                folder.stat().st_uid,
                 booted + int(numbers[19]) / ticks,
             )
         except (OSError, ValueError, IndexError):
@@ -122,9 +122,10 @@ def _processes() -> Iterator[_Process]:
 
 def _has_open(process: _Process, lock: Path) -> bool:
     wanted = str(lock)
-    for entry in os.scandir(process.folder / "fd"):
+    folder = f"{process.folder}/fd"
+    for entry in os.listdir(folder):  # noqa: PTH208 - thousands of them
         try:
-            if os.readlink(entry.path) == wanted:  # noqa: PTH115 - thousands of them
+            if os.readlink(f"{folder}/{entry}") == wanted:  # noqa: PTH115 - the same
                 return True
         except OSError:
             continue

@@ -16,6 +16,7 @@ from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, check_format, check_path
 from adaptive_llm_gateway.memory._sync_errors import sync_error
 from adaptive_llm_gateway.memory._tree_diff import Side, is_file
+from adaptive_llm_gateway.memory._values import SyncKind
 
 
 class SecretCheck:
@@ -30,7 +31,7 @@ class SecretCheck:
         self._repo, self._scan, self._timeout = repo, scan, timeout
         self._clean: set[str] = set()
 
-    def check(self, commit: str, exclude: list[str], kind: str) -> None:
+    def check(self, commit: str, exclude: list[str], kind: SyncKind) -> None:
         """Scan every file and message that `commit` brings beside those of `exclude` (arguments of `git rev-list`).
 
         Raises:

@@ -132,7 +132,9 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"|transfer closed|expected flush|RPC failed|broken pipe|unable to write request|protocol error",
     ),
 )
-_CAUSES: Final = tuple((kind, side, re.compile(pattern, re.IGNORECASE)) for kind, side, pattern in _TABLE)
+_CAUSES: Final[list[tuple[SyncKind, _Side, re.Pattern[str]]]] = [
+    (kind, side, re.compile(pattern, re.IGNORECASE)) for kind, side, pattern in _TABLE
+]
 
 _HINTS: Final[dict[SyncKind, str]] = {
     "disk_full": "Free some space on this machine.",
