@@ -340,6 +340,56 @@ def test_doctor_names_each_thing_that_is_wrong(server: Any, tmp_path: Path) -> N
     assert "onnx" in found["config"]["message"]
 
 
+def test_doctor_tells_each_thing_that_is_in_the_way_of_sync_with_a_hub_and_without(server: Any, tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True, timeout=60)
+    server.alg("init", "--yes", "--remote", str(remote))
+    hook = remote / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho no pushes on Fridays >&2\nexit 1\n", encoding="utf-8")
+    hook.chmod(0o755)
+    server.alg("memory", "write", "one", "--title", "One")
+    refused = server.alg("memory", "push", "--json", check=False)
+    assert refused.returncode == 8
+    error = json.loads(refused.stdout)["error"]
+    assert (error["details"]["kind"], "Fridays" in error["message"]) == ("hook_rejected", True)
+    assert "its words say why" in error["hint"]
+    status = server.json("memory", "status")["sync"]
+    assert [problem["kind"] for problem in status["problems"]] == ["hook_rejected"]
+    shown = server.alg("memory", "status").stdout
+    assert "problem hook_rejected (push, since " in shown
+    assert "no pushes on Fridays" in shown
+    found = checks(server)
+    assert found["remote"]["state"] == "fail"
+    assert "no pushes on Fridays" in found["remote"]["message"]
+    server.alg("hub", "stop")
+    (tmp_path / "user" / ".gitconfig").write_text("", encoding="utf-8")
+    server.git("switch", "-q", "--detach")
+    done = json.loads(server.alg("doctor", "--json", check=False).stdout)["checks"]
+    told = [(check["name"], check["state"]) for check in done if check["name"] in ("store", "remote")]
+    assert told == [("store", "fail"), ("store", "warn"), ("remote", "fail")]
+    assert all(check["hint"] for check in done if check["state"] != "ok")
+    assert "detached" in next(check["message"] for check in done if check["name"] == "store")
+    assert server.hub_pid() is None
+
+
+def test_doctor_asks_a_remote_that_no_hub_has_open_and_tells_what_it_says(server: Any, tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True, timeout=60)
+    server.alg("init", "--yes", "--remote", str(remote))
+    server.alg("memory", "push")
+    server.alg("hub", "stop")
+    found = checks(server)
+    assert found["remote"]["state"] == "ok"
+    assert found["remote"]["message"].endswith(": pushed, reached")
+    remote.rename(tmp_path / "moved.git")
+    gone = checks(server)["remote"]
+    assert gone["state"] == "fail"
+    assert "(remote_missing)" in gone["message"]
+    assert "Check the remote's address" in gone["hint"]
+    assert server.hub_pid() is None
+
+
 def test_doctor_says_that_a_client_program_is_not_registered_and_how_to(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

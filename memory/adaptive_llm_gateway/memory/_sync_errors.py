@@ -28,7 +28,8 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         "remote",
         r"GH007|e-?mail privacy|private e-?mail|(?:author|committer)(?:'s)? e-?mail|is not a member of team"
         r"|e-?mail address .*(?:not registered|not verified|does not)|cannot push commits for"
-        r"|can only push commits|unverified e-?mail|invalid (?:author|committer)|forge (?:author|committer)",
+        r"|can only push commits|unverified e-?mail|invalid (?:author|committer)|forge (?:author|committer)"
+        r"|committer verification",
     ),
     (
         "too_large",
@@ -211,7 +212,7 @@ _MEANINGS: Final = tuple(
 _NOISE: Final = re.compile(
     r"(?:remote: )?(?:(?:Enumerating|Counting|Compressing|Writing|Receiving) objects|Total \d|Delta compression"
     r"|Resolving deltas|Unpacking objects)|hint:|Please make sure you have the correct access|and the repository exists"
-    r"|error: failed to push some refs|To \S|Done$|remote: ?[-=*+#\s]*$|Everything up-to-date",
+    r"|error: failed to push some refs|To \S|Done$|remote:[\W_]*$|Everything up-to-date",
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(

@@ -1,0 +1,260 @@
+"""The words of servers that cannot run here, and of programs that differ by version, told apart.
+
+Each is from where it says: a server's source or documentation, or what people have reported of it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from adaptive_llm_gateway.memory._git import GitFailed
+from adaptive_llm_gateway.memory._sync_errors import cause, clean_words, from_git
+
+REJECTED = "! refs/heads/main:refs/heads/main\t[remote rejected] "
+DECLINED = f"{REJECTED}(pre-receive hook declined)"
+OVER_SSH = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights"
+
+
+def over_http(status: int, words: str = "") -> str:
+    return f"{words}\nfatal: unable to access 'https://host/a/b.git/': The requested URL returned error: {status}"
+
+
+GITHUB = [
+    # reported in SageMathOER-CCC/sage-discrete-math#84 and many others
+    (
+        "remote: error: GH006: Protected branch update failed for refs/heads/main.        \n"
+        "remote: error: Changes must be made through a pull request.        \n"
+        f"{REJECTED}(protected branch hook declined)",
+        "protected_branch",
+    ),
+    # reported in henne49/dbus-opendtu#235
+    (
+        "remote: error: GH013: Repository rule violations found for refs/heads/main.\n"
+        f"{REJECTED}(push declined due to repository rule violations)",
+        "protected_branch",
+    ),
+    # reported in palxiao/poster-design#140
+    (
+        "remote: error: GH013: Repository rule violations found for refs/heads/main.\n"
+        "remote: - GITHUB PUSH PROTECTION\nremote:     - Push cannot contain secrets\n"
+        f"{REJECTED}(push declined due to repository rule violations)",
+        "hook_rejected",
+    ),
+    # desktop/dugite, lib/errors.ts; docs.github.com, "Blocking command line pushes that expose your personal email"
+    (
+        "remote: error: GH007: Your push would publish a private email address.\n"
+        f"{REJECTED}(push declined due to email privacy restrictions)",
+        "identity_rejected",
+    ),
+    # reported in git-lfs/git-lfs#6330
+    (
+        "remote: error: File a.zip is 301.74 MB; this exceeds GitHub's file size limit of 100.00 MB\n"
+        f"remote: error: GH001: Large files detected.\n{DECLINED}",
+        "too_large",
+    ),
+    # docs.github.com, "Cloning error messages"
+    ("remote: Repository not found.\nfatal: repository 'https://github.com/a/b.git/' not found", "remote_missing"),
+    (f"ERROR: Repository not found.\n{OVER_SSH}", "remote_missing"),
+    # docs.github.com, "Error: Permission to user/repo denied to other-user"
+    (f"ERROR: Permission to a/b.git denied to c.\n{OVER_SSH}", "access_denied"),
+    (over_http(403, "remote: Permission to a/b.git denied to c."), "access_denied"),
+    # docs.github.com, "Error: The key is marked as read only" of deploy keys
+    (f"ERROR: The key you are authenticating with has been marked as read only.\n{OVER_SSH}", "access_denied"),
+    # reported of apps and fine-grained tokens
+    (over_http(403, "remote: Write access to repository not granted."), "access_denied"),
+    # reported in nextcloud/docker-ci#859
+    (f"ERROR: This repository was archived so it is read-only.\n{OVER_SSH}", "remote_read_only"),
+    (over_http(403, "remote: This repository was archived so it is read-only."), "remote_read_only"),
+    (
+        "remote: Support for password authentication was removed on August 13, 2021.\n"
+        "fatal: Authentication failed for 'https://github.com/a/b.git/'",
+        "auth",
+    ),
+    # reported in NOAA-FIMS/FIMS#598 and desktop/desktop#9055
+    (
+        over_http(403, "remote: The 'o' organization has enabled or enforced SAML SSO. To access this repository"),
+        "auth",
+    ),
+    # what git says where nobody may be asked for the name: also of a repository that is not there
+    ("fatal: could not read Username for 'https://github.com': terminal prompts disabled", "auth"),
+]
+
+GITLAB = [
+    # gitlabhq, lib/gitlab/checks/branch_check.rb, as reported in gitlabhq/gitlabhq#10405
+    (
+        f"remote: GitLab: You are not allowed to push code to protected branches on this project.\n{DECLINED}",
+        "protected_branch",
+    ),
+    (
+        f"remote: GitLab: You are not allowed to force push code to a protected branch on this project.\n{DECLINED}",
+        "protected_branch",
+    ),
+    # gitlabhq, lib/gitlab/git_access.rb
+    (over_http(403, "remote: You are not allowed to push code to this project."), "access_denied"),
+    (
+        "remote: ERROR: The project you were looking for could not be found or you don't have permission to view it.\n"
+        + OVER_SSH,
+        "remote_missing",
+    ),
+    ("remote: HTTP Basic: Access denied.\nfatal: Authentication failed for 'https://gitlab.com/a/b.git/'", "auth"),
+    # docs.gitlab.com, "Push rules"; the last of them reported in semantic-release/semantic-release#2383
+    (f"remote: GitLab: Committer's email 'a@b' does not follow the pattern '@c$'\n{DECLINED}", "identity_rejected"),
+    (f"remote: GitLab: Author 'a@b' is not a member of team\n{DECLINED}", "identity_rejected"),
+    (
+        "remote: GitLab: You cannot push commits for 'a@b'. You can only push commits that were committed with one "
+        f"of your own verified emails.\n{DECLINED}",
+        "identity_rejected",
+    ),
+    (f"remote: GitLab: Commit message does not follow the pattern 'X-\\d+'\n{DECLINED}", "hook_rejected"),
+    (over_http(403, "remote: You can't push code to a read-only GitLab instance."), "remote_read_only"),
+]
+
+OTHERS = [
+    # go-gitea/gitea, routers/private/hook_pre_receive.go
+    (f"remote: Gitea: Not allowed to push to protected branch main\n{DECLINED}", "protected_branch"),
+    # go-gitea/gitea#31525
+    (f"remote: Gitea: User permission denied for writing.\n{DECLINED}", "access_denied"),
+    # go-gitea/gitea, cmd/serv.go
+    (f"Gitea: Cannot find repository: a/b\n{OVER_SSH}", "remote_missing"),
+    # community.atlassian.com, Bitbucket Cloud
+    (f"remote: Permission denied to update branch main.\n{DECLINED}", "protected_branch"),
+    (f"conq: repository does not exist.\n{OVER_SSH}", "remote_missing"),
+    # reported in mathieudutour/git-sketch-plugin#146
+    (f"remote: repository is in read only mode (over 2 GB size limit).\n{DECLINED}", "remote_full"),
+    # learn.microsoft.com, Azure DevOps; reported in microsoft/vsts-wikiTools#7
+    (
+        "remote: TF402455: Pushes to this branch are not permitted; you must use a pull request to update this "
+        f"branch.\n{DECLINED}",
+        "protected_branch",
+    ),
+    (
+        "remote: TF401027: You need the Git 'GenericContribute' permission to perform this action.\n" + over_http(403),
+        "access_denied",
+    ),
+    (
+        "error: remote unpack failed: error The object will increase this repository size by 7772458 bytes (the "
+        f"limit is 4194304 bytes).\n{REJECTED}(unpacker error)",
+        "remote_full",
+    ),
+    # mohamicorp/yet-another-commit-checker#134, gitblit-org/gitblit#1395
+    (
+        f"remote: refs/heads/main: 1234567: expected committer email 'a@b' but found 'c@d'\n{DECLINED}",
+        "identity_rejected",
+    ),
+    (
+        f"{REJECTED}(Sorry, the account a does not have an email address set for committer verification!)",
+        "identity_rejected",
+    ),
+    # gerrit.googlesource.com, Documentation/error-prohibited-by-gerrit.txt and error-not-registered-in-account.txt
+    (f"{REJECTED}(prohibited by Gerrit: not permitted: update)", "protected_branch"),
+    (
+        "remote: ERROR: commit 1234567: email address a@b is not registered in your account, and you lack 'forge "
+        f"committer' permission.\n{REJECTED}(invalid committer)",
+        "identity_rejected",
+    ),
+    # reported in OpenNeuroOrg/openneuro#3509 and nfs-ganesha/nfs-ganesha#1293
+    (
+        "remote: fatal: write error: No space left on device\nerror: remote unpack failed: index-pack abnormal exit\n"
+        f"{REJECTED}(unpacker error)",
+        "remote_full",
+    ),
+    (
+        f"error: remote unpack failed: error No space left on device\n{REJECTED}(n/a (unpacker error))",
+        "remote_full",
+    ),
+    # reported in gitbucket/gitbucket#2515
+    (
+        "error: remote unpack failed: error Object too large (2,577,619,487 bytes), rejecting the pack.\n"
+        f"{REJECTED}(unpacker error)",
+        "too_large",
+    ),
+    # nodester/nodester#94
+    (
+        "remote: error: insufficient permission for adding an object to repository database ./objects\n"
+        f"{REJECTED}(unpacker error)",
+        "remote_read_only",
+    ),
+]
+
+GIT_AND_CURL = [
+    # git 2.30 to 2.47: transport.c, builtin/push.c
+    ("! refs/heads/main:refs/heads/main\t[rejected] (fetch first)", "non_fast_forward"),
+    ("! refs/heads/main:refs/heads/main\t[rejected] (non-fast-forward)", "non_fast_forward"),
+    (f"{REJECTED}(failed to update ref)", "ref_race"),
+    ("error: cannot lock ref 'refs/heads/main': is at 1234abc but expected 5678def", "ref_race"),
+    ("error: cannot lock ref 'refs/remotes/origin/main': Unable to create '/x/main.lock': File exists.", "ref_locked"),
+    ("fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output", "disk_full"),
+    ("fatal: unable to write new_index file: Disk quota exceeded", "disk_full"),
+    ("fatal: detected dubious ownership in repository at '/x'", "ownership"),
+    ("fatal: transport 'ext' not allowed", "transport_refused"),
+    ("fatal: couldn't find remote ref refs/heads/main", "missing_branch"),
+    ("fatal: unable to update url base from redirection:\n  asked for: https://a\n   redirect: https://b",
+     "remote_moved"),
+    ("fatal: https://host/a/info/refs not valid: is this a git repository?", "remote_missing"),
+    # libcurl with OpenSSL, GnuTLS, Secure Transport, Schannel
+    ("fatal: unable to access 'https://h/': SSL certificate problem: certificate has expired", "certificate"),
+    ("fatal: unable to access 'https://h/': SSL certificate problem: self-signed certificate", "certificate"),
+    ("fatal: unable to access 'https://h/': server certificate verification failed. CAfile: none", "certificate"),
+    ("fatal: unable to access 'https://h/': gnutls_handshake() failed: Handshake failed", "certificate"),
+    ("fatal: unable to access 'https://h/': OpenSSL SSL_read: Connection was reset, errno 10054", "unreachable"),
+    ("fatal: unable to access 'https://h/': GnuTLS recv error (-110): The TLS connection was non-properly terminated",
+     "unreachable"),
+    ("fatal: unable to access 'https://h/': Could not resolve host: h", "unreachable"),
+    ("fatal: unable to access 'https://h/': Failed to connect to h port 443: Host is down", "unreachable"),
+    ("fatal: unable to access 'https://h/': Could not resolve proxy: p", "proxy"),
+    ("fatal: unable to access 'https://h/': CONNECT tunnel failed, response 407", "proxy"),
+    ("fatal: unable to access 'https://h/': Received HTTP code 502 from proxy after CONNECT", "proxy"),
+    ("error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413", "too_large"),
+    ("error: RPC failed; HTTP 500 curl 22 The requested URL returned error: 500", "server_error"),
+    ("error: RPC failed; curl 18 transfer closed with outstanding read data remaining\nfatal: early EOF",
+     "unreachable"),
+    (over_http(429), "rate_limited"),
+    (over_http(403), "access_denied"),
+    (over_http(401), "auth"),
+    (over_http(404), "remote_missing"),
+    (over_http(503), "server_error"),
+    # OpenSSH
+    (f"ssh: Could not resolve hostname h: Name or service not known\n{OVER_SSH}", "unreachable"),
+    (f"ssh: connect to host h port 22: Network is unreachable\n{OVER_SSH}", "unreachable"),
+    (f"@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@\n{OVER_SSH}", "host_key"),
+    ("something new", "other"),
+    ("", "other"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "kind"), [*GITHUB, *GITLAB, *OTHERS, *GIT_AND_CURL])
+def test_what_servers_and_git_say_is_told_apart(words: str, kind: str) -> None:
+    assert cause(words) == kind
+
+
+def test_the_telling_words_come_first_and_what_is_only_noise_not_at_all() -> None:
+    said = (
+        "To https://host/a/b.git\n"
+        "Enumerating objects: 5, done.\n"
+        "remote: Resolving deltas: 100% (1/1)\r\n"
+        "remote: \n"
+        "remote: =====================\n"
+        "remote:   \u2014\u2014\u2014\u2014\n"
+        "remote: no \x1b[31mFridays\x1b[0m\u202e\u200b        \n"
+        "! refs/heads/main\t[remote rejected] (pre-receive hook declined)\n"
+        "error: failed to push some refs to 'https://host/a/b.git'\n"
+        "hint: Updates were rejected\n"
+    )
+    assert clean_words(said) == ("remote: no Fridays\n! refs/heads/main\t[remote rejected] (pre-receive hook declined)")
+
+
+def test_words_that_are_only_noise_are_better_than_none() -> None:
+    assert clean_words("hint: look\n\n") == "hint: look"
+    assert clean_words("") == ""
+
+
+def test_words_are_bounded_by_lines_and_by_length() -> None:
+    assert len(clean_words("\n".join(f"line {number}" for number in range(1000))).splitlines()) == 20
+    assert len(clean_words("x" * 100_000)) == 2_000
+
+
+def test_what_happened_is_said_where_gits_words_do_not_say_it_plainly() -> None:
+    error = GitFailed("git fetch failed", git="fatal: unable to access 'https://h/': Could not resolve host: h")
+    told = from_git(error, operation="fetching from", remote="https://h/")
+    assert told.message == "fetching from 'https://h/' failed (unreachable): the name of its host cannot be resolved"
+    assert told.details["git"] == "fatal: unable to access 'https://h/': Could not resolve host: h"
