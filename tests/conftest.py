@@ -82,6 +82,102 @@ def serve() -> Iterator[Callable[..., ThreadingHTTPServer]]:
         server.server_close()
 
 
+class SlowGit:
+    """A `git daemon` behind a TCP proxy whose speed a test chooses.
+
+    Attributes:
+        rate: bytes a second from the server in each connection; None: as fast as it goes.
+        after: bytes of a connection that come at full speed before.
+        open: while it is cleared nothing comes from the server.
+        port: what clients connect to.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.rate: float | None = None
+        self.after = 0
+        self.open = threading.Event()
+        self.open.set()
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._behind: int = probe.getsockname()[1]
+        self._daemon = subprocess.Popen(
+            [
+                *("git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={self._behind}", "--export-all"),
+                *("--enable=receive-pack", f"--base-path={base}", str(base)),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._until(lambda: socket.create_connection(("127.0.0.1", self._behind), timeout=1).close())
+        self.port = 0
+        self._listener: socket.socket | None = None
+        self._ended = threading.Event()
+        self.listen()
+
+    @staticmethod
+    def _until(attempt: Callable[[], object]) -> None:
+        for _ in range(500):
+            with contextlib.suppress(OSError):
+                attempt()
+                return
+            threading.Event().wait(0.02)
+        raise AssertionError("git daemon does not answer")
+
+    def url(self, name: str) -> str:
+        return f"git://127.0.0.1:{self.port}/{name}"
+
+    def listen(self) -> None:
+        """Accept connections, on the same port each time."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def refuse(self) -> None:
+        """Accept none: to clients the server is out of reach."""
+        assert self._listener is not None
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._behind), timeout=10)
+                server.settimeout(None)
+                threading.Thread(target=self._pass_on, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(server, client, True), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, slow: bool) -> None:
+        passed = 0
+        with contextlib.suppress(OSError), source, target:
+            while data := source.recv(4096):
+                if slow and passed >= self.after:
+                    while not self.open.wait(0.1) and not self._ended.is_set():
+                        pass
+                    if self.rate is not None:
+                        self._ended.wait(len(data) / self.rate)
+                passed += len(data)
+                target.sendall(data)
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.refuse()
+        os.killpg(self._daemon.pid, signal.SIGTERM)
+        self._daemon.wait(10)
+
+
+@pytest.fixture
+def slow_git(tmp_path: Path) -> Iterator[SlowGit]:
+    """Serves the repositories below `tmp_path`."""
+    serving = SlowGit(tmp_path)
+    yield serving
+    serving.stop()
+
+
 @pytest.fixture(scope="session")
 def other_address() -> str:
     """An address of this machine that is not the loopback: who listens there sees whether anything is sent."""

@@ -304,7 +304,7 @@ def test_what_waits_is_pushed_by_itself_when_offline_mode_ends(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subprocess.run(["git", "init", "--quiet", "--bare", str(tmp_path / "remote.git")], check=True)
-    monkeypatch.setattr("adaptive_llm_gateway.memory._syncing._OFFLINE_SECONDS", 0.1)  # nobody waits for five
+    monkeypatch.setattr("adaptive_llm_gateway.memory._sync_schedule.OFFLINE_SECONDS", 0.1)  # nobody waits for five
     # The remote is behind a name that is elsewhere, until the settings say that it is this folder.
     store = bench.open(remote=ELSEWHERE, push_after_write=True, push_delay=0.05)
     set_offline(True)

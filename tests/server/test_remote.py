@@ -48,7 +48,9 @@ def daemon(tmp_path: Path, bare: Path) -> Iterator[str]:
 def home_with_remote(server: Any, home: Path, remote: str) -> None:
     server.home, server.repo = home, home / "memory"
     home.mkdir(mode=0o700, parents=True)
-    (home / "config.yaml").write_text(f"sync:\n  remote: {remote}\n  push_after_write: false\n", encoding="utf-8")
+    (home / "config.yaml").write_text(
+        f"sync:\n  remote: {remote}\n  push_after_write: false\n  interval_seconds: 0\n", encoding="utf-8"
+    )
 
 
 def test_a_write_says_pending_until_it_is_pushed_and_the_other_home_pulls_it(

@@ -139,7 +139,21 @@ class SyncSettings(Section):
     remote: str | None = Field(None, description="URL or path of the git remote; also `alg init --remote`.")
     push_after_write: bool = Field(True, description="Push soon after a write, when there is a remote.")
     push_delay_seconds: float = Field(2.0, ge=0, le=3600, description="How long to gather writes before that push.")
-    timeout_seconds: float = Field(60.0, ge=1, le=3600, description="Longest time one fetch or push may take.")
+    interval_seconds: float = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="How often to look for what others wrote, give or take a quarter, and to push what waits where "
+        "`push_after_write` is on; 0: only when asked, and after a write.",
+    )
+    timeout_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=3600,
+        description="How long the remote may be silent in a fetch or push. While data comes it goes on, up to 60 times "
+        "as long.",
+    )
 
 
 class SummariesSettings(Section):

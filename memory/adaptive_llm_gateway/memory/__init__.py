@@ -86,6 +86,9 @@ if TYPE_CHECKING:
         ask_remote,
         look_at_sync,
     )
+    from adaptive_llm_gateway.memory._sync_progress import (
+        SyncProgress,
+    )
     from adaptive_llm_gateway.memory._syncing import (
         SyncOutcome,
     )
@@ -177,6 +180,7 @@ _MODULES = {
     "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "summary_id"),
     "_store": ("MemoryStore",),
     "_sync_look": ("ask_remote", "look_at_sync"),
+    "_sync_progress": ("SyncProgress",),
     "_syncing": ("SyncOutcome",),
     "_time_words": ("read_time",),
     "_transfer": (
@@ -264,6 +268,7 @@ __all__ = [
     "SyncKind",
     "SyncOutcome",
     "SyncProblem",
+    "SyncProgress",
     "SyncStatus",
     "Ticket",
     "TimeRange",

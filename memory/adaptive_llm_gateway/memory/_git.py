@@ -16,16 +16,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from adaptive_llm_gateway.core import StorageError, is_offline, when_offline
+from adaptive_llm_gateway.memory._sync_progress import is_git_progress
 
 DEFAULT_TIMEOUT = 30.0
 OUTPUT_LIMIT = 64 * 1024 * 1024
 STDERR_LIMIT = 64 * 1024
+_LONGEST_LINE = 8 * 1024
 
 # A repository's own configuration is its user's, yet what it names must not run because the hub looked at it.
 _OVERRIDES = (
@@ -173,6 +176,8 @@ def run_git(
     output_limit: int = OUTPUT_LIMIT,
     network: bool | Callable[[], bool] = False,
     protocols: Sequence[str] = ("file",),
+    stall: float | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> GitResult:
     """Run `git <arguments>` in `cwd` and wait for it.
 
@@ -186,6 +191,8 @@ def run_git(
         output_limit: bytes of standard output; more is an error.
         network: it may reach a remote, and is killed when offline mode begins; or what tells then whether it may.
         protocols: transports that it may use in offline mode.
+        stall: seconds without any output, after which it is stopped as well.
+        on_progress: given each line in which git says how far it is (`--progress`); these lines are not kept.
 
     Raises:
         GitFailed, GitTimeout, GitMissing: all of them `StorageError`.
@@ -217,13 +224,23 @@ def run_git(
         raise StorageError(f"git could not be started: {error.strerror}") from error
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise StorageError("git was started without its pipes")
-    out, err = _Drain(process.stdout, output_limit), _Drain(process.stderr, STDERR_LIMIT, tail=True)
+    out = _Drain(process.stdout, output_limit)
+    err = _Drain(process.stderr, STDERR_LIMIT, tail=True, on_progress=on_progress)
     feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
     for thread in (out, err, feeder):
         thread.start()
     try:
         with _ended_by_offline(process, network) if network and not offline else contextlib.nullcontext():
-            status = wait_for(process, timeout)
+            status = wait_for(process, timeout) if stall is None else _wait(process, timeout, stall, out, err)
+    except _Stalled as error:
+        _kill_group(process)
+        _finish(process, out, err, feeder)
+        raise GitTimeout(
+            f"git {operation} heard nothing for {stall:g} seconds and was stopped",
+            hint="Check the network and the remote, or allow more time.",
+            operation=operation,
+            git=err.text(),
+        ) from error
     except subprocess.TimeoutExpired as error:
         _kill_group(process)
         _finish(process, out, err, feeder)
@@ -274,6 +291,25 @@ def wait_for(process: subprocess.Popen[bytes], timeout: float) -> int:
     return process.wait(timeout)
 
 
+class _Stalled(Exception):
+    pass
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float, stall: float, *pipes: _Drain) -> int:
+    """Wait for the process while it says something; its exit status."""
+    end = time.monotonic() + timeout
+    while True:
+        heard = max(pipe.heard for pipe in pipes)
+        until = min(heard + stall, end)
+        try:
+            return wait_for(process, max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                raise
+            if max(pipe.heard for pipe in pipes) == heard:
+                raise _Stalled from None
+
+
 _leaving: dict[subprocess.Popen[bytes], bool | Callable[[], bool]] = {}
 
 
@@ -299,10 +335,24 @@ when_offline(_end_what_leaves)
 
 
 class _Drain(threading.Thread):
-    """Reads a pipe to its end, keeps at most `limit` bytes (the first ones, or with `tail` the last)."""
+    """Reads a pipe to its end, keeps at most `limit` bytes (the first ones, or with `tail` the last).
 
-    def __init__(self, pipe: IO[bytes], limit: int, *, tail: bool = False) -> None:
+    Args:
+        on_progress: given the lines that only say how far git is, which are not kept.
+    """
+
+    def __init__(
+        self,
+        pipe: IO[bytes],
+        limit: int,
+        *,
+        tail: bool = False,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__(daemon=True)
+        self._on_progress = on_progress
+        self._line = b""
+        self.heard = time.monotonic()
         self._pipe, self._limit, self._tail = pipe, limit, tail
         self._chunks: list[bytes] = []
         self._kept = 0
@@ -311,7 +361,24 @@ class _Drain(threading.Thread):
     def run(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             while chunk := self._pipe.read1(1 << 16):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - BufferedReader
-                self._keep(bytes(chunk))  # pyright: ignore[reportUnknownArgumentType]
+                self.heard = time.monotonic()
+                self._take(bytes(chunk))  # pyright: ignore[reportUnknownArgumentType]
+
+        if self._line:
+            self._keep(self._line)
+
+    def _take(self, chunk: bytes) -> None:
+        if self._on_progress is None:
+            self._keep(chunk)
+            return
+        *lines, rest = re.split(rb"(?<=[\r\n])", self._line + chunk)
+        self._line = rest[-_LONGEST_LINE:]
+        for line in lines:
+            text = line.decode("utf-8", "replace")
+            if is_git_progress(text):
+                self._on_progress(text)
+            elif line.strip():
+                self._keep(line.rstrip(b"\r\n") + b"\n")
 
     def _keep(self, chunk: bytes) -> None:
         if self._kept + len(chunk) <= self._limit:

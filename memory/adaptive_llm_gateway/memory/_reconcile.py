@@ -25,6 +25,7 @@ from adaptive_llm_gateway.memory._writer import Writer, pending_of
 
 _log = logging.getLogger(__name__)
 _BATCH = 200
+_LOOKED_UP = 50  # paths that are looked up one by one, rather than the whole tree listed
 _HELD_BACK = "held_back"
 _MASS_LOSS = 20  # more files than this, and more than half, gone at once: not believed without a word from a person
 
@@ -133,8 +134,11 @@ class Reconciler:
             gone = {path: id_ for path, id_ in gone.items() if id_ in moved or path not in self._held_back}
         lost = [path for path, identifier in gone.items() if identifier not in moved]
         if not accept_loss and self._is_mass_loss(len(lost)):
+            lost = self._not_deleted(lost)
+        if not accept_loss and self._is_mass_loss(len(lost)):
             self._hold_back(lost)
-            gone = {path: identifier for path, identifier in gone.items() if identifier in moved}
+            held = set(lost)
+            gone = {path: identifier for path, identifier in gone.items() if path not in held}
         elif accept_loss and only is None:
             self._hold_back([])
         changes: list[FileChange] = []
@@ -228,7 +232,8 @@ class Reconciler:
         """Into the index; to git what differs from HEAD there (a touched file with the same bytes does not)."""
         if not changes:
             return
-        committed = self._repo.tree_files()
+        few = len(changes) <= _LOOKED_UP
+        committed = self._repo.versions(change.change.path for change in changes) if few else self._repo.tree_files()
         left = {change.change.memory_id for change in changes if change.change.data is None}  # or moved
         news = [
             change
@@ -300,6 +305,11 @@ class Reconciler:
             for record in records
             if record is not None
         }
+
+    def _not_deleted(self, paths: Sequence[str]) -> list[str]:
+        """Those of the paths that HEAD has, or that wait for their commit; the others a merge has taken away."""
+        committed, waiting = self._repo.tree_files(), {entry.path for entry in self._index.pending()}
+        return [path for path in paths if path in committed or path in waiting]
 
     def _is_mass_loss(self, count: int) -> bool:
         return count > _MASS_LOSS and count > self._index.statistics()["memories"] // 2

@@ -15,10 +15,12 @@ from adaptive_llm_gateway.memory._offline import git_settings_here, protocol_her
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_errors import from_git, sync_error
 from adaptive_llm_gateway.memory._sync_model import Answered, Notice
+from adaptive_llm_gateway.memory._sync_progress import Progress
 
-_FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options")
-_PUSH = ("push", "--porcelain", "--no-verify", "--end-of-options")
+_FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--end-of-options")
+_PUSH = ("push", "--porcelain", "--progress", "--no-verify", "--end-of-options")
 _KNOWN_SECONDS = 5.0
+_MOST_TIMES = 60  # the timeout: how long a fetch or push may go on while data comes
 _LEAST_SECONDS = 1.0  # for git, however late it is
 _CLOCKS_APART = timedelta(minutes=10)
 
@@ -29,13 +31,14 @@ class Remote:
     Args:
         repo: read, and told what the remote has (remote-tracking reference, rescue references); nothing else changes.
         name: git's name for the remote.
-        timeout: seconds for each git command that uses the network.
+        timeout: seconds that the remote may be silent in each git command that uses the network.
     """
 
     def __init__(self, repo: MemoryRepo, name: str = "origin", *, timeout: float = 60.0) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InvalidInput(f"{name!r} cannot be the name of a remote")
         self._repo, self.name, self._timeout = repo, name, timeout
+        self.progress = Progress()
         self.until: float | None = None
         """When git's waiting for the network is to end, as of `time.monotonic`; None: after `timeout`."""
         self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
@@ -121,11 +124,14 @@ class Remote:
             if len(protocols) < len(found):
                 raise self._held_back(doing, addresses[found.index(None)])
             overrides += git_settings_here(self.name, addresses)
+        self.progress.phase(f"{doing} the remote")
         try:
             result = run_git(
                 arguments,
                 cwd=self._repo.path,
-                timeout=self.patience(),
+                timeout=self._longest(),
+                stall=self.patience(),
+                on_progress=self.progress.git_says,
                 check=check,
                 overrides=overrides,
                 # Asked only if offline mode begins meanwhile: git has to be started to know.
@@ -141,10 +147,16 @@ class Remote:
         return result
 
     def patience(self) -> float:
-        """Seconds that git gets for what it is about to do."""
+        """Seconds that the remote may be silent."""
         if self.until is None:
             return self._timeout
         return max(_LEAST_SECONDS, min(self._timeout, self.until - time.monotonic()))
+
+    def _longest(self) -> float:
+        """Seconds that git gets at most, while data comes."""
+        if self.until is None:
+            return self._timeout * _MOST_TIMES
+        return max(_LEAST_SECONDS, self.until - time.monotonic())
 
     def _held_back(self, doing: str, url: str) -> SyncError:
         shown = mask_credentials(url)

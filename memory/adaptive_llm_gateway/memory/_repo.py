@@ -15,7 +15,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ from adaptive_llm_gateway.memory._repo_checks import (
     use_current_home,
 )
 from adaptive_llm_gateway.memory._sync_apply import finish_interrupted
-from adaptive_llm_gateway.memory._tree_diff import apply_diff, blob_at, diff_trees, list_files
+from adaptive_llm_gateway.memory._tree_diff import apply_diff, blob_at, blobs_at, diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 from adaptive_llm_gateway.memory._values import Author, Change, Revision
 
@@ -108,6 +108,7 @@ class MemoryRepo:
         self._listed: tuple[str, dict[str, str]] | None = None  # a tree and its files
         # One writer is the rule; a lock makes a second thread (merging, upkeep) wait instead of corrupting.
         self._writing = threading.RLock()
+        self._refreshing = threading.Lock()
         self.durable = durable
         self._clock = clock
         self.git_dir = Path(self._repo.path)
@@ -496,7 +497,7 @@ class MemoryRepo:
                 author = pygit2.Signature(*author_identity(authors), committer.time, committer.offset)
             commit = str(repo.create_commit(None, author, committer, message, tree, list(parents)))
             self._unsynced.add(commit)
-            self._flush()
+        self._flush()
         return commit
 
     def advance(self, start: str, target: str, before: Mapping[str, str | None], note: str) -> bool:
@@ -533,23 +534,31 @@ class MemoryRepo:
     def refresh_index(self) -> bool:
         """Bring the git index up to date for what was committed, and flush those commits to disk.
 
-        Leaves every other entry of the index as it is. When another git process holds the index nothing happens and
-        the next call tries again.
+        Leaves every other entry of the index as it is. When another git process holds the index, or another thread is
+        at it, nothing happens and the next call tries again. Commits go on meanwhile.
 
         Returns:
             Whether nothing is left to do.
         """
-        with self._writing:
+        if not self._refreshing.acquire(blocking=False):
+            return False
+        try:
             self._flush()
-            return self._index.catch_up()
+            return self._index.catch_up(self._writing)
+        finally:
+            self._refreshing.release()
 
     def _head_tree(self) -> pygit2.Tree | None:
         head = self.head()
         return None if head is None else self._repo[head].peel(pygit2.Tree)
 
     def _flush(self) -> None:
-        """fsync the objects and the branch written since the last time (with `durable` libgit2 has done so)."""
-        objects, self._unsynced = self._unsynced, set()
+        """fsync the objects and the branch written since the last time (with `durable` libgit2 has done so).
+
+        Without the lock, for commits need not wait until the disk has caught up.
+        """
+        with self._writing:
+            objects, self._unsynced = self._unsynced, set()
         if self.durable or not objects or not hasattr(os, "sync"):
             return
         if len(objects) > _SYNC_ONE_BY_ONE:
@@ -596,6 +605,14 @@ class MemoryRepo:
                 apply_diff(files, diff_trees(self._repo[listed[0]].peel(pygit2.Tree), tree))
         self._listed = (name, files.copy())  # which nobody else changes
         return files
+
+    def versions(self, paths: Iterable[str]) -> dict[str, str]:
+        """The versions that HEAD has of these paths; what it does not have is left out."""
+        head = self.head()
+        if head is None:
+            return {}
+        with translated(self.path):
+            return blobs_at(self._repo[head].peel(pygit2.Tree), paths)
 
     def read_blob(self, version: str) -> bytes:
         """The file content of a version.

@@ -50,6 +50,8 @@ class StoreSettings:
         postgres: keep the index there rather than in a file.
         qdrant: have this server search the index's vectors rather than hold them in memory.
         commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
+        sync_interval: seconds between two looks at the remote without being asked; 0: none.
+        sync_timeout: seconds that the remote may be silent.
         embedder: which one to make, or one that is made already; the store closes it.
         reranker: which one to make, or one that is made already; the store closes it.
         rerank_top, rerank_timeout: how many of the first hits it judges, and for how many seconds a search waits.
@@ -67,6 +69,7 @@ class StoreSettings:
     remote: str | None = None
     push_after_write: bool = True
     push_delay: float = 2.0
+    sync_interval: float = 0.0
     sync_timeout: float = 60.0
     embedder: EmbedderConfig | Embedder = field(default_factory=EmbedderConfig)
     reranker: RerankerConfig | Reranker = field(default_factory=RerankerConfig)

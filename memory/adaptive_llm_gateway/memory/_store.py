@@ -25,10 +25,12 @@ from adaptive_llm_gateway.core import (
     is_ulid,
     load_allowances,
     new_ulid,
+    reach,
 )
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._kept_records import KeptRecords
@@ -55,7 +57,9 @@ from adaptive_llm_gateway.memory._reranking import Reranking
 from adaptive_llm_gateway.memory._sessions import SessionLog, log_of, summary_id
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._sync_model import commit_problem, with_commit_error
-from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome
+from adaptive_llm_gateway.memory._sync_progress import SyncProgress
+from adaptive_llm_gateway.memory._sync_schedule import Pace
+from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome, configuration_files
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
@@ -71,6 +75,7 @@ _SAVE_SECONDS = 60.0
 _COMMITS_PER_UPKEEP = 500
 _COMMITS_TOLD = 2_000  # of a pull; older ones told their reasons when they came
 _LOOK_AGAIN_SECONDS = 2.0
+_INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 
 class MemoryStore:
@@ -135,6 +140,7 @@ class MemoryStore:
         self._past = Past(
             index=self._index, repo=self.repo, folder=settings.index.parent / "past", embed=self._vectorizer.fill
         )
+        self._incoming = Incoming()
         self._asking = Asking(
             index=self._index,
             repo=self.repo,
@@ -176,7 +182,8 @@ class MemoryStore:
             publisher,
             prepare=self._before_sync,
             done=self._synced,
-            delay=settings.push_delay if settings.push_after_write else None,
+            pace=Pace(settings.sync_interval, settings.push_delay if settings.push_after_write else None),
+            watched=configuration_files(self.repo.git_dir, settings.repo / ALLOWANCES),
         )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
         if settings.hook_command:
@@ -577,6 +584,7 @@ class MemoryStore:
 
         def task() -> ReindexReport:
             if accept_loss:
+                self._index_rest()
                 self._reconciler.take_in(self._types, self._scanner, accept_loss=True)
             return self._rebuild(accept_loss=accept_loss)
 
@@ -585,6 +593,7 @@ class MemoryStore:
 
     def _rebuild(self, *, accept_loss: bool = False) -> ReindexReport:
         self._reload()
+        self._incoming.clear()
         report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending(), accept_loss=accept_loss)
         self._index.tidy()
         self._vectorizer.wake()
@@ -633,8 +642,10 @@ class MemoryStore:
         if self.repo.operation() is not None:  # what lies there now may hold somebody's conflict markers
             self._look_again()
             return
+        paths = self._incoming.others(paths)
         if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES for path in paths):
             self._reload()
+            self._index_rest()
             self._reconciler.take_in(self._types, self._scanner)
         else:
             self._reconciler.take_in(self._types, self._scanner, only=paths)
@@ -736,6 +747,15 @@ class MemoryStore:
         """Push what waits, in the background; the future has the outcome or the `SyncError`."""
         return self._syncing.push()
 
+    def sync(self) -> Future[SyncOutcome]:
+        """Pull, then push, in the background; the future has the outcome or the `SyncError`."""
+        return self._syncing.sync()
+
+    @property
+    def sync_progress(self) -> SyncProgress | None:
+        """What a pull or push that runs does now, and how far it is; None: none runs."""
+        return self._syncing.progress
+
     def publish(self, decide: Callable[[], Request], *, timeout: float) -> Future[WriteResult]:
         """A write that counts only when the remote has taken it, in the background: a compare-and-swap between clones.
 
@@ -771,6 +791,8 @@ class MemoryStore:
 
     def _before_sync(self) -> None:
         """Edits by hand become commits before anything is merged or pushed."""
+        if self._incoming:
+            self._writer.run(self._index_rest).result(_SAVE_SECONDS)
         # Looking at all files takes longer than a write does; the writer looks only at what seems to differ.
         found = self._reconciler.look(self._types)
         if found is None:
@@ -781,9 +803,11 @@ class MemoryStore:
         self._all_committed()
 
     def _all_committed(self) -> None:
-        self._writer.wait_committed(_SAVE_SECONDS)
-        if self._writer.uncommitted:
-            raise self._writer.commit_error or Unavailable("commits are still waiting", hint="Try again in a moment.")
+        done = self._writer.wait_committed(_SAVE_SECONDS)
+        if self._writer.commit_error is not None:
+            raise self._writer.commit_error
+        if not done:
+            raise Unavailable("commits are still waiting", hint="Try again in a moment.")
 
     def _when_committed(self, task: Callable[[], _T]) -> _T:
         """Run a task in the writer's thread once nothing waits for its commit."""
@@ -795,15 +819,35 @@ class MemoryStore:
         return self._writer.run(run).result()
 
     def _merge_in_writer(self, merge: Callable[[], PullResult | None]) -> PullResult | None:
+        """Files and branch move in one task of the writer; the index follows in small ones, with writes in between."""
+
         def task() -> PullResult | None:
             self._writer.wait_committed(_SAVE_SECONDS)
             done = merge()
             if done is not None and done.merged:
                 self._reload()
-                paths = {path for moved in done.merged for path in (moved.old_path, moved.new_path) if path}
-                told = self.repo.last_told(commits=_COMMITS_TOLD)
-                self._reconciler.take_in(self._types, self._scanner, only=paths, accept_loss=True, told=told)
-                self._vectorizer.wake()
+                self._incoming.add(done.merged)
             return done
 
-        return self._writer.run(task).result()
+        done = self._writer.run(task).result()
+        if done is not None and done.merged:
+            self._incoming.told = self.repo.last_told(commits=_COMMITS_TOLD)
+            total = left = len(self._incoming)
+            while left:
+                self._sync.progress.phase("indexing", total - left, total)
+                left = self._writer.run(self._index_some).result()
+            self._vectorizer.wake()
+        return done
+
+    def _index_some(self) -> int:
+        """In the writer's thread: take in some of what came; how many files are left."""
+        some = self._incoming.first(_INDEXED_AT_ONCE)
+        self._reconciler.take_in(self._types, self._scanner, only=some, accept_loss=True, told=self._incoming.told)
+        self._incoming.done(some)
+        reach("sync.indexed")
+        return len(self._incoming)
+
+    def _index_rest(self) -> None:
+        """In the writer's thread: before anything looks at the whole tree, which must not take what came for edits."""
+        while self._incoming:
+            self._index_some()

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from random import uniform
 from typing import Any
 
@@ -30,7 +31,7 @@ from adaptive_llm_gateway.memory._merge_base import common_tree, only_merged, pl
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import translated
-from adaptive_llm_gateway.memory._sync_apply import carry_out, move_between
+from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settle
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
 from adaptive_llm_gateway.memory._sync_seen import lock_problem
@@ -41,6 +42,7 @@ from adaptive_llm_gateway.memory._values import SyncStatus
 _LOCK_FILE = "alg-sync.lock"
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
+_MERGE_ATTEMPTS_BESIDE = 2  # while writes go on
 # The remote's branch moved first, or somebody is about to move it.
 _AGAIN = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 
@@ -93,7 +95,7 @@ class PushResult:
 class _Prepared:
     ours: str
     theirs: str
-    fast_forward: bool
+    move: Move
     plan: MergePlan
 
 
@@ -121,6 +123,7 @@ class Sync:
         self._repo, self._in_writer = repo, in_writer
         self.remote = Remote(repo, remote, timeout=timeout)
         self.state = SyncState(repo, self.remote)
+        self.progress = self.remote.progress
         self._secrets = SecretCheck(repo, scan, timeout=timeout)
 
     def set_remote(self, url: str) -> None:
@@ -130,6 +133,7 @@ class Sync:
             InvalidInput: a transport that runs programs (`ext::`), or a password within the address.
         """
         self.remote.set_url(url)
+        reach("sync.remote_set")
         self.state.forget()
 
     # --- pull ---------------------------------------------------------------------------------------------
@@ -158,17 +162,27 @@ class Sync:
     def merge(self) -> PullResult:
         """Merge what was fetched, within an attempt; errors as for `pull`."""
         git = self._repo.thread_repo
-        for _ in range(_MERGE_ATTEMPTS):
+        for attempt in range(_MERGE_ATTEMPTS):
             self._repo.check_ready()
             ours, theirs = self._repo.head(), self.remote.tracked()
             if ours is None or theirs is None or ours == theirs or git.descendant_of(ours, theirs):
                 return PullResult(SyncStatus("pushed"), commit=ours)
             prepared = self._prepare(ours, theirs)
             reach("sync.planned")
-            done = self._in_writer(lambda prepared=prepared: self._apply(prepared))
+            if attempt < _MERGE_ATTEMPTS_BESIDE:
+                with Staged(self._repo, prepared.move) as staged:
+                    run = partial(self._apply, prepared, staged)
+                    done = self._in_writer(run)
+            else:  # who writes without a pause waits for the planning, too
+                done = self._in_writer(lambda theirs=theirs: self._plan_and_apply(theirs))
+            settle(self._repo)
             if done is not None:
                 return done
         raise sync_error("busy", "the memory repo's branch keeps moving; nothing was merged")
+
+    def _plan_and_apply(self, theirs: str) -> PullResult | None:
+        ours = self._repo.head()
+        return None if ours is None else self._apply(self._prepare(ours, theirs))
 
     def _prepare(self, ours: str, theirs: str) -> _Prepared:
         git = self._repo.thread_repo
@@ -183,6 +197,7 @@ class Sync:
             raise sync_error(
                 "unrelated_histories", "the memory repo and the remote have no common history; nothing was merged"
             )
+        self.progress.phase("checking what came in")
         self._secrets.check(theirs, ["--not", ours], "secret_incoming")
         tree = git[ours].peel(pygit2.Tree) if fast_forward else common_tree(self._repo, ours, theirs)
         their_tree = git[theirs].peel(pygit2.Tree)
@@ -190,31 +205,33 @@ class Sync:
         our_side = diff_trees(tree, git[ours].peel(pygit2.Tree))
         our_files = self._repo.tree_files(ours)
         check_incoming(self._repo, their_side, our_side, our_files)
+        self.progress.phase("merging", total=len(their_side))
         if not fast_forward and base is not None and only_merged(self._repo, ours, theirs):
             plan = plan_choice(self._repo, ours, theirs)
         else:
             # Where only the root commit is here, the remote's files count.
             plan = plan_merge(our_side if base else {}, their_side, self._repo.read_blob, files=our_files)
-        return _Prepared(ours, theirs, fast_forward, plan)
+        target = theirs
+        if not fast_forward:
+            message = merge_message(self.remote.label, plan.decisions)
+            try:
+                target = self._repo.merge_commit([ours, theirs], plan.writes, message)
+            except (InvalidInput, UnsafePath) as error:
+                raise sync_error("unsafe_incoming", f"the merge cannot be written: {error.message}") from error
+        reach("sync.objects_written")
+        return _Prepared(ours, theirs, move_between(self._repo, ours, target), plan)
 
-    def _apply(self, prepared: _Prepared) -> PullResult | None:
+    def _apply(self, prepared: _Prepared, staged: Staged | None = None) -> PullResult | None:
         """In the writer's thread: None when HEAD has moved since."""
         repo, plan = self._repo, prepared.plan
         if repo.head() != prepared.ours:
             return None
         self._wait_for_index()
-        label = self.remote.label
-        target = prepared.theirs
-        if not prepared.fast_forward:
-            message = merge_message(label, plan.decisions)
-            try:
-                target = repo.merge_commit([prepared.ours, prepared.theirs], plan.writes, message)
-            except (InvalidInput, UnsafePath) as error:
-                raise sync_error("unsafe_incoming", f"the merge cannot be written: {error.message}") from error
-        reach("sync.objects_written")
+        label, move = self.remote.label, prepared.move
         rescue = repo.rescue(prepared.ours, mark())
-        move = move_between(repo, prepared.ours, target)
-        if not carry_out(repo, move, f"alg: pull {label}"):
+        reach("sync.rescued")
+        written = partial(self.progress.phase, "writing files")
+        if not carry_out(repo, move, f"alg: pull {label}", staged=staged, step=written):
             return None
         sources = set(plan.renames.values())
         merged = [
@@ -223,7 +240,7 @@ class Sync:
             if not (new is None and path in sources)
         ]
         return PullResult(
-            SyncStatus("pushed"), tuple(merged), tuple(plan.conflicts), target, tuple(plan.decisions), rescue
+            SyncStatus("pushed"), tuple(merged), tuple(plan.conflicts), move.target, tuple(plan.decisions), rescue
         )
 
     def _wait_for_index(self) -> None:
@@ -257,6 +274,7 @@ class Sync:
             if commit is None:
                 raise sync_error("other", "the memory repo has no commit to push")
             waiting = self.state.count()[0]
+            self.progress.phase("checking what goes out")
             self.check_outgoing(commit)
             try:
                 self.remote.push(commit)
@@ -289,8 +307,15 @@ class Sync:
             lock = ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self.remote.patience())
             with lock, translated(self._repo.path):  # what libgit2 cannot read, and so on, is a failure like any other
                 yield
-        except LockHeld:
-            raise
+        except LockHeld as held:
+            owner: Any = held.details.get("owner")
+            named = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+            raise LockHeld(
+                f"{named} syncs this memory repo now",
+                hint="Wait for it to finish; this is tried again.",
+                owner=owner,
+                path=held.details.get("path"),
+            ) from held
         except AlgError as error:
             if error.details.get("kind") != "offline":  # which is no failure of the remote
                 with contextlib.suppress(AlgError):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pygit2
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _JOURNAL = "alg-sync-journal.json"
 _SCRATCH = "alg-sync-scratch"
+_STAGE = "alg-sync-stage"
 _SYNC_ONE_BY_ONE = 32
 
 
@@ -44,6 +46,36 @@ def move_between(repo: MemoryRepo, start: str, target: str) -> Move:
     """The move from one commit to another; reads both trees where they differ."""
     git = repo.thread_repo
     return Move(start, target, diff_trees(git[start].peel(pygit2.Tree), git[target].peel(pygit2.Tree)))
+
+
+class Staged:
+    """The new content of a move's files beside the working tree and on disk, so that moving them in place is quick."""
+
+    def __init__(self, repo: MemoryRepo, move: Move) -> None:
+        self._folder = repo.git_dir / _STAGE
+        self._files: dict[str, Path] = {}
+        self._clear()
+        with translated(repo.path):
+            self._folder.mkdir(exist_ok=True)
+            for number, (path, (_, new)) in enumerate(move.files.items()):
+                if new is not None:
+                    self._files[path] = self._folder / str(number)
+                    _write_blob(repo, self._files[path], new)
+            _flush(list(self._files.values()))
+        reach("sync.staged")
+
+    def take(self, path: str) -> Path | None:
+        """The file for `path`, which is the caller's from now on."""
+        return self._files.pop(path, None)
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
 
 
 def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> None:
@@ -63,8 +95,19 @@ def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry 
         raise sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
 
 
-def carry_out(repo: MemoryRepo, move: Move, note: str) -> bool:
-    """Bring working tree, branch and index to the move's target.
+def carry_out(
+    repo: MemoryRepo,
+    move: Move,
+    note: str,
+    *,
+    staged: Staged | None = None,
+    step: Callable[[int, int], None] | None = None,
+) -> bool:
+    """Bring working tree and branch to the move's target; git's index follows with `settle`.
+
+    Args:
+        staged: made of this move before, where others wait for this.
+        step: told how many files of how many are in place.
 
     Returns:
         False when HEAD is not at the move's start any more; then nothing was changed.
@@ -79,12 +122,22 @@ def carry_out(repo: MemoryRepo, move: Move, note: str) -> bool:
         journal = repo.git_dir / _JOURNAL
         write_atomically(journal, json.dumps({"start": move.start, "target": move.target, "note": note}).encode())
         reach("sync.journal_written")
-        _complete(repo, move, note)
+        _complete(repo, move, note, staged, step)
         return repo.head() == move.target
+
+
+def settle(repo: MemoryRepo) -> None:
+    """What can wait until the move is done: git's index, and the end of the journal."""
+    journal = repo.git_dir / _JOURNAL
+    if journal.exists():
+        repo.refresh_index()
+        reach("sync.index_updated")
+        journal.unlink(missing_ok=True)
 
 
 def finish_interrupted(repo: MemoryRepo) -> bool:
     """Complete a move that a crash cut short; whether there was one."""
+    shutil.rmtree(repo.git_dir / _STAGE, ignore_errors=True)
     journal = repo.git_dir / _JOURNAL
     try:
         noted: Any = json.loads(journal.read_bytes())
@@ -98,37 +151,48 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
         head = repo.head()
         with contextlib.suppress(KeyError, ValueError, pygit2.GitError, NotFound):
             # A commit made since by hand has taken the files as they were: then the next pull merges again.
-            if head in (start, target):
+            if head == start:  # at the target every file was in place before
                 _complete(repo, move_between(repo, start, target), str(fields.get("note")))
+    settle(repo)
     journal.unlink(missing_ok=True)
     return True
 
 
-def _complete(repo: MemoryRepo, move: Move, note: str) -> None:
+def _complete(
+    repo: MemoryRepo,
+    move: Move,
+    note: str,
+    staged: Staged | None = None,
+    step: Callable[[int, int], None] | None = None,
+) -> None:
     written: list[Path] = []
-    for path, (old, new) in _in_order(move.files):
+    folders: dict[Path, None] = {}
+    for number, (path, (old, new)) in enumerate(_in_order(move.files), 1):
+        if step is not None:
+            step(number, len(move.files))
         found = _on_disk(repo.path, path)
         if _is_one_of(found, new) or not _is_one_of(found, old):
             continue
         target = repo.path / path
         if new is None:
             target.unlink()
-            _remove_empty(target.parent, repo.path)
+            folders[_remove_empty(target.parent, repo.path)] = None
         elif not target.is_dir():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_file(repo, target, new)
-            written.append(target)
+            ready = staged.take(path) if staged is not None else None
+            if ready is None:
+                ready = _write_blob(repo, repo.git_dir / _SCRATCH, new)
+                written.append(target)
+            _put(ready, target)
+            folders[target.parent] = None
         reach("sync.file_written")
     reach("sync.tree_updated")
-    _flush(written)
+    _flush([*written, *folders])
     if repo.head() == move.start:
         repo.advance(
             move.start, move.target, {path: old.blob if old else None for path, (old, _) in move.files.items()}, note
         )
     reach("sync.ref_moved")
-    repo.refresh_index()
-    reach("sync.index_updated")
-    (repo.git_dir / _JOURNAL).unlink(missing_ok=True)
 
 
 def _in_order(files: Side) -> list[tuple[str, tuple[Entry | None, Entry | None]]]:
@@ -192,13 +256,16 @@ def _may_go(root: Path, path: str, files: Mapping[str, tuple[Entry | None, Entry
     return all(found in files and files[found][1] is None for found in inside)
 
 
-def _write_file(repo: MemoryRepo, target: Path, entry: Entry) -> None:
+def _write_blob(repo: MemoryRepo, scratch: Path, entry: Entry) -> Path:
     # Not beside the target: nobody who watches the folder sees a half-written file.
-    scratch = repo.git_dir / _SCRATCH
     with open(scratch, "wb") as file:  # noqa: PTH123
         file.write(repo.read_blob(entry.blob))
     if entry.mode & 0o100 and os.name == "posix":
         scratch.chmod(0o755)
+    return scratch
+
+
+def _put(scratch: Path, target: Path) -> None:
     try:
         scratch.replace(target)
     except OSError as error:
@@ -206,11 +273,13 @@ def _write_file(repo: MemoryRepo, target: Path, entry: Entry) -> None:
         raise StorageError(f"cannot write {str(target)!r}: {error.strerror}", path=str(target)) from error
 
 
-def _remove_empty(folder: Path, root: Path) -> None:
+def _remove_empty(folder: Path, root: Path) -> Path:
+    """Remove the folder and those above it while they are empty; the first that stays."""
     with contextlib.suppress(OSError):
         while folder != root:
             folder.rmdir()
             folder = folder.parent
+    return folder
 
 
 def _flush(files: list[Path]) -> None:

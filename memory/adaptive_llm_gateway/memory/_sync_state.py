@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import pygit2
 
-from adaptive_llm_gateway.core import AlgError, is_offline
+from adaptive_llm_gateway.core import AlgError, is_offline, reach
 from adaptive_llm_gateway.memory._commit_count import commits_beyond
 from adaptive_llm_gateway.memory._git import mask_credentials
 from adaptive_llm_gateway.memory._remote import Remote
@@ -177,6 +177,7 @@ class SyncState:
                 kept = after(kept, answer)
             kept = after(kept, self._event(kept, operation, error))
             self._save(kept)
+            reach("sync.state_noted")
             return self._status(kept)
 
     def _event(self, kept: Kept, operation: Operation, error: AlgError | None) -> Event:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pygit2
 from pygit2.enums import FileMode
@@ -62,6 +62,31 @@ def blob_at(tree: pygit2.Tree, path: str) -> str | None:
     except KeyError:
         return None
     return str(found.id) if isinstance(found, pygit2.Blob) and found.filemode in _FILES else None
+
+
+def objects_at(tree: pygit2.Tree, paths: Iterable[str]) -> dict[str, pygit2.Object]:
+    """What lies at these paths; each folder is read once. What is not there is left out."""
+    folders: dict[str, pygit2.Tree | None] = {"": tree}
+
+    def look(path: str) -> pygit2.Object | None:
+        parent, _, name = path.rpartition("/")
+        if parent not in folders:
+            above = look(parent)
+            folders[parent] = above if isinstance(above, pygit2.Tree) else None
+        inside = folders[parent]
+        return inside[name] if inside is not None and name in inside else None
+
+    found = ((path, look(path)) for path in paths)
+    return {path: entry for path, entry in found if entry is not None}
+
+
+def blobs_at(tree: pygit2.Tree, paths: Iterable[str]) -> dict[str, str]:
+    """The blob ids of the regular files at these paths; what is none is left out."""
+    return {
+        path: str(entry.id)
+        for path, entry in objects_at(tree, paths).items()
+        if isinstance(entry, pygit2.Blob) and entry.filemode in _FILES
+    }
 
 
 def list_files(tree: pygit2.Tree, prefix: str, files: dict[str, str]) -> None:

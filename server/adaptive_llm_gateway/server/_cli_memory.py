@@ -481,16 +481,22 @@ def reindex(
 # --- Sync ---------------------------------------------------------------------------------------------------
 
 
-@memory_app.command()
-def pull(context: typer.Context, json: JsonOption = False) -> None:
-    """Fetch from the remote and merge."""
-    _sync(context, "pull", as_json=json)
+Wait = Annotated[
+    bool | None,
+    typer.Option("--wait/--no-wait", help="Wait for its end, rather than 20 seconds at most. Default: on a terminal."),
+]
 
 
 @memory_app.command()
-def push(context: typer.Context, json: JsonOption = False) -> None:
+def pull(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
+    """Fetch from the remote and merge. It goes on in the hub when nobody waits any more."""
+    _sync(context, "pull", wait, as_json=json)
+
+
+@memory_app.command()
+def push(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
     """Push to the remote. Exit code 8 when it does not have everything afterwards."""
-    _sync(context, "push", as_json=json)
+    _sync(context, "push", wait, as_json=json)
 
 
 @memory_app.command("install-merge-driver")
@@ -513,9 +519,15 @@ def merge_driver(
     emit(done, as_json=json, text=lambda _: harmless(f"{done['state']}: the merge driver of {done['repo']}"))
 
 
-def _sync(context: typer.Context, name: Literal["pull", "push"], *, as_json: bool) -> None:
-    from adaptive_llm_gateway.server._cli_work import sync  # noqa: PLC0415
+@memory_app.command()
+def sync(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
+    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
+    _sync(context, "sync", wait, as_json=json)
+
+
+def _sync(context: typer.Context, name: Literal["pull", "push", "sync"], wait: bool | None, *, as_json: bool) -> None:
+    from adaptive_llm_gateway.server._cli_work import sync as carry_out  # noqa: PLC0415
     from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
 
-    done = sync(context.find_root().obj, name)
+    done = carry_out(context.find_root().obj, name, wait=wait)
     emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done)))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, InvalidInput, StorageError
 from adaptive_llm_gateway.server import _cli_hub
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, talk
+from adaptive_llm_gateway.server._cli_work import run_sync
 from adaptive_llm_gateway.server._registration import alg_command, registration, this_installation
 
 if TYPE_CHECKING:
@@ -201,8 +202,11 @@ def _make_home(root: Path) -> None:
 def _first_pull(root: str, sync: Json) -> Json:
     """What another machine has written already; that it cannot be had now does not keep the hub from working."""
     try:
+        return run_sync(root, "pull", wait=True)
+    except KeyboardInterrupt:
+        talk("note: the first pull goes on in the hub; `alg memory status` says how it ends")
         with _cli_hub.open_hub(root) as hub:
-            return hub.call("pull")
+            return hub.call("status")["sync"] or sync
     except HubRefused as refused:
         hint = f" {refused.error['hint']}" if refused.error.get("hint") else ""
         talk(f"note: the first pull did not succeed: {refused.error['message']}.{hint}")

@@ -41,6 +41,7 @@ def call(
     *,
     on_progress: Step | None = None,
     on_piece: Callable[[str], None] | None = None,
+    on_step: Callable[[Json], None] | None = None,
     **arguments: Any,
 ) -> Any:
     """Carry out an operation in the hub, which is started if need be.
@@ -54,7 +55,7 @@ def call(
     """
     _check_text(arguments)
     with open_hub(root) as hub:
-        return hub.call(name, on_progress=on_progress, on_piece=on_piece, **arguments)
+        return hub.call(name, on_progress=on_progress, on_piece=on_piece, on_step=on_step, **arguments)
 
 
 def _check_text(value: object) -> None:
@@ -277,25 +278,36 @@ def progress(label: str) -> Generator[Step | None]:
         yield step
 
 
-def sync(root: str, name: Literal["pull", "push"]) -> Json:
-    """Pull or push, and return how the repo stands; anything short of success is raised.
+SyncName = Literal["pull", "push", "sync"]
+_HOW_IT_ENDS = "`alg memory status` says how it ends."
+
+
+def sync(root: str, name: SyncName, *, wait: bool | None = None) -> Json:
+    """Pull or push or both, and return how the repo stands; anything short of success is raised.
+
+    Args:
+        wait: wait until it has ended; None: on a terminal.
 
     Raises:
         SyncError: the remote does not have everything after a push, or could not be merged after a pull.
-        Unavailable: it takes long and goes on in the hub.
+        Unavailable: it takes long and goes on in the hub, also after Ctrl-C.
         HubRefused: the hub's own error.
     """
-    from adaptive_llm_gateway.server._render_sync import standing_line, sync_text  # noqa: PLC0415
+    from adaptive_llm_gateway.server._render_sync import progress_text, standing_line, sync_text  # noqa: PLC0415
 
-    done = call(root, name)
+    try:
+        done = run_sync(root, name, wait=sys.stderr.isatty() if wait is None else wait)
+    except KeyboardInterrupt:
+        raise Unavailable(f"the {name} goes on in the hub", hint=_HOW_IT_ENDS) from None
     facts = {key: value for key, value in done.items() if key != "hint"}
     if done["running"]:
+        at = f" ({progress_text(done['progress'])})" if done["progress"] else ""
         raise Unavailable(
-            f"the {name} takes long and goes on in the hub; so far: {sync_text(done)}",
-            hint="`alg memory status` says how it ends.",
+            f"the {name} takes long and goes on in the hub{at}; so far: {sync_text(done)}",
+            hint=_HOW_IT_ENDS,
             **facts,
         )
-    unfinished = ("failed", "diverged", "no_remote", *(("pending", "behind") if name == "push" else ("behind",)))
+    unfinished = ("failed", "diverged", "no_remote", *(("behind",) if name == "pull" else ("pending", "behind")))
     if done["state"] in unfinished:
         hint = (
             "`alg init --remote URL` names one."
@@ -304,3 +316,32 @@ def sync(root: str, name: Literal["pull", "push"]) -> Json:
         )
         raise SyncError(f"the {name} did not succeed: {standing_line(done)}", hint=hint, **facts)
     return done
+
+
+_LONGEST_WAIT = 24 * 3600.0
+
+
+def run_sync(root: str, name: SyncName, *, wait: bool) -> Json:
+    """Have the hub pull or push, and show how far it is where stderr is a terminal; the hub's answer."""
+    seconds = _LONGEST_WAIT if wait else None
+    with _sync_progress() as show:
+        return call(root, name, on_step=show, wait=seconds, steps=show is not None)
+
+
+@contextlib.contextmanager
+def _sync_progress() -> Generator[Callable[[Json], None] | None]:
+    """A line on stderr, where that is a terminal, that says how far a pull or push is."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console  # noqa: PLC0415 - 50 ms
+    from rich.text import Text  # noqa: PLC0415
+
+    from adaptive_llm_gateway.server._render_sync import progress_text  # noqa: PLC0415
+
+    with Console(stderr=True).status("") as line:
+
+        def show(step: Json) -> None:
+            line.update(Text(progress_text(step)))
+
+        yield show

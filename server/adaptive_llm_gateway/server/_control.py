@@ -1,8 +1,9 @@
 """The hub's side of the command line's way to it: JSON lines on the hub's socket, one request after the other.
 
 A request is `{"do": NAME, "with": {...}}`; the answer is `{"result": ...}` or `{"error": {...}}`, after any number of
-`{"progress": [done, total]}`, or of `{"piece": TEXT}` where an answer of a model was asked for with `"stream": true`.
-Whoever hangs up while a model answers has its call cancelled.
+`{"progress": [done, total]}`, of `{"step": {...}}` where a pull or push was asked for with `"steps": true`, or of
+`{"piece": TEXT}` where an answer of a model was asked for with `"stream": true`. Whoever hangs up while a model answers
+has its call cancelled.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ Step = Callable[[int, int], None]
 
 _READING = ("search", "context", "summarize_path", "list", "read", "history", "status")
 _WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore")
-_SYNCING = ("pull", "push")
+_SYNCING = ("pull", "push", "sync")
 _MODE = ("mode", "set_mode")
 _STREAMING = ("gateway_complete", "gateway_chat")
 _CALLING = (*_STREAMING, "gateway_embed")
@@ -109,6 +111,8 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return await _handoff(hub, name.removeprefix("handoff_"), arguments)
     if name not in (*_READING, *_WRITING, *_SYNCING, *_MODE):
         raise InvalidInput(f"the hub has no operation {name!r}", hint="Hub and command line may differ in version.")
+    if name in _SYNCING and arguments.pop("steps", False):
+        arguments["on_step"] = partial(_send_step, send)
     if name in _WRITING:
         from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
 
@@ -133,6 +137,10 @@ async def _gateway(hub: Hub, name: str, arguments: dict[str, Any], send: Any) ->
     if name in (*_CALLING, "gateway_route_preview"):
         arguments.setdefault("client", "command-line")
     return await _of(hub.gateway, name, arguments)
+
+
+async def _send_step(send: Any, step: dict[str, Any]) -> None:
+    await send({"step": step})
 
 
 async def _of(operations: object, name: str, arguments: dict[str, Any]) -> Any:

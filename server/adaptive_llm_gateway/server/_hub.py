@@ -63,6 +63,7 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         remote=settings.sync.remote,
         push_after_write=settings.sync.push_after_write,
         push_delay=settings.sync.push_delay_seconds,
+        sync_interval=settings.sync.interval_seconds,
         sync_timeout=settings.sync.timeout_seconds,
         embedder=EmbedderConfig(
             kind=embedder.kind,

@@ -35,6 +35,7 @@ class HubClient:
         *,
         on_progress: Callable[[int, int], None] | None = None,
         on_piece: Callable[[str], None] | None = None,
+        on_step: Callable[[dict[str, Any]], None] | None = None,
         **arguments: Any,
     ) -> Any:
         """Carry out an operation in the hub and return its JSON.
@@ -42,6 +43,7 @@ class HubClient:
         Args:
             on_progress: given how much is done, of how much.
             on_piece: given an answer's text as it comes, where `stream=True` is among the arguments.
+            on_step: given how far a pull or push is, where `steps=True` is among the arguments.
 
         Raises:
             HubError: what the hub answered instead.
@@ -55,6 +57,9 @@ class HubClient:
                 if "progress" in message:
                     if on_progress is not None:
                         on_progress(*message["progress"])
+                elif "step" in message:
+                    if on_step is not None:
+                        on_step(message["step"])
                 elif "piece" in message:
                     if on_piece is not None:
                         on_piece(message["piece"])

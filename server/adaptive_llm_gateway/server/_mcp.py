@@ -16,10 +16,10 @@ from pydantic import Field, ValidationError
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
-from adaptive_llm_gateway.server._mcp_gateway import GatewayTools
+from adaptive_llm_gateway.server._mcp_gateway import GatewayTools, progress_of
 from adaptive_llm_gateway.server._mcp_handoff import HandoffTools, add_resource_and_prompt
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
-from adaptive_llm_gateway.server._operations import Json, Operations
+from adaptive_llm_gateway.server._operations import Json, OnStep, Operations
 from adaptive_llm_gateway.server._render import (
     compaction_text,
     error_text,
@@ -31,6 +31,7 @@ from adaptive_llm_gateway.server._render import (
     sync_answer_text,
     write_text,
 )
+from adaptive_llm_gateway.server._render_sync import progress_text
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
@@ -561,13 +562,26 @@ class _Tools:
         """How the memory stands: counts, index, search mode, commits, sync with the remote, files that were skipped."""
         return await _answer(self._operations.status(), status_text)
 
-    async def memory_pull(self) -> str:
+    async def memory_pull(self, ctx: Ctx) -> str:
         """Fetch memories from the git remote and merge them; says truthfully how it ended."""
-        return await _answer(self._operations.pull(), sync_answer_text)
+        async with progress_of(ctx) as tell:
+            return await _answer(self._operations.pull(on_step=_steps(tell)), sync_answer_text)
 
-    async def memory_push(self) -> str:
+    async def memory_push(self, ctx: Ctx) -> str:
         """Push memories to the git remote; says truthfully how it ended."""
-        return await _answer(self._operations.push(), sync_answer_text)
+        async with progress_of(ctx) as tell:
+            return await _answer(self._operations.push(on_step=_steps(tell)), sync_answer_text)
+
+
+def _steps(tell: Callable[[str], Awaitable[None]] | None) -> OnStep | None:
+    """Has a client that asked for progress told of a pull's or push's."""
+    if tell is None:
+        return None
+
+    async def step(progress: Json) -> None:
+        await tell(progress_text(progress) + "\n")
+
+    return step
 
 
 def _text_with(name: str, answer: Json) -> CallToolResult:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
         Request,
         Revision,
         SyncOutcome,
+        SyncProgress,
         SyncStatus,
         WriteResult,
     )
@@ -60,6 +61,7 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Json = dict[str, Any]
+OnStep = Callable[[Json], Awaitable[None]]
 
 _READERS = 4
 _DRAIN_SECONDS = 5.0
@@ -67,6 +69,7 @@ _REOPEN_SECONDS = 2.0
 _SAVE_SECONDS = 60.0
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
+_STEP_SECONDS = 0.25
 
 
 class Operations:
@@ -346,6 +349,7 @@ class Operations:
             "by_type": dict(found.by_type),
             "skipped": [asdict(item) for item in found.skipped],
             "sync": sync_json(found.sync),
+            "syncing": progress_json((await self.store()).sync_progress),
             "types": list((await self.store()).types.names),
             "mode": self.modes.mode,
             "mode_problem": self.modes.problem,
@@ -482,22 +486,41 @@ class Operations:
 
     # -- sync --------------------------------------------------------------------------------------------------
 
-    async def pull(self) -> Json:
-        """Fetch from the remote and merge; goes on in the background when it takes long."""
-        return await self._sync(lambda store: store.pull())
+    async def pull(self, *, wait: float | None = None, on_step: OnStep | None = None) -> Json:
+        """Fetch from the remote and merge; goes on in the background when it takes long.
 
-    async def push(self) -> Json:
-        """Push to the remote; goes on in the background when it takes long."""
-        return await self._sync(lambda store: store.push())
+        Args:
+            wait: seconds to wait for its end; None: 20.
+            on_step: told now and then how far it is.
+        """
+        return await self._sync(lambda store: store.pull(), wait, on_step)
 
-    async def _sync(self, work: Callable[[MemoryStore], Future[SyncOutcome]]) -> Json:
+    async def push(self, *, wait: float | None = None, on_step: OnStep | None = None) -> Json:
+        """Push to the remote; goes on in the background when it takes long. Arguments as for `pull`."""
+        return await self._sync(lambda store: store.push(), wait, on_step)
+
+    async def sync(self, *, wait: float | None = None, on_step: OnStep | None = None) -> Json:
+        """Pull, then push; goes on in the background when it takes long. Arguments as for `pull`."""
+        return await self._sync(lambda store: store.sync(), wait, on_step)
+
+    async def _sync(
+        self, work: Callable[[MemoryStore], Future[SyncOutcome]], wait: float | None, on_step: OnStep | None
+    ) -> Json:
         store = await self.store()
         future = work(store)
-        if not await _settle(future, _SYNC_ANSWER_SECONDS):
-            return {"running": True, **sync_json(store.sync_status())}
+        end = time.monotonic() + (_SYNC_ANSWER_SECONDS if wait is None else max(0.0, wait))
+        told: Json | None = None
+        while not await _settle(future, _between(end - time.monotonic(), steps=on_step is not None)):
+            now = progress_json(store.sync_progress)
+            if time.monotonic() >= end:
+                return {"running": True, "progress": now, **sync_json(store.sync_status())}
+            if on_step is not None and now is not None and now != told:
+                told = now
+                await on_step(now)
         done = future.result()
         return {
             "running": False,
+            "progress": None,
             **sync_json(done.status),
             "changed": done.changed,
             "pushed": done.pushed,
@@ -671,8 +694,18 @@ def sync_json(status: SyncStatus) -> Json:
     return {**_dated(asdict(replace(status, problems=()))), "problems": problems}
 
 
+def progress_json(progress: SyncProgress | None) -> Json | None:
+    """A pull or push that runs, and how far it is."""
+    return None if progress is None else _dated(asdict(progress))
+
+
 def _dated(values: Json) -> Json:
     return {name: iso(value) if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _between(left: float, *, steps: bool) -> float:
+    """Seconds until whoever waits is told something."""
+    return max(0.0, min(left, _STEP_SECONDS) if steps else left)
 
 
 def write_json(result: WriteResult) -> Json:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from adaptive_llm_gateway.server._render_sync import sentence, sync_lines, sync_text
+from adaptive_llm_gateway.server._render_sync import progress_text, sentence, sync_lines, sync_text
 
 Json = dict[str, Any]
 
@@ -190,7 +190,8 @@ def sync_answer_text(done: Json) -> str:
     """The answer to a pull or push."""
     standing = sync_text(done)
     if done["running"]:
-        return f"Still running in the background; so far: {standing}. memory_status tells how it ends."
+        at = f" ({progress_text(done['progress'])})" if done["progress"] else ""
+        return f"Still running in the background{at}; so far: {standing}. memory_status tells how it ends."
     lines = [sentence(f"{standing[:1].upper()}{standing[1:]}")]
     if done["changed"]:
         lines.append(f"{done['changed']} files changed here.")
@@ -231,6 +232,7 @@ def status_text(status: Json) -> str:
         *([] if status["reranker"] == "off" else [f"reranker: {status['reranker']}"]),
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
         *sync_lines(status["sync"]),
+        *_running(status["syncing"]),
         f"edits by hand are noticed by: {status['watcher']}",
         f"types: {', '.join(status['types'])}",
         *mode_text(status),
@@ -240,6 +242,10 @@ def status_text(status: Json) -> str:
     if len(status["skipped"]) > 20:
         lines.append(f"... and {len(status['skipped']) - 20} more files skipped")
     return "\n".join([*lines, *_notices(status["notices"])])
+
+
+def _running(syncing: Json | None) -> list[str]:
+    return [f"running since {syncing['started']}: {progress_text(syncing)}"] if syncing else []
 
 
 def _notices(notices: Iterable[str]) -> list[str]:

@@ -67,6 +67,14 @@ def sync_lines(sync: Json, *, now: datetime | None = None) -> list[str]:
     return lines + [problem_line(problem) for problem in _problems(sync)]
 
 
+def progress_text(progress: Json) -> str:
+    """`pull: receiving objects, 420 of 1000, 1.20 MiB`: what runs, and how far it is."""
+    done, total = progress["done"], progress["total"]
+    count = f", {done} of {total}" if total else f", {done}" if done else ""
+    size = f", {progress['size']}" if progress["size"] else ""
+    return f"{progress['operation']}: {progress['phase']}{count}{size}"
+
+
 def problem_line(problem: Json) -> str:
     """A problem or notice: what is so, git's words, the next step."""
     facts = [str(problem[name]) for name in ("operation",) if problem.get(name)]
