@@ -25,7 +25,7 @@ from adaptive_llm_gateway.memory import (
     TypeRegistry,
     WriteMemory,
 )
-from adaptive_llm_gateway.memory._tree import Stat, compare, is_memory_path, load, scan
+from adaptive_llm_gateway.memory._tree import Stat, compare, differing, is_memory_path, load, scan
 from adaptive_llm_gateway.memory.testing import temporary_store
 
 ME = Author("test-client")
@@ -242,3 +242,23 @@ def test_git_finds_nothing_wrong_with_a_repo_of_ours(bench: Any) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_what_differs_is_told_alike_whether_files_are_listed_first_or_not(tmp_path: Path) -> None:
+    folder = tmp_path / "notes" / "2026"
+    folder.mkdir(parents=True)
+    for name in ("same", "time", "size", "new", "ünew"):
+        (folder / f"{name}.md").write_text(name, "utf-8")
+    (folder / "link.md").symlink_to("same.md")
+    reported: list[Skipped] = []
+    on_disk = scan(tmp_path, TYPES, skip=reported.append)
+    indexed = {path: (stat.mtime_ns, stat.size, "v", "i") for path, stat in on_disk.items() if "new" not in path}
+    indexed["notes/2026/gone.md"] = (1, 1, "v", "i")
+    os.utime(folder / "time.md", ns=(1, 1))
+    (folder / "size.md").write_text("another size", "utf-8")
+    again: list[Skipped] = []
+    found = differing(tmp_path, TYPES, indexed, skip=again.append)
+    assert found == compare(scan(tmp_path, TYPES, skip=lambda _: None), indexed)
+    assert found.changed == tuple(f"notes/2026/{name}.md" for name in ("new", "size", "time", "ünew"))
+    assert found.gone == ("notes/2026/gone.md",)
+    assert [item.path for item in again] == [item.path for item in reported] == ["notes/2026/link.md"]

@@ -18,7 +18,7 @@ from adaptive_llm_gateway.memory._index_rows import PendingChange
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
-from adaptive_llm_gateway.memory._tree import Loaded, Stat, compare, is_memory_path, load_all, scan
+from adaptive_llm_gateway.memory._tree import Loaded, Stat, compare, differing, is_memory_path, load_all, scan
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Change, Operation
 from adaptive_llm_gateway.memory._writer import Writer, pending_of
@@ -76,18 +76,17 @@ class Reconciler:
         def skip(item: Skipped) -> None:
             skipped[item.path] = item
 
-        on_disk = scan(self._root, types, skip=skip)
         indexed = self._index.files()
-        differences = compare(on_disk, indexed)
-        known = self._skipped.copy()
-        if skipped != {path: item for path, item in known.items() if path not in on_disk}:
+        differences = differing(self._root, types, indexed, skip=skip)
+        changed = frozenset(differences.changed)
+        if skipped != {path: item for path, item in self._skipped.copy().items() if path not in changed}:
             return None
         if any(
             is_memory_path(path, types) and path not in self._held_back and self._is_gone(path)
-            for path in self._repo.tree_files().keys() - indexed.keys() - on_disk.keys()
+            for path in self._repo.tree_files().keys() - indexed.keys() - changed
         ):  # somebody's git brought it, and it was deleted before it was seen here
             return None
-        return frozenset((*differences.changed, *(path for path in differences.gone if path not in self._held_back)))
+        return changed.union(path for path in differences.gone if path not in self._held_back)
 
     def take_in(
         self,
