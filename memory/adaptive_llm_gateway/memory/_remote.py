@@ -209,10 +209,9 @@ class Remote:
 
     def _clock(self, commit: str | None) -> list[Notice]:
         """What a commit from the future says: a clock is wrong, and of two edits the later one wins."""
-        made: object = self._repo.thread_repo.get(commit) if commit is not None else None
-        if not isinstance(made, pygit2.Commit):
+        if commit is None:
             return []
-        now = _now()
+        made, now = self._repo.thread_repo[commit].peel(pygit2.Commit), _now()
         ahead = timedelta(seconds=made.commit_time - now.timestamp())
         if ahead < _CLOCKS_APART:
             return []

@@ -233,7 +233,10 @@ def cause(words: str) -> SyncKind:
         "remote": "\n".join(line for line in lines if _REMOTE_LINE.match(line)),
         "here": "\n".join(line for line in lines if not line.startswith("remote:")),
     }
-    return next((kind for kind, side, pattern in _CAUSES if pattern.search(sides[side])), "other")
+    for kind, side, pattern in _CAUSES:
+        if pattern.search(sides[side]):
+            return kind
+    return "other"
 
 
 def clean_words(text: str) -> str:

@@ -73,9 +73,10 @@ class SyncState:
             if url is not None:
                 ahead, behind, known = self._count(kept, branch)
         except (AlgError, pygit2.GitError, KeyError, ValueError, OSError) as error:
-            words = str(error)
-            text = f"the memory repo's history cannot be read: {words}"
-            problems.append(SyncProblem("corrupt_here", text, git=words, hint=hint_for("corrupt_here")))
+            if all(problem.kind != "corrupt_here" for problem in problems):
+                words = str(error)
+                text = f"the memory repo's history cannot be read: {words}"
+                problems.append(SyncProblem("corrupt_here", text, git=words, hint=hint_for("corrupt_here")))
         seen = Seen(
             masked,
             branch,
