@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -56,6 +57,10 @@ def merged(base: bytes | None, ours: bytes, theirs: bytes) -> Document:
         ("", "b\n", "b\n", "b\n"),
         ("a\n", "a", "a\n", "a"),
         ("a\nb", "a\nb\n", "A\nb", "A\nb\n"),
+        ("a\r\n", "a\r\nb", "a\r\n\r\n", "a\r\nb\r\n\r\n"),
+        ("a\nb\n", "a\nb\nc", "a\nb\n\n", "a\nb\nc\n\n"),
+        ("a\nb\n\n\nc\n", "A\nb\n\n\n", "a\nb\n\n\nc", "A\nb\n\n\n"),
+        ("a\rb\r", "a\rb", "A\rb\r", "A\rb"),
     ],
 )
 def test_lines_merge_where_they_do_not_clash(base: str, first: str, second: str, result: str | None) -> None:
@@ -299,6 +304,68 @@ def test_a_name_beside_another_keeps_its_slug_and_suffix() -> None:
     assert beside("notes/2026/11/a-title-0abc1234.md", "zz") == "notes/2026/11/a-title-zz.md"
     assert beside("notes/a.md", "zz") == "notes/a-zz.md"
     assert beside("types/x.yaml", "zz") == "types/x-zz.yaml"
+
+
+MODES = [0o100644, 0o100755, 0o120000]
+
+
+@pytest.mark.parametrize("data", [(b"1", b"1", b"1"), (b"1", b"2", b"1"), (b"1\n2\n3\n", b"0\n2\n3\n", b"1\n2\n4\n")])
+@pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=3)))
+def test_modes_and_symbolic_links_merge_the_same_from_either_side(
+    data: tuple[bytes, bytes, bytes], modes: tuple[int, int, int]
+) -> None:
+    store = Blobs()
+    base, ours, theirs = (Entry(mode, store.put(each).blob) for mode, each in zip(modes, data, strict=True))
+
+    def planned_tree(mine: Entry, other: Entry) -> dict[str, Entry]:
+        sides = ({"x": (base, side)} if side != base else {} for side in (mine, other))
+        plan = plan_merge(*sides, store.__getitem__, files={"x": mine.blob})
+        result: dict[str, Entry | bytes | None] = {"x": mine, **plan.writes}
+        return {
+            path: found if isinstance(found, Entry) else store.put(found) for path, found in result.items() if found
+        }
+
+    found = planned_tree(ours, theirs)
+    assert found == planned_tree(theirs, ours)
+    if theirs in (ours, base):
+        assert found == {"x": ours}
+    elif ours == base:
+        assert found == {"x": theirs}
+    if MODES[2] in (ours.mode, theirs.mode) and base not in (ours, theirs) and ours != theirs:
+        assert set(found.values()) == {ours, theirs}
+
+
+def test_a_name_beside_another_is_never_too_long() -> None:
+    name = beside(f"notes/{'ü' * 125}a.md", "0abc1234")
+    assert len(name.removeprefix("notes/").encode()) <= 255
+    assert name.endswith("ü-0abc1234.md")
+
+
+@pytest.mark.parametrize("content", [b"", b"---\nid: [\n---\n"])
+def test_every_place_beside_a_file_may_be_taken(content: bytes) -> None:
+    ours, theirs = memory("mine\n"), memory("theirs\n", id=OTHER_ID, updated=LATER)
+    blob = MemoryRepo.blob_id(ours)
+    taken = {f"notes/t-{mark}.md": content for mark in ("00000001", blob[:8], blob[:16], blob)}
+    base = dict(taken)
+    result = both_ways(base, {**base, "notes/t.md": ours}, {**base, "notes/t.md": theirs})
+    assert result == {**base, "notes/t.md": theirs, f"notes/t-{blob}-2.md": ours}
+
+
+def test_a_memory_whose_own_name_is_taken_is_not_dropped() -> None:
+    path = "notes/t-00000001.md"
+    ours, theirs = memory("mine\n"), memory("theirs\n", id=OTHER_ID, updated=LATER)
+    result = both_ways({}, {path: ours}, {path: theirs})
+    assert sorted(result.values()) == sorted([ours, theirs])
+
+
+def test_what_is_kept_goes_beside_though_one_side_deleted_an_earlier_one() -> None:
+    base, ours, theirs = memory("a\n"), memory("x\n", updated=LATER), memory("y\n")
+    first = both_ways({PATH: base}, {PATH: ours}, {PATH: theirs})
+    (kept,) = first.keys() - {PATH}
+    # One side threw away what was kept, the other brings the same text again.
+    result = both_ways({PATH: base, kept: first[kept]}, {PATH: ours}, {PATH: theirs, kept: first[kept]})
+    assert set(result) == {PATH, kept}
+    assert Document.parse(result[kept]).body == "y\n"
 
 
 def random_edit(chance: random.Random, tree: dict[str, bytes], clock: int) -> dict[str, bytes]:

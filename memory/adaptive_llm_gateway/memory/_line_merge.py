@@ -6,9 +6,11 @@ The difference algorithm is Myers's (An O(ND) Difference Algorithm and Its Varia
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
+_LINE_END = re.compile(r"\r\n|\n|\r")
 MAX_DIFFERENCES: Final = 600
 """Lines removed and added between two texts beyond which they are not compared further."""
 
@@ -25,7 +27,8 @@ def merge_lines(base: str, first: str, second: str) -> str | None:
         return second
     if not base:
         return None
-    ancestor, one, two = (_lines(text) for text in (base, first, second))
+    end = next((found[0] for text in (base, first, second) if (found := _LINE_END.search(text))), "\n")
+    ancestor, one, two = (_lines(text, end) for text in (base, first, second))
     to_one, to_two = _matches(ancestor, one), _matches(ancestor, two)
     if to_one is None or to_two is None:
         return None
@@ -45,16 +48,17 @@ def merge_lines(base: str, first: str, second: str) -> str | None:
         merged.append(ancestor[stable])
         a, b, c = stable + 1, b_end + 1, c_end + 1
     text = "".join(merged)
-    # A missing line end at the very end goes where a side took it away.
+    # Where a side took away the line end at the very end it stays away, unless other lines follow there now.
     ends = [side.endswith(("\n", "\r")) for side in (base, first, second)]
     wanted = ends[1] if ends[1] != ends[0] else ends[2]
-    return text if wanted or not text.endswith("\n") else text[:-1]
+    last = [lines[-1] for lines, ended in ((one, ends[1]), (two, ends[2])) if lines and not ended]
+    return text.removesuffix(end) if merged and not wanted and merged[-1] in last else text
 
 
-def _lines(text: str) -> list[str]:
+def _lines(text: str, end: str) -> list[str]:
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith(("\n", "\r")):
-        lines[-1] += "\n"
+        lines[-1] += end
     return lines
 
 
