@@ -318,8 +318,8 @@ def test_modes_and_symbolic_links_merge_the_same_from_either_side(
     base, ours, theirs = (Entry(mode, store.put(each).blob) for mode, each in zip(modes, data, strict=True))
 
     def planned_tree(mine: Entry, other: Entry) -> dict[str, Entry]:
-        sides = ({"x": (base, side)} if side != base else {} for side in (mine, other))
-        plan = plan_merge(*sides, store.__getitem__, files={"x": mine.blob})
+        one, two = ({"x": (base, side)} if side != base else {} for side in (mine, other))
+        plan = plan_merge(one, two, store.__getitem__, files={"x": mine.blob})
         result: dict[str, Entry | bytes | None] = {"x": mine, **plan.writes}
         return {
             path: found if isinstance(found, Entry) else store.put(found) for path, found in result.items() if found

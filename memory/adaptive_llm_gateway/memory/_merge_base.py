@@ -16,7 +16,7 @@ from pygit2.enums import FileMode
 
 from adaptive_llm_gateway.memory._commit_message import SYNC_AGENT
 from adaptive_llm_gateway.memory._git import run_git
-from adaptive_llm_gateway.memory._merge import Entry, MergePlan, plan_merge
+from adaptive_llm_gateway.memory._merge import Content, Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
@@ -91,8 +91,11 @@ def plan_choice(repo: MemoryRepo, ours: str, theirs: str) -> MergePlan:
     if one.id == two.id:
         return MergePlan()
     taken = theirs if str(two.id) > str(one.id) else ours
-    writes = {path: new for path, (_, new) in diff_trees(one, two).items()} if taken == theirs else {}
-    return MergePlan(writes, decisions=[f"took the files of {taken[:12]}: both sides had merged the same edits"])
+    writes: dict[str, Content] = {path: new for path, (_, new) in diff_trees(one, two).items()}
+    return MergePlan(
+        writes if taken == theirs else {},
+        decisions=[f"took the files of {taken[:12]}: both sides had merged the same edits"],
+    )
 
 
 def _placed(git: pygit2.Repository, plan: MergePlan) -> dict[str, Placed]:

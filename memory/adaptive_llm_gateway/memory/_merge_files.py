@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from adaptive_llm_gateway.core import AlgError, derived_ulid, is_ulid, ulid_milliseconds
 from adaptive_llm_gateway.memory._frontmatter import Document
@@ -176,10 +176,9 @@ def _common_text(newer: Document, older: Document) -> tuple[Mapping[str, Any], s
     """
     for document in (older, newer):
         for link in as_list(document.fields.get("links")) or []:
-            if isinstance(link, dict) and link.get("rel") == CONFLICT_REL:  # pyright: ignore[reportUnknownMemberType]
-                memory: Any = link.get("id")  # pyright: ignore[reportUnknownMemberType]
-                if document.fields.get("id") == _derived_id(memory, document):
-                    return {key: value for key, value in document.fields.items() if has_lines(value)}, document.body
+            memory = cast("dict[str, Any]", link).get("id") if isinstance(link, dict) else None
+            if memory is not None and document.fields.get("id") == _derived_id(memory, document):
+                return {key: value for key, value in document.fields.items() if has_lines(value)}, document.body
     return {}, ""
 
 
