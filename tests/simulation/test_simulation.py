@@ -75,7 +75,7 @@ def test_what_is_lost_is_seen_and_the_run_says_how_to_have_it_again(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "acknowledged lines are lost: tok000001x: write by anna" in done.stdout
+    assert "was changed by anna alone to" in done.stdout
     assert "--replay" in done.stdout
     short = next((tmp_path / "out").glob("*.short.jsonl"))
     _, rounds = load(short)
