@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pygit2
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ class History:
     """Commits made by several people, each with a clock of their own, who merge each other's."""
 
     def __init__(self, git: pygit2.Repository) -> None:
-        self._git = git
+        self.git = git
         self._tree = git.TreeBuilder().write()
         self.ids: list[str] = []
         self.reached: list[set[int]] = []
@@ -26,15 +27,19 @@ class History:
         number = len(self.ids)
         who = pygit2.Signature("a", "a@example.org", time, 0)
         names = [self.ids[parent] for parent in parents]
-        self.ids.append(str(self._git.create_commit(None, who, who, f"{number}", self._tree, names)))
+        self.ids.append(str(self.git.create_commit(None, who, who, f"{number}", self._tree, names)))
         self.reached.append({number}.union(*(self.reached[parent] for parent in parents)))
+
+
+def made(folder: Path) -> History:
+    git: Any = pygit2
+    return History(git.init_repository(str(folder), bare=True))
 
 
 @given(st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_count_is_exact_whatever_the_clocks_say(tmp_path: Path, data: st.DataObject) -> None:
-    git = pygit2.init_repository(str(tmp_path / "repo.git"), bare=True)
-    history = History(git)
+    history = made(tmp_path / "repo.git")
     clocks = [0, *data.draw(st.lists(st.integers(-9 * DAY, 9 * DAY), min_size=2, max_size=2))]
     tips = [0, 0, 0]
     history.add(1_700_000_000, [])
@@ -45,12 +50,11 @@ def test_the_count_is_exact_whatever_the_clocks_say(tmp_path: Path, data: st.Dat
         tips[who] = number
     for one, other in ((tips[0], tips[1]), (tips[1], tips[0]), (tips[2], tips[0]), (tips[1], tips[2])):
         expected = len(history.reached[one] - history.reached[other])
-        assert commits_beyond(git, history.ids[one], history.ids[other]) == expected
+        assert commits_beyond(history.git, history.ids[one], history.ids[other]) == expected
 
 
 def test_a_count_that_git_itself_gets_wrong_is_right(tmp_path: Path) -> None:
-    git = pygit2.init_repository(str(tmp_path / "repo.git"), bare=True)
-    history = History(git)
+    history = made(tmp_path / "repo.git")
     history.add(500, [])
     # Nine commits of a clock that is behind, which somebody with a clock that is ahead has merged since.
     for number in range(9):
@@ -58,6 +62,6 @@ def test_a_count_that_git_itself_gets_wrong_is_right(tmp_path: Path) -> None:
     history.add(1_000, [0])
     history.add(1_001, [10, 9])
     history.add(20, [9])
-    assert commits_beyond(git, history.ids[12], history.ids[11]) == 1
-    assert commits_beyond(git, history.ids[11], history.ids[12]) == 2
-    assert commits_beyond(git, history.ids[11], history.ids[11]) == 0
+    assert commits_beyond(history.git, history.ids[12], history.ids[11]) == 1
+    assert commits_beyond(history.git, history.ids[11], history.ids[12]) == 2
+    assert commits_beyond(history.git, history.ids[11], history.ids[11]) == 0

@@ -229,6 +229,13 @@ class Clone:
             time.sleep(0.05)
         return self.git(*arguments, check=False)
 
+    def settle(self) -> None:
+        """Wait until git's index has followed the last commit, as it does when commits pause."""
+        for _ in range(_TRIES * 3):
+            if self.git("diff-index", "--cached", "--quiet", "HEAD", check=False).returncode == 0:
+                return
+            time.sleep(0.05)
+
     def head(self) -> str:
         """Its commit."""
         return self.git("rev-parse", "HEAD").stdout.strip()

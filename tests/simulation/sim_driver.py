@@ -201,8 +201,8 @@ class Driver:
 
     def do_restore(self, told: Said) -> Said:
         """One that was deleted comes back."""
-        stones = sorted(self._store.deleted(limit=500), key=lambda stone: (stone.title, stone.id))
-        stones = [stone for stone in stones if stone.type not in _UNPICKED]
+        found = [stone for stone in self._store.deleted(limit=500) if stone.type not in _UNPICKED]
+        stones = sorted(found, key=lambda stone: (stone.title, stone.id))
         if not stones:
             return {"nothing": True}
         stone = stones[told["pick"] % len(stones)]

@@ -382,6 +382,7 @@ class Simulation:
     def _by_git(self, clone: Clone, step: Step) -> None:
         if clone.broken:
             return
+        clone.settle()  # within the moment that its index lags behind, git takes what was deleted for an edit
         match step["what"]:
             case "commit":
                 self._by_hand(clone, {**step, "what": "edit"})
@@ -416,6 +417,7 @@ class Simulation:
                 raise self._wrong(f"nobody knows how to {other!r} with git")
 
     def _commit(self, clone: Clone) -> None:
+        done = clone.patient_git("add", "--all")
         for _ in range(3):
             clone.patient_git("add", "--all")
             done = clone.patient_git("commit", "--quiet", "--message", "By hand")

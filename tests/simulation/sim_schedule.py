@@ -159,7 +159,7 @@ class _Writer:
 
     def fault(self) -> Step:
         dice = self.dice
-        choices = list(_EVERYWHERE)
+        choices: list[str] = list(_EVERYWHERE)
         if self.transport != "file":
             choices += _ON_THE_WAY * 2
         if self.transport == "http":

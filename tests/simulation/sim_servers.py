@@ -281,7 +281,6 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     _LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
     def do_GET(self) -> None:
@@ -303,7 +302,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, body: bytes) -> None:
         path, _, query = self.path.partition("?")
         clone, _, inner = path.lstrip("/").partition("/")
-        refusal = self.server.refusals.get(clone)
+        server = self.server
+        assert isinstance(server, _Server)
+        refusal = server.refusals.get(clone)
         if refusal is None and self.headers.get("Authorization") != self._LOGIN:
             refusal = 401
         if refusal is not None:
@@ -316,7 +317,7 @@ class _Handler(BaseHTTPRequestHandler):
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", ""),
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_PROJECT_ROOT": str(self.server.folder),
+            "GIT_PROJECT_ROOT": str(server.folder),
             "GIT_HTTP_EXPORT_ALL": "1",
             "REMOTE_USER": USER,
             "REMOTE_ADDR": "127.0.0.1",

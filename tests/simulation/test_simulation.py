@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sim_oracle import Oracle, kinds_allowed, told_truly
 from sim_run import simulate
-from sim_schedule import CLONES, Round, load, save, schedule
+from sim_schedule import CLONES, Round, Step, load, save, schedule
 from sim_servers import TRANSPORTS, Transport
 from sim_text import blob_id, chosen, edited, line, memory_id, token, tokens
 
