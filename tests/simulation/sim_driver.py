@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from adaptive_llm_gateway.memory import (
     WriteResult,
     import_memories,
 )
+from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._values import Record
 
 Said = dict[str, Any]
@@ -201,8 +202,10 @@ class Driver:
 
     def do_restore(self, told: Said) -> Said:
         """One that was deleted comes back."""
-        found = [stone for stone in self._store.deleted(limit=500) if stone.type not in _UNPICKED]
-        stones = sorted(found, key=lambda stone: (stone.title, stone.id))
+        deleted: Iterable[Tombstone] = self._store.deleted(limit=500)
+        stones = sorted(
+            (stone for stone in deleted if stone.type not in _UNPICKED), key=lambda stone: (stone.title, stone.id)
+        )
         if not stones:
             return {"nothing": True}
         stone = stones[told["pick"] % len(stones)]

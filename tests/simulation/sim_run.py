@@ -24,6 +24,9 @@ Said = dict[str, Any]
 _FRONT = re.compile(rb"---\r?\n.*?\r?\n---\r?\n", re.DOTALL)
 _FOLDERS = ("notes/", "facts/", "preferences/", "decisions/", "tasks/", "routes/")
 _LATE = frozenset({"commit.recorded", "commit.git_index_updated", "write.acknowledged", "commit.ref_updated"})
+_PARTITIONS = frozenset({"refuse", "hang", "cut_answer", "cut_request", "mute", "gone"})
+_REJECTED = frozenset({"hook_rejected", "protected_branch", "ref_locked", "ref_race", "non_fast_forward"})
+_PLURAL = {"pull": "pulls", "push": "pushes"}
 _HEAL_TURNS = 6
 _TIMEOUT = 12.0  # of the clones' git: a server that hangs costs so much
 _SEARCHED = 150  # tokens in a heal that is not deep
@@ -140,6 +143,7 @@ class Simulation:
                 self._network.harm(step["clone"], step["fault"], step["limit"])
                 self.report.counts["faults"] += 1
                 self.report.counts[f"faults: {step['fault']}"] += 1
+                self.report.counts["partitions"] += step["fault"] in _PARTITIONS
             case "mend":
                 self._note("mend")
                 self._network.mend()
@@ -252,8 +256,9 @@ class Simulation:
     def _judge_sync(self, clone: Clone, operation: str, answer: Said, context: Said, *, racing: bool) -> None:
         counts = self.report.counts
         if "failed" in answer:
-            counts[f"{operation}s failed"] += 1
-            counts[f"{operation}s failed: {answer['kind'] or answer['failed']}"] += 1
+            counts[f"{_PLURAL[operation]} failed"] += 1
+            counts[f"{_PLURAL[operation]} failed: {answer['kind'] or answer['failed']}"] += 1
+            counts["rejected pushes"] += answer["kind"] in _REJECTED
             faults = self._network.of(clone.name)
             allowed = kinds_allowed(operation, faults, self.report.transport, racing=racing, hurt=clone.hurt)
             if clone.broken:
@@ -269,7 +274,7 @@ class Simulation:
             if not clone.pushes and (sync["state"] != "failed" or answer["kind"] not in sync["problems"]):
                 raise self._wrong(f"{clone.name}: {operation} failed, and the status is {sync}", answer=answer)
             return
-        counts[f"{operation}s"] += 1
+        counts[_PLURAL[operation]] += 1
         counts["clashes kept"] += len(answer["conflicts"])
         counts["merge decisions"] += answer["decisions"]
         if operation == "push":
@@ -577,6 +582,7 @@ class Simulation:
                     )
             self.report.counts["searches"] += len(asked)
         self.report.counts["lines that had to be there"] = len(due)
+        self.report.counts["merges"] = int(self._network.remote.git("rev-list", "--merges", "--count", "main"))
         self.report.counts["memories"] = len(dumps[CLONES[0]]["records"])
 
     def _judge_objects(self) -> None:

@@ -49,7 +49,7 @@ def started() -> Round:
 
 
 def wrote(clone: str, number: int) -> Round:
-    told = {
+    told: Step = {
         "op": "write",
         "type": "note",
         "title": f"Title {number}",
