@@ -499,6 +499,12 @@ def push(context: typer.Context, wait: Wait = None, json: JsonOption = False) ->
     _sync(context, "push", wait, as_json=json)
 
 
+@memory_app.command()
+def sync(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
+    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
+    _sync(context, "sync", wait, as_json=json)
+
+
 @memory_app.command("install-merge-driver")
 def merge_driver(
     context: typer.Context,
@@ -517,12 +523,6 @@ def merge_driver(
 
     done = _cli_setup.merge_driver(context.find_root().obj, repo, uninstall=uninstall)
     emit(done, as_json=json, text=lambda _: harmless(f"{done['state']}: the merge driver of {done['repo']}"))
-
-
-@memory_app.command()
-def sync(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
-    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
-    _sync(context, "sync", wait, as_json=json)
 
 
 def _sync(context: typer.Context, name: Literal["pull", "push", "sync"], wait: bool | None, *, as_json: bool) -> None:
