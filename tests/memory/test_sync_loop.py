@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_llm_gateway.core import LockHeld, ProcessLock, SyncError
+from adaptive_llm_gateway.core import DiskFull, LockHeld, ProcessLock, SyncError
 from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory._syncing import Clock
 
@@ -364,6 +364,53 @@ def test_a_pull_comes_to_its_end_though_somebody_writes_without_a_pause(bench: A
     assert all(two.record(id) is not None for id in written)
     assert len(two.search("otter", limit=100).hits) == len(ids)
     bench.tidy(two)
+
+
+def test_what_could_not_be_indexed_is_made_good_by_the_next_pull(
+    bench: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, ids = pair
+    for id in ids:
+        one.submit(DeleteMemory(ME, id))
+    written = bench.write(one, "The only one")
+    assert one.flush(WAIT)
+    one.push().result(WAIT)
+    index = two._index  # pyright: ignore[reportPrivateUsage]
+    apply = index.apply
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        if len(two._incoming) < 20:  # pyright: ignore[reportPrivateUsage]
+            raise DiskFull("no space left to index")
+        return apply(*arguments, **options)
+
+    monkeypatch.setattr(index, "apply", full)
+    with pytest.raises(DiskFull):
+        two.pull().result(WAIT)
+    monkeypatch.setattr(index, "apply", apply)
+    two.pull().result(WAIT)
+    assert [record.id for record in two.records()] == [written.id]
+    bench.tidy(two)
+
+
+def test_a_rewritten_history_stays_reachable_however_many_pulls_follow(bench: Any, pair: Any) -> None:
+    _, two, _ = pair
+    repo = two.repo
+    head = repo.head()
+    assert head is not None
+    lost = bench.git(two, "commit-tree", "-m", "rewritten away", f"{head}^{{tree}}").strip()
+    kept = repo.rescue(lost, "20260101T000000-000000Z-remote")
+    for number in range(70):
+        repo.rescue(head, f"20260102T0000{number:02}-000000Z")
+    assert kept in repo.rescues()
+    assert len(repo.rescues()) == 51
+    for number in range(70):
+        other = bench.git(two, "commit-tree", "-m", f"rewritten {number}", f"{head}^{{tree}}").strip()
+        repo.rescue(other, f"20260103T0000{number:02}-000000Z-remote")
+    assert len(repo.rescues()) <= 100
+    bench.git(two, "gc", "--quiet", "--prune=now")
+    for name in repo.rescues():
+        bench.git(two, "cat-file", "-e", name)
+    assert two.status().rescues == len(repo.rescues())
 
 
 # --- slow and silent servers ----------------------------------------------------------------------------

@@ -510,7 +510,9 @@ class MemoryRepo:
             return self._move_branch(start, target, note)
 
     def rescue(self, commit: str, mark: str) -> str:
-        """Keep a commit under `refs/alg/rescue/`, where nothing prunes it; the newest 50 are kept.
+        """Keep a commit under `refs/alg/rescue/`, where nothing prunes it.
+
+        The newest 50 are kept, and besides them the newest 50 of those that the branch's history does not hold.
 
         Returns:
             The reference's name.
@@ -520,9 +522,21 @@ class MemoryRepo:
             references = self._repo.references
             references.create(name, commit, force=True)
             old = sorted(found for found in references if found.startswith(RESCUE_PREFIX))
-            for stale in old[:-_RESCUES_KEPT]:
-                references.delete(stale)
+            stale = old[:-_RESCUES_KEPT]
+            alone = [found for found in stale if not self._holds(str(references[found].target))]
+            for found in set(stale) - set(alone[-_RESCUES_KEPT:]):
+                references.delete(found)
         return name
+
+    def rescues(self) -> tuple[str, ...]:
+        """The names of the rescue references, the oldest first."""
+        with translated(self.path):
+            return tuple(sorted(name for name in self._repo.references if name.startswith(RESCUE_PREFIX)))
+
+    def _holds(self, commit: str) -> bool:
+        """Whether the branch's history has this commit."""
+        head = self.head()
+        return head is not None and (head == commit or self._repo.descendant_of(head, commit))
 
     # --- the git index --------------------------------------------------------------------------------
 

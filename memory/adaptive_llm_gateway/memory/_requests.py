@@ -301,6 +301,7 @@ class StoreStatus:
         vectors: chunks with a vector, and chunks in all.
         embedder, reranker: its id, or why there is none.
         uncommitted: writes that wait for their commit.
+        rescues: references below `refs/alg/rescue/`, each to where the branch or the remote was before a pull.
     """
 
     memories: int
@@ -316,6 +317,7 @@ class StoreStatus:
     reranker: str = "off"
     skipped: tuple[Skipped, ...] = ()
     notices: tuple[str, ...] = ()
+    rescues: int = 0
 
 
 @dataclass(frozen=True, slots=True)

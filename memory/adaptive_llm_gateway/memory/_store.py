@@ -7,6 +7,7 @@ import functools
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -75,6 +76,8 @@ _SAVE_SECONDS = 60.0
 _COMMITS_PER_UPKEEP = 500
 _COMMITS_TOLD = 2_000  # of a pull; older ones told their reasons when they came
 _LOOK_AGAIN_SECONDS = 2.0
+_GIVEN_WAY = 3.0  # times as long as a step of indexing took
+_LONGEST_PAUSE = 0.05
 _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 
@@ -697,6 +700,7 @@ class MemoryStore:
             reranker=self._reranking.state,
             skipped=self._reconciler.skipped,
             notices=tuple(notices),
+            rescues=len(self.repo.rescues()),
         )
 
     def _failed_start(self) -> str | None:
@@ -835,7 +839,10 @@ class MemoryStore:
             total = left = len(self._incoming)
             while left:
                 self._sync.progress.phase("indexing", total - left, total)
+                begun, writes = time.monotonic(), self._writer.submitted
                 left = self._writer.run(self._index_some).result()
+                if self._writer.submitted != writes:  # somebody writes: most of the time is theirs
+                    time.sleep(min(_GIVEN_WAY * (time.monotonic() - begun), _LONGEST_PAUSE))
             self._vectorizer.wake()
         return done
 

@@ -304,6 +304,7 @@ class Sync:
         """
         try:
             self.remote.until = until
+            self.progress.phase("waiting for its turn")
             lock = ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self.remote.patience())
             with lock, translated(self._repo.path):  # what libgit2 cannot read, and so on, is a failure like any other
                 yield

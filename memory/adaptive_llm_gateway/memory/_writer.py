@@ -115,6 +115,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Write | _Task[Any] | None] = queue.SimpleQueue()
         self._commits: queue.SimpleQueue[_Commit | None] = queue.SimpleQueue()
         self._uncommitted = 0
+        self._submitted = 0
         self._settled: list[int] = []  # entries of the index's journal whose changes are committed
         self._idle = threading.Condition()
         self._commit_error: AlgError | None = None
@@ -133,6 +134,7 @@ class Writer:
     def submit(self, request: Request) -> Ticket:
         """Queue a request; its ticket carries the outcome."""
         ticket = Ticket()
+        self._submitted += 1
         self._enqueue(_Write(request, ticket))
         return ticket
 
@@ -160,6 +162,11 @@ class Writer:
         self._commits.put(None)
         if self._threads[1].is_alive():
             self._threads[1].join()
+
+    @property
+    def submitted(self) -> int:
+        """Writes that were ever queued, or nearly as many."""
+        return self._submitted
 
     @property
     def uncommitted(self) -> int:

@@ -233,6 +233,7 @@ def status_text(status: Json) -> str:
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
         *sync_lines(status["sync"]),
         *_running(status["syncing"]),
+        *_rescues(status["rescues"]),
         f"edits by hand are noticed by: {status['watcher']}",
         f"types: {', '.join(status['types'])}",
         *mode_text(status),
@@ -242,6 +243,12 @@ def status_text(status: Json) -> str:
     if len(status["skipped"]) > 20:
         lines.append(f"... and {len(status['skipped']) - 20} more files skipped")
     return "\n".join([*lines, *_notices(status["notices"])])
+
+
+def _rescues(count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"kept from before pulls: {count} states; `git for-each-ref refs/alg/rescue` in the memory repo lists them"]
 
 
 def _running(syncing: Json | None) -> list[str]:
