@@ -46,7 +46,7 @@ def quick(maker: Maker) -> list[Row]:
                 with milliseconds(into.setdefault(name, [])):
                     run()
 
-            timed("nothing", lambda: (_done(store.pull()), _done(store.push())))
+            timed("nothing", lambda: _done(store.sync()))
             timed("git nothing", lambda: (git(clone, "fetch", "--quiet"), git(clone, "push", "--quiet")))
             timed("pull nothing", lambda: _done(store.pull()))
             timed("push nothing", lambda: _done(store.push()))
@@ -67,7 +67,7 @@ def quick(maker: Maker) -> list[Row]:
     pulled = row("`git pull` of a commit", "ms", times["git in"], of="floor")
     pushed = row("`git push` of a commit", "ms", times["git out"], of="floor")
     return [
-        row("pull and push, nothing to carry", "ms", times["nothing"], target=_NO_OP_MS, against=nothing),
+        row("sync (pull and push), nothing to carry", "ms", times["nothing"], target=_NO_OP_MS, against=nothing),
         row("pull, nothing to carry", "ms", times["pull nothing"]),
         row("push, nothing to carry", "ms", times["push nothing"]),
         nothing,
@@ -218,7 +218,7 @@ def writes(maker: Maker) -> list[Row]:
             note=f"{len(syncs)} syncs, each of which brings a memory in and pushes what was written; "
             f"{len(given_up)} more gave up because the branch kept moving",
         ),
-        row("pull and push beside the writes", "ms", syncs),
+        row("sync beside the writes", "ms", syncs),
     ]
 
 
@@ -306,8 +306,7 @@ def _syncing(
                 place.others_push({path: _edited(place.read(path), f"incoming {len(times)}")})
                 try:
                     with milliseconds(times):
-                        _done(store.pull())
-                        _done(store.push())
+                        _done(store.sync())
                 except SyncError as error:
                     if error.details.get("kind") != "busy":
                         raise

@@ -348,16 +348,17 @@ class Syncing:
             status = replace(status, state=now)
         return _outcome(status, 0, [done])
 
-    def _push(self) -> SyncOutcome:
+    def _push(self, *, prepared: bool = False) -> SyncOutcome:
         self._begin("push")
-        self._prepare()
+        if not prepared:
+            self._prepare()
         done = self._sync.push()
         return _outcome(done.status, done.pushed, done.pulls)
 
     def _pull_and_push(self) -> SyncOutcome:
         pulled = self._pull()
         self._ended(Ended("pull", ahead=self._sync.state.count()[0]))
-        pushed = self._push()
+        pushed = self._push(prepared=True)  # since it was asked for, which is once
         return SyncOutcome(
             pushed.status,
             pulled.changed + pushed.changed,
