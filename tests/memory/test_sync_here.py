@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sync_made import AUTHOR, PATH, Clone, failure, git, memory, poll
+from sync_made import AUTHOR, PATH, Clone, failure, fill, git, memory, poll, small_disk
 
-from adaptive_llm_gateway.core import RepoBusy
+from adaptive_llm_gateway.core import ReadOnly, RepoBusy, StorageError
+from adaptive_llm_gateway.memory._lock_owner import owner_by_ps
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_look import ask_remote, look_at_sync
 from adaptive_llm_gateway.memory._values import Change, SyncProblem
+from adaptive_llm_gateway.memory.testing import temporary_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="git's editor is a shell script here")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock is told from /proc")
@@ -209,6 +211,38 @@ def _stale(clone: Clone) -> tuple[SyncProblem, ...]:
     return problems if all(problem.kind == "index_lock_stale" for problem in problems) else ()
 
 
+@on_linux
+def test_without_proc_a_lock_is_left_behind_only_where_no_git_at_all_is_as_old(
+    clone: Clone, edit: Callable[..., Editing]
+) -> None:
+    lock = clone.repo.git_dir / "index.lock"
+    lock.touch()
+    os.utime(lock, (1, 1))
+    assert owner_by_ps(lock.stat()) == "dead"
+    lock.unlink()
+    (clone.root / PATH).write_text(memory("by hand\n"), encoding="utf-8")
+    edit(["commit", "-a"], clone.root)
+    assert owner_by_ps(lock.stat()) == "unknown"
+
+
+@on_linux
+def test_the_index_follows_what_a_pull_brought_once_the_lock_of_a_dead_git_is_gone(
+    tmp_path: Path, clone: Clone, remote: Path
+) -> None:
+    with temporary_store(tmp_path / "home", remote=str(remote)) as store:
+        store.pull().result(60)
+        clone.put(PATH, memory("changed\n"))
+        clone.sync.push()
+        lock = store.repo.git_dir / "index.lock"
+        lock.touch()
+        os.utime(lock, (1, 1))
+        done = store.pull().result(60)
+        assert done.changed == 1
+        assert [problem.kind for problem in store.sync_status().problems] == ["index_lock_stale"]
+        lock.unlink()
+        poll(lambda: not git(store.repo.path, "status", "--porcelain"), "the index, though nothing is written")
+
+
 def test_a_lock_that_git_has_for_a_moment_is_not_told(clone: Clone) -> None:
     (clone.repo.git_dir / "index.lock").touch()
     assert clone.status.problems == ()
@@ -351,6 +385,57 @@ def test_what_is_kept_of_one_branch_is_not_told_of_another(clone: Clone, remote:
     git(clone.root, "reset", "-q", "--hard")
     git(clone.root, "switch", "-qc", "side", "origin/side")
     assert (clone.status.state, clone.status.problems) == ("pushed", ())
+
+
+def test_a_configuration_that_cannot_be_read_does_not_keep_the_status_from_telling(clone: Clone) -> None:
+    config = clone.repo.git_dir / "config"
+    text = config.read_text(encoding="utf-8")
+    config.write_text('[remote "origin\n', encoding="utf-8")
+    status = look_at_sync(clone.root) if _opens(clone.root) else clone.status
+    assert (status.kind, status.remote) == ("corrupt_here", clone.status.remote)
+    config.write_text(text, encoding="utf-8")
+    assert (clone.status.state, clone.status.problems) == ("pushed", ())
+
+
+def _opens(root: Path) -> bool:
+    try:
+        look_at_sync(root)
+    except StorageError:
+        return False
+    return True
+
+
+# --- The disk ---------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_nearly_full_is_noticed_and_one_that_is_full_refuses_writes(
+    tmp_path: Path, remote: Path
+) -> None:
+    with small_disk(tmp_path / "small", "2m") as disk:
+        clone = Clone(disk / "memory", remote)
+        clone.put(PATH, memory("x\n"))
+        room = fill(disk, leave=500_000)
+        nearly = only(clone)
+        assert (nearly.kind, nearly.blocks, clone.status.writes) == ("disk_full", False, "committed")
+        clone.put("notes/b.md", "there is room for this")
+        room.unlink()
+        room = fill(disk)
+        full = poll(lambda: clone.status if clone.status.kind else None, "what is seen of the disk lasts a second")
+        assert (full.kind, full.writes, full.state) == ("disk_full", "refused", "pending")
+        room.unlink()
+        poll(lambda: not clone.status.problems, "the same")
+
+
+def test_a_disk_that_cannot_be_written_is_told(tmp_path: Path, remote: Path) -> None:
+    with small_disk(tmp_path / "small", "2m") as disk:
+        clone = Clone(disk / "memory", remote)
+        clone.put(PATH, memory("x\n"))
+        git(clone.root, "status")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, timeout=30)
+        told = poll(lambda: clone.status if clone.status.kind else None, "what is seen of the disk lasts a second")
+        assert (told.kind, told.writes, told.state) == ("read_only", "refused", "pending")
+        with pytest.raises(ReadOnly):
+            clone.repo.commit([Change("notes/b.md", b"b", "write", "", "t", AUTHOR)])
 
 
 # --- A look from outside ------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class GitIndex:
 
     def __init__(self, root: Path, git_dir: Path, head_tree: Callable[[], pygit2.Tree | None]) -> None:
         self._root, self._file, self._head_tree = root, git_dir / _JOURNAL, head_tree
+        self._lock = git_dir / "index.lock"
         self._behind: dict[str, str | None] = {}
 
     def __len__(self) -> int:
@@ -102,6 +103,8 @@ class GitIndex:
         told = b"".join(sorted(lines, key=_is_there))
         if not told:
             return True
+        if self._lock.exists():  # git would only say so; and what a dead one left may stay for long
+            return False
         try:
             # By git itself: it locks before it reads, so nothing that somebody stages meanwhile is lost, and it
             # knows every form of index (split, sparse, version 4).

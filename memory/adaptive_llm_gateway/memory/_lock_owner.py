@@ -80,7 +80,7 @@ def _owner(path: Path, status: os.stat_result, root: Path, git_dir: Path) -> tup
     if sys.platform == "win32":
         return "unknown", None
     if not Path("/proc/self/stat").exists():
-        return _owner_by_ps(status), None
+        return owner_by_ps(status), None
     hidden = status.st_uid != os.geteuid() and os.geteuid() != 0
     lock, root, git_dir = path.resolve(), root.resolve(), git_dir.resolve()
     for process in _processes():
@@ -160,7 +160,7 @@ def _is_shared(device: int) -> bool:
     return False  # a file system of one machine may number its parts as it likes (Btrfs)
 
 
-def _owner_by_ps(status: os.stat_result) -> Owner:
+def owner_by_ps(status: os.stat_result) -> Owner:
     """Without /proc: dead only where no git process at all is as old as the lock."""
     try:
         listed = subprocess.run(

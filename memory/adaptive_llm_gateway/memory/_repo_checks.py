@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pygit2
 from pygit2.enums import ConfigLevel
@@ -17,7 +18,8 @@ from adaptive_llm_gateway.memory._names import is_git_name
 
 FORMAT: Final = 1
 FORMAT_PATH: Final = ".alg/format"
-LEAST_FREE: Final = 1 << 20
+_LITTLE: Final = 1 << 20
+_NEXT_TO_NOTHING: Final = 1 << 16
 
 
 def check_format(marker: bytes | None, *, where: str) -> None:
@@ -68,19 +70,32 @@ def translated(path: Path) -> Generator[None]:
         raise translate_error(error, path) from error
 
 
-def no_space_left(path: Path) -> str | None:
-    """What is short where `path` is: room, or places for new files. None: nothing, or that cannot be told."""
+@dataclass(frozen=True, slots=True)
+class DiskTrouble:
+    """What is wrong with the disk: `stops` where hardly any write can succeed."""
+
+    kind: Literal["disk_full", "read_only"]
+    message: str
+    stops: bool
+
+
+def disk_trouble(path: Path) -> DiskTrouble | None:
+    """Whether the disk that `path` is on is full, nearly so, or cannot be written; None: no, or it cannot be told."""
     if not hasattr(os, "statvfs"):
         return None
     try:
         room = os.statvfs(path)
     except OSError:
         return None
+    if room.f_flag & os.ST_RDONLY:
+        return DiskTrouble("read_only", "the file system of the memory repo cannot be written", stops=True)
     left = room.f_bavail * room.f_frsize
-    if left < LEAST_FREE:
-        return f"only {left // 1024} KiB are free where the memory repo is"
+    if left < _LITTLE:
+        text = f"only {left // 1024} KiB are free where the memory repo is"
+        return DiskTrouble("disk_full", text, stops=left < _NEXT_TO_NOTHING)
     if room.f_files and not room.f_favail:
-        return "no more files can be made where the memory repo is: its file system has no inode left"
+        text = "no more files can be made where the memory repo is: its file system has no inode left"
+        return DiskTrouble("disk_full", text, stops=True)
     return None
 
 
@@ -90,8 +105,8 @@ def translate_error(error: Exception, path: Path) -> AlgError:
     low = words.lower()
     where = str(path)
     # libgit2 may speak of something else when a write of its own finds no space.
-    full = isinstance(error, pygit2.GitError) and no_space_left(path) is not None
-    if full or "no space left" in low or "quota exceeded" in low:
+    trouble = disk_trouble(path) if isinstance(error, pygit2.GitError) else None
+    if (trouble is not None and trouble.kind == "disk_full") or "no space left" in low or "quota exceeded" in low:
         return DiskFull(f"no space left for the memory repo at {where!r}", hint="Free some space.", path=where)
     if "read-only file system" in low or "permission denied" in low or "operation not permitted" in low:
         return ReadOnly(

@@ -320,7 +320,7 @@ def _state(seen: Seen, *, failed: bool) -> State:
 
 def _writes(problems: tuple[SyncProblem, ...]) -> Literal["committed", "saved", "refused"]:
     # An attempt of sync that failed for want of space or so says nothing of a write, which may be smaller.
-    held = any(problem.kind in _REFUSING_WRITES and problem.operation is None for problem in problems)
+    held = any(found.blocks and found.kind in _REFUSING_WRITES and found.operation is None for found in problems)
     return "refused" if held else "committed"
 
 

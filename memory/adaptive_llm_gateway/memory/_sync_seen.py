@@ -10,11 +10,11 @@ from typing import Final
 from adaptive_llm_gateway.core import AlgError, FormatTooNew
 from adaptive_llm_gateway.memory._lock_owner import IndexLock
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._repo_checks import check_format, no_space_left
+from adaptive_llm_gateway.memory._repo_checks import check_format, disk_trouble
 from adaptive_llm_gateway.memory._sync_errors import hint_for
 from adaptive_llm_gateway.memory._values import SyncProblem
 
-_SPACE_SECONDS: Final = 1.0
+_DISK_SECONDS: Final = 1.0
 _OWNER_SECONDS: Final = 1.0
 _WORTH_TELLING_SECONDS: Final = 5.0  # every git command has the lock for a moment, and so have we
 _JUST_NOW_NS: Final = 100_000_000  # within a file system's tick a second change may leave the same time
@@ -33,7 +33,7 @@ class LocalView:
         self._known: tuple[SyncProblem, ...] = ()
         self._locked = False
         self._owner: tuple[float, IndexLock | None] = (float("-inf"), None)
-        self._space: tuple[float, SyncProblem | None] = (float("-inf"), None)
+        self._disk_seen: tuple[float, SyncProblem | None] = (float("-inf"), None)
 
     def problems(self, *, identity: bool = True) -> tuple[SyncProblem, ...]:
         """What there is, in no order; a few microseconds where nothing has changed."""
@@ -48,7 +48,7 @@ class LocalView:
                 self._locked = (self._repo.git_dir / "index.lock").exists()
                 settled = time.time_ns() - changed > _JUST_NOW_NS
                 self._folder_time = changed if settled else None
-            found = [*self._known, *self._no_space()]
+            found = [*self._known, *self._disk()]
             if self._locked:
                 found += self._index_lock()
             if identity:
@@ -77,15 +77,17 @@ class LocalView:
             found.append(SyncProblem("corrupt_here", error.message, git=_words(error), hint=hint_for("corrupt_here")))
         return found
 
-    def _no_space(self) -> list[SyncProblem]:
+    def _disk(self) -> list[SyncProblem]:
         now = time.monotonic()
-        if now - self._space[0] > _SPACE_SECONDS:
-            self._space = (now, self._look_for_space())
-        return [self._space[1]] if self._space[1] else []
+        if now - self._disk_seen[0] > _DISK_SECONDS:
+            self._disk_seen = (now, self._look_at_disk())
+        return [self._disk_seen[1]] if self._disk_seen[1] else []
 
-    def _look_for_space(self) -> SyncProblem | None:
-        text = no_space_left(self._repo.git_dir)
-        return SyncProblem("disk_full", text, hint=hint_for("disk_full")) if text else None
+    def _look_at_disk(self) -> SyncProblem | None:
+        found = disk_trouble(self._repo.git_dir)
+        if found is None:
+            return None
+        return SyncProblem(found.kind, found.message, blocks=found.stops, hint=hint_for(found.kind))
 
     def _index_lock(self) -> list[SyncProblem]:
         now = time.monotonic()

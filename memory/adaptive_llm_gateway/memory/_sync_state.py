@@ -62,11 +62,16 @@ class SyncState:
             return self._status(self._load())
 
     def _status(self, kept: Kept) -> SyncStatus:
-        url = self._remote.url()
-        masked = mask_credentials(url) if url is not None else None
+        problems = list(self._here.problems())
+        try:
+            url = self._remote.url()
+            masked = mask_credentials(url) if url is not None else None
+        except pygit2.GitError as error:  # a configuration that cannot be read: it was there, as far as is known
+            url = masked = kept.place
+            text = f"the memory repo's git configuration cannot be read: {error}"
+            problems.append(SyncProblem("corrupt_here", text, git=str(error), hint=hint_for("corrupt_here")))
         branch = self._branch()
         kept = self._placed(kept, masked, branch)
-        problems = list(self._here.problems())
         ahead = behind = 0
         known = False
         try:

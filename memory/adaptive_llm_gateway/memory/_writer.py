@@ -308,6 +308,10 @@ class Writer:
             self.to_commit([change.change for change in changes], [], journal)
             self._on_saved()
 
+    def follow_index(self) -> None:
+        """Have the git index brought up to date when it can be, though there is nothing to commit."""
+        self._commits.put(_Commit((), (), ()))
+
     def to_commit(self, changes: Sequence[Change], tickets: Sequence[Ticket], journal: Sequence[int]) -> None:
         """Queue changes that are on disk, in the index and in its journal for their commit."""
         if changes:
