@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sync_made import AUTHOR, PATH, Clone, failure, fill, git, memory, poll, small_disk
+from sync_made import AUTHOR, PATH, Clone, failure, fill, git, hook, memory, poll, small_disk
 
-from adaptive_llm_gateway.core import ReadOnly, RepoBusy, StorageError
+from adaptive_llm_gateway.core import ReadOnly, RepoBusy
 from adaptive_llm_gateway.memory._lock_owner import owner_by_ps
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_look import ask_remote, look_at_sync
@@ -377,9 +377,7 @@ def test_a_remote_that_git_knew_before_the_hub_did_counts_as_git_knows_it(
 def test_what_is_kept_of_one_branch_is_not_told_of_another(clone: Clone, remote: Path) -> None:
     git(clone.root, "push", "-q", "origin", "main:side")
     git(clone.root, "fetch", "-q", "origin")
-    (remote / "hooks").mkdir(exist_ok=True)
-    (remote / "hooks/update").write_text("#!/bin/sh\necho no >&2; exit 1\n", encoding="utf-8")
-    (remote / "hooks/update").chmod(0o755)
+    hook(remote, "update", "echo no >&2; exit 1")
     clone.put(PATH, memory("y\n"))
     failure(clone.sync.push)
     git(clone.root, "reset", "-q", "--hard")
@@ -391,18 +389,30 @@ def test_a_configuration_that_cannot_be_read_does_not_keep_the_status_from_telli
     config = clone.repo.git_dir / "config"
     text = config.read_text(encoding="utf-8")
     config.write_text('[remote "origin\n', encoding="utf-8")
-    status = look_at_sync(clone.root) if _opens(clone.root) else clone.status
-    assert (status.kind, status.remote) == ("corrupt_here", clone.status.remote)
+    assert clone.status.kind == "corrupt_here"
+    assert clone.status.remote is not None
+    outside = look_at_sync(clone.root)
+    assert (outside.writes, outside.problems[0].blocks) == ("refused", True)
     config.write_text(text, encoding="utf-8")
     assert (clone.status.state, clone.status.problems) == ("pushed", ())
 
 
-def _opens(root: Path) -> bool:
-    try:
-        look_at_sync(root)
-    except StorageError:
-        return False
-    return True
+def test_a_repository_that_cannot_be_opened_is_told_from_outside_too(clone: Clone) -> None:
+    (clone.repo.git_dir / "HEAD").unlink()
+    status = look_at_sync(clone.root)
+    (problem,) = status.problems
+    assert (status.state, status.writes, problem.kind) == ("no_remote", "refused", "corrupt_here")
+    assert "not a git repository" in problem.message
+
+
+def test_what_plain_git_has_pushed_is_not_said_to_have_failed(clone: Clone, remote: Path) -> None:
+    clone.put(PATH, memory("y\n"))
+    hook(remote, "pre-receive", "echo no >&2; exit 1")
+    failure(clone.sync.push)
+    assert clone.status.state == "failed"
+    (remote / "hooks/pre-receive").unlink()
+    git(clone.root, "push", "-q", "origin", "main")
+    assert (clone.status.state, clone.status.problems) == ("pushed", ())
 
 
 # --- The disk ---------------------------------------------------------------------------------------------------

@@ -67,6 +67,15 @@ def test_a_push_that_failed_is_over_once_the_remote_has_it_whoever_brought_it() 
     assert (status_of(kept, HERE).state, status_of(kept, HERE).last_success) == ("pushed", at(1))
 
 
+def test_a_push_that_failed_is_over_once_plain_git_has_pushed_what_waited() -> None:
+    kept = run(Failed("push", "auth", "no", at(0), ahead=2))
+    assert status_of(kept, Seen("/r", "main", 2, 0, known=True)).state == "failed"
+    assert status_of(kept, Seen("/r", "main", 0, 0, known=True)).state == "pushed"
+    assert status_of(kept, Seen("/r", "main", 0, 0, known=False)).state == "failed"
+    nothing_waited = run(Failed("push", "auth", "no", at(0)))
+    assert status_of(nothing_waited, Seen("/r", "main", 0, 0, known=True)).state == "failed"
+
+
 def test_a_remote_that_has_answered_is_not_called_out_of_reach() -> None:
     kept = run(failed("push", "unreachable", 0), Answered(at(1)), failed("pull", "dirty", 1))
     status = status_of(kept, Seen("/r", "main", 1, 1, known=True))

@@ -390,6 +390,15 @@ def test_doctor_asks_a_remote_that_no_hub_has_open_and_tells_what_it_says(server
     assert server.hub_pid() is None
 
 
+def test_doctor_names_a_memory_repo_that_cannot_be_opened(server: Any) -> None:
+    server.alg("init", "--yes")
+    server.alg("hub", "stop")
+    (server.home / "memory" / ".git" / "HEAD").unlink()
+    found = checks(server)["store"]
+    assert (found["state"], "not a git repository" in found["message"]) == ("fail", True)
+    assert found["hint"]
+
+
 def test_doctor_says_that_a_client_program_is_not_registered_and_how_to(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,7 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"|TF401027|marked as read only|access denied|repository not exported|service not enabled|returned error: 403"
         r"|HTTP 403",
     ),
-    ("ownership", "any", r"dubious ownership|is owned by someone else|unsafe repository"),
+    ("ownership", "any", r"dubious ownership|is owned by someone else|not owned by|unsafe repository"),
     (
         "corrupt_here",
         "here",
@@ -144,7 +144,7 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "repo_busy": "Finish it, or have git abort it; `git status` in the memory repo says how.",
     "detached_head": "Switch to a branch with git, then everything goes on.",
     "git_missing": "Install git 2.30 or newer and put it on PATH.",
-    "ownership": "The remote's folder belongs to another user; see git's safe.directory.",
+    "ownership": "The folder belongs to another user; see git's safe.directory.",
     "no_remote": "Name one: `alg init --remote URL`.",
     "transport_refused": "Use a path, or an ssh, https or git URL.",
     "secret_outgoing": "Remove it from the commits that wait, or allow it by its fingerprint, then push again.",
@@ -265,6 +265,8 @@ def kind_of(error: AlgError) -> SyncKind:
         return "detached_head"
     if error.code == "git_timeout":
         return "timeout"
+    if error.details.get("reason") in ("not_a_repository", "missing"):
+        return "corrupt_here"
     return KIND_NAMES.get(str(named)) or cause(f"{error.details.get('git') or ''}\n{error.message}")
 
 

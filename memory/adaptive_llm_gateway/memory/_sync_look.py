@@ -13,12 +13,15 @@ from adaptive_llm_gateway.memory._values import SyncProblem, SyncStatus
 
 
 def look_at_sync(path: Path) -> SyncStatus:
-    """Where the memory repo at `path` stands, as known there; no network.
-
-    Raises:
-        StorageError: it is no repository that can be opened.
-    """
-    repo = MemoryRepo(path)  # not `open`, which would mend what a crash left
+    """Where the memory repo at `path` stands, as known there, or why it cannot be opened; no network."""
+    try:
+        repo = MemoryRepo(path)  # not `open`, which would mend what a crash left
+    except AlgError as error:
+        problem = _problem(error)
+        words = problem.git or problem.message
+        return SyncStatus(
+            "no_remote", kind=problem.kind, error=words, hint=problem.hint, writes="refused", problems=(problem,)
+        )
     return SyncState(repo, Remote(repo), watching=True).status()
 
 
@@ -28,7 +31,11 @@ def ask_remote(path: Path, *, timeout: float) -> SyncProblem | None:
         repo = MemoryRepo(path)
         Remote(repo, timeout=timeout).branches()
     except AlgError as error:
-        words, kind = error.details.get("git"), kind_of(error)
-        git = clean_words(str(words)) if words else None
-        return SyncProblem(kind, error.message, git=git, hint=error.hint or hint_for(kind))
+        return _problem(error)
     return None
+
+
+def _problem(error: AlgError) -> SyncProblem:
+    words, kind = error.details.get("git"), kind_of(error)
+    git = clean_words(str(words)) if words else None
+    return SyncProblem(kind, error.message, git=git, hint=error.hint or hint_for(kind))

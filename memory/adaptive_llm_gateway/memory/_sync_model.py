@@ -36,7 +36,13 @@ _REMEMBERED: Final = timedelta(days=1)  # a notice of what once happened
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How the last attempts of one operation failed: `since` the first of them with this cause, `attempts` in a row."""
+    """How the last attempts of one operation failed.
+
+    Attributes:
+        since: the first of them with this cause.
+        attempts: how many in a row.
+        ahead: commits that waited to be pushed when the last one failed.
+    """
 
     kind: SyncKind
     message: str
@@ -45,6 +51,7 @@ class Failure:
     git: str | None = None
     hint: str | None = None
     attempts: int = 1
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ class Failed:
     at: datetime
     git: str | None = None
     hint: str | None = None
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,7 @@ def after(kept: Kept, event: Event) -> Kept:
                 event.git,
                 event.hint,
                 before.attempts + 1 if before is not None else 1,
+                event.ahead,
             )
             failures = dict(kept.failures)
             failures[event.operation] = failure
@@ -228,7 +237,9 @@ def status_of(kept: Kept, seen: Seen) -> SyncStatus:
     failures: dict[Operation, Failure] = {
         operation: failure
         for operation, failure in kept.failures.items()
-        if seen.remote is not None and (failure.kind not in _SEEN_HERE or failure.kind in here)
+        if seen.remote is not None
+        and (failure.kind not in _SEEN_HERE or failure.kind in here)
+        and not (operation == "push" and failure.ahead and seen.known and not seen.ahead)  # pushed with plain git
     }
     problems = _in_order([*_told(failures), *seen.problems, *_noticed(kept, seen)])
     blocking = next((problem for problem in problems if problem.blocks), None)
@@ -369,6 +380,7 @@ def _failure(given: object) -> Failure | None:
     if at is None:
         return None
     attempts: Any = entry.get("attempts")
+    ahead: Any = entry.get("ahead")
     git = _text(entry.get("git")) or _text(entry.get("error"))  # as it was called once
     return Failure(
         _kind(entry.get("kind")),
@@ -378,6 +390,7 @@ def _failure(given: object) -> Failure | None:
         git,
         _text(entry.get("hint")),
         attempts if type(attempts) is int and attempts > 0 else 1,
+        ahead if type(ahead) is int and ahead > 0 else 0,
     )
 
 

@@ -190,7 +190,9 @@ class SyncState:
         now = _now()
         if error is None:
             return Succeeded(operation, now, *self._count(kept, self._branch())[:2])
-        words = error.details.get("git")
+        words, ahead = error.details.get("git"), 0
+        with contextlib.suppress(AlgError, pygit2.GitError, KeyError, ValueError, OSError):
+            ahead = self._count(kept, self._branch())[0]
         return Failed(
             operation,
             kind_of(error),
@@ -198,6 +200,7 @@ class SyncState:
             now,
             clean_words(str(words)) if words else None,
             error.hint or hint_for(kind_of(error)),
+            ahead,
         )
 
     def forget(self) -> None:

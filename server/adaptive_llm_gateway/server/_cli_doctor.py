@@ -34,7 +34,7 @@ _REMOTE_SECONDS = 15.0
 _PACKAGES = ("apsw", "numpy", "pygit2", "watchdog", "mcp", "pydantic", "yaml", "detect_secrets")
 _SEEN_HERE = (
     *("disk_full", "read_only", "corrupt_here", "repo_busy", "detached_head", "ref_locked", "format_too_new"),
-    *("index_lock", "index_lock_stale", "identity_missing", "shallow"),
+    *("index_lock", "index_lock_stale", "identity_missing", "shallow", "ownership", "other"),
 )
 _HOOK_MARK = "adaptive-llm-gateway: secret gate"
 
@@ -397,16 +397,13 @@ def _check(name: str, problem: Json, *, before: str = "") -> Check:
 
 
 def _look_at_sync(repo: Path) -> Json | None:
-    """Where a memory repo stands that no hub has open; None where it cannot be opened."""
+    """Where a memory repo stands that no hub has open; None where there is none."""
     if not (repo / ".git").exists():
         return None
     from adaptive_llm_gateway.memory import look_at_sync  # noqa: PLC0415 - only where it is wanted
     from adaptive_llm_gateway.server._operations import sync_json  # noqa: PLC0415
 
-    try:
-        return sync_json(look_at_sync(repo))
-    except AlgError:
-        return None
+    return sync_json(look_at_sync(repo))
 
 
 def _ask_remote(repo: Path) -> Json | None:
