@@ -46,6 +46,7 @@ class Clone:
         clock: seconds that its clock is ahead.
         pushes: whether it pushes by itself after a write.
         broken: files that were broken by hand, and what they were before.
+        merges: whether plain git merges with the hub's merge driver.
         hurt: whether what git had started was killed, too, so that lock files may lie about.
     """
 
@@ -59,6 +60,7 @@ class Clone:
         self.watch = "off"
         self.broken: dict[str, bytes] = {}
         self.hurt = False
+        self.merges = False
         self.kills = 0
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[Said | None] = queue.SimpleQueue()
@@ -96,6 +98,7 @@ class Clone:
             "pushes": self.pushes,
             "timeout": timeout,
             "commit_wait": 30.0,
+            "merges": self.merges,
         }
         self._answers = queue.SimpleQueue()
         with self._log.open("ab") as log:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from adaptive_llm_gateway.memory._values import Record
 
 Said = dict[str, Any]
 _WAIT = 300.0
+_MERGE_DRIVER = (sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "merge-driver")
 _UNPICKED = ("session", "handoff")  # they have rules of their own for what may change
 
 
@@ -61,6 +62,7 @@ class Driver:
                 push_after_write=settings["pushes"],
                 push_delay=0.02,
                 sync_timeout=settings["timeout"],
+                merge_driver=_MERGE_DRIVER if settings["merges"] else (),
                 embedder=EmbedderConfig(kind="none"),
                 clock=lambda: datetime.now(UTC) + ahead,
             )
@@ -92,12 +94,12 @@ class Driver:
         }
 
     def _ends(self) -> tuple[str | None, str | None]:
-        refs = self._git("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads/main", self._branch)
-        found = dict(line.split() for line in refs.splitlines())
-        return found.get("refs/heads/main"), found.get(self._branch)
+        references = self._store.repo.thread_repo.references
+        head, tracked = (references.get(name) for name in ("refs/heads/main", self._branch))
+        return str(head.target) if head else None, str(tracked.target) if tracked else None
 
     def _counted(self, head: str | None, tracked: str | None) -> list[int]:
-        if head is None:
+        if head is None or head == tracked:
             return [0, 0]
         if tracked is None:
             return [int(self._git("rev-list", "--count", head)), 0]
@@ -125,7 +127,10 @@ class Driver:
         """What the index has."""
         assert self._store.flush(_WAIT)
         return {
-            "records": {record.path: [record.id, record.version] for record in self._store.records()},
+            "records": {
+                record.path: [record.id, record.version, sorted(tokens(record.body))]
+                for record in self._store.records()
+            },
             "skipped": {skipped.path: skipped.problem for skipped in self._store.skipped},
             "notices": list(self._store.status().notices),
         }
@@ -202,10 +207,8 @@ class Driver:
 
     def do_restore(self, told: Said) -> Said:
         """One that was deleted comes back."""
-        deleted: Iterable[Tombstone] = self._store.deleted(limit=500)
-        stones = sorted(
-            (stone for stone in deleted if stone.type not in _UNPICKED), key=lambda stone: (stone.title, stone.id)
-        )
+        stones = [stone for stone in self._deleted() if stone.type not in _UNPICKED]
+        stones.sort(key=lambda stone: (stone.title, stone.id))
         if not stones:
             return {"nothing": True}
         stone = stones[told["pick"] % len(stones)]
@@ -230,6 +233,10 @@ class Driver:
             "imported": {record.id: [record.path, record.version] for record in changed},
             "added": sorted({number for record in changed for number in tokens(record.body)}),
         }
+
+    def _deleted(self) -> list[Tombstone]:
+        found: Any = self._store.deleted(limit=500)  # whose type names a list, as a method of the store is named
+        return found
 
     def _pick(self, wanted: int) -> Record | None:
         found = {record.id: record for record in self._store.records() if record.type not in _UNPICKED}

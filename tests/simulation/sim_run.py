@@ -29,7 +29,7 @@ _REJECTED = frozenset({"hook_rejected", "protected_branch", "ref_locked", "ref_r
 _PLURAL = {"pull": "pulls", "push": "pushes"}
 _HEAL_TURNS = 6
 _TIMEOUT = 12.0  # of the clones' git: a server that hangs costs so much
-_SEARCHED = 150  # tokens in a heal that is not deep
+_SEARCHED = {False: 30, True: 200}  # tokens in a heal and a deep one; all of them in the last
 _HAPPENED = 60
 
 
@@ -79,6 +79,7 @@ class Simulation:
         self.report = Report(seed, transport)
         self._network = Network(folder, transport, CLONES)
         self._clones = {name: Clone(name, folder, self._network.urls[name]) for name in CLONES}
+        self._clones[CLONES[-1]].merges = True
         self._oracle = Oracle()
         self._heads: list[str] = []
         self._ids: dict[str, str] = {}
@@ -156,7 +157,7 @@ class Simulation:
                 clone.watch, clone.pushes = step["watch"], step["pushes"]
                 self._start(clone)
             case "heal":
-                self._heal(deep=step["deep"])
+                self._heal(deep=step["deep"], last=step.get("last", False))
             case other:
                 raise self._wrong(f"there is no step {other!r}")
 
@@ -434,7 +435,7 @@ class Simulation:
 
     # --- heals ----------------------------------------------------------------------------------------
 
-    def _heal(self, *, deep: bool) -> None:
+    def _heal(self, *, deep: bool, last: bool) -> None:
         self._note("heal", deep=deep)
         self._network.mend()
         for clone in self._clones.values():
@@ -466,7 +467,7 @@ class Simulation:
                 raise self._wrong(f"after {turn} turns the clones and the remote are at {heads}")
         self.report.counts["heals"] += 1
         self.report.counts["most turns of a heal"] = max(self.report.counts["most turns of a heal"], turn)
-        self._judge_all(deep=deep)
+        self._judge_all(deep=deep, last=last)
 
     def _sync(self, clone: Clone, operation: str) -> None:
         """A pull or push that has to succeed, but for what a program that was killed left behind."""
@@ -496,7 +497,7 @@ class Simulation:
                 lock.unlink(missing_ok=True)
                 self.report.counts["lock files left by a kill"] += 1
 
-    def _judge_all(self, *, deep: bool) -> None:
+    def _judge_all(self, *, deep: bool, last: bool) -> None:
         dumps: dict[str, Said] = {}
         for clone in self._clones.values():
             dump = dumps[clone.name] = clone.ask(op="dump")
@@ -512,7 +513,7 @@ class Simulation:
                 differ = sorted(path for path in blobs.keys() | theirs.keys() if blobs.get(path) != theirs.get(path))
                 raise self._wrong(f"{first.name} and {clone.name} differ in {differ[:10]}")
         self._judge_trees(blobs, dumps)
-        self._judge_texts(files, dumps, deep=deep)
+        self._judge_texts(files, dumps, most=None if last else _SEARCHED[deep])
         if deep:
             self._judge_objects()
         self._oracle.heal(blobs)
@@ -537,7 +538,7 @@ class Simulation:
                 for path, blob in blobs.items()
                 if path.split("/")[0] in {f"{kind}s" for kind in _KINDS} and path.endswith(".md") and "/" in path
             }
-            indexed = {path: version for path, (_, version) in dump["records"].items()}
+            indexed = {path: version for path, (_, version, _) in dump["records"].items()}
             if dump["skipped"] or indexed != memories:
                 differ = sorted(
                     path for path in indexed.keys() | memories.keys() if indexed.get(path) != memories.get(path)
@@ -545,7 +546,7 @@ class Simulation:
                 raise self._wrong(f"{clone.name}: files and index differ in {differ[:10]}", skipped=dump["skipped"])
             if (clone.tree / ".git" / "alg-sync-journal.json").exists():
                 raise self._wrong(f"{clone.name}: a journal of sync is left")
-        ids = {path: memory for path, (memory, _) in dumps[CLONES[0]]["records"].items()}
+        ids = {path: memory for path, (memory, _, _) in dumps[CLONES[0]]["records"].items()}
         surprises = self._oracle.surprises(blobs, self._ids | ids)
         if surprises:
             raise self._wrong("; ".join(surprises[:5]))
@@ -555,7 +556,7 @@ class Simulation:
         if lost:
             raise self._wrong(f"commits that were acknowledged or were the remote's are not in its history: {lost}")
 
-    def _judge_texts(self, files: dict[str, bytes], dumps: dict[str, Said], *, deep: bool) -> None:
+    def _judge_texts(self, files: dict[str, bytes], dumps: dict[str, Said], *, most: int | None) -> None:
         marked = [path for path, data in files.items() if MARKER.search(data)]
         if marked:
             raise self._wrong(f"conflict markers are in {marked}")
@@ -572,7 +573,10 @@ class Simulation:
             )
         wanted = sorted(number for number in due if self._oracle.wanted[number][0])
         for clone in self._clones.values():
-            asked = wanted if deep else wanted[-_SEARCHED:]
+            indexed = {number for _, _, held in dumps[clone.name]["records"].values() for number in held}
+            if not indexed.issuperset(wanted):
+                raise self._wrong(f"{clone.name}: the index lacks {sorted(set(wanted) - indexed)[:10]}")
+            asked = wanted if most is None else wanted[-most // 2 :] + wanted[:: max(1, 2 * len(wanted) // most)]
             found = clone.ask(op="search", texts=[token(number) for number in asked])["found"]
             for number in asked:
                 if not set(found[token(number)]) & set(places[number]):

@@ -209,7 +209,8 @@ def schedule(seed: int, rounds: int, transport: Transport) -> list[Round]:
         until -= 1
         found = writer.round()
         if not until or number == rounds:
-            found.append({"do": "heal", "deep": number == rounds or dice.random() < 0.1})
+            last = number == rounds
+            found.append({"do": "heal", "deep": last or dice.random() < 0.1, "last": last})
             writer.harmed = False
         made.append(found)
     return made
