@@ -34,7 +34,6 @@ from adaptive_llm_gateway.memory import (
     WriteResult,
     import_memories,
 )
-from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._values import Record
 
 Said = dict[str, Any]
@@ -207,11 +206,12 @@ class Driver:
 
     def do_restore(self, told: Said) -> Said:
         """One that was deleted comes back."""
-        stones = [stone for stone in self._deleted() if stone.type not in _UNPICKED]
+        stones = [stone for stone in self._store.deleted(limit=500) if stone.type not in _UNPICKED]
         stones.sort(key=lambda stone: (stone.title, stone.id))
         if not stones:
             return {"nothing": True}
-        stone = stones[told["pick"] % len(stones)]
+        place: int = told["pick"]
+        stone = stones[place % len(stones)]
         self._intend([stone.id], "", "")
         result = self._store.write(RestoreMemory(self._me, stone.id))
         return self._done(result, "", self._store.read(stone.id).record.body)
@@ -233,10 +233,6 @@ class Driver:
             "imported": {record.id: [record.path, record.version] for record in changed},
             "added": sorted({number for record in changed for number in tokens(record.body)}),
         }
-
-    def _deleted(self) -> list[Tombstone]:
-        found: Any = self._store.deleted(limit=500)  # whose type names a list, as a method of the store is named
-        return found
 
     def _pick(self, wanted: int) -> Record | None:
         found = {record.id: record for record in self._store.records() if record.type not in _UNPICKED}

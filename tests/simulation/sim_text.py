@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -87,11 +88,14 @@ def blob_id(data: bytes) -> str:
 
 def files_of(root: Path) -> dict[str, bytes]:
     """Every file of a work tree."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if ".git" not in path.relative_to(root).parts and path.is_file()
-    }
+    found: dict[str, bytes] = {}
+    for folder, folders, names in os.walk(root):
+        if ".git" in folders:
+            folders.remove(".git")
+        for name in names:
+            path = Path(folder, name)
+            found[path.relative_to(root).as_posix()] = path.read_bytes()
+    return found
 
 
 def chosen(found: Iterable[tuple[Iterable[int], str]], wanted: int) -> str | None:
