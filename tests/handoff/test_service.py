@@ -525,7 +525,7 @@ def test_an_end_that_the_remote_cannot_take_now_is_written_here_and_said(start: 
     assert other.state(id_) == "done"
 
 
-@pytest.mark.parametrize("kind", ["other", "unknown", "index_lock", "secret_incoming"])
+@pytest.mark.parametrize("kind", ["other", "unknown", "index_lock", "unsafe_incoming"])
 def test_what_a_holder_finishes_is_kept_whatever_the_remote_says(
     start: Callable[..., Hub], bare: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,44 @@ def test_a_remote_that_is_gone_is_told_in_gits_own_words(server: Any, tmp_path: 
     assert "2 ahead" in answer or "3 ahead" in answer
 
 
+def test_what_is_held_back_is_told_in_every_answer_listed_and_given_up(server: Any, bare: Path, tmp_path: Path) -> None:
+    token = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
+    home_with_remote(server, tmp_path / "first", str(bare))
+    client = server.client()
+    written = client.write("Shared", body="a walrus\n")
+    client.call("memory_push")
+    mate = tmp_path / "mate"
+    subprocess.run(["git", "clone", "-q", str(bare), str(mate)], check=True)
+    (path,) = [path for path in mate.rglob("*.md") if ".git" not in path.parts]
+    path.write_text(path.read_text(encoding="utf-8").replace("walrus", f"otter {token}"), encoding="utf-8")
+    (mate / "notes" / "\x1b[31m.md").symlink_to("/etc/passwd")
+    for arguments in (["add", "-A"], ["commit", "-qm", "careless"], ["push", "-q"]):
+        subprocess.run(["git", *arguments], cwd=mate, check=True)
+    shown = path.relative_to(mate).as_posix()
+    assert server.json("memory", "quarantine") == {"held": [], "history": []}
+    for answer in (client.call("memory_pull"), client.call("memory_push"), client.call("memory_status")):
+        assert "2 files of the remote are held back" in answer
+        assert shown in answer
+        assert token not in answer
+    assert "walrus" in client.call("memory_read", id=written)
+    refusal = client.refused("memory_write", id=written, body="mine\n")
+    assert "held back" in refusal
+    assert "alg memory quarantine" in refusal
+    listed = server.json("memory", "quarantine")
+    assert {(item["path"], item["kind"], item["author"]) for item in listed["held"]} == {
+        (shown, "secret", "Test Person"),
+        ("notes/\ufffd[31m.md", "link", "Test Person"),
+    }
+    text = server.alg("memory", "quarantine").stdout
+    assert shown in text
+    assert token not in text
+    assert "\x1b" not in text
+    dropped = server.json("memory", "quarantine", "drop", *(item["path"] for item in listed["held"]))
+    assert (len(dropped["dropped"]), dropped["left"]) == (2, 0)
+    assert "held back" not in client.call("memory_push")
+    assert "committed" in client.call("memory_write", id=written, body="mine\n")
+
+
 def test_without_a_remote_push_says_so(server: Any) -> None:
     client = server.client()
     assert "no remote" in client.call("memory_write", title="Local")

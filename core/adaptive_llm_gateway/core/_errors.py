@@ -117,6 +117,16 @@ class VersionConflict(AlgError):
     exit_code = 4
 
 
+class Quarantined(AlgError):
+    """A newer version from the remote is held back, so that a write would undo a text that nobody here has seen.
+
+    `details` has the `id`, the `path`, the `commit` that brought it, and `why` it is held back.
+    """
+
+    code = "quarantined"
+    exit_code = 4
+
+
 class HandoffTaken(VersionConflict):
     """Somebody else holds the handoff; `details` has the `holder`, and `claimed` and `lease_until` as times."""
 

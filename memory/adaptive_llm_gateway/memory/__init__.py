@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.memory._opening import look_at_postgres, look_at_qdrant
     from adaptive_llm_gateway.memory._plans import Planned
+    from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine
     from adaptive_llm_gateway.memory._requests import (
         AppendEvent,
         AppendSession,
@@ -171,6 +172,7 @@ _MODULES = {
         "WriteSummary",
     ),
     "_plans": ("Planned",),
+    "_quarantine": ("Held", "InHistory", "Quarantine"),
     "_rerank": (
         "Reranker",
         "RerankerConfig",
@@ -234,11 +236,13 @@ __all__ = [
     "Facets",
     "Filters",
     "HashEmbedder",
+    "Held",
     "History",
     "Hit",
     "ImportKind",
     "ImportMemory",
     "ImportReport",
+    "InHistory",
     "Link",
     "Memory",
     "MemoryStore",
@@ -248,6 +252,7 @@ __all__ = [
     "Planned",
     "PostgresConfig",
     "QdrantConfig",
+    "Quarantine",
     "Record",
     "ReindexReport",
     "ReplaceText",

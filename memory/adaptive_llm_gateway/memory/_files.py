@@ -164,3 +164,14 @@ def read_file(root: Path, path: str, *, limit: int) -> bytes | None:
     if len(data) > limit:
         raise StorageError(f"{path!r} is larger than {limit:,} bytes", path=path)
     return data
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a small file of our own in the git folder: whole or not at all, and with `durable` on disk."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    temporary.replace(path)

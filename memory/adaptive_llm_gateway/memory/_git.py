@@ -33,6 +33,7 @@ _LONGEST_LINE = 8 * 1024
 # A repository's own configuration is its user's, yet what it names must not run because the hub looked at it.
 _OVERRIDES = (
     "protocol.ext.allow=never",
+    "protocol.file.allow=always",
     "core.fsmonitor=false",
     f"core.hooksPath={os.devnull}",
     "core.pager=cat",
@@ -76,7 +77,8 @@ _KEPT = frozenset(
 _KEPT_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
-_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/@\s'\"]+)@")
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s'\"]+)@")
+_QUERY = re.compile(r"(?i)([?&][\w.-]*(?:token|password|passwd|secret|key|auth|sig)[\w.-]*=)[^&\s'\"]+")
 _HEADER = re.compile(r"(?i)(authorization:\s*\w+\s+)\S+")
 
 
@@ -124,7 +126,7 @@ def mask_credentials(text: str) -> str:
             return match[0]
         return f"{scheme}***@"
 
-    return _HEADER.sub(r"\1***", _USERINFO.sub(masked, text))
+    return _QUERY.sub(r"\1***", _HEADER.sub(r"\1***", _USERINFO.sub(masked, text)))
 
 
 def git_environment(
@@ -144,6 +146,9 @@ def git_environment(
     }
     environment |= {
         "GIT_TERMINAL_PROMPT": "0",
+        # Helpers that an address names (`fd::`, `foo://`) are for people who type it: git refuses them here, unless its
+        # settings allow that one.
+        "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_ASKPASS": "",
         "SSH_ASKPASS_REQUIRE": "never",
         "GCM_INTERACTIVE": "never",

@@ -125,10 +125,18 @@ def last_deleted(root: Path, id_tail: str, *, exists: Callable[[str], bool]) -> 
     return None
 
 
+def moment_of(seconds: str | int) -> datetime:
+    """A commit's time; the nearest that can be told where somebody gave it an absurd one, and the first for none."""
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime(1970, 1, 1, tzinfo=UTC) if str(seconds)[:1] in ("", "-") else datetime(9999, 1, 1, tzinfo=UTC)
+
+
 def _records(output: str) -> Iterator[tuple[str, datetime, str, str, list[_Touched]]]:
     for record in output.split("\x1e")[1:]:
         commit, time, author, message, rest = record.split("\0", 4)
-        yield commit, datetime.fromtimestamp(int(time), UTC), author, message.rstrip("\n"), _raw(rest)
+        yield commit, moment_of(time), author, message.rstrip("\n"), _raw(rest)
 
 
 def _raw(text: str) -> list[_Touched]:

@@ -24,6 +24,8 @@ _LATIN = str.maketrans(
 _IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
+_DEVICE = re.compile(r"CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[1-9¹²³]")
+_SHORT_NAME = re.compile(r"git(?:mod|att|ign)~[0-9]+|gi[0-9a-f]{4}~[0-9]+")
 _REPARSE_POINT = getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0x400)
 
 
@@ -140,9 +142,27 @@ def _problem(relative: str) -> str:
     return ""
 
 
+def plain_name(name: str) -> str:
+    """A name as the most careless file system takes it: without case, HFS+'s ignored characters, NTFS's streams, and
+    trailing dots and spaces.
+    """
+    return _IGNORED_BY_HFS.sub("", unicodedata.normalize("NFKC", name)).split(":", 1)[0].rstrip(". ").casefold()
+
+
 def is_git_name(name: str) -> bool:
     """Whether a file system could take `name` for `.git`: any case, HFS+'s ignored characters, NTFS's short names,
     trailing dots and spaces, and streams (`.git::$INDEX_ALLOCATION`).
     """
-    plain = _IGNORED_BY_HFS.sub("", unicodedata.normalize("NFKC", name)).split(":", 1)[0].rstrip(". ").casefold()
+    plain = plain_name(name)
     return plain == ".git" or re.fullmatch(r"git~[0-9]+", plain) is not None
+
+
+def is_portable_name(name: str) -> bool:
+    """Whether Windows can have a file of this name, too: no device's (`CON`, `NUL.md`), no stream, and no short name
+    that it gives to git's own files.
+    """
+    plain = _IGNORED_BY_HFS.sub("", name)
+    device = plain.split(".", 1)[0].rstrip(" ").upper()
+    return not (
+        _DEVICE.fullmatch(device) or name[-1:] in (".", " ") or ":" in name or _SHORT_NAME.fullmatch(plain.casefold())
+    )

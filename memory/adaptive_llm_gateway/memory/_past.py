@@ -21,6 +21,7 @@ import pygit2
 from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, NotFound, SecretScanner, TooLarge, Unavailable
 from adaptive_llm_gateway.memory._files import prepare_scratch, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import Document
+from adaptive_llm_gateway.memory._history import moment_of
 from adaptive_llm_gateway.memory._index import Index
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -142,7 +143,13 @@ class Past:
                 self._kept.remove(kept)
                 self._kept.append(kept)
                 return kept
-        files = {path: blob for path, blob in self._repo.tree_files(commit).items() if is_memory_path(path, types)}
+        held = self._repo.quarantine.held.items()
+        hidden = {(path, item.entry.blob): item.kept for path, item in held if item.entry is not None}
+        files = {
+            path: blob
+            for path, blob in self._repo.tree_files(commit).items()
+            if is_memory_path(path, types) and (path, blob) not in hidden
+        }
         # A copy that is there may be nearer to that time than the present is.
         bases = [self._index, *(kept.past.index for kept in self._kept if kept.key[1:] == key[1:])]
         distances = [len(_Differences(files, base.files())) for base in bases]
@@ -215,7 +222,7 @@ class Past:
         if missing and index.vector_progress()[0]:
             notices.append(f"{missing} passages of that time have no vectors: they are found by words alone")
         found = self._repo.resolve(commit)
-        moment = datetime.fromtimestamp(found.commit_time if isinstance(found, pygit2.Commit) else 0, UTC)
+        moment = moment_of(found.commit_time if isinstance(found, pygit2.Commit) else 0)
         return PastIndex(index, commit, moment, tuple(notices))
 
     def _record(self, path: str, blob: str, types: TypeRegistry, scanner: SecretScanner) -> Record:

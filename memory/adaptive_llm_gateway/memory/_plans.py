@@ -13,6 +13,7 @@ from adaptive_llm_gateway.core import (
     InvalidFile,
     InvalidInput,
     NotFound,
+    Quarantined,
     SecretScanner,
     TooLarge,
     UnsafePath,
@@ -27,6 +28,7 @@ from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._models import MAX_TITLE, stamp
 from adaptive_llm_gateway.memory._names import memory_path, slug
 from adaptive_llm_gateway.memory._plan_event import check_changeable, check_no_event, event_document, imported_path
+from adaptive_llm_gateway.memory._quarantine import Held
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
     AppendEvent,
@@ -103,6 +105,7 @@ class Planner:
 
     Args:
         deleted: finds where a deleted memory was, or None.
+        held: what is held back, by path: files of which the remote has a newer version that nobody here has seen.
         read_version: the bytes of a memory's file at a version or commit.
         hub: a short name that tells this hub's session files from another machine's.
         clock: see `StoreSettings`.
@@ -121,6 +124,7 @@ class Planner:
         host: str,
         max_body_bytes: int,
         clock: Callable[[], datetime] | None = None,
+        held: Callable[[], Mapping[str, Held]] = dict,
     ) -> None:
         self._root = root
         self._types = types
@@ -132,6 +136,7 @@ class Planner:
         self._host = host
         self._max_body = max_body_bytes
         self._clock = clock
+        self._held = held
 
     def plan(self, request: Request) -> Planned:
         """The changes for `request`; raises what is wrong with it, before anything is touched."""
@@ -342,7 +347,7 @@ class Planner:
             record = self._index.get(part)
             if record is None:
                 return part, None
-            if record.size + size <= min(_SESSION_FILE_BYTES, self._max_body):
+            if record.path not in self._held() and record.size + size <= min(_SESSION_FILE_BYTES, self._max_body):
                 return part, self._current(part, None)
             number += 1
             part = derived_ulid(f"{session}/{self._hub}/{number}", milliseconds=started)
@@ -412,6 +417,7 @@ class Planner:
         offer = record.fields.get("handoff")
         if not isinstance(offer, str) or self._index.get(offer) is not None:  # what is left of a handoff may go, too
             check_changeable(record)
+        self._check_held(record.path, record.id)
         gone = FileChange(
             Change(record.path, None, "delete", record.id, record.title, request.author, self._clean(request.reason)),
             None,
@@ -515,6 +521,7 @@ class Planner:
 
     def _put(self, document: Document, path: str, operation: Operation, author: Author, reason: str | None) -> Planned:
         """The change that makes the file at `path` be `document`, checked as a whole."""
+        self._check_held(path, str(document.fields.get("id")))
         self._check_size(document.body)
         data = document.render()
         self._scanner.check(data.decode("utf-8"), where="this memory")
@@ -524,6 +531,20 @@ class Planner:
         record = replace(record, reason=reason)
         change = Change(path, data, operation, record.id, record.title, author, reason)
         return Planned(record.id, record.type, record.title, path, operation, version, (FileChange(change, record),))
+
+    def _check_held(self, path: str, identifier: str) -> None:
+        item = self._held().get(path)
+        if item is not None:
+            raise Quarantined(
+                f"memory {identifier} cannot be changed now: the remote has another version of {item.shown!r}, which "
+                f"is held back ({item.why}); a write would undo it unseen",
+                hint="Have it mended on the remote and pull, or allow what was found, or write a new memory that links "
+                "to this one. `alg memory quarantine` shows it; a person can give it up there.",
+                id=identifier,
+                path=item.shown,
+                commit=item.commit,
+                why=item.kind,
+            )
 
     def _after_edit(self, current: _Current, planned: Planned) -> Planned:
         """Put an edit by hand that nobody recorded yet in front, so that it has a version of its own in history."""

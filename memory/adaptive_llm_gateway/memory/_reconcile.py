@@ -14,6 +14,7 @@ from adaptive_llm_gateway.core import AlgError, SecretScanner
 from adaptive_llm_gateway.memory._files import FileBatch, read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._history import Told
+from adaptive_llm_gateway.memory._holding import aside, kept_edits
 from adaptive_llm_gateway.memory._index_rows import PendingChange
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -64,7 +65,7 @@ class Reconciler:
         """Take in what changed while nobody looked, and commit what a crash left uncommitted."""
         journal = self._index.pending()
         self.take_in(types, scanner)
-        self._commit_leftovers(types, journal)
+        self._commit_leftovers(types, scanner, journal)
 
     def look(self, types: TypeRegistry) -> frozenset[str] | None:
         """What `take_in` may have to look at; None: everything. For any thread, while the writer goes on.
@@ -83,7 +84,7 @@ class Reconciler:
             return None
         if any(
             is_memory_path(path, types) and path not in self._held_back and self._is_gone(path)
-            for path in self._repo.tree_files().keys() - indexed.keys() - changed
+            for path in self._repo.work_files().keys() - indexed.keys() - changed
         ):  # somebody's git brought it, and it was deleted before it was seen here
             return None
         return changed.union(path for path in differences.gone if path not in self._held_back)
@@ -152,7 +153,7 @@ class Reconciler:
             change = Change(path, None, "edit" if stays else "delete", identifier, record.title, author, reason)
             changes.append(FileChange(change, None))
         changes += self._settle_adopted(loaded, indexed, told)
-        self._absorb(changes)
+        self._absorb(self._beside_held(changes, types, scanner))
         return len(changes)
 
     def rebuild(
@@ -184,7 +185,7 @@ class Reconciler:
                 self.progress = (start + len(batch), len(paths))
         finally:
             self.progress = None
-        self._commit_leftovers(types, journal, accept_loss=accept_loss)
+        self._commit_leftovers(types, scanner, journal, accept_loss=accept_loss)
         return ReindexReport(len(known), self.skipped, time.monotonic() - began)
 
     # -- within ------------------------------------------------------------------------------------------------
@@ -231,8 +232,8 @@ class Reconciler:
         """Into the index; to git what differs from HEAD there (a touched file with the same bytes does not)."""
         if not changes:
             return
-        few = len(changes) <= _LOOKED_UP
-        committed = self._repo.versions(change.change.path for change in changes) if few else self._repo.tree_files()
+        few = len(changes) <= _LOOKED_UP and not self._repo.quarantine.held
+        committed = self._repo.versions(change.change.path for change in changes) if few else self._repo.work_files()
         left = {change.change.memory_id for change in changes if change.change.data is None}  # or moved
         news = [
             change
@@ -248,11 +249,18 @@ class Reconciler:
         self._writer.absorb(news)
 
     def _commit_leftovers(
-        self, types: TypeRegistry, journal: Sequence[PendingChange], *, accept_loss: bool = False
+        self,
+        types: TypeRegistry,
+        scanner: SecretScanner,
+        journal: Sequence[PendingChange],
+        *,
+        accept_loss: bool = False,
     ) -> None:
         """Commit what is indexed but differs from HEAD, with the agent and reason that the journal kept."""
         told = {(entry.path, entry.memory_id): entry for entry in journal}
-        committed = self._repo.tree_files()
+        committed = self._repo.work_files()
+        held = self._repo.quarantine.held
+        edited: list[FileChange] = []
         indexed = self._index.files()
         waiting = {entry.path for entry in self._index.pending()} - {entry.path for entry in journal}
         changes: list[Change] = []
@@ -263,6 +271,10 @@ class Reconciler:
             if data is None or MemoryRepo.blob_id(data) != version:
                 continue  # gone or changed since, perhaps to something refused: the next look tells
             record = self._index.get(identifier)
+            if path in held:
+                change = Change(path, data, "edit", identifier, record.title if record else path, self._editor)
+                edited.append(FileChange(change, record))
+                continue
             entry = told.get((path, identifier))
             author = entry.author if entry else record.author if record else self._editor
             operation: Operation = entry.operation if entry else "recover"
@@ -280,6 +292,9 @@ class Reconciler:
         for path in gone:
             if path in self._held_back:
                 continue
+            if path in held:
+                edited.append(FileChange(Change(path, None, "delete", "", path, self._editor), None))
+                continue
             entry = deleted.get(path)
             author = entry.author if entry else self._editor
             title = entry.title if entry else path
@@ -289,6 +304,45 @@ class Reconciler:
         if changes:
             entries = self._index.apply(pending=[pending_of(change) for change in changes])
             self._writer.to_commit(changes, [], entries)
+        self._absorb(self._beside_held(edited, types, scanner))
+
+    def _beside_held(
+        self, changes: Sequence[FileChange], types: TypeRegistry, scanner: SecretScanner
+    ) -> Sequence[FileChange]:
+        """Edits by hand where a newer version is held back: a commit of them would undo what nobody here has seen.
+
+        The text is found where it is, and goes to git as a memory beside it; the quarantine knows what lies there.
+        """
+        quarantine = self._repo.quarantine
+        edits = [change for change in changes if change.change.path in quarantine.held]
+        if not edits:
+            return changes
+        files = FileBatch(self._root, self._scratch)
+        present: dict[str, str | None] = {}
+        beside: list[str] = []
+        for edit in edits:
+            path, data = edit.change.path, edit.change.data
+            held = quarantine.held[path]
+            present[path] = None if data is None else MemoryRepo.blob_id(data)
+            if data is None or (held.kept is not None and held.kept.blob == present[path]):
+                continue
+            name, _, text = aside(path, data, held.entry.blob if held.entry is not None else held.commit)
+            try:
+                files.put(name, text)
+                beside.append(name)
+            except AlgError as error:
+                self._skip(Skipped(name, str(error)))
+        files.settle()
+        files.forget()
+        self._repo.set_quarantine(kept_edits(quarantine, present))
+        known = self._known(beside)
+        moved = {change.record.id for change in changes if change.record is not None and change not in edits}
+        self._index.apply(
+            [edit.record for edit in edits if edit.record is not None],
+            [edit.change.memory_id for edit in edits if edit.record is None and edit.change.memory_id not in moved],
+        )
+        copies = self._settle_adopted(list(self._load(beside, types, scanner)), known, {})
+        return [*(change for change in changes if change not in edits), *copies]
 
     def _hold_back(self, paths: Sequence[str]) -> None:
         """Remember, also for the next start, files whose disappearance is not taken for deletion."""
@@ -307,7 +361,7 @@ class Reconciler:
 
     def _not_deleted(self, paths: Sequence[str]) -> list[str]:
         """Those of the paths that HEAD has, or that wait for their commit; the others a merge has taken away."""
-        committed, waiting = self._repo.tree_files(), {entry.path for entry in self._index.pending()}
+        committed, waiting = self._repo.work_files(), {entry.path for entry in self._index.pending()}
         return [path for path in paths if path in committed or path in waiting]
 
     def _is_mass_loss(self, count: int) -> bool:

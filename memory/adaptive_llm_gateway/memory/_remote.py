@@ -20,9 +20,29 @@ from adaptive_llm_gateway.memory._sync_progress import Progress
 _FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--end-of-options")
 _PUSH = ("push", "--porcelain", "--progress", "--no-verify", "--end-of-options")
 _KNOWN_SECONDS = 5.0
+
+# What git's check of incoming objects finds and a pull goes on with all the same. Single paths that no work tree may
+# have are held back one by one; a date or name written oddly harms nobody. Damage, trees with a name twice or out of
+# order, and commits that cannot be read stay errors.
+_HELD_BACK_BY_PATH = (
+    "hasDot", "hasDotdot", "hasDotgit", "fullPathname", "nullSha1", "zeroPaddedFilemode", "badFilemode",
+    "gitmodulesBlob", "gitmodulesLarge", "gitmodulesMissing", "gitmodulesName", "gitmodulesParse", "gitmodulesPath",
+    "gitmodulesSymlink", "gitmodulesUpdate", "gitmodulesUrl", "gitignoreSymlink", "gitattributesSymlink",
+    "mailmapSymlink",
+)  # fmt: skip
+_HARMLESS = (
+    "badEmail", "badName", "badTimezone", "missingNameBeforeEmail", "missingSpaceBeforeDate", "nulInCommit",
+    "zeroPaddedDate",
+)  # fmt: skip
+_CHECKS = (
+    "fetch.fsckObjects=true",
+    "transfer.fsckObjects=true",
+    *(f"fetch.fsck.{name}=ignore" for name in (*_HELD_BACK_BY_PATH, *_HARMLESS)),
+)
 _MOST_TIMES = 60  # the timeout: how long a fetch or push may go on while data comes
 _LEAST_SECONDS = 1.0  # for git, however late it is
 _CLOCKS_APART = timedelta(minutes=10)
+_FAR_SECONDS = 1e10  # 300 years
 
 
 class Remote:
@@ -115,7 +135,7 @@ class Remote:
         url = self.url()
         if url is None:
             raise sync_error("no_remote", f"the memory repo at {str(self._repo.path)!r} has no remote {self.name!r}")
-        overrides, protocols = ("fetch.fsckObjects=true", "transfer.fsckObjects=true"), ("file",)
+        overrides, protocols = _CHECKS, ("file",)
         offline = is_offline()
         if offline:
             addresses = self._addresses(push=arguments[0] == "push")
@@ -212,7 +232,8 @@ class Remote:
         if commit is None:
             return []
         made, now = self._repo.thread_repo[commit].peel(pygit2.Commit), _now()
-        ahead = timedelta(seconds=made.commit_time - now.timestamp())
+        # Somebody may have given it any time at all.
+        ahead = timedelta(seconds=min(max(made.commit_time - now.timestamp(), 0.0), _FAR_SECONDS))
         if ahead < _CLOCKS_APART:
             return []
         text = (

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Self
 
 import pygit2
@@ -34,11 +35,13 @@ from adaptive_llm_gateway.core import (
     reach,
 )
 from adaptive_llm_gateway.memory._commit_message import author_identity, commit_message, fallback_identity
+from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._git import GitFailed, GitMissing, run_git
 from adaptive_llm_gateway.memory._git_index import GitIndex
 from adaptive_llm_gateway.memory._history import Told, file_history, last_deleted, last_told
 from adaptive_llm_gateway.memory._lock_owner import IndexLock, look_at_lock
 from adaptive_llm_gateway.memory._merge import Content, Entry
+from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, Quarantine
 from adaptive_llm_gateway.memory._repo_checks import (
     FORMAT_PATH,
     check_format,
@@ -49,7 +52,7 @@ from adaptive_llm_gateway.memory._repo_checks import (
     use_current_home,
 )
 from adaptive_llm_gateway.memory._sync_apply import finish_interrupted
-from adaptive_llm_gateway.memory._tree_diff import apply_diff, blob_at, blobs_at, diff_trees, list_files
+from adaptive_llm_gateway.memory._tree_diff import TreeFiles, apply_diff, blob_at, blobs_at, diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 from adaptive_llm_gateway.memory._values import Author, Change, Revision
 
@@ -112,7 +115,8 @@ class MemoryRepo:
         self.durable = durable
         self._clock = clock
         self.git_dir = Path(self._repo.path)
-        self._index = GitIndex(path, self.git_dir, self._head_tree)
+        self._index = GitIndex(path, self.git_dir, self._head_tree, lambda: self.quarantine.held)
+        self._held: tuple[tuple[object, str | None], Quarantine] | None = None
 
     # --- opening --------------------------------------------------------------------------------------
 
@@ -368,8 +372,9 @@ class MemoryRepo:
             return None
         self.check_ready()
         final = {change.path: change.data for change in changes}
-        for path in final:
-            check_path(path)
+        for path, data in final.items():
+            if data is not None:  # what goes may have any name, for a remote may have brought it
+                check_path(path)
         with self._writing, translated(self.path):
             repo = self._repo
             entries = {
@@ -408,7 +413,9 @@ class MemoryRepo:
             self._unsynced.add(commit)
             if attempt == 0:
                 reach("commit.commit_written")
-            self._index.remember({path: None if before is None else blob_at(before, path) for path in entries})
+            entry_of = None if before is None else TreeFiles(before)
+            known = {path: None if entry_of is None else entry_of(path) for path in entries}
+            self._index.remember({path: entry.blob if entry else None for path, entry in known.items()})
             if self._move_branch(parent, commit, "alg: " + message.partition("\n")[0]):
                 reach("commit.ref_updated")
                 return commit
@@ -470,18 +477,21 @@ class MemoryRepo:
         message: str,
         *,
         authors: Sequence[Author] = (),
+        carried: Mapping[str, Entry] = MappingProxyType({}),
     ) -> str:
         """Write, but do not move to, a commit with these parents: the first one's tree with `contents` in it.
 
         Args:
             authors: who made it; without any it is the committer.
+            carried: what comes from another parent as it is there, whatever its name and kind are; for commits alone.
 
         Raises:
             InvalidInput: a file where a folder is, or the reverse.
             UnsafePath: a path that cannot be in the repo.
         """
-        for path in contents:
-            check_path(path)
+        for path, content in contents.items():
+            if content is not None:
+                check_path(path)
         with self._writing, translated(self.path):
             repo = self._repo
             entries: dict[str, Placed] = {}
@@ -491,6 +501,7 @@ class MemoryRepo:
                 else:
                     entries[path] = None if content is None else (str(repo.create_blob(content)), FileMode.BLOB)
             self._unsynced.update(entry[0] for entry in entries.values() if entry is not None)
+            entries |= {path: (entry.blob, entry.mode) for path, entry in carried.items()}
             tree = write_tree(repo, repo[parents[0]].peel(pygit2.Tree), entries, self._unsynced)
             committer = author = self._committer()
             if authors:
@@ -507,7 +518,7 @@ class MemoryRepo:
         """
         with self._writing, translated(self.path):
             self._index.remember(before)
-            return self._move_branch(start, target, note)
+            return start == target or self._move_branch(start, target, note)
 
     def rescue(self, commit: str, mark: str) -> str:
         """Keep a commit under `refs/alg/rescue/`, where nothing prunes it.
@@ -594,6 +605,44 @@ class MemoryRepo:
         except OSError:
             return self.git_dir
         return (self.git_dir / text).resolve()
+
+    # --- what is held back ----------------------------------------------------------------------------
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What is held back of HEAD: the work tree has something else there, or nothing."""
+        try:
+            about = (self.git_dir / QUARANTINE_FILE).stat()
+        except OSError:
+            return Quarantine()
+        head = self.head()
+        key = ((about.st_ino, about.st_mtime_ns, about.st_size), head)
+        known = self._held
+        if known is None or known[0] != key:
+            found = Quarantine() if head is None else self.quarantine_at(head)
+            known = self._held = (key, found)
+        return known[1]
+
+    def quarantine_at(self, commit: str) -> Quarantine:
+        """What the quarantine says of a commit's files; read from disk."""
+        try:
+            kept = Quarantine.parse((self.git_dir / QUARANTINE_FILE).read_bytes())
+        except OSError:
+            return Quarantine()
+        with translated(self.path):
+            return kept.effective(TreeFiles(self._repo[commit].peel(pygit2.Tree)))
+
+    def set_quarantine(self, quarantine: Quarantine) -> None:
+        """Keep what is held back; the files and HEAD are the caller's to change. Raises `OSError`."""
+        file = self.git_dir / QUARANTINE_FILE
+        if quarantine:
+            write_atomically(file, quarantine.as_bytes())
+        else:
+            file.unlink(missing_ok=True)
+
+    def work_files(self) -> dict[str, str]:
+        """Every regular file that the work tree is to have, path to version: HEAD's, but for what is held back."""
+        return self.quarantine.overlay(self.tree_files())
 
     # --- reading --------------------------------------------------------------------------------------
 

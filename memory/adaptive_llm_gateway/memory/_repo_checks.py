@@ -61,6 +61,16 @@ def check_path(path: str) -> str:
     return path
 
 
+def is_plain_path(path: str) -> bool:
+    """Whether `path` is UTF-8 and passes `check_path`."""
+    try:
+        path.encode("utf-8")
+        check_path(path)
+    except (UnicodeEncodeError, UnsafePath):
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Generator[None]:
     """libgit2's and the system's errors as ours."""

@@ -31,6 +31,7 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._history import Told
 from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
@@ -41,6 +42,7 @@ from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
 from adaptive_llm_gateway.memory._publish import Publisher
+from adaptive_llm_gateway.memory._quarantine import Held, Quarantine, summary
 from adaptive_llm_gateway.memory._reconcile import Reconciler
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
@@ -62,7 +64,7 @@ from adaptive_llm_gateway.memory._sync_progress import SyncProgress
 from adaptive_llm_gateway.memory._sync_schedule import Pace
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome, configuration_files
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, Revision, SyncStatus, without_events
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
@@ -176,6 +178,8 @@ class MemoryStore:
             scan=self._scan_foreign,
             timeout=settings.sync_timeout,
             in_writer=self._merge_in_writer,
+            mask=self._masked,
+            rules=lambda: self._scanner,
         )
         publisher = Publisher(
             self._sync, self.repo, prepare=self._before_sync, when_committed=self._when_committed, plan=self._plan
@@ -252,6 +256,7 @@ class MemoryStore:
             host=self._settings.host,
             max_body_bytes=self._settings.max_body_bytes,
             clock=self._settings.clock,
+            held=lambda: self.repo.quarantine.held,
         )
 
     def _install_hook(self, command: Sequence[str]) -> None:
@@ -408,6 +413,8 @@ class MemoryStore:
         if at is not None:
             path = record.path if record else self._deleted_path(identifier)
             data: bytes | None = self.repo.read_at(path, at)
+            # What a remote brought was merged into the history unread.
+            self._scanner.check(data.decode("utf-8", "replace"), where=f"{path!r} as it was at {at!r}")
         else:
             path = record.path if record else ""
             data = read_file(self._settings.repo, path, limit=MAX_FILE) if record else None
@@ -511,7 +518,24 @@ class MemoryStore:
         identifier = full_id(id, self._index)
         record = self._index.get(identifier)
         path = record.path if record else self._deleted_path(identifier)
-        return History(identifier, path, record is None, tuple(self.repo.history(path, limit=limit)))
+        revisions = self.repo.history(path, limit=limit)
+        return History(identifier, path, record is None, tuple(map(self._without_secrets, revisions)))
+
+    def _without_secrets(self, revision: Revision) -> Revision:
+        """A revision whose texts, which may be a remote's, can be shown."""
+        texts = (revision.author, revision.subject, *revision.agents, *revision.reasons)
+        if not self._scanner.scan("\n".join(texts)):
+            return revision
+        return replace(
+            revision,
+            author=self._masked(revision.author),
+            subject=self._masked(revision.subject),
+            agents=tuple(map(self._masked, revision.agents)),
+            reasons=tuple(map(self._masked, revision.reasons)),
+        )
+
+    def _masked(self, text: str) -> str:
+        return self._scanner.redact(text)[0]
 
     def deleted(self, *, limit: int = 50) -> list[Tombstone]:
         """Deleted memories, the latest first."""
@@ -621,7 +645,20 @@ class MemoryStore:
 
     def _recover(self) -> None:
         self._reconciler.recover(self._types, self._scanner)
+        self._release()
         self._vectorizer.wake()
+
+    def _release(self) -> None:
+        """Bring in what is held back and passes now, in the writer's thread: rules or types may have changed."""
+        try:
+            done = self._sync.look_again()
+        except AlgError as error:
+            _log.warning("what is held back could not be brought in: %s", error)
+        else:
+            if done is not None and done.merged:
+                self._reload()
+                self._incoming.add(done.merged)
+                self._index_rest()
 
     def _edited(self, paths: set[str]) -> None:
         """The watcher saw changes; look at them in the writer's thread."""
@@ -650,6 +687,7 @@ class MemoryStore:
             self._reload()
             self._index_rest()
             self._reconciler.take_in(self._types, self._scanner)
+            self._release()
         else:
             self._reconciler.take_in(self._types, self._scanner, only=paths)
 
@@ -680,6 +718,7 @@ class MemoryStore:
                 "deletions. Bring them back with `git restore .` in the memory repo, or confirm with "
                 "`alg memory reindex --accept-loss`."
             )
+        notices += summary(self.repo.quarantine)
         if progress is not None:
             notices.append(f"the index is being built: {progress[0]} of {progress[1]} files")
         trouble = self._vector_trouble()
@@ -783,6 +822,32 @@ class MemoryStore:
         """
         return self._syncing.publish(decide, timeout=timeout)
 
+    def quarantine(self) -> Quarantine:
+        """What the remote has and is held back here, and the secrets of its history."""
+        return self.repo.quarantine
+
+    def drop_quarantined(self, paths: Sequence[str], author: Author) -> tuple[Held, ...]:
+        """Give up what is held back at these paths: a commit puts there what lies here, the last good version.
+
+        Args:
+            paths: as they are, or as they are shown.
+
+        Raises:
+            NotFound: nothing is held back at one of them; nothing changed.
+            InvalidInput: no path is given.
+            SyncError, RepoBusy, StorageError: nothing changed.
+        """
+        if not paths:
+            raise InvalidInput("no path is given", hint="Name one or more of those that are listed.")
+
+        def task() -> tuple[Held, ...]:
+            self.repo.check_ready()
+            return self._sync.drop(paths, author)
+
+        dropped = self._when_committed(task)
+        self._committed()
+        return dropped
+
     def _set_remote(self, url: str) -> None:
         try:
             if self._sync.remote.url() != url:
@@ -835,7 +900,9 @@ class MemoryStore:
 
         done = self._writer.run(task).result()
         if done is not None and done.merged:
-            self._incoming.told = self.repo.last_told(commits=_COMMITS_TOLD)
+            told = self.repo.last_told(commits=_COMMITS_TOLD)
+            came = {path for moved in done.merged for path in (moved.old_path, moved.new_path) if path}
+            self._incoming.told = {path: self._told_without_secrets(told[path]) for path in came & told.keys()}
             total = left = len(self._incoming)
             while left:
                 self._sync.progress.phase("indexing", total - left, total)
@@ -860,3 +927,6 @@ class MemoryStore:
         """In the writer's thread: before anything looks at the whole tree, which must not take what came for edits."""
         while self._incoming:
             self._index_some()
+
+    def _told_without_secrets(self, said: Told) -> Told:
+        return replace(said, agent=self._masked(said.agent), reason=said.reason and self._masked(said.reason))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import uniform
@@ -26,22 +26,25 @@ from adaptive_llm_gateway.core import (
     reach,
 )
 from adaptive_llm_gateway.memory._commit_message import merge_message
-from adaptive_llm_gateway.memory._merge import Conflict, MergePlan, plan_merge
+from adaptive_llm_gateway.memory._holding import Holding, Quarantining, Released
+from adaptive_llm_gateway.memory._merge import Conflict, Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._merge_base import common_tree, only_merged, plan_choice
+from adaptive_llm_gateway.memory._quarantine import Held, Quarantine
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._repo_checks import translated
+from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, translated
 from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settle
-from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_incoming
+from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_marker, sort_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
 from adaptive_llm_gateway.memory._sync_seen import lock_problem
 from adaptive_llm_gateway.memory._sync_state import Operation, SyncState
 from adaptive_llm_gateway.memory._tree_diff import diff_trees
-from adaptive_llm_gateway.memory._values import SyncStatus
+from adaptive_llm_gateway.memory._values import Author, SyncStatus
 
 _LOCK_FILE = "alg-sync.lock"
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
+_RELEASE_NOTE = "alg: bring in what was held back"
 _MERGE_ATTEMPTS_BESIDE = 2  # while writes go on
 # The remote's branch moved first, or somebody is about to move it.
 _AGAIN = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
@@ -65,6 +68,7 @@ class PullResult:
         commit: HEAD now.
         decisions: what a merge decided, a line each.
         rescue: the reference that keeps the HEAD from before, when it moved.
+        held: what this pull holds back, beside what was held back before.
     """
 
     status: SyncStatus
@@ -73,6 +77,7 @@ class PullResult:
     commit: str | None = None
     decisions: tuple[str, ...] = ()
     rescue: str | None = None
+    held: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class _Prepared:
     theirs: str
     move: Move
     plan: MergePlan
+    holding: Holding
 
 
 class Sync:
@@ -106,6 +112,9 @@ class Sync:
         repo: its reading methods are used from the calling thread, its writing ones within `in_writer`.
         remote: git's name for the remote.
         scan: given a path and its content, raises `SecretRefused` for credentials.
+        mask: a text from a remote without its secrets, for showing.
+        rules: what the checks of incoming files depend on beside the files; when it is another one, what is held back
+            is looked at again.
         timeout: seconds for each git command that uses the network.
         in_writer: runs a function where the memory repo may be written (the writer's thread) and returns its result;
             looking at what came in and planning the merge happen outside of it.
@@ -119,12 +128,15 @@ class Sync:
         remote: str = "origin",
         timeout: float = 60.0,
         in_writer: Callable[[Callable[[], PullResult | None]], PullResult | None] = lambda run: run(),
+        mask: Callable[[str], str] = str,
+        rules: Callable[[], object] = lambda: None,
     ) -> None:
         self._repo, self._in_writer = repo, in_writer
         self.remote = Remote(repo, remote, timeout=timeout)
         self.state = SyncState(repo, self.remote)
         self.progress = self.remote.progress
         self._secrets = SecretCheck(repo, scan, timeout=timeout)
+        self._quarantining = Quarantining(repo, self._secrets, mask=mask, rules=rules, timeout=timeout)
 
     def set_remote(self, url: str) -> None:
         """Name the remote's address.
@@ -166,7 +178,7 @@ class Sync:
             self._repo.check_ready()
             ours, theirs = self._repo.head(), self.remote.tracked()
             if ours is None or theirs is None or ours == theirs or git.descendant_of(ours, theirs):
-                return PullResult(SyncStatus("pushed"), commit=ours)
+                return self._look_again() or PullResult(SyncStatus("pushed"), commit=ours)
             prepared = self._prepare(ours, theirs)
             reach("sync.planned")
             if attempt < _MERGE_ATTEMPTS_BESIDE:
@@ -198,34 +210,42 @@ class Sync:
                 "unrelated_histories", "the memory repo and the remote have no common history; nothing was merged"
             )
         self.progress.phase("checking what came in")
-        self._secrets.check(theirs, ["--not", ours], "secret_incoming")
         tree = git[ours].peel(pygit2.Tree) if fast_forward else common_tree(self._repo, ours, theirs)
-        their_tree = git[theirs].peel(pygit2.Tree)
-        their_side = diff_trees(tree, their_tree)
+        try:
+            their_side = diff_trees(tree, git[theirs].peel(pygit2.Tree))
+        except pygit2.GitError as error:
+            raise sync_error("corrupt_incoming", f"a tree of the remote cannot be read: {error}") from error
+        check_marker(self._repo, their_side.get(FORMAT_PATH, (None, None))[1])
         our_side = diff_trees(tree, git[ours].peel(pygit2.Tree))
-        our_files = self._repo.tree_files(ours)
-        check_incoming(self._repo, their_side, our_side, our_files)
+        holding = self._quarantining.begin(ours, theirs)
+        incoming = sort_incoming(our_side, their_side, held=holding.before.held, problem=holding.problem)
         self.progress.phase("merging", total=len(their_side))
+        carried: Mapping[str, Entry] = {}
         if not fast_forward and base is not None and only_merged(self._repo, ours, theirs):
             plan = plan_choice(self._repo, ours, theirs)
+            carried = holding.carry_choice(incoming, plan)
         else:
             # Where only the root commit is here, the remote's files count.
-            plan = plan_merge(our_side if base else {}, their_side, self._repo.read_blob, files=our_files)
+            plan = plan_merge(incoming.ours if base else {}, incoming.theirs, holding.read, files=holding.in_tree)
+            if not fast_forward:
+                carried = holding.set_aside(incoming, our_side if base else {}, plan)
+        holding.close(their_side, plan, fast_forward=fast_forward)
         target = theirs
         if not fast_forward:
             message = merge_message(self.remote.label, plan.decisions)
             try:
-                target = self._repo.merge_commit([ours, theirs], plan.writes, message)
+                target = self._repo.merge_commit([ours, theirs], plan.writes, message, carried=carried)
             except (InvalidInput, UnsafePath) as error:
                 raise sync_error("unsafe_incoming", f"the merge cannot be written: {error.message}") from error
         reach("sync.objects_written")
-        return _Prepared(ours, theirs, move_between(self._repo, ours, target), plan)
+        move = move_between(self._repo, ours, target, holding.result(target))
+        return _Prepared(ours, theirs, move, plan, holding)
 
     def _apply(self, prepared: _Prepared, staged: Staged | None = None) -> PullResult | None:
         """In the writer's thread: None when HEAD has moved since."""
         repo, plan = self._repo, prepared.plan
-        if repo.head() != prepared.ours:
-            return None
+        if repo.head() != prepared.ours or repo.quarantine_at(prepared.ours) != prepared.holding.before:
+            return None  # somebody has committed, or edited a file of which a newer version is held back
         self._wait_for_index()
         label, move = self.remote.label, prepared.move
         rescue = repo.rescue(prepared.ours, mark())
@@ -239,9 +259,61 @@ class Sync:
             for path, (old, new) in sorted(move.files.items())
             if not (new is None and path in sources)
         ]
+        known = prepared.holding.before.held
         return PullResult(
-            SyncStatus("pushed"), tuple(merged), tuple(plan.conflicts), move.target, tuple(plan.decisions), rescue
+            SyncStatus("pushed"),
+            tuple(merged),
+            tuple(plan.conflicts),
+            move.target,
+            tuple(plan.decisions),
+            rescue,
+            tuple(item for path, item in move.after.held.items() if known.get(path) != item),
         )
+
+    def _look_again(self) -> PullResult | None:
+        """Bring in what is held back and passes now; None when that is nothing."""
+        ready = self._quarantining.look_again()
+        return None if ready is None else self._in_writer(lambda: self.release(ready))
+
+    def look_again(self) -> PullResult | None:
+        """The same, in the writer's thread: the rules may have changed. Nothing is asked of the remote."""
+        ready = self._quarantining.look_again()
+        return None if ready is None else self.release(ready)
+
+    def release(self, ready: Released) -> PullResult | None:
+        """In the writer's thread: write what is held back no more; None when HEAD has moved since."""
+        move = move_between(self._repo, ready.head, ready.head, ready.after)
+        try:
+            done = carry_out(self._repo, move, _RELEASE_NOTE)
+        except SyncError as error:
+            if error.details.get("kind") != "dirty":
+                raise
+            # Somebody's own file is in the way: that one waits, and nothing else does.
+            waiting: list[str] = error.details["paths"]
+            move = move_between(self._repo, ready.head, ready.head, ready.without(self._repo.quarantine, waiting))
+            done = carry_out(self._repo, move, _RELEASE_NOTE)
+        settle(self._repo)
+        if not done:
+            return None
+        merged = tuple(
+            MergedPath(path if old else None, path if new else None) for path, (old, new) in sorted(move.files.items())
+        )
+        return PullResult(SyncStatus("pushed"), merged, commit=ready.head)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What is held back."""
+        return self._repo.quarantine
+
+    def drop(self, paths: Sequence[str], author: Author) -> tuple[Held, ...]:
+        """In the writer's thread: give up what is held back at these paths (as they are, or as they are shown).
+
+        A commit puts there what the work tree has: the last good version, or nothing.
+
+        Raises:
+            NotFound: nothing is held back there; nothing was changed.
+        """
+        return self._quarantining.drop(paths, author)
 
     def _wait_for_index(self) -> None:
         """Let another git program finish. What is left of one that died is in nobody's way: the index follows later."""

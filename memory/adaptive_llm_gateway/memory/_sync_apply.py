@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import pygit2
 
 from adaptive_llm_gateway.core import NotFound, StorageError, fsync_path, reach
+from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._merge import Entry
-from adaptive_llm_gateway.memory._repo_checks import translated
+from adaptive_llm_gateway.memory._quarantine import Quarantine
+from adaptive_llm_gateway.memory._repo_checks import is_plain_path, translated
 from adaptive_llm_gateway.memory._sync_errors import sync_error
-from adaptive_llm_gateway.memory._tree_diff import Side, diff_trees
+from adaptive_llm_gateway.memory._tree_diff import Side, TreeFiles, diff_trees, is_file
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -40,12 +42,41 @@ class Move:
     start: str
     target: str
     files: Side
+    blobs: Mapping[str, str | None]
+    after: Quarantine
 
 
-def move_between(repo: MemoryRepo, start: str, target: str) -> Move:
-    """The move from one commit to another; reads both trees where they differ."""
+def move_between(repo: MemoryRepo, start: str, target: str, after: Quarantine) -> Move:
+    """The move from one commit to another; reads both trees where they differ.
+
+    Args:
+        after: what is to be held back of the target; the work tree gets there what it keeps.
+    """
     git = repo.thread_repo
-    return Move(start, target, diff_trees(git[start].peel(pygit2.Tree), git[target].peel(pygit2.Tree)))
+    trees = git[start].peel(pygit2.Tree), git[target].peel(pygit2.Tree)
+    entry_of = TreeFiles(trees[0]), TreeFiles(trees[1])
+    before = repo.quarantine_at(start)
+    changed = diff_trees(*trees)
+    # What is held back lies otherwise in the work tree than in its commit.
+    files = dict(changed)
+    for path in before.held.keys() | after.held.keys():
+        old, new = changed.get(path) or (entry_of[0](path), entry_of[1](path))
+        if path in before.held:
+            old = before.held[path].kept
+        if path in after.held:
+            new = after.held[path].kept
+        if old == new:
+            files.pop(path, None)
+        else:
+            files[path] = (old, new)
+    for path in [path for path, (_, new) in files.items() if not is_plain_path(path) or (new and not is_file(new))]:
+        del files[path]  # checked before; whatever is wrong, this is never touched
+    blobs = {path: old.blob if old else None for path, (old, _) in changed.items()}
+    for path in before.held.keys() ^ after.held.keys():  # marked in git's index, or no more
+        if path not in changed:
+            entry = entry_of[0](path)
+            blobs[path] = entry.blob if entry else None
+    return Move(start, target, files, blobs, after)
 
 
 class Staged:
@@ -120,7 +151,8 @@ def carry_out(
             return False
         check_clean(repo, move.files)
         journal = repo.git_dir / _JOURNAL
-        write_atomically(journal, json.dumps({"start": move.start, "target": move.target, "note": note}).encode())
+        noted = {"start": move.start, "target": move.target, "note": note, "held": move.after.as_json()}
+        write_atomically(journal, json.dumps(noted).encode())
         reach("sync.journal_written")
         _complete(repo, move, note, staged, step)
         return repo.head() == move.target
@@ -152,7 +184,8 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
         with contextlib.suppress(KeyError, ValueError, pygit2.GitError, NotFound):
             # A commit made since by hand has taken the files as they were: then the next pull merges again.
             if head == start:  # at the target every file was in place before
-                _complete(repo, move_between(repo, start, target), str(fields.get("note")))
+                after = Quarantine.from_json(fields["held"]) if "held" in fields else repo.quarantine_at(target)
+                _complete(repo, move_between(repo, start, target, after), str(fields.get("note")))
     settle(repo)
     journal.unlink(missing_ok=True)
     return True
@@ -189,9 +222,10 @@ def _complete(
     reach("sync.tree_updated")
     _flush([*written, *folders])
     if repo.head() == move.start:
-        repo.advance(
-            move.start, move.target, {path: old.blob if old else None for path, (old, _) in move.files.items()}, note
-        )
+        # Before the branch: what HEAD has and the work tree must not have is known as that from the first moment.
+        repo.set_quarantine(move.after)
+        reach("sync.quarantine_written")
+        repo.advance(move.start, move.target, move.blobs, note)
     reach("sync.ref_moved")
 
 
@@ -288,14 +322,3 @@ def _flush(files: list[Path]) -> None:
         return
     for path in files:
         fsync_path(path)
-
-
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a small file of our own in the git folder: whole or not at all, and with `durable` on disk."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    temporary.replace(path)

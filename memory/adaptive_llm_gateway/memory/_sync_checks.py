@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pygit2
+from pygit2.enums import ObjectType
 
 from adaptive_llm_gateway.core import FormatTooNew, SecretRefused, UnsafePath
+from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Entry
+from adaptive_llm_gateway.memory._merge_driver_setup import DRIVER
 from adaptive_llm_gateway.memory._merge_places import folded
+from adaptive_llm_gateway.memory._names import is_portable_name, plain_name
+from adaptive_llm_gateway.memory._quarantine import HeldKind
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, check_format, check_path
+from adaptive_llm_gateway.memory._repo_checks import check_format, check_path
 from adaptive_llm_gateway.memory._sync_errors import sync_error
-from adaptive_llm_gateway.memory._tree_diff import Side, is_file
+from adaptive_llm_gateway.memory._tree_diff import DEEPEST, FOLDER, Side, is_file
 from adaptive_llm_gateway.memory._values import SyncKind
+
+MAX_OTHER: Final = 32 * 1024 * 1024
+"""Bytes of a file that is no memory. Memories have `MAX_FILE`."""
+_MOST_FORMAT: Final = 1024
+_LONGEST_PATH: Final = 1000  # with the folder that the repo lies in, macOS takes 1,024
+_LONGEST_NAME: Final = 255
+_SUFFIX: Final = ".md"
+
+_LINK, _MODULE = 0o120000, 0o160000
+_CONVERTING: Final = frozenset({"filter", "text", "crlf", "eol", "ident", "working-tree-encoding"})
+_OWN_MERGES: Final = frozenset({"text", "binary", "union", DRIVER})  # git's own, and ours
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a file is held back; `why` has nothing of the file but findings that are masked."""
+
+    kind: HeldKind
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFinding:
+    """A secret in an object that commits bring: the commit where that is known, and the path or the message."""
+
+    object: str
+    path: str | None
+    why: str
 
 
 class SecretCheck:
@@ -37,73 +71,274 @@ class SecretCheck:
         Raises:
             SyncError: of this `kind`, at the first secret.
         """
-        listed = run_git(
-            ["rev-list", "--objects", commit, *exclude], cwd=self._repo.path, reading=True, timeout=self._timeout
-        )
-        git = self._repo.thread_repo
-        for line in listed.stdout.splitlines():
-            name, _, path = line.decode("utf-8", "surrogateescape").partition(" ")
-            if name in self._clean:
-                continue
-            found: Any = git[name]
-            where = path or f"the message of commit {name[:12]}"
+        for name, path in self._listed(commit, exclude):
             try:
-                if isinstance(found, pygit2.Blob):
-                    self._scan(path, found.data)
-                elif isinstance(found, pygit2.Commit):
-                    self._scan(f"commit {name[:12]}", found.message.encode("utf-8", "replace"))
+                self._look(name, path)
             except SecretRefused as error:
+                where = path or f"the message of commit {name[:12]}"
                 raise sync_error(
                     kind,
                     f"{where!r} has what looks like a credential: {error.message}",
                     path=path,
                     findings=error.details.get("findings"),
                 ) from error
-            self._clean.add(name)
 
+    def in_history(self, commit: str, exclude: list[str], but: Collection[str]) -> list[HistoryFinding]:
+        """What a scan finds in what `commit` brings beside those of `exclude`, and beside the blobs `but`."""
+        found: list[HistoryFinding] = []
+        for name, path in self._listed(commit, exclude):
+            if name in but:
+                continue
+            try:
+                self._look(name, path, most=MAX_OTHER)
+            except SecretRefused as error:
+                found.append(HistoryFinding(name, path or None, findings_text(error)))
+        return found
 
-def check_incoming(repo: MemoryRepo, theirs: Side, ours: Side, our_files: dict[str, str]) -> None:
-    """Refuse what must not come into the working tree, before anything is merged."""
-    incoming = {
-        path: new for path, (_, new) in theirs.items() if new is not None and ours.get(path, (None, None))[1] != new
-    }
-    problems: dict[str, str] = {}
-    for path, entry in incoming.items():
-        problem = _problem(path, entry)
-        if problem:
-            problems[path] = problem
-    gone = {path for path, (_, new) in theirs.items() if new is None}
-    # What is new on our side alone is none of theirs; where it meets a file of theirs, the merge keeps both.
-    gone |= {path for path, (old, _) in ours.items() if old is None and path not in theirs}
-    names: dict[str, str] = {}
-    for path in [*(path for path in our_files if path not in gone), *sorted(incoming)]:
-        other = names.setdefault(folded(path), path)
-        if other != path and (path in incoming or other in incoming):
-            problems[path] = f"cannot be told from {other!r} on every file system"
-    attributes = incoming.get(".gitattributes")
-    if attributes and re.search(rb"(?m)^[^#\n]*\sfilter=", repo.read_blob(attributes.blob)):
-        problems[".gitattributes"] = "sets a filter"
-    if problems:
-        path, problem = next(iter(sorted(problems.items())))
-        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise sync_error(
-            "unsafe_incoming",
-            f"the remote has a file that cannot be taken: {path!r} {problem}{more}; nothing was merged",
-            paths=dict(sorted(problems.items())),
+    def blob(self, name: str, path: str) -> str | None:
+        """What a scan finds in a file, masked; None for nothing."""
+        try:
+            self._look(name, path)
+        except SecretRefused as error:
+            return findings_text(error)
+        return None
+
+    def text(self, text: str, where: str) -> str | None:
+        """What a scan finds in a text such as a path, masked; None for nothing."""
+        try:
+            self._scan(where, text.encode("utf-8", "replace"))
+        except SecretRefused as error:
+            return findings_text(error)
+        return None
+
+    def forget(self) -> None:
+        """Scan everything anew: the scanner is another one."""
+        self._clean.clear()
+
+    def _listed(self, commit: str, exclude: list[str]) -> Iterable[tuple[str, str]]:
+        listed = run_git(
+            ["rev-list", "--objects", commit, *exclude], cwd=self._repo.path, reading=True, timeout=self._timeout
         )
-    marker = incoming.get(FORMAT_PATH)
+        for line in listed.stdout.splitlines():
+            name, _, path = line.decode("utf-8", "surrogateescape").partition(" ")
+            yield name, path
+
+    def _look(self, name: str, path: str, *, most: int | None = None) -> None:
+        if name in self._clean:
+            return
+        git = self._repo.thread_repo
+        kind, size = git.odb.read_header(name)
+        if kind in (ObjectType.BLOB, ObjectType.COMMIT) and (most is None or size <= most):
+            found: Any = git[name]
+            if isinstance(found, pygit2.Blob):
+                self._scan(path, found.data)
+            else:  # its encoding may be one that nobody has heard of
+                self._scan(f"commit {name[:12]}", found.read_raw())
+        self._clean.add(name)
+
+
+def findings_text(error: SecretRefused) -> str:
+    """What a scan found, without what it found: kinds, lines and masked previews."""
+    findings: list[Mapping[str, Any]] = list(error.details.get("findings") or [])
+    named = [
+        f"{item.get('kind')} in line {item.get('line')}" + (f" ({item['preview']})" if item.get("preview") else "")
+        for item in findings[:3]
+    ]
+    more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
+    return f"it has what looks like a secret: {', '.join(named)}{more}" if named else "it has what looks like a secret"
+
+
+# --- single files ---------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Tells why a file of the remote is to be held back, by itself; `find_collisions` looks at names together."""
+
+    def __init__(self, repo: MemoryRepo, secrets: SecretCheck) -> None:
+        self._repo, self._secrets = repo, secrets
+
+    def problem(self, path: str, entry: Entry, *, new: bool) -> Problem | None:
+        """Why it cannot come in; None when it can.
+
+        Args:
+            new: no file of the work tree has this name yet; one that has it lies on this machine as it is.
+        """
+        found = _problem_of_mode(entry) or _problem_of_path(path, new=new)
+        if found is not None:
+            return found
+        named = self._secrets.text(path, "the file's name")
+        if named is not None:
+            return Problem("secret", named.replace("it has", "its name has", 1))
+        limit = MAX_FILE if path.endswith(_SUFFIX) else MAX_OTHER
+        try:
+            _, size = self._repo.thread_repo.odb.read_header(entry.blob)
+            if size > limit:
+                return Problem("size", f"it has {size:,} bytes, more than {limit:,}")
+            if plain_name(path.rpartition("/")[2]) == ".gitattributes":
+                attribute = risky_attribute(self._repo.read_blob(entry.blob))
+                if attribute is not None:
+                    return Problem("attributes", f"it sets {attribute!r}, and git would change what files hold")
+            secret = self._secrets.blob(entry.blob, path)
+        except (KeyError, ValueError, pygit2.GitError):
+            return Problem("unreadable", "its content is not there")
+        return Problem("secret", secret) if secret is not None else None
+
+
+def _problem_of_mode(entry: Entry) -> Problem | None:
+    if is_file(entry):
+        return None
+    if entry.mode == _LINK:
+        return Problem("link", "it is a symbolic link")
+    if entry.mode == _MODULE:
+        return Problem("submodule", "it is a submodule")
+    if entry.mode == FOLDER:
+        return Problem("depth", f"it is a folder below {DEEPEST} others")
+    return Problem("mode", "it is not a regular file")
+
+
+def _problem_of_path(path: str, *, new: bool) -> Problem | None:
     try:
-        check_format(repo.read_blob(marker.blob) if marker else None, where="the remote")
+        size = len(path.encode("utf-8"))
+    except UnicodeEncodeError:
+        return Problem("path", "its name is not valid UTF-8")
+    try:
+        check_path(path)
+    except UnsafePath:
+        return Problem("path", "its path is not safe")
+    if path.casefold() == ".gitmodules":
+        return Problem("submodules", "it names submodules")
+    if new and size > _LONGEST_PATH:
+        return Problem("name", f"its path has {size:,} bytes, more than {_LONGEST_PATH:,}")
+    for name in path.split("/"):
+        if len(name.encode()) > _LONGEST_NAME:
+            return Problem("name", f"a name in its path has more than {_LONGEST_NAME} bytes")
+        if new and not is_portable_name(name):
+            return Problem("name", "a name in its path is reserved on Windows")
+    return None
+
+
+def risky_attribute(data: bytes) -> str | None:
+    """The first attribute in a `.gitattributes` with which git would change files, or run a driver; None for none."""
+    for line in data.decode("utf-8", "replace").splitlines():
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        given = re.sub(r'^(?:"(?:[^"\\]|\\.)*"|\S+)', "", text, count=1).split()
+        for item in given:
+            name, _, value = item.partition("=")
+            if name in _CONVERTING or (name == "merge" and value and value not in _OWN_MERGES):
+                return item[:60]
+    return None
+
+
+# --- names together ---------------------------------------------------------------------------------------
+
+
+def find_collisions(coming: Iterable[str], present: Collection[str]) -> dict[str, Problem]:
+    """Which new files cannot be told from another one on every file system, by case or by Unicode's forms.
+
+    What is present stays. Of several new ones the first in order of names comes in, so that clones that have none of
+    them choose alike.
+
+    Args:
+        coming: new paths, none of them present.
+        present: the work tree's other files.
+    """
+    coming = sorted(coming)
+    if not coming:
+        return {}
+    files: dict[str, str] = {}
+    folders: dict[str, str] = {}
+
+    def take(path: str) -> None:
+        files.setdefault(folded(path), path)
+        for folder in _folders(path):
+            folders.setdefault(folded(folder), folder)
+
+    for path in present:
+        take(path)
+    problems: dict[str, Problem] = {}
+    for path in coming:
+        name = folded(path)
+        other = files.get(name) or folders.get(name)
+        other = other or next((files[part] for part in map(folded, _folders(path)) if part in files), None)
+        if other is None:
+            take(path)
+        else:
+            problems[path] = Problem("collision", "its name cannot be told from another one's on every file system")
+    return problems
+
+
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+# --- a pull together ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A pull, sorted: what is merged, and what only goes into the commit.
+
+    Attributes:
+        ours, theirs: both sides' changes without the paths that are not merged.
+        carried: what of theirs goes into the merged tree as it is, unread by the merge.
+        problems: why files of theirs are held back, by path.
+    """
+
+    ours: Side
+    theirs: Side
+    carried: Mapping[str, Entry]
+    problems: Mapping[str, Problem]
+
+
+def sort_incoming(
+    ours: Side,
+    theirs: Side,
+    *,
+    held: Collection[str],
+    problem: Callable[[str, Entry], Problem | None],
+) -> Incoming:
+    """Decide what of theirs may be merged with ours.
+
+    Args:
+        held: paths of our tree whose content is somebody else's that is held back: it is not merged with anything.
+        problem: why a file is to be held back.
+    """
+    problems: dict[str, Problem] = {}
+    carried: dict[str, Entry] = {}
+    apart = {path for path in held if path in ours}
+    for path, (_, new) in theirs.items():
+        mine = ours.get(path)
+        if new is None or (mine is not None and mine[1] == new):
+            continue
+        found = problem(path, new)
+        if found is not None:
+            problems[path] = found
+        if found is not None or path in apart:
+            carried[path] = new
+    apart |= carried.keys()
+    return Incoming(
+        {path: change for path, change in ours.items() if path not in apart},
+        {path: change for path, change in theirs.items() if path not in apart},
+        carried,
+        problems,
+    )
+
+
+def check_marker(repo: MemoryRepo, entry: Entry | None) -> None:
+    """Refuse a remote of a newer format as a whole: nothing of it could be understood.
+
+    Raises:
+        SyncError: kind `format_too_new`.
+    """
+    if entry is None or not is_file(entry):
+        return
+    try:
+        _, size = repo.thread_repo.odb.read_header(entry.blob)
+        check_format(repo.read_blob(entry.blob) if size <= _MOST_FORMAT else b"?", where="the remote")
     except FormatTooNew as error:
         raise sync_error("format_too_new", error.message, **error.details) from error
-
-
-def _problem(path: str, entry: Entry) -> str | None:
-    if not is_file(entry):
-        return "is a symbolic link" if entry.mode == 0o120000 else "is not a regular file"
-    try:
-        path.encode("utf-8")
-        check_path(path)
-    except (UnicodeEncodeError, UnsafePath):
-        return "is not a safe path"
-    return None
+    except (KeyError, ValueError, pygit2.GitError):
+        return  # it is held back, for its content is not there

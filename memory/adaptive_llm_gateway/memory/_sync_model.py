@@ -27,7 +27,7 @@ _REACHING: Final[tuple[SyncKind, ...]] = (
 _SEEN_HERE: Final[tuple[SyncKind, ...]] = ("repo_busy", "detached_head", "index_lock", "index_lock_stale")
 # Failures that only a merge mends; having reached the remote does not.
 _NOT_MERGED: Final[tuple[SyncKind, ...]] = (
-    *("secret_incoming", "unsafe_incoming", "format_too_new", "unrelated_histories", "shallow_clone", "dirty"),
+    *("unsafe_incoming", "format_too_new", "unrelated_histories", "shallow_clone", "dirty"),
     *("ref_locked", "busy", "not_merged", "disk_full", "read_only", "corrupt_here", *_SEEN_HERE),
 )
 _REFUSING_WRITES: Final[tuple[SyncKind, ...]] = ("disk_full", "read_only", "repo_busy", "detached_head")

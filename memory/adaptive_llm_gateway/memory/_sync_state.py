@@ -15,10 +15,10 @@ import pygit2
 
 from adaptive_llm_gateway.core import AlgError, is_offline, reach
 from adaptive_llm_gateway.memory._commit_count import commits_beyond
+from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._git import mask_credentials
 from adaptive_llm_gateway.memory._remote import Remote
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync_apply import write_atomically
 from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind_of
 from adaptive_llm_gateway.memory._sync_model import (
     Elsewhere,

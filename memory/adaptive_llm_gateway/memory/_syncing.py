@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar, assert_never
 
 from adaptive_llm_gateway.core import AlgError, LockHeld, SyncError, Unavailable
 from adaptive_llm_gateway.memory._publish import Publication, Publisher
+from adaptive_llm_gateway.memory._quarantine import summary
 from adaptive_llm_gateway.memory._requests import Request, WriteResult
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._sync_errors import kind_of
@@ -52,6 +53,7 @@ class SyncOutcome:
         changed: memory files that came in, changed or went.
         conflicts: paths of texts that clashed and are both kept.
         decisions: what a merge decided, a line each.
+        notices: what is held back of what the remote has.
     """
 
     status: SyncStatus
@@ -59,6 +61,7 @@ class SyncOutcome:
     pushed: int = 0
     conflicts: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,14 +349,17 @@ class Syncing:
             ahead, behind = status.ahead, status.behind
             now = "diverged" if ahead and behind else "pending" if ahead else "behind" if behind else "pushed"
             status = replace(status, state=now)
-        return _outcome(status, 0, [done])
+        return self._outcome(status, 0, [done])
 
     def _push(self, *, prepared: bool = False) -> SyncOutcome:
         self._begin("push")
         if not prepared:
             self._prepare()
         done = self._sync.push()
-        return _outcome(done.status, done.pushed, done.pulls)
+        return self._outcome(done.status, done.pushed, done.pulls)
+
+    def _outcome(self, status: SyncStatus, pushed: int, pulls: Sequence[PullResult]) -> SyncOutcome:
+        return replace(_outcome(status, pushed, pulls), notices=summary(self._sync.quarantine))
 
     def _pull_and_push(self) -> SyncOutcome:
         pulled = self._pull()
@@ -375,7 +381,7 @@ def _kind(error: BaseException) -> str:
     return kind_of(error) if isinstance(error, AlgError) else "other"
 
 
-def _outcome(status: SyncStatus, pushed: int, pulls: list[PullResult] | tuple[PullResult, ...]) -> SyncOutcome:
+def _outcome(status: SyncStatus, pushed: int, pulls: Sequence[PullResult]) -> SyncOutcome:
     return SyncOutcome(
         status,
         changed=sum(len(pull.merged) for pull in pulls),

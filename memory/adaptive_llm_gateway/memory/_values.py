@@ -222,7 +222,6 @@ SyncKind = Literal[
     "unrelated_histories",
     "shallow_clone",
     "format_too_new",
-    "secret_incoming",
     "unsafe_incoming",
     "corrupt_incoming",
     "not_merged",

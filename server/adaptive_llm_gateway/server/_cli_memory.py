@@ -525,6 +525,43 @@ def merge_driver(
     emit(done, as_json=json, text=lambda _: harmless(f"{done['state']}: the merge driver of {done['repo']}"))
 
 
+quarantine_app = typer.Typer(
+    help="List what the remote has and is held back here, or give it up.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+memory_app.add_typer(quarantine_app, name="quarantine")
+
+
+@quarantine_app.callback()
+def quarantine(context: typer.Context, json: JsonOption = False) -> None:
+    """List what the remote has and is held back here: files that must not come in, and why.
+
+    Such a file is neither written nor indexed nor found; an earlier version of it stays. It comes in by itself when the
+    remote has a version that passes, or when what was found is allowed.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from adaptive_llm_gateway.server._cli_text import quarantine_text  # noqa: PLC0415
+
+    found = _call(context, "quarantine")
+    emit(found, as_json=json, text=lambda _: harmless(quarantine_text(found)))
+
+
+@quarantine_app.command("drop")
+def drop_quarantined(
+    context: typer.Context,
+    path: Annotated[list[str], typer.Argument(metavar="PATH", help="As the list shows it.")],
+    json: JsonOption = False,
+) -> None:
+    """Give it up: a commit puts the last good version there.
+
+    Where there is none, the file goes. What the remote has stays in its history.
+    """
+    done = _call(context, "drop_quarantined", paths=path)
+    emit(done, as_json=json, text=lambda _: harmless("\n".join(f"given up: {item}" for item in done["dropped"])))
+
+
 def _sync(context: typer.Context, name: Literal["pull", "push", "sync"], wait: bool | None, *, as_json: bool) -> None:
     from adaptive_llm_gateway.server._cli_work import sync as carry_out  # noqa: PLC0415
     from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415

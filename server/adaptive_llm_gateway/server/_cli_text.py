@@ -135,3 +135,19 @@ def write_text(done: Json, paint: Paint) -> str:
         lines += [f"version  {done['version']}", f"path     {harmless(done['path'])}"]
     lines.append(f"stands   {harmless(standing_text(done))}")
     return "\n".join(lines)
+
+
+def quarantine_text(found: Json) -> str:
+    """What is held back, a few lines for each."""
+    lines: list[str] = []
+    for item in found["held"]:
+        lines += [
+            f"{item['path']}: {item['why']}",
+            f"  since {item['since']}, by commit {item['commit'][:12]} of {item['author'] or 'nobody named'}; "
+            f"here is {item['instead']} instead",
+        ]
+    if lines:
+        lines.append("Each comes in by itself once the remote has a version that passes, or what was found is allowed.")
+    for item in found["history"]:
+        lines.append(f"in the remote's history, commit {item['commit'][:12]}, {item['path']}: {item['why']}")
+    return "\n".join(lines) or "Nothing is held back."

@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 
 Step = Callable[[int, int], None]
 
-_READING = ("search", "context", "summarize_path", "list", "read", "history", "status")
-_WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore")
+_READING = ("search", "context", "summarize_path", "list", "read", "history", "status", "quarantine")
+_WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore", "drop_quarantined")
 _SYNCING = ("pull", "push", "sync")
 _MODE = ("mode", "set_mode")
 _STREAMING = ("gateway_complete", "gateway_chat")

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
         Hit,
         Memory,
         MemoryStore,
+        Quarantine,
         Record,
         Request,
         Revision,
@@ -526,6 +527,22 @@ class Operations:
             "pushed": done.pushed,
             "conflicts": list(done.conflicts),
             "decisions": list(done.decisions),
+            "notices": list(done.notices),
+        }
+
+    async def quarantine(self) -> Json:
+        """What the remote has and is held back here."""
+        return quarantine_json(await self._read(lambda store: store.quarantine()))
+
+    async def drop_quarantined(self, author: Author, paths: Sequence[str]) -> Json:
+        """Give up what is held back at these paths."""
+        store = await self.store()
+        dropped = await asyncio.to_thread(store.drop_quarantined, paths, author)
+        left = quarantine_json(store.quarantine())
+        return {
+            "dropped": [item.shown for item in dropped],
+            "left": len(left["held"]),
+            **sync_json(store.sync_status()),
         }
 
     # -- mode --------------------------------------------------------------------------------------------------
@@ -706,6 +723,28 @@ def _dated(values: Json) -> Json:
 def _between(left: float, *, steps: bool) -> float:
     """Seconds until whoever waits is told something."""
     return max(0.0, min(left, _STEP_SECONDS) if steps else left)
+
+
+def quarantine_json(quarantine: Quarantine) -> Json:
+    """What is held back, by path, and the secrets of the remote's history; every text of it is harmless to show."""
+    return {
+        "held": [
+            {
+                "path": item.shown,
+                "kind": item.kind,
+                "why": item.why,
+                "since": item.since,
+                "commit": item.commit,
+                "author": item.author,
+                "instead": "an earlier version" if item.kept is not None else "nothing",
+            }
+            for item in sorted(quarantine.held.values(), key=lambda item: item.path)
+        ],
+        "history": [
+            {"commit": item.commit, "path": item.where, "why": item.why, "since": item.since}
+            for item in quarantine.history
+        ],
+    }
 
 
 def write_json(result: WriteResult) -> Json:

@@ -199,7 +199,7 @@ def sync_answer_text(done: Json) -> str:
         lines.append(f"{done['pushed']} commits pushed.")
     if done["conflicts"]:
         lines.append(f"Texts that clashed, both kept and linked: {', '.join(done['conflicts'])}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_notices(done["notices"])])
 
 
 def history_text(history: Json) -> str:
