@@ -171,18 +171,45 @@ def test_a_change_back_after_merges_that_crossed_is_not_undone(clones: tuple[Clo
     assert set(one.files()) == {PATH, "notes/u.md", "notes/v.md"}
 
 
-def test_clones_that_only_merged_the_same_edits_take_the_files_of_one_of_them(clones: tuple[Clone, Clone]) -> None:
+def test_what_somebody_changed_in_a_merge_commit_is_an_edit_like_any_other(clones: tuple[Clone, Clone]) -> None:
     one, two = crossed(clones)
-    # As if another order of merging had come to other files.
-    tree = one.tree().strip()
-    (one.root / "order.txt").write_text("other\n", encoding="utf-8")
-    git(one.root, "add", "order.txt")
-    git(one.root, "commit", "-q", "--amend", "--no-edit")
-    other = one.tree().strip()
+    (two.root / "order.txt").write_text("other\n", encoding="utf-8")
+    git(two.root, "add", "order.txt")
+    git(two.root, "commit", "-q", "--amend", "--no-edit")
     publish(two)
     one.sync.pull()
-    assert one.tree().strip() == max(tree, other)
-    assert "had merged the same edits" in git(one.root, "log", "-1", "--format=%B")
+    assert one.files()["order.txt"] == b"other\n"
+
+
+def test_clones_that_merged_the_same_edits_in_different_orders_end_with_the_same_files(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    start = Clone(tmp_path / "start", tmp_path / "remote.git")
+    start.put({PATH: memory("text\n")})
+    start.sync.push()
+    edits = [{"title": "a", "updated": "2026-11-20T11:00:00Z"}, {"title": "b", "updated": LATE}, {"tags": ["c"]}]
+    times = [{}, {}, {"updated": "2026-11-20T13:00:00Z"}]
+    one, *others = (Clone(tmp_path / name, tmp_path / "remote.git") for name in ("one", "b", "c"))
+    for clone, fields, time in zip((one, *others), edits, times, strict=True):
+        git(tmp_path, "init", "-q", "--bare", f"{clone.root.name}.git")
+        clone.sync.pull()
+        clone.put({PATH: memory("text\n", **fields, **time)})  # type: ignore[arg-type]
+        publish(clone)
+    two = Clone(tmp_path / "two", tmp_path / "one.git")
+    two.sync.pull()
+    for clone, order in ((one, "bc"), (two, "cb")):
+        for name in order:
+            clone.sync.remote.set_url(str(tmp_path / f"{name}.git"))
+            clone.sync.pull()
+    trees = {one.tree(), two.tree()}
+    assert len(trees) == 2
+    git(tmp_path, "init", "-q", "--bare", "two.git")
+    publish(one)
+    publish(two)
+    for clone, name in ((one, "two"), (two, "one")):
+        clone.sync.remote.set_url(str(tmp_path / f"{name}.git"))
+        clone.sync.pull()
+        assert "had merged the same edits" in git(clone.root, "log", "-1", "--format=%B")
+    assert one.tree() == two.tree() == max(trees)
 
 
 # --- what the message says ----------------------------------------------------------------------------------

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
 from adaptive_llm_gateway.memory._values import Author, Change, Operation
 
 FALLBACK_NAME = "Adaptive LLM Gateway"
-SYNC_AGENT: Final = "sync"
-"""Who makes merge commits, as their trailer `Agent` says."""
 _DECISIONS_SHOWN = 200
 _TITLE_LIMIT = 60
 _REASON_LIMIT = 1000
@@ -68,7 +65,7 @@ def merge_message(label: str, decisions: Sequence[str]) -> str:
     if len(ordered) > _DECISIONS_SHOWN:
         lines.append(f"- and {len(ordered) - _DECISIONS_SHOWN} more")
     subject = f"Merge {one_line(label, limit=_TITLE_LIMIT)}"
-    return "\n".join([subject, "", *lines, *([""] if lines else []), f"Agent: {SYNC_AGENT}"]) + "\n"
+    return "\n".join([subject, "", *lines, *([""] if lines else []), "Agent: sync"]) + "\n"
 
 
 def author_identity(authors: Iterable[Author]) -> tuple[str, str]:

@@ -9,17 +9,19 @@ does (its strategies `recursive` and `ort`); what comes out is in no history.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import pygit2
 from pygit2.enums import FileMode
 
-from adaptive_llm_gateway.memory._commit_message import SYNC_AGENT
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Content, Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
+
+_MOST_MERGES: Final = 32
+"""Merge commits between two clones that are looked at; where there are more, they count as edits."""
 
 TreeT = TypeVar("TreeT")
 
@@ -52,36 +54,57 @@ def merged_base(
     return known[key]
 
 
-def common_tree(repo: MemoryRepo, ours: str, theirs: str) -> pygit2.Tree | None:
-    """The tree that two commits come from; in a thread of its own, for it writes objects where ancestors cross."""
-    git = repo.thread_repo
+class Ancestry:
+    """What commits of a memory repo come from; in a thread of its own, for it writes objects where merges crossed."""
 
-    def bases(first: str, others: Sequence[str]) -> Sequence[str]:
-        listed = run_git(["merge-base", "--all", first, *others], cwd=repo.path, reading=True, check=False)
-        return listed.text.split() if listed.status == 0 else []
+    def __init__(self, repo: MemoryRepo) -> None:
+        self._repo = repo
+        self._git = repo.thread_repo
+        self._trees: dict[tuple[str, ...], pygit2.Tree | None] = {}
 
-    def merge(base: pygit2.Tree | None, one: pygit2.Tree, two: pygit2.Tree) -> pygit2.Tree:
+    def common_tree(self, ours: str, theirs: str) -> pygit2.Tree | None:
+        """The tree that two commits come from; None where they have nothing in common."""
+        return merged_base(
+            ours, [theirs], bases=self._bases, tree=self._tree, merge=self._merge_trees, known=self._trees
+        )
+
+    def only_merged(self, ours: str, theirs: str) -> bool:
+        """Whether two commits have all the same edits, and differ in nothing but the order of merges.
+
+        Merging in different orders may come to different files, each with everything in it. Which of the two is taken
+        is of no account, but all clones must take the same, also when they keep merging each other at the same time.
+        A merge commit that has other files than the rules come to, because somebody changed it, counts as an edit.
+        """
+        apart = f"{ours}...{theirs}"
+        if self._list("rev-list", "--max-parents=1", "--max-count=1", apart):
+            return False
+        merges = [
+            line.split() for line in self._list("rev-list", "--parents", f"--max-count={_MOST_MERGES + 1}", apart)
+        ]
+        return len(merges) <= _MOST_MERGES and all(
+            len(parents) == 2 and self._tree(commit).id == self._merge(*parents).id for commit, *parents in merges
+        )
+
+    def _merge(self, one: str, two: str) -> pygit2.Tree:
+        if self.only_merged(one, two):
+            return max(self._tree(one), self._tree(two), key=lambda tree: str(tree.id))
+        return self._merge_trees(self.common_tree(one, two), self._tree(one), self._tree(two))
+
+    def _merge_trees(self, base: pygit2.Tree | None, one: pygit2.Tree, two: pygit2.Tree) -> pygit2.Tree:
         files: dict[str, str] = {}
         list_files(one, "", files)
-        plan = plan_merge(diff_trees(base, one), diff_trees(base, two), repo.read_blob, files=files)
-        return git[write_tree(git, one, _placed(git, plan), set())].peel(pygit2.Tree)
+        plan = plan_merge(diff_trees(base, one), diff_trees(base, two), self._repo.read_blob, files=files)
+        return self._git[write_tree(self._git, one, _placed(self._git, plan), set())].peel(pygit2.Tree)
 
-    return merged_base(ours, [theirs], bases=bases, tree=lambda commit: git[commit].peel(pygit2.Tree), merge=merge)
+    def _bases(self, first: str, others: Sequence[str]) -> Sequence[str]:
+        return self._list("merge-base", "--all", first, *others, check=False)
 
+    def _tree(self, commit: str) -> pygit2.Tree:
+        return self._git[commit].peel(pygit2.Tree)
 
-def only_merged(repo: MemoryRepo, ours: str, theirs: str) -> bool:
-    """Whether two commits have all the same edits and differ in nothing but how clones merged them, by these rules.
-
-    Merging in different orders may come to different files, each with everything in it. Which of the two is taken is
-    of no account, but all clones must take the same, also when they keep merging each other at the same time.
-    """
-    apart = f"{ours}...{theirs}"
-    edits = run_git(["rev-list", "--max-parents=1", "--max-count=1", apart], cwd=repo.path, reading=True)
-    if edits.text.strip():
-        return False
-    agent = "%(trailers:key=Agent,valueonly,separator=%x2C)"
-    merges = run_git(["log", f"--format={agent}", apart], cwd=repo.path, reading=True)
-    return all(line == SYNC_AGENT for line in merges.text.splitlines())
+    def _list(self, *arguments: str, check: bool = True) -> list[str]:
+        listed = run_git(arguments, cwd=self._repo.path, reading=True, check=check)
+        return listed.text.splitlines() if listed.status == 0 else []
 
 
 def plan_choice(repo: MemoryRepo, ours: str, theirs: str) -> MergePlan:

@@ -28,7 +28,7 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._commit_message import merge_message
 from adaptive_llm_gateway.memory._holding import Holding, Quarantining, Released
 from adaptive_llm_gateway.memory._merge import Conflict, Entry, MergePlan, plan_merge
-from adaptive_llm_gateway.memory._merge_base import common_tree, only_merged, plan_choice
+from adaptive_llm_gateway.memory._merge_base import Ancestry, plan_choice
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -210,7 +210,8 @@ class Sync:
                 "unrelated_histories", "the memory repo and the remote have no common history; nothing was merged"
             )
         self.progress.phase("checking what came in")
-        tree = git[ours].peel(pygit2.Tree) if fast_forward else common_tree(self._repo, ours, theirs)
+        ancestry = Ancestry(self._repo)
+        tree = git[ours].peel(pygit2.Tree) if fast_forward else ancestry.common_tree(ours, theirs)
         try:
             their_side = diff_trees(tree, git[theirs].peel(pygit2.Tree))
         except pygit2.GitError as error:
@@ -221,7 +222,7 @@ class Sync:
         incoming = sort_incoming(our_side, their_side, held=holding.before.held, problem=holding.problem)
         self.progress.phase("merging", total=len(their_side))
         carried: Mapping[str, Entry] = {}
-        if not fast_forward and base is not None and only_merged(self._repo, ours, theirs):
+        if not fast_forward and base is not None and ancestry.only_merged(ours, theirs):
             plan = plan_choice(self._repo, ours, theirs)
             carried = holding.carry_choice(incoming, plan)
         else:
