@@ -258,6 +258,19 @@ def test_nothing_is_kept_in_a_folder_outside_of_the_clone(tmp_path: Path) -> Non
     assert list(outside.iterdir()) == []
 
 
+def test_an_edit_against_a_deletion_stops_git_with_the_edited_file_there(clones: Clones) -> None:
+    edited = memory("edited\n", updated=LATE)
+    plain, hub = clones.diverge({PATH: BASE, "a": b""}, {PATH: None}, {PATH: edited})
+    done = git(plain, "pull", "--no-rebase", "--no-edit", "-q", "origin", "main", check=False)
+    assert done.returncode != 0
+    assert "CONFLICT (modify/delete)" in done.stdout
+    assert (plain / PATH).read_bytes() == edited
+    git(plain, "add", PATH)
+    git(plain, "commit", "-qm", "keep")
+    found = {path: data for path, data in files_of(plain).items() if not path.startswith(".")}
+    assert found == pulled_by_the_hub(hub)
+
+
 def test_a_driver_that_is_gone_makes_a_conflict_and_no_markers(clones: Clones) -> None:
     plain, _ = clones.diverge({PATH: BASE}, {PATH: memory("mine\n")}, {PATH: memory("theirs\n", updated=LATE)})
     install_merge_driver(plain, [str(clones.root / "gone"), "merge-driver"])

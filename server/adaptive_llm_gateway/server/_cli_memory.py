@@ -517,7 +517,8 @@ def merge_driver(
     """Have plain git merge a memory repo's files as the hub does.
 
     For `git pull`, `merge`, `rebase`, `cherry-pick` and `stash pop` in this clone. Of texts that clash the older one is
-    left beside the file, to be committed with the next commit. The hub's own memory repo has it already.
+    left beside the file, to be committed with the next commit. What one side edited and the other deleted git does not
+    ask about: it stops, the edited file is there, and `git add` keeps it. The hub's own memory repo has the driver.
     """
     from adaptive_llm_gateway.server import _cli_setup  # noqa: PLC0415
 
