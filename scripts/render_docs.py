@@ -211,16 +211,31 @@ def _settings_table(model: Any, section: str) -> str:
 
 def _by_name(section: str, description: str) -> list[str]:
     """A section whose keys are names of the user's own."""
+    from adaptive_llm_gateway.core import RepoSettings  # noqa: PLC0415
     from adaptive_llm_gateway.core._settings_gateway import ProviderSettings  # noqa: PLC0415
 
+    models: dict[str, Any] = {"providers": ProviderSettings, "repos": RepoSettings}
     return [
         description,
-        *([_settings_table(ProviderSettings, f"{section}__<name>")] * (section == "providers")),
+        *([_settings_table(models[section], f"{section}__<name>")] if section in models else []),
         _BY_NAME[section],
     ]
 
 
 _BY_NAME = {
+    "repos": """```yaml
+repos:
+  team:
+    remote: ssh://git@example.org/team/memory.git
+    projects: [acme, "acme-*"]
+    trust: internal
+  handbook:
+    remote: https://git.example.org/handbook.git
+    read_only: true
+```
+
+The repo of `memory.path` is called `personal`; it has what belongs to no other. How several repos work together is in
+[several-repos.md](several-repos.md).""",
     "providers": """```yaml
 providers:
   ollama: {kind: ollama}

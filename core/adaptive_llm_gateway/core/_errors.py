@@ -100,6 +100,20 @@ class SecretRefused(InvalidInput):
     exit_code = 5
 
 
+class RepoReadOnly(InvalidInput):
+    """What belongs to a memory repo whose remote is only read; `details["repo"]` names it."""
+
+    code = "repo_read_only"
+    exit_code = 5
+
+
+class TrustRefused(InvalidInput):
+    """A memory above the highest trust level that its memory repo may hold; `details` has `trust` and `allowed`."""
+
+    code = "trust_refused"
+    exit_code = 5
+
+
 class NotFound(AlgError):
     """No such memory, version, file or commit."""
 

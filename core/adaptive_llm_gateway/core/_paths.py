@@ -66,6 +66,14 @@ class Home:
         """The derived SQLite index."""
         return self.root / "index.db"
 
+    def further_repo(self, name: str) -> Path:
+        """A memory repo beside the personal one, unless the configuration names another place."""
+        return self.root / "repos" / name
+
+    def further_index(self, name: str) -> Path:
+        """The derived SQLite index of such a repo."""
+        return self.root / "indexes" / name / "index.db"
+
     @property
     def hub_log(self) -> Path:
         """The hub's current log."""

@@ -37,6 +37,19 @@ def _expand_all(value: object) -> object:
     return [_expand(item) for item in cast("list[object]", value)] if isinstance(value, list) else value
 
 
+def _absolute_or_none(path: Path | None) -> Path | None:
+    if path is not None:
+        _absolute((path,))
+    return path
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+_REPO_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
 def _absolute(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     for path in paths:
         if not path.is_absolute():
@@ -133,8 +146,11 @@ class HubSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the hub's log keeps.")
 
 
+TrustLevel = Literal["public", "internal", "confidential", "secret"]
+
+
 class SyncSettings(Section):
-    """The remote of the memory repo."""
+    """The remote of the memory repo, and what holds for every remote."""
 
     remote: str | None = Field(None, description="URL or path of the git remote; also `alg init --remote`.")
     push_after_write: bool = Field(True, description="Push soon after a write, when there is a remote.")
@@ -154,6 +170,44 @@ class SyncSettings(Section):
         description="How long the remote may be silent in a fetch or push. While data comes it goes on, up to 60 times "
         "as long.",
     )
+    trust: TrustLevel = Field(
+        "secret", description="Highest trust level that the memory repo takes, and that may go to its remote."
+    )
+    read_only: bool = Field(False, description="Only pull: what is written here would never be pushed, and is refused.")
+
+
+def _checked_repo_name(name: str) -> str:
+    if not _REPO_NAME.fullmatch(name):
+        raise ValueError("a name has at most 32 of a-z, 0-9 and `-`, and begins with a letter")
+    if name == "personal":
+        raise ValueError("'personal' is the repo of `memory.path`, whose remote `sync` describes")
+    return name
+
+
+class RepoSettings(Section):
+    """A further memory repo."""
+
+    path: Annotated[Path | None, BeforeValidator(_expand), AfterValidator(_absolute_or_none)] = Field(
+        None, description="Its folder; default: `repos/<name>` in the home."
+    )
+    remote: str | None = Field(None, description="URL or path of its git remote.")
+    branch: Annotated[str | None, Field(min_length=1, max_length=200)] = Field(
+        None, description="Its branch, here and at the remote; default: the one it is on, `main` for a new one."
+    )
+    projects: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], BeforeValidator(_one_or_more)
+    ] = Field(
+        (),
+        description="Projects whose memories are written here: names, with `*`, `?` and `[...]` as in a shell. The "
+        "first repo that has one counts. In the environment a JSON list.",
+    )
+    trust: TrustLevel = Field(
+        "internal", description="Highest trust level that it takes, and that may go to its remote."
+    )
+    read_only: bool = Field(False, description="Only pull: writes that belong here are refused.")
+
+
+Repos = dict[Annotated[str, AfterValidator(_checked_repo_name)], RepoSettings]
 
 
 class SummariesSettings(Section):
@@ -191,7 +245,7 @@ class HandoffSettings(Section):
         description="How long an offer can be claimed, unless it says; 0: always.",
     )
     checkpoint_days: float = Field(7, ge=0, le=3650, allow_inf_nan=False, description="The same for checkpoints.")
-    checkpoint_trust: Literal["public", "internal", "confidential", "secret"] = Field(
+    checkpoint_trust: TrustLevel = Field(
         "internal",
         description="Trust level of checkpoints where the call names none and the session's log is no higher.",
     )
@@ -220,6 +274,10 @@ class Settings(BaseSettings):
     reranker: RerankerSettings = RerankerSettings()  # pyright: ignore[reportCallIssue]
     hub: HubSettings = HubSettings()  # pyright: ignore[reportCallIssue]
     sync: SyncSettings = SyncSettings()  # pyright: ignore[reportCallIssue]
+    repos: Repos = Field(
+        default_factory=dict,
+        description="Further memory repos, by names of your own, each for some projects.",
+    )
     summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
     handoffs: HandoffSettings = HandoffSettings()  # pyright: ignore[reportCallIssue]
     gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
@@ -315,7 +373,7 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
 
 
 _NAMED = "<name>"
-_BY_NAME = {"providers": ProviderSettings, "routes": None}
+_BY_NAME = {"repos": RepoSettings, "providers": ProviderSettings, "routes": None}
 """Sections whose keys are names of the user's own, with what is below each."""
 
 

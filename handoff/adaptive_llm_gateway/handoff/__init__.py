@@ -58,6 +58,9 @@ if TYPE_CHECKING:
         Outcome,
         Written,
     )
+    from adaptive_llm_gateway.handoff._several import (
+        SeveralHandoffs,
+    )
     from adaptive_llm_gateway.handoff._transcript import (
         HookInput,
         Todo,
@@ -140,6 +143,7 @@ _MODULES = {
         "Outcome",
         "Written",
     ),
+    "_several": ("SeveralHandoffs",),
     "_transcript": (
         "HookInput",
         "Todo",
@@ -201,6 +205,7 @@ __all__ = [
     "Outcome",
     "Party",
     "Priority",
+    "SeveralHandoffs",
     "Standing",
     "State",
     "Step",

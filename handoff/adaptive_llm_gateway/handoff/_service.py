@@ -40,7 +40,7 @@ from adaptive_llm_gateway.handoff._values import MOST_LEASE, Event, EventKind, H
 from adaptive_llm_gateway.memory import AppendEvent, WriteResult
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, Planned, Ticket
+    from adaptive_llm_gateway.memory import MemoryStore, Planned, Record, Ticket
 
     _Saved = tuple[Planned, Ticket, tuple[str, ...]]
 
@@ -81,6 +81,7 @@ class Handoffs:
     Args:
         store: open.
         is_there: whether a process of a client is connected to this hub now.
+        memory_of: the record of a memory's full id, where memories are in other stores too.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Handoffs:
         *,
         clock: LeaseClock | None = None,
         is_there: Callable[[Party], bool] = lambda _: False,
+        memory_of: Callable[[str], Record | None] | None = None,
     ) -> None:
         self._store = store
+        self._memory_of = memory_of or store.record
         self._rules = rules or HandoffRules()
         self._clock = clock or LeaseClock()
         self._is_there = is_there
@@ -127,6 +130,14 @@ class Handoffs:
     def clock(self) -> LeaseClock:
         """What leases are judged by."""
         return self._clock
+
+    def repo_of(self, handoff: Handoff) -> str | None:  # noqa: ARG002 - `SeveralHandoffs` tells
+        """None: there is one memory repo."""
+        return None
+
+    def party_here(self, by: Party) -> Party:
+        """A party as a client of this hub."""
+        return self._me(by)
 
     # -- the remote --------------------------------------------------------------------------------------------
 
@@ -323,21 +334,11 @@ class Handoffs:
         chosen: Callable[[Handoff], None],
     ) -> Written:
         self.look()
-        tried: set[str] = set()
-        while True:
-            open_ones = [handoff for handoff in self.every() if handoff.offer.id not in tried]
-            best = best_for(open_ones, by, project, is_there=self._is_there)
-            if best is None:
-                where = f" of project {project!r}" if project else ""
-                raise NotFound(
-                    f"no handoff{where} is open for {by.client!r}", hint="A list of them shows those of others."
-                )
-            tried.add(best.offer.id)
-            try:
-                return self.claim(best.offer.id, by, lease=lease, provisional=provisional, chosen=chosen)
-            except AlgError as error:
-                if error.code not in ("handoff_taken", "not_found", "handoff_closed"):
-                    raise  # otherwise somebody was quicker; there may be another one
+
+        def claim(id: str) -> Written:
+            return self.claim(id, by, lease=lease, provisional=provisional, chosen=chosen)
+
+        return claim_best(self.every, claim, by, project, is_there=self._is_there)
 
     def update(self, id: str, text: str, by: Party, *, lease: timedelta | None = None, redact: bool = False) -> Written:
         """Report progress, which renews the lease.
@@ -507,7 +508,7 @@ class Handoffs:
 
     def _check_links(self, ids: Sequence[str]) -> None:
         for id_ in ids:
-            if self._store.record(id_) is None:
+            if self._memory_of(id_) is None:
                 raise NotFound(f"no memory {id_[:60]!r}", hint="`decisions` are ids of memories that are there.")
 
     def _length(self, lease: timedelta | None) -> timedelta:
@@ -546,6 +547,34 @@ class Handoffs:
 
     def _after(self, id: str, result: WriteResult, *notes: str) -> Written:
         return Written(self.one(id), result, (*notes, *result.notes))
+
+
+def claim_best(
+    every: Callable[[], list[Handoff]],
+    claim: Callable[[str], Written],
+    by: Party,
+    project: str | None,
+    *,
+    is_there: Callable[[Party], bool],
+) -> Written:
+    """Claim the best open handoff for a party; the next best one when somebody was quicker.
+
+    Raises:
+        NotFound: there is none.
+    """
+    tried: set[str] = set()
+    while True:
+        open_ones = [handoff for handoff in every() if handoff.offer.id not in tried]
+        best = best_for(open_ones, by, project, is_there=is_there)
+        if best is None:
+            where = f" of project {project!r}" if project else ""
+            raise NotFound(f"no handoff{where} is open for {by.client!r}", hint="A list of them shows those of others.")
+        tried.add(best.offer.id)
+        try:
+            return claim(best.offer.id)
+        except AlgError as error:
+            if error.code not in ("handoff_taken", "not_found", "handoff_closed"):
+                raise  # otherwise somebody was quicker; there may be another one
 
 
 def _lapsed(handoff: Handoff) -> AlgError:

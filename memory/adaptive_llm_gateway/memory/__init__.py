@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._plans import Planned
     from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine
     from adaptive_llm_gateway.memory._requests import (
+        PERSONAL,
         AppendEvent,
         AppendSession,
         DeleteMemory,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         QdrantConfig,
         ReindexReport,
         ReplaceText,
+        RepoStatus,
         Request,
         RestoreMemory,
         Skipped,
@@ -83,6 +85,11 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._store import (
         MemoryStore,
     )
+    from adaptive_llm_gateway.memory._stores import (
+        Memories,
+        MemoryStores,
+        RepoPlace,
+    )
     from adaptive_llm_gateway.memory._sync_look import (
         ask_remote,
         look_at_sync,
@@ -105,6 +112,7 @@ if TYPE_CHECKING:
         TypeRegistry,
     )
     from adaptive_llm_gateway.memory._values import (
+        WORST_FIRST,
         Author,
         Change,
         Exclusions,
@@ -151,6 +159,7 @@ _MODULES = {
         "try_to_leave_with_git",
     ),
     "_requests": (
+        "PERSONAL",
         "AppendEvent",
         "AppendSession",
         "DeleteMemory",
@@ -161,6 +170,7 @@ _MODULES = {
         "QdrantConfig",
         "ReindexReport",
         "ReplaceText",
+        "RepoStatus",
         "Request",
         "RestoreMemory",
         "Skipped",
@@ -181,6 +191,7 @@ _MODULES = {
     ),
     "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "summary_id"),
     "_store": ("MemoryStore",),
+    "_stores": ("Memories", "MemoryStores", "RepoPlace"),
     "_sync_look": ("ask_remote", "look_at_sync"),
     "_sync_progress": ("SyncProgress",),
     "_syncing": ("SyncOutcome",),
@@ -198,6 +209,7 @@ _MODULES = {
     "_export": ("ExportReport",),
     "_types": ("TypeRegistry",),
     "_values": (
+        "WORST_FIRST",
         "Author",
         "Change",
         "Exclusions",
@@ -219,7 +231,9 @@ _MODULES = {
 
 __all__ = [
     "IMPORT_KINDS",
+    "PERSONAL",
     "SUMMARISES",
+    "WORST_FIRST",
     "Answer",
     "AppendEvent",
     "AppendSession",
@@ -244,8 +258,10 @@ __all__ = [
     "ImportReport",
     "InHistory",
     "Link",
+    "Memories",
     "Memory",
     "MemoryStore",
+    "MemoryStores",
     "Operation",
     "Page",
     "Plan",
@@ -256,6 +272,8 @@ __all__ = [
     "Record",
     "ReindexReport",
     "ReplaceText",
+    "RepoPlace",
+    "RepoStatus",
     "Request",
     "Reranker",
     "RerankerConfig",

@@ -16,7 +16,7 @@ import numpy as np
 
 from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner, Trust
 from adaptive_llm_gateway.memory._cursor import MAX_DEPTH, Cursor, decode, digest_of, marks
-from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._memory_index import ReadableIndex
 from adaptive_llm_gateway.memory._models import BUILT_IN
 from adaptive_llm_gateway.memory._past import Past, find_commit
 from adaptive_llm_gateway.memory._plans import full_id
@@ -163,7 +163,7 @@ class Asking:
     def __init__(
         self,
         *,
-        index: MemoryIndex,
+        index: ReadableIndex,
         repo: MemoryRepo,
         vector: QueryVector,
         begin: Callable[[str], Callable[[], Floats | None]],
@@ -196,7 +196,7 @@ class Asking:
         """
         cursor = self._cursor(request, now, zone)
         reading = read_query(request.query, now=cursor.now, zone=zone, types=types.names, values=self._values)
-        with self._opened(cursor.commit, types, scanner) as (index, time, told):
+        with self._opened(request, cursor, types, scanner, zone) as (index, time, told):
             notices = [*told, *reading.notices]
             terms = self._terms(index, request, reading, notices)
             judged = reading.text if request.similar_to is None else ""
@@ -233,17 +233,22 @@ class Asking:
 
     @contextlib.contextmanager
     def _opened(
-        self, commit: str | None, types: TypeRegistry, scanner: SecretScanner
-    ) -> Generator[tuple[MemoryIndex, datetime | None, tuple[str, ...]]]:
-        if commit is None:
+        self,
+        request: SearchRequest,  # noqa: ARG002 - of use where there are several repos
+        cursor: Cursor,
+        types: TypeRegistry,
+        scanner: SecretScanner,
+        zone: tzinfo,  # noqa: ARG002
+    ) -> Generator[tuple[ReadableIndex, datetime | None, tuple[str, ...]]]:
+        if cursor.commit is None:
             yield self._index, None, ()
         else:
-            with self._past.at(commit, types, scanner) as past:
+            with self._past.at(cursor.commit, types, scanner) as past:
                 yield past.index, past.time, past.notices
 
     def _page(
         self,
-        index: MemoryIndex,
+        index: ReadableIndex,
         request: SearchRequest,
         terms: _Terms,
         cursor: Cursor,
@@ -279,7 +284,7 @@ class Asking:
 
     # -- what a request refers to ------------------------------------------------------------------------------
 
-    def _terms(self, index: MemoryIndex, request: SearchRequest, reading: Reading, notices: list[str]) -> _Terms:
+    def _terms(self, index: ReadableIndex, request: SearchRequest, reading: Reading, notices: list[str]) -> _Terms:
         filters = reading.filters
         if reading.id_parts:
             ids = itertools.chain.from_iterable(index.resolve(part) or [part] for part in reading.id_parts)
@@ -308,7 +313,9 @@ class Asking:
             return _Terms(text, self._begin(text), combined, preferred)
         return self._similar(index, request.similar_to, reading.text, combined, preferred)
 
-    def _similar(self, index: MemoryIndex, id: str, text: str, filters: Filters, preferred: TimeRange | None) -> _Terms:
+    def _similar(
+        self, index: ReadableIndex, id: str, text: str, filters: Filters, preferred: TimeRange | None
+    ) -> _Terms:
         record = index.get(full_id(id, index))
         if record is None:
             raise NotFound(f"no memory with the id {id!r}", hint="Find it with memory_search.", id=id)
@@ -350,7 +357,7 @@ def telling_words(record: Record, counts: Callable[[Sequence[str]], tuple[list[i
     return tuple(sorted(content, key=lambda word: -weights[word])[:TELLING_WORDS])
 
 
-def _remembered(index: MemoryIndex, event: Event, filters: Filters, vector: QueryVector) -> Record | None:
+def _remembered(index: ReadableIndex, event: Event, filters: Filters, vector: QueryVector) -> Record | None:
     """The memory of an event: the best hit whose title has its words, else, where it must be found, whose body has."""
     words = [word for word in words_of(event.text) if word not in STOP_WORDS]
     if not words:

@@ -45,7 +45,9 @@ class PendingChange:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is known of a deleted memory: enough to find it in history. `version` is its last."""
+    """What is known of a deleted memory: enough to find it in history. `version` is its last; `repo` names the memory
+    repo where there are several.
+    """
 
     id: str
     path: str
@@ -55,6 +57,7 @@ class Tombstone:
     deleted: datetime
     author: Author
     reason: str | None = None
+    repo: str | None = None
 
 
 def microseconds(moment: datetime) -> int:

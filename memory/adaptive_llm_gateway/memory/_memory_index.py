@@ -19,51 +19,15 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._search import SearchAnswer
 
 
-class MemoryIndex(Protocol):
-    """An open index of one memory repo. Safe to call from any thread; what is said of `Index` holds for each kind."""
-
-    def close(self) -> None:
-        """Let everything go; harmless when closed."""
-        ...
-
-    def apply(
-        self,
-        upserts: Sequence[Record] = (),
-        deletes: Sequence[str] = (),
-        *,
-        pending: Sequence[PendingChange] = (),
-        settled: Sequence[int] = (),
-        tombstones: Sequence[Tombstone] = (),
-    ) -> list[int]:
-        """Put memories in and take ids out, all or nothing; returns the `seq` of each of `pending`."""
-        ...
-
-    def reset(self) -> None:
-        """Drop all that the files can give again; journal, tombstones and state stay."""
-        ...
-
-    def tidy(self) -> None:
-        """Put in order what single writes left, for when there is time."""
-        ...
+class ReadableIndex(Protocol):
+    """What searching and listing need of an index, be it of one memory repo or of several."""
 
     def get(self, id: str) -> Record | None:
         """The memory of an id."""
         ...
 
-    def by_path(self, path: str) -> Record | None:
-        """The memory of a path within the memory repo."""
-        ...
-
     def resolve(self, part: str, *, limit: int = 20) -> list[str]:
         """Ids that are `part`, else those that begin or end with it."""
-        ...
-
-    def files(self) -> dict[str, tuple[int, int, str, str]]:
-        """Path to (mtime_ns, size, version, id) of every memory."""
-        ...
-
-    def versions(self, type: str) -> dict[str, tuple[str, str]]:
-        """Id to (path, version) of every memory of a type."""
         ...
 
     def list(
@@ -104,6 +68,46 @@ class MemoryIndex(Protocol):
 
     def too_common(self, words: Sequence[str]) -> list[str]:
         """Of a query's words those that are not searched because they are in too many chunks."""
+        ...
+
+
+class MemoryIndex(ReadableIndex, Protocol):
+    """An open index of one memory repo. Safe to call from any thread; what is said of `Index` holds for each kind."""
+
+    def close(self) -> None:
+        """Let everything go; harmless when closed."""
+        ...
+
+    def apply(
+        self,
+        upserts: Sequence[Record] = (),
+        deletes: Sequence[str] = (),
+        *,
+        pending: Sequence[PendingChange] = (),
+        settled: Sequence[int] = (),
+        tombstones: Sequence[Tombstone] = (),
+    ) -> list[int]:
+        """Put memories in and take ids out, all or nothing; returns the `seq` of each of `pending`."""
+        ...
+
+    def reset(self) -> None:
+        """Drop all that the files can give again; journal, tombstones and state stay."""
+        ...
+
+    def tidy(self) -> None:
+        """Put in order what single writes left, for when there is time."""
+        ...
+
+    def by_path(self, path: str) -> Record | None:
+        """The memory of a path within the memory repo."""
+        ...
+
+    def files(self) -> dict[str, tuple[int, int, str, str]]:
+        """Path to (mtime_ns, size, version, id) of every memory."""
+        ...
+
+    def versions(self, type: str) -> dict[str, tuple[str, str]]:
+        """Id to (path, version) of every memory of a type."""
         ...
 
     def copy_to(self, path: Path) -> None:

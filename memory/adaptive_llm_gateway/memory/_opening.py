@@ -7,15 +7,49 @@ import logging
 from collections.abc import Generator
 from dataclasses import replace
 
-from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.core import ConfigError, StorageError
 from adaptive_llm_gateway.memory._files import storage_errors
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_schema import set_aside
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._qdrant import QdrantServer
+from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import PostgresConfig, QdrantConfig, StoreSettings
 
 _log = logging.getLogger(__name__)
+
+
+def open_repo(settings: StoreSettings) -> MemoryRepo:
+    """The memory repo that the settings name, on the branch that they name.
+
+    Raises:
+        ConfigError: it is on another branch.
+        StorageError: it is gone, or no memory repo; see `MemoryRepo.open`.
+    """
+    wanted = settings.branch
+    if settings.name is not None and settings.index.exists() and not (settings.repo / ".git").exists():
+        # Its place may be a disk that is not there: an empty one in its stead would pass for the repo.
+        raise StorageError(
+            f"the memory repo {settings.name!r} is not at {str(settings.repo)!r} any more",
+            hint="Bring the folder back, or correct its path in the configuration. To begin anew there, make an empty "
+            "git repository in it (`git init`).",
+            path=str(settings.repo),
+            reason="gone",
+        )
+    repo = MemoryRepo.open(settings.repo, default_branch=wanted or "main", clock=settings.clock)
+    if wanted is None or repo.operation() is not None or repo.branch == wanted:
+        return repo
+    if repo.head() != MemoryRepo.root_commit_id():
+        raise ConfigError(
+            f"the memory repo at {str(settings.repo)!r} is on the branch {repo.branch!r}, and the configuration says "
+            f"{wanted!r}",
+            hint=f"Switch with `git switch {wanted}` there, or name {repo.branch!r} in the configuration.",
+            key=f"repos.{settings.name}.branch",
+        )
+    git = repo.thread_repo  # nothing was written to it yet
+    git.references.create(f"refs/heads/{wanted}", str(git.head.target))
+    git.set_head(f"refs/heads/{wanted}")
+    return repo
 
 
 def open_index(settings: StoreSettings, hub: str) -> tuple[MemoryIndex, bool, list[str]]:

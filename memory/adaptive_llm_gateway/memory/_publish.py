@@ -32,7 +32,8 @@ _AGAIN: Final = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 # The remote, or git before it sent anything, has refused.
 _REFUSED: Final = frozenset(
     {"protected_branch", "checked_out", "hook_rejected", "auth", "host_key", "access_denied", "remote_missing"}
-    | {"remote_read_only", "ownership", "transport_refused", "no_remote", "identity_rejected", "too_large"}
+    | {"remote_read_only", "pull_only", "ownership", "transport_refused", "no_remote"}
+    | {"identity_rejected", "too_large"}
     | {"remote_full", "certificate", "proxy", "remote_moved", "rate_limited"}
 )
 _NEVER_SENT: Final = re.compile(
@@ -83,6 +84,7 @@ class Publisher:
         when_committed: runs a function in the writer's thread once nothing waits for its commit, and returns its
             result.
         plan: turns a request into file changes (called in the writer's thread).
+        name: the memory repo's, where there are several.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Publisher:
         prepare: Callable[[], None],
         when_committed: Callable[[Callable[[], _Made | _Declined]], _Made | _Declined],
         plan: Callable[[Request], Planned],
+        name: str | None = None,
     ) -> None:
+        self._name = name
         self._sync, self._repo = sync, repo
         self._prepare, self._when_committed, self._plan = prepare, when_committed, plan
         self._seen_at = float("-inf")  # no later than the remote was seen as it is known here
@@ -112,7 +116,7 @@ class Publisher:
             if self._seen_at > asked.asked and not known:
                 self._sync.state.record("pull", None)
             raise declined.error from None
-        return _result(made, self._bring_in(made))
+        return replace(_result(made, self._bring_in(made)), repo=self._name)
 
     def _until_taken(self, asked: Publication, *, known: bool) -> _Made:
         """The commit that the remote has taken.

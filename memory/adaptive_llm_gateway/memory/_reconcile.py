@@ -18,6 +18,7 @@ from adaptive_llm_gateway.memory._holding import aside, kept_edits
 from adaptive_llm_gateway.memory._index_rows import PendingChange
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._repo_rules import RepoRules
 from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
 from adaptive_llm_gateway.memory._tree import Loaded, Stat, compare, differing, is_memory_path, load_all, scan
 from adaptive_llm_gateway.memory._types import TypeRegistry
@@ -36,11 +37,21 @@ class Reconciler:
 
     Args:
         editor: who is named for edits that no client made.
+        rules: what the repo takes.
     """
 
     def __init__(
-        self, *, root: Path, scratch: Path, index: MemoryIndex, repo: MemoryRepo, writer: Writer, editor: Author
+        self,
+        *,
+        root: Path,
+        scratch: Path,
+        index: MemoryIndex,
+        repo: MemoryRepo,
+        writer: Writer,
+        editor: Author,
+        rules: RepoRules | None = None,
     ) -> None:
+        self._rules = rules or RepoRules()
         self._root = root
         self._scratch = scratch
         self._index = index
@@ -199,7 +210,17 @@ class Reconciler:
             record = self._index.get(identifier)
             return record.path if record else None
 
-        return load_all(self._root, paths, types, scanner, author=self._editor, taken=taken, skip=self._skip)
+        loaded = load_all(self._root, paths, types, scanner, author=self._editor, taken=taken, skip=self._skip)
+        return filter(self._may_be_here, loaded)
+
+    def _may_be_here(self, loaded: Loaded) -> bool:
+        """Whether the repo takes it; what HEAD has came from elsewhere, or was allowed then."""
+        record = loaded.record
+        problem = self._rules.held_back(record.trust)
+        if problem is None or self._repo.tree_files().get(record.path) == record.version:
+            return True
+        self._skip(Skipped(record.path, problem))
+        return False
 
     def _settle_adopted(
         self, loaded: Sequence[Loaded], indexed: dict[str, tuple[int, int, str, str]], told: Mapping[str, Told]

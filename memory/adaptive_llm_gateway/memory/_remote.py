@@ -52,12 +52,15 @@ class Remote:
         repo: read, and told what the remote has (remote-tracking reference, rescue references); nothing else changes.
         name: git's name for the remote.
         timeout: seconds that the remote may be silent in each git command that uses the network.
+        read_only: nothing is ever pushed.
     """
 
-    def __init__(self, repo: MemoryRepo, name: str = "origin", *, timeout: float = 60.0) -> None:
+    def __init__(
+        self, repo: MemoryRepo, name: str = "origin", *, timeout: float = 60.0, read_only: bool = False
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InvalidInput(f"{name!r} cannot be the name of a remote")
-        self._repo, self.name, self._timeout = repo, name, timeout
+        self._repo, self.name, self._timeout, self.read_only = repo, name, timeout, read_only
         self.progress = Progress()
         self.until: float | None = None
         """When git's waiting for the network is to end, as of `time.monotonic`; None: after `timeout`."""
@@ -242,8 +245,15 @@ class Remote:
         )
         return [Notice("clock", text, now)]
 
+    def check_writable(self) -> None:
+        """Make sure that something may be pushed at all; raises a `SyncError` of the kind `pull_only`."""
+        if self.read_only:
+            shown = mask_credentials(self.url() or self.name)
+            raise sync_error("pull_only", f"{shown!r} is only read from here; nothing is pushed")
+
     def push(self, commit: str) -> None:
         """Push one commit, never by force; nothing is pulled where the remote has moved. Errors as for `Sync.push`."""
+        self.check_writable()
         tracking = self._tracking_name()
         result = self._network(
             [*_PUSH, self.name, f"{commit}:refs/heads/{self._repo.branch}"],

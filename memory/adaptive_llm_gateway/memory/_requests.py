@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig
 from adaptive_llm_gateway.memory._rerank import Reranker, RerankerConfig
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record, Revision, SyncStatus
+
+PERSONAL: Final = "personal"
+"""Of several memory repos the one that has all that belongs to no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ class StoreSettings:
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
         clock: the time, timezone-aware, for ids, `created`, `updated` and commits; `None` is the machine's own.
         merge_driver: what git runs in the repo to merge a file (see `install_merge_driver`); empty leaves git alone.
+        name: the repo's, where a hub has several; its index in a database server is called after it, too.
+        branch: the branch that it is on; None: whichever it is.
+        trust: no memory above this level is written or pushed.
+        read_only: its remote is only read, and nothing is written.
+        hub_name: of the home; None: as the file `hub-name` beside the index has it.
     """
 
     repo: Path
@@ -80,6 +88,11 @@ class StoreSettings:
     postgres: PostgresConfig | None = None
     qdrant: QdrantConfig | None = None
     clock: Callable[[], datetime] | None = None
+    name: str | None = None
+    branch: str | None = None
+    trust: Trust = Trust.SECRET
+    read_only: bool = False
+    hub_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +265,9 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What a write did. `version` is None after a delete; `unchanged` is true when nothing differed."""
+    """What a write did. `version` is None after a delete; `unchanged` is true when nothing differed; `repo` names the
+    memory repo where there are several.
+    """
 
     id: str
     type: str
@@ -263,6 +278,7 @@ class WriteResult:
     standing: Standing
     unchanged: bool = False
     notes: tuple[str, ...] = ()
+    repo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +318,7 @@ class StoreStatus:
         embedder, reranker: its id, or why there is none.
         uncommitted: writes that wait for their commit.
         rescues: references below `refs/alg/rescue/`, each to where the branch or the remote was before a pull.
+        repos: each memory repo, where there are several; `sync` is that of the one that needs a look most.
     """
 
     memories: int
@@ -318,6 +335,29 @@ class StoreStatus:
     skipped: tuple[Skipped, ...] = ()
     notices: tuple[str, ...] = ()
     rescues: int = 0
+    repos: tuple[RepoStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepoStatus:
+    """One of several memory repos.
+
+    Attributes:
+        projects: as they are configured; none: what belongs to no other repo.
+        trust: the highest level that it takes.
+        problem: why it is not there; then nothing else is known of it.
+    """
+
+    name: str
+    path: str
+    projects: tuple[str, ...]
+    trust: Trust
+    read_only: bool
+    memories: int = 0
+    uncommitted: int = 0
+    head: str | None = None
+    sync: SyncStatus | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,3 +368,4 @@ class History:
     path: str
     deleted: bool
     revisions: tuple[Revision, ...]
+    repo: str | None = None

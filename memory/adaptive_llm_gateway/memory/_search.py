@@ -44,6 +44,8 @@ _LOOKED_AT, _LOOKED_AT_BY_TIME = 40, 100  # memories at least; a time lifts from
 _READ = 10  # of the best, those whose passages are read
 _LINKING = 20  # of the best, those whose links count
 _LITERALS = ("exact", "quoted")
+SHARED_SIGNALS = ("words", "around", "group")
+"""Signals that are a share of the best passage's, and so are comparable within one index only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,13 @@ class SearchAnswer:
     Attributes:
         mode: `lexical` when no vector took part.
         candidates: memories that were scored before the cut to `limit`.
+        tops: what the shares of `SHARED_SIGNALS` are shares of.
     """
 
     hits: tuple[Hit, ...]
     mode: SearchMode
     candidates: int
+    tops: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +122,17 @@ def search(
     unit, near = nearest() if nearest is not None else (None, EMPTY)
     if plan.blank and unit is None:
         return _recent(source, limit)
-    found, scored, cut = _rank(by_words, unit, near, wanted)
+    found, scored, cut, tops = _rank(by_words, unit, near, wanted)
     copies = [item.head.fingerprint for item in found if len(item.duplicates) >= _CROWD]
     if len(found) < limit and cut and (copies or len(by_words.chunks) >= count):
         # Copies of one text, or passages of the same memories, fill the candidates: look once more, past them.
         others = _by_words(source.without(copies) if copies else source, wanted, apart=True)
         apart = EMPTY if unit is None else others.source.nearest(unit, count)
-        more, again, _ = _rank(others, unit, apart, wanted)
+        more, again, _, _ = _rank(others, unit, apart, wanted)
         known = {item.head.memory for item in found}
         found += [item for item in more if item.head.memory not in known]
         scored = scored + again if copies else max(scored, again)
-    return SearchAnswer(_hits(source, plan, found[:limit]), "lexical" if unit is None else "hybrid", scored)
+    return SearchAnswer(_hits(source, plan, found[:limit]), "lexical" if unit is None else "hybrid", scored, tops)
 
 
 def _by_words(source: Source, wanted: _Wanted, *, apart: bool = False) -> _Candidates:
@@ -156,8 +160,10 @@ def _by_words(source: Source, wanted: _Wanted, *, apart: bool = False) -> _Candi
 
 def _rank(
     found: _Candidates, vector: Floats | None, near: Candidates, wanted: _Wanted
-) -> tuple[list[_Found], int, bool]:
-    """(ranked and folded, how many memories were scored, whether more candidates would have been there)."""
+) -> tuple[list[_Found], int, bool, tuple[float, ...]]:
+    """(ranked and folded, how many memories were scored, whether more candidates would have been there, the greatest
+    value of each of `SHARED_SIGNALS`).
+    """
     source = found.source
     fresh = ~distinct(found.chunks).has(near.chunks)
     chunks = np.concatenate([found.chunks, near.chunks[fresh]])
@@ -171,9 +177,11 @@ def _rank(
         if np.isnan(cosines).all():
             cosines = None
     about = source.facts(chunks)
-    ranked = fuse(chunks, about, found.words.scores(chunks, about), cosines, found.literal, wanted.weights)
+    words = found.words.scores(chunks, about)
+    ranked = fuse(chunks, about, words, cosines, found.literal, wanted.weights)
+    tops = tuple(float(values.max(initial=0.0)) for values in (words.own, words.around, words.group))
     cut = len(found.chunks) >= wanted.count or len(near.chunks) >= wanted.count
-    return _fold(source, ranked, wanted), len(ranked), cut
+    return _fold(source, ranked, wanted), len(ranked), cut, tops
 
 
 def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:

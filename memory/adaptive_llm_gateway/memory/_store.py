@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from adaptive_llm_gateway.core import (
@@ -36,8 +37,9 @@ from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._kept_records import KeptRecords
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
-from adaptive_llm_gateway.memory._opening import open_index, rebuilt
+from adaptive_llm_gateway.memory._opening import open_index, open_repo, rebuilt
 from adaptive_llm_gateway.memory._pages import Page
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
@@ -45,7 +47,9 @@ from adaptive_llm_gateway.memory._publish import Publisher
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine, summary
 from adaptive_llm_gateway.memory._reconcile import Reconciler
 from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._repo_rules import RepoRules
 from adaptive_llm_gateway.memory._requests import (
+    PERSONAL,
     History,
     Memory,
     ReindexReport,
@@ -83,6 +87,19 @@ _LONGEST_PAUSE = 0.05
 _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a store that search."""
+
+    index: MemoryIndex
+    repo: MemoryRepo
+    vectorizer: Vectorizer
+    past: Past
+    reranking: Reranking
+    types: TypeRegistry
+    scanner: SecretScanner
+
+
 class MemoryStore:
     """Everything that can be done with one memory repo. The store is its only writer while it is open.
 
@@ -108,13 +125,16 @@ class MemoryStore:
         self._commits = 0
         self._upkeep: threading.Thread | None = None
         self._state = threading.Lock()
-        self.repo = MemoryRepo.open(settings.repo, clock=settings.clock)
+        self.rules = RepoRules(settings.name, settings.trust, settings.read_only)
+        self.repo = open_repo(settings)
         self._lock = ProcessLock(self.repo.git_dir / "alg-store.lock").acquire()
         try:
             self._scratch = self.repo.git_dir / "alg-scratch"
             prepare_scratch(self._scratch)
             self._hub = self._hub_name()
-            self._index, fresh, notices = open_index(settings, self._hub)
+            self._index, fresh, notices = open_index(
+                settings, self._hub if settings.name in (None, PERSONAL) else f"{self._hub}-{settings.name}"
+            )
             self._notices += notices
         except BaseException:
             self._lock.release()
@@ -172,6 +192,7 @@ class MemoryStore:
             repo=self.repo,
             writer=self._writer,
             editor=self._editor,
+            rules=self.rules,
         )
         self._sync = Sync(
             self.repo,
@@ -179,17 +200,24 @@ class MemoryStore:
             timeout=settings.sync_timeout,
             in_writer=self._merge_in_writer,
             mask=self._masked,
-            rules=lambda: self._scanner,
+            checks=lambda: self._scanner,
+            rules=self.rules,
         )
         publisher = Publisher(
-            self._sync, self.repo, prepare=self._before_sync, when_committed=self._when_committed, plan=self._plan
+            self._sync,
+            self.repo,
+            prepare=self._before_sync,
+            when_committed=self._when_committed,
+            plan=self._plan,
+            name=settings.name,
         )
+        pushes = settings.push_after_write and not settings.read_only
         self._syncing = Syncing(
             self._sync,
             publisher,
             prepare=self._before_sync,
             done=self._synced,
-            pace=Pace(settings.sync_interval, settings.push_delay if settings.push_after_write else None),
+            pace=Pace(settings.sync_interval, settings.push_delay if pushes else None),
             watched=configuration_files(self.repo.git_dir, settings.repo / ALLOWANCES),
         )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
@@ -208,6 +236,8 @@ class MemoryStore:
 
     def _hub_name(self) -> str:
         """A name for this home's session files that another machine with the same host name does not share."""
+        if self._settings.hub_name is not None:
+            return self._settings.hub_name
         file = self._settings.index.parent / "hub-name"
         with storage_errors(f"use {str(file)!r}"):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +272,10 @@ class MemoryStore:
             return ()
 
     def _plan(self, request: Request) -> Planned:
-        return self._planner.plan(request)  # another one after the user's types changed
+        self.rules.check_open()
+        planned = self._planner.plan(request)  # another one after the user's types changed
+        self.rules.check(planned.changes)
+        return planned
 
     def _make_planner(self) -> Planner:
         return Planner(
@@ -392,6 +425,7 @@ class MemoryStore:
             ),
             unchanged=not planned.changes,
             notes=planned.notes,
+            repo=self._settings.name,
         )
 
     # -- reading -----------------------------------------------------------------------------------------------
@@ -567,9 +601,28 @@ class MemoryStore:
         """Files that cannot be read as they are now; what they said before stands in the index."""
         return self._reconciler.skipped
 
-    def file(self, path: str) -> bytes | None:
-        """The bytes of a memory file, or None when it is gone."""
-        return read_file(self._settings.repo, path, limit=MAX_FILE)
+    def file_of(self, record: Record) -> bytes | None:
+        """The bytes of a memory's file, or None when it is gone."""
+        return read_file(self._settings.repo, record.path, limit=MAX_FILE)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the memory files are: the memory repo's folder."""
+        return (self._settings.repo,)
+
+    @property
+    def index(self) -> MemoryIndex:
+        """The derived index; only this store writes to it."""
+        return self._index
+
+    @property
+    def parts(self) -> Parts:
+        """What a search over several repos needs of this one."""
+        return Parts(self._index, self.repo, self._vectorizer, self._past, self._reranking, self._types, self._scanner)
+
+    def knows_deleted(self, id: str) -> bool:
+        """Whether a memory with this full id was ever here and is deleted, as the index or git's history says."""
+        return self._index.get(id) is None and self._find_deleted(id) is not None
 
     @property
     def types(self) -> TypeRegistry:

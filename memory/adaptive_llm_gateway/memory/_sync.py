@@ -33,6 +33,7 @@ from adaptive_llm_gateway.memory._quarantine import Held, Quarantine
 from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, translated
+from adaptive_llm_gateway.memory._repo_rules import OutgoingTrust, RepoRules
 from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settle
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_marker, sort_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
@@ -112,12 +113,13 @@ class Sync:
         repo: its reading methods are used from the calling thread, its writing ones within `in_writer`.
         remote: git's name for the remote.
         scan: given a path and its content, raises `SecretRefused` for credentials.
-        mask: a text from a remote without its secrets, for showing.
-        rules: what the checks of incoming files depend on beside the files; when it is another one, what is held back
+        mask: a text without its secrets, for showing.
+        checks: what the checks of incoming files depend on beside the files; when it is another one, what is held back
             is looked at again.
         timeout: seconds for each git command that uses the network.
         in_writer: runs a function where the memory repo may be written (the writer's thread) and returns its result;
             looking at what came in and planning the merge happen outside of it.
+        rules: what may be pushed.
     """
 
     def __init__(
@@ -129,14 +131,17 @@ class Sync:
         timeout: float = 60.0,
         in_writer: Callable[[Callable[[], PullResult | None]], PullResult | None] = lambda run: run(),
         mask: Callable[[str], str] = str,
-        rules: Callable[[], object] = lambda: None,
+        checks: Callable[[], object] = lambda: None,
+        rules: RepoRules | None = None,
     ) -> None:
+        rules = rules or RepoRules()
         self._repo, self._in_writer = repo, in_writer
-        self.remote = Remote(repo, remote, timeout=timeout)
+        self.remote = Remote(repo, remote, timeout=timeout, read_only=rules.read_only)
+        self._trust = OutgoingTrust(repo, rules, masked=mask, timeout=timeout)
         self.state = SyncState(repo, self.remote)
         self.progress = self.remote.progress
         self._secrets = SecretCheck(repo, scan, timeout=timeout)
-        self._quarantining = Quarantining(repo, self._secrets, mask=mask, rules=rules, timeout=timeout)
+        self._quarantining = Quarantining(repo, self._secrets, mask=mask, rules=checks, timeout=timeout)
 
     def set_remote(self, url: str) -> None:
         """Name the remote's address.
@@ -336,6 +341,7 @@ class Sync:
             SyncError: as for `pull`; `non_fast_forward` where the remote keeps moving.
             RepoBusy, LockHeld: as for `pull`.
         """
+        self.remote.check_writable()
         pulls: list[PullResult] = []
         with self.attempt("push"):
             pushed, commit = self._push(pulls)
@@ -363,10 +369,17 @@ class Sync:
         raise sync_error(MERGE_FIRST, "the remote keeps moving")
 
     def check_outgoing(self, commit: str) -> None:
-        """Scan what a push of `commit` would bring to the remote; raises `SyncError` of the kind `secret_outgoing`."""
-        if commit == self.remote.tracked():  # it brings nothing
+        """Look at what a push of `commit` would bring to the remote.
+
+        Raises:
+            SyncError: of the kind `secret_outgoing` or `trust_outgoing`.
+        """
+        tracked = self.remote.tracked() if self.state.is_of_this_remote() else None  # else all may be new to it
+        if commit == tracked:  # it brings nothing
             return
-        self._secrets.check(commit, ["--not", f"--remotes={self.remote.name}"], "secret_outgoing")
+        exclude = ["--not", tracked] if tracked is not None else []
+        self._secrets.check(commit, exclude, "secret_outgoing")
+        self._trust.check(commit, exclude)
 
     @contextlib.contextmanager
     def attempt(self, operation: Operation, *, until: float | None = None) -> Generator[None]:

@@ -148,6 +148,9 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "no_remote": "Name one: `alg init --remote URL`.",
     "transport_refused": "Use a path, or an ssh, https or git URL.",
     "secret_outgoing": "Remove it from the commits that wait, or allow it by its fingerprint, then push again.",
+    "trust_outgoing": "Allow the remote a higher level, if it may have them. Else take them out of the commits that "
+    "wait, as docs/several-repos.md says: history keeps what a later commit changes.",
+    "pull_only": "Pull from it. What was edited here by hand stays here; bring it to somebody who may push.",
     "dirty": "Commit these files, or let the hub do it, then pull again.",
     "unrelated_histories": "The remote holds something else. Use an empty repository as the remote, or clone that one.",
     "shallow_clone": "Fetch the whole history with git (`git fetch --unshallow`), then pull again.",

@@ -12,8 +12,12 @@ from adaptive_llm_gateway.memory._sync_state import SyncState
 from adaptive_llm_gateway.memory._values import SyncProblem, SyncStatus
 
 
-def look_at_sync(path: Path) -> SyncStatus:
-    """Where the memory repo at `path` stands, as known there, or why it cannot be opened; no network."""
+def look_at_sync(path: Path, *, read_only: bool = False) -> SyncStatus:
+    """Where the memory repo at `path` stands, as known there, or why it cannot be opened; no network.
+
+    Args:
+        read_only: nothing is ever pushed from there.
+    """
     try:
         repo = MemoryRepo(path)  # not `open`, which would mend what a crash left
     except AlgError as error:
@@ -22,7 +26,7 @@ def look_at_sync(path: Path) -> SyncStatus:
         return SyncStatus(
             "no_remote", kind=problem.kind, error=words, hint=problem.hint, writes="refused", problems=(problem,)
         )
-    return SyncState(repo, Remote(repo), watching=True).status()
+    return SyncState(repo, Remote(repo, read_only=read_only), watching=True).status()
 
 
 def ask_remote(path: Path, *, timeout: float) -> SyncProblem | None:

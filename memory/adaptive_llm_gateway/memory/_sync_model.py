@@ -16,7 +16,7 @@ from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind
 from adaptive_llm_gateway.memory._values import KIND_NAMES, SYNC_KINDS, SyncKind, SyncProblem, SyncStatus
 
 Operation = Literal["fetch", "pull", "push"]
-State = Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
+State = Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed", "pulled", "local"]
 
 # Failures of reaching the remote at all: when it has answered since, in whatever way, they are over.
 _REACHING: Final[tuple[SyncKind, ...]] = (
@@ -220,6 +220,7 @@ class Seen:
         remote: its address, masked; None without one.
         known: whether the remote's branch has been seen.
         problems: what is in the way here, and notices.
+        pull_only: nothing is ever pushed.
     """
 
     remote: str | None
@@ -229,6 +230,7 @@ class Seen:
     known: bool = False
     offline: bool = False
     problems: tuple[SyncProblem, ...] = ()
+    pull_only: bool = False
 
 
 def status_of(kept: Kept, seen: Seen) -> SyncStatus:
@@ -258,6 +260,7 @@ def status_of(kept: Kept, seen: Seen) -> SyncStatus:
         hint=blocking.hint if blocking else None,
         writes=_writes(problems),
         problems=problems,
+        read_only=seen.pull_only and seen.remote is not None,
     )
 
 
@@ -322,6 +325,8 @@ def _state(seen: Seen, *, failed: bool) -> State:
         return "no_remote"
     if failed:
         return "failed"
+    if seen.pull_only and (not seen.behind or not seen.known):
+        return "behind" if not seen.known else "local" if seen.ahead else "pulled"
     if not seen.known:
         return "pending"
     if seen.ahead:

@@ -90,6 +90,7 @@ class SyncState:
             known,
             offline=url is not None and is_offline() and not self._remote.is_here(url),
             problems=tuple(problems),
+            pull_only=self._remote.read_only,
         )
         status = status_of(kept, seen)
         if url is not None and status.state != kept.state:
@@ -112,6 +113,12 @@ class SyncState:
             return self._repo.branch
         except AlgError:
             return None
+
+    def is_of_this_remote(self) -> bool:
+        """Whether what git remembers of a remote is of the one that it has now, and not of one before it."""
+        with self._lock:
+            url = self._remote.url()
+            return self._placed(self._load(), mask_credentials(url) if url is not None else None, self._branch()).asked
 
     def count(self) -> tuple[int, int]:
         """Commits ahead and behind, against the remote as last seen."""

@@ -363,6 +363,8 @@ class Syncing:
 
     def _pull_and_push(self) -> SyncOutcome:
         pulled = self._pull()
+        if self._sync.remote.read_only:
+            return pulled
         self._ended(Ended("pull", ahead=self._sync.state.count()[0]))
         pushed = self._push(prepared=True)  # since it was asked for, which is once
         return SyncOutcome(

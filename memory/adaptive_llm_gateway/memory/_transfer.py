@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust
 from adaptive_llm_gateway.memory._export import ExportReport, export_graph, export_jsonl, export_markdown
@@ -18,8 +18,10 @@ from adaptive_llm_gateway.memory._import import (
     read_source,
 )
 from adaptive_llm_gateway.memory._requests import ImportMemory
-from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._values import Author, Filters, Record
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory._stores import Memories
 
 ExportFormat = Literal["markdown", "jsonl", "mcp-memory"]
 
@@ -27,7 +29,7 @@ _BATCH = 100
 
 
 def import_memories(
-    store: MemoryStore,
+    store: Memories,
     path: Path,
     *,
     author: Author,
@@ -96,7 +98,7 @@ def _request(item: ImportItem, version: str | None, author: Author, *, redact: b
     )
 
 
-def _existing(store: MemoryStore) -> Callable[[str], ExistingMemory | None]:
+def _existing(store: Memories) -> Callable[[str], ExistingMemory | None]:
     gone = {stone.id: stone for stone in store.deleted(limit=1_000_000)}
 
     def existing(identifier: str) -> ExistingMemory | None:
@@ -110,7 +112,7 @@ def _existing(store: MemoryStore) -> Callable[[str], ExistingMemory | None]:
 
 
 def export_memories(
-    store: MemoryStore,
+    store: Memories,
     destination: Path,
     *,
     format: ExportFormat = "markdown",
@@ -127,7 +129,7 @@ def export_memories(
         raise InvalidInput(
             f"{format!r} is not an export format", hint=f"Use one of: {', '.join(get_args(ExportFormat))}."
         )
-    if destination.resolve().is_relative_to(store.repo.path.resolve()):
+    if any(destination.resolve().is_relative_to(folder.resolve()) for folder in store.folders):
         raise InvalidInput(f"{str(destination)!r} lies in the memory repo", hint="Choose a place outside of it.")
     records = store.records(filters=filters)
     match format:
@@ -139,8 +141,8 @@ def export_memories(
             return export_markdown(_files(store, records), destination, overwrite=overwrite, on_progress=on_progress)
 
 
-def _files(store: MemoryStore, records: Iterator[Record]) -> Iterator[tuple[Record, bytes]]:
+def _files(store: Memories, records: Iterator[Record]) -> Iterator[tuple[Record, bytes]]:
     for record in records:
-        data = store.file(record.path)
+        data = store.file_of(record)
         if data is not None:
             yield record, data

@@ -150,6 +150,15 @@ class TypeRegistry:
         custom, notices = load_custom_types(folder)
         return cls(custom), notices
 
+    @classmethod
+    def joined(cls, registries: Iterable[TypeRegistry]) -> TypeRegistry:
+        """The types of several memory repos, to look names up in; where two have one name, the first counts."""
+        found = cls()
+        for registry in registries:
+            for name, kind in registry._kinds.items():
+                found._kinds.setdefault(name, kind)
+        return found
+
     @property
     def names(self) -> tuple[str, ...]:
         """All types, the built-in ones first."""

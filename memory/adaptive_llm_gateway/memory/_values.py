@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from adaptive_llm_gateway.core import Trust
 
@@ -41,6 +41,7 @@ class Record:
         created, updated: timezone-aware.
         fields: the type's own fields (`status`, `due`, ...) and unknown ones, JSON-serialisable.
         reason: why the last write was made, where it was told.
+        repo: the memory repo that has it, where there are several.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Record:
     source: str | None = None
     reason: str | None = None
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    repo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,8 @@ SyncKind = Literal[
     "no_remote",
     "transport_refused",
     "secret_outgoing",
+    "trust_outgoing",
+    "pull_only",
     "dirty",
     "unrelated_histories",
     "shallow_clone",
@@ -291,6 +295,10 @@ class SyncProblem:
     attempts: int = 0
 
 
+WORST_FIRST: Final = ("failed", "diverged", "pending", "behind", "local", "pushed", "pulled", "no_remote")
+"""The states of syncing: of several repos the one comes first that somebody has to look at first."""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
     """Where the memory repo stands against its remote.
@@ -298,7 +306,9 @@ class SyncStatus:
     Attributes:
         state: `no_remote`; `pushed` (the remote had everything when it was last seen, see `checked`); `pending`
             (commits of ours wait to be pushed); `behind` (known remote commits wait to be pulled); `diverged` (both);
-            `failed` (the last pull or push failed, and nothing since says that it would succeed).
+            `failed` (the last pull or push failed, and nothing since says that it would succeed). Where the
+            remote is only read, instead of `pushed` and `pending`: `pulled` (nothing here that it does not have) and
+            `local` (commits that stay here).
         ahead, behind: commits, against the remote as last seen.
         since: when the state was entered.
         last_success: when a pull or push last ended with the same on both sides.
@@ -310,9 +320,10 @@ class SyncStatus:
         checked: when the remote's branch was last seen: fetched, or pushed to. None: not yet, as far as is known here.
         writes: what becomes of a write now: `committed`; `saved` on disk only, for commits fail; or `refused`.
         problems: all that is known, the most important first: what failed, what is seen here, and notices.
+        read_only: nothing is ever pushed.
     """
 
-    state: Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"]
+    state: Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed", "pulled", "local"]
     ahead: int = 0
     behind: int = 0
     since: datetime | None = None
@@ -327,3 +338,4 @@ class SyncStatus:
     hint: str | None = None
     writes: Literal["committed", "saved", "refused"] = "committed"
     problems: tuple[SyncProblem, ...] = ()
+    read_only: bool = False

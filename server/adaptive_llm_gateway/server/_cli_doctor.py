@@ -22,6 +22,7 @@ from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._registration import NAME, registration
 from adaptive_llm_gateway.server._render_sync import first_line, sentence, standing_line
+from adaptive_llm_gateway.server._repos import PERSONAL, RepoInfo, check_apart, configured_repos
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import Settings
@@ -37,6 +38,9 @@ _SEEN_HERE = (
     *("index_lock", "index_lock_stale", "identity_missing", "shallow", "ownership", "other"),
 )
 _HOOK_MARK = "adaptive-llm-gateway: secret gate"
+
+
+_STAYS_HERE = "What was edited here by hand never leaves; bring it to somebody who may push."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ def examine(root: str) -> list[Check]:
         checks.append(Check("config", "ok", source))
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)
-    seen = replace(seen, sync=seen.store["sync"] if seen.store is not None else _look_at_sync(seen.repo))
-    for look in (_hub, _store, _index, _embedder, _reranker, _hook, _remote, _clients):
+    seen = replace(seen, sync=_personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
+    for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _remote, _clients):
         checks += look(seen)
     return checks
 
@@ -227,6 +231,54 @@ def _store(seen: _Seen) -> Iterator[Check]:
         yield Check("store", "warn", notice)
 
 
+def _repos(seen: _Seen) -> Iterator[Check]:
+    """Several memory repos: whether they get in each other's way, and how each stands."""
+    if seen.settings is None or not seen.settings.repos:
+        return
+    repos = configured_repos(seen.home, seen.settings)
+    try:
+        check_apart(repos)
+    except AlgError as error:
+        yield Check("repos", "fail", str(error), error.hint)
+        return
+    everything = next((repo for repo in repos if "*" in repo.projects), None)
+    for repo in repos[repos.index(everything) + 1 :] if everything is not None else ():
+        yield Check(
+            "repos",
+            "warn",
+            f"nothing is written to {repo.name!r}, for {everything.name!r} before it has every project",  # pyright: ignore[reportOptionalMemberAccess]
+            "Put it first in the configuration.",
+        )
+    told: dict[str, Json] = {repo["name"]: repo for repo in (seen.store or {}).get("repos", ())}
+    for repo in repos:
+        yield from _repo_open(repo, told[repo.name]) if repo.name in told else _repo_closed(repo)
+        if repo.name != PERSONAL:
+            yield from _hook_of(repo.path, f"hook {repo.name}")
+
+
+def _repo_open(repo: RepoInfo, told: Json) -> Iterator[Check]:
+    name = f"repo {repo.name}"
+    if told["problem"]:
+        hint = f"Look at {told['path']!r}; `alg hub logs` says more."
+        yield Check(name, "fail", f"not there: {told['problem']}", hint)
+        return
+    yield Check(name, "ok", f"{told['path']}, {told['memories']} memories")
+    yield from _remote_of(f"remote {repo.name}", repo.path, told["sync"], is_open=True)
+
+
+def _repo_closed(repo: RepoInfo) -> Iterator[Check]:
+    name = f"repo {repo.name}"
+    if not (repo.path / ".git").exists():
+        if repo.index.exists():
+            yield Check(name, "fail", f"{str(repo.path)!r} is gone", "Bring the folder back, or correct its path.")
+        else:
+            yield Check(name, "ok", f"{str(repo.path)!r} is not there yet; the hub makes it")
+        return
+    yield Check(name, "ok", str(repo.path))
+    sync = _look_at_sync(repo.path, read_only=repo.read_only)
+    yield from _remote_of(f"remote {repo.name}", repo.path, sync, is_open=False)
+
+
 def _index(seen: _Seen) -> Iterator[Check]:
     kind = seen.settings.index.kind if seen.settings is not None else "sqlite"
     if seen.settings is not None and kind != "sqlite":
@@ -336,13 +388,16 @@ def _found(name: str) -> bool:
 
 
 def _hook(seen: _Seen) -> Iterator[Check]:
-    repo = seen.repo
+    yield from _hook_of(seen.repo, "hook")
+
+
+def _hook_of(repo: Path, name: str) -> Iterator[Check]:
     if not (repo / ".git").exists():
         return
     elsewhere = _git(["config", "--get", "core.hooksPath"], cwd=repo)
     if elsewhere:
         yield Check(
-            "hook",
+            name,
             "warn",
             f"git's core.hooksPath is {elsewhere!r}, so the repo's own secret check does not run on `git commit`",
             "Run `alg secrets scan --staged` from the pre-commit hook there.",
@@ -355,15 +410,19 @@ def _hook(seen: _Seen) -> Iterator[Check]:
     except OSError:
         text = ""
     if _HOOK_MARK not in text or not os.access(hook, os.X_OK):
-        yield Check("hook", "warn", "the repo's pre-commit hook is not ours", "`alg hub stop` and `alg hub start`")
+        yield Check(name, "warn", "the repo's pre-commit hook is not ours", "`alg hub stop` and `alg hub start`")
     elif sys.executable not in text:
-        yield Check("hook", "warn", "the hook belongs to another installation", "`alg hub stop` and `alg hub start`")
+        yield Check(name, "warn", "the hook belongs to another installation", "`alg hub stop` and `alg hub start`")
     else:
-        yield Check("hook", "ok", "the pre-commit hook looks for secrets")
+        yield Check(name, "ok", "the pre-commit hook looks for secrets")
 
 
 def _remote(seen: _Seen) -> Iterator[Check]:
-    sync = seen.sync
+    if seen.settings is None or not seen.settings.repos:  # else each repo is told of with its remote
+        yield from _remote_of("remote", seen.repo, seen.sync, is_open=seen.store is not None)
+
+
+def _remote_of(name: str, repo: Path, sync: Json | None, *, is_open: bool) -> Iterator[Check]:
     if sync is None:
         return
     if not sync["remote"]:
@@ -371,16 +430,17 @@ def _remote(seen: _Seen) -> Iterator[Check]:
         return
     there = [problem for problem in sync["problems"] if not _is_here(problem)]
     shown: str = sync["remote"]
-    asked = None if seen.store is not None or sync["offline"] else _ask_remote(seen.repo)
+    asked = None if is_open or sync["offline"] else _ask_remote(repo)
     if asked is not None:
         there = [asked, *(problem for problem in there if problem["kind"] != asked["kind"])]
     for problem in there:
-        yield _check("remote", problem, before=f"{shown}: ")
+        yield _check(name, problem, before=f"{shown}: ")
     if not any(problem["blocks"] for problem in there):
-        state: State = "warn" if sync["state"] == "diverged" else "ok"
-        reached = ", reached" if asked is None and seen.store is None and not sync["offline"] else ""
+        state: State = "warn" if sync["state"] in ("diverged", "local") else "ok"
+        reached = ", reached" if asked is None and not is_open and not sync["offline"] else ""
         held = ", held back by offline mode" if sync["offline"] else ""
-        yield Check("remote", state, f"{shown}: {standing_line(sync)}{reached}{held}", "`alg memory pull`")
+        hint = _STAYS_HERE if sync["state"] == "local" else "`alg memory pull`"
+        yield Check(name, state, f"{shown}: {standing_line(sync)}{reached}{held}", hint)
 
 
 def _is_here(problem: Json) -> bool:
@@ -396,14 +456,20 @@ def _check(name: str, problem: Json, *, before: str = "") -> Check:
     return Check(name, "fail" if problem["blocks"] else "warn", text + tried, problem["hint"])
 
 
-def _look_at_sync(repo: Path) -> Json | None:
+def _personal_sync(store: Json) -> Json | None:
+    """How the personal repo stands, also where there are several."""
+    repos: list[Json] = store.get("repos", [])
+    return next((repo["sync"] for repo in repos if repo["name"] == PERSONAL), store["sync"])
+
+
+def _look_at_sync(repo: Path, *, read_only: bool = False) -> Json | None:
     """Where a memory repo stands that no hub has open; None where there is none."""
     if not (repo / ".git").exists():
         return None
     from adaptive_llm_gateway.memory import look_at_sync  # noqa: PLC0415 - only where it is wanted
     from adaptive_llm_gateway.server._operations import sync_json  # noqa: PLC0415
 
-    return sync_json(look_at_sync(repo))
+    return sync_json(look_at_sync(repo, read_only=read_only))
 
 
 def _ask_remote(repo: Path) -> Json | None:

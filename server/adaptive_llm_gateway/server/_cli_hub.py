@@ -190,6 +190,10 @@ def status_text(status: Json, paint: Paint) -> str:
         f"{paint('running', 'green')}  pid {status['pid']}, version {status['version']}, since {status['started']}",
         f"home    {status['home']}",
         f"repo    {status['repo']}",
+        *(
+            f"        {repo['name']}: {repo['path']}" + (f" (not there: {repo['error']})" if repo["error"] else "")
+            for repo in status.get("repos", ())
+        ),
         f"clients {status['clients']}",
         f"store   {status['store']}" + (f": {status['error']}" if status.get("error") else ""),
     ]

@@ -41,6 +41,10 @@ FieldFilters = Annotated[
 ]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; it goes to `git log`.")]
 IfVersion = Annotated[str | None, typer.Option(metavar="VERSION", help="Refuse unless this is the current version.")]
+RepoName = Annotated[str | None, typer.Option("--repo", metavar="NAME", help="Only this memory repo, of several.")]
+ItsProject = Annotated[
+    str | None, typer.Option("--project", metavar="NAME", help="Only the memory repo of this project.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the way.")]
 
 
@@ -488,21 +492,33 @@ Wait = Annotated[
 
 
 @memory_app.command()
-def pull(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
-    """Fetch from the remote and merge. It goes on in the hub when nobody waits any more."""
-    _sync(context, "pull", wait, as_json=json)
+def pull(
+    context: typer.Context,
+    repo: RepoName = None,
+    project: ItsProject = None,
+    wait: Wait = None,
+    json: JsonOption = False,
+) -> None:
+    """Fetch from the remote and merge. It goes on in the hub when nobody waits any more.
+
+    With several memory repos, all of them are pulled unless told otherwise.
+    """
+    _sync(context, "pull", repo, project, wait, as_json=json)
 
 
 @memory_app.command()
-def push(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
-    """Push to the remote. Exit code 8 when it does not have everything afterwards."""
-    _sync(context, "push", wait, as_json=json)
+def push(
+    context: typer.Context,
+    repo: RepoName = None,
+    project: ItsProject = None,
+    wait: Wait = None,
+    json: JsonOption = False,
+) -> None:
+    """Push to the remote. Exit code 8 when it does not have everything afterwards.
 
-
-@memory_app.command()
-def sync(context: typer.Context, wait: Wait = None, json: JsonOption = False) -> None:
-    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
-    _sync(context, "sync", wait, as_json=json)
+    With several memory repos, all of them are pushed unless told otherwise, but for those that are only read.
+    """
+    _sync(context, "push", repo, project, wait, as_json=json)
 
 
 @memory_app.command("install-merge-driver")
@@ -563,9 +579,29 @@ def drop_quarantined(
     emit(done, as_json=json, text=lambda _: harmless("\n".join(f"given up: {item}" for item in done["dropped"])))
 
 
-def _sync(context: typer.Context, name: Literal["pull", "push", "sync"], wait: bool | None, *, as_json: bool) -> None:
+@memory_app.command()
+def sync(
+    context: typer.Context,
+    repo: RepoName = None,
+    project: ItsProject = None,
+    wait: Wait = None,
+    json: JsonOption = False,
+) -> None:
+    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
+    _sync(context, "sync", repo, project, wait, as_json=json)
+
+
+def _sync(
+    context: typer.Context,
+    name: Literal["pull", "push", "sync"],
+    repo: str | None,
+    project: str | None,
+    wait: bool | None,
+    *,
+    as_json: bool,
+) -> None:
     from adaptive_llm_gateway.server._cli_work import sync as carry_out  # noqa: PLC0415
     from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
 
-    done = carry_out(context.find_root().obj, name, wait=wait)
+    done = carry_out(context.find_root().obj, name, repo=repo, project=project, wait=wait)
     emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done)))

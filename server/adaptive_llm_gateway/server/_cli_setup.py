@@ -217,6 +217,7 @@ def _first_pull(root: str, sync: Json) -> Json:
 # --- The configuration file ---------------------------------------------------------------------------------------
 
 _EXAMPLES = {
+    "repos": ('team: {remote: "ssh://git@example.org/team/memory.git", projects: [acme, "acme-*"], trust: internal}',),
     "providers": (
         "ollama: {kind: ollama}",
         "work: {kind: openai_compatible, url: https://llm.example.com/v1, key_env: WORK_KEY}",

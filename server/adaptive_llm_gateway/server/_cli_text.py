@@ -22,6 +22,7 @@ _DONE = {
 
 def _facts(record: Json) -> str:
     parts = [f"[{record['project']}]"] if record.get("project") else []
+    parts += [f"repo {record['repo']}"] if record.get("repo") else []
     parts += [f"#{tag}" for tag in record.get("tags", ())]
     if record.get("trust", "internal") != "internal":
         parts.append(f"trust {record['trust']}")
@@ -133,6 +134,8 @@ def write_text(done: Json, paint: Paint) -> str:
     lines = [f"{verb} {done['type']} {paint(harmless(done['title']), 'bold')}", f"id       {done['id']}"]
     if done["version"]:
         lines += [f"version  {done['version']}", f"path     {harmless(done['path'])}"]
+    if done.get("repo"):
+        lines.append(f"repo     {done['repo']}")
     lines.append(f"stands   {harmless(standing_text(done))}")
     return "\n".join(lines)
 

@@ -282,10 +282,13 @@ SyncName = Literal["pull", "push", "sync"]
 _HOW_IT_ENDS = "`alg memory status` says how it ends."
 
 
-def sync(root: str, name: SyncName, *, wait: bool | None = None) -> Json:
+def sync(
+    root: str, name: SyncName, *, repo: str | None = None, project: str | None = None, wait: bool | None = None
+) -> Json:
     """Pull or push or both, and return how the repo stands; anything short of success is raised.
 
     Args:
+        repo, project: of several memory repos this one, or that of this project; default: all.
         wait: wait until it has ended; None: on a terminal.
 
     Raises:
@@ -293,13 +296,22 @@ def sync(root: str, name: SyncName, *, wait: bool | None = None) -> Json:
         Unavailable: it takes long and goes on in the hub, also after Ctrl-C.
         HubRefused: the hub's own error.
     """
+    from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
     from adaptive_llm_gateway.server._render_sync import progress_text, standing_line, sync_text  # noqa: PLC0415
 
+    chosen = {key: value for key, value in (("repo", repo), ("project", project)) if value}
     try:
-        done = run_sync(root, name, wait=sys.stderr.isatty() if wait is None else wait)
+        done = run_sync(root, name, wait=sys.stderr.isatty() if wait is None else wait, **chosen)
     except KeyboardInterrupt:
         raise Unavailable(f"the {name} goes on in the hub", hint=_HOW_IT_ENDS) from None
     facts = {key: value for key, value in done.items() if key != "hint"}
+    if "repos" in done and (done["running"] or not all(_is_done(each, name) for each in done["repos"])):
+        kind = Unavailable if done["running"] else SyncError
+        raise kind(
+            f"the {name} did not succeed for every repo:\n{sync_answer_text(done)}",
+            hint="`alg memory status` says how each stands, `alg doctor` looks for the cause.",
+            **facts,
+        )
     if done["running"]:
         at = f" ({progress_text(done['progress'])})" if done["progress"] else ""
         raise Unavailable(
@@ -307,8 +319,7 @@ def sync(root: str, name: SyncName, *, wait: bool | None = None) -> Json:
             hint=_HOW_IT_ENDS,
             **facts,
         )
-    unfinished = ("failed", "diverged", "no_remote", *(("behind",) if name == "pull" else ("pending", "behind")))
-    if done["state"] in unfinished:
+    if "repos" not in done and not _is_done(done, name):
         hint = (
             "`alg init --remote URL` names one."
             if done["state"] == "no_remote"
@@ -321,11 +332,11 @@ def sync(root: str, name: SyncName, *, wait: bool | None = None) -> Json:
 _LONGEST_WAIT = 24 * 3600.0
 
 
-def run_sync(root: str, name: SyncName, *, wait: bool) -> Json:
+def run_sync(root: str, name: SyncName, *, wait: bool, **chosen: Any) -> Json:
     """Have the hub pull or push, and show how far it is where stderr is a terminal; the hub's answer."""
     seconds = _LONGEST_WAIT if wait else None
     with _sync_progress() as show:
-        return call(root, name, on_step=show, wait=seconds, steps=show is not None)
+        return call(root, name, on_step=show, wait=seconds, steps=show is not None, **chosen)
 
 
 @contextlib.contextmanager
@@ -345,3 +356,9 @@ def _sync_progress() -> Generator[Callable[[Json], None] | None]:
             line.update(Text(progress_text(step)))
 
         yield show
+
+
+def _is_done(standing: Json, name: SyncName) -> bool:
+    """Whether that is what a pull or push is to lead to."""
+    unfinished = ("failed", "diverged", "no_remote", "behind", *(("pending",) if name != "pull" else ()))
+    return not isinstance(standing.get("error"), dict) and standing["state"] not in unfinished

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from adaptive_llm_gateway.core import AlgError, InvalidInput
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore
+    from adaptive_llm_gateway.memory import Memories
     from adaptive_llm_gateway.server._hub import Hub
 
 _log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ async def _of(operations: object, name: str, arguments: dict[str, Any]) -> Any:
     return await operation(**arguments)
 
 
-def _import(store: MemoryStore, step: Step, path: str, **arguments: Any) -> dict[str, Any]:
+def _import(store: Memories, step: Step, path: str, **arguments: Any) -> dict[str, Any]:
     from adaptive_llm_gateway.memory import Author, import_memories  # noqa: PLC0415
 
     author = Author(client="import")
@@ -157,7 +157,7 @@ def _import(store: MemoryStore, step: Step, path: str, **arguments: Any) -> dict
 
 
 def _export(
-    store: MemoryStore,
+    store: Memories,
     step: Step,
     destination: str,
     type: str | None = None,

@@ -8,11 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptive_llm_gateway.server._operations import write_json
+from adaptive_llm_gateway.server._operations import repo_of, write_json
 from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.handoff import Claim, Event, Handoff, Handoffs, Looked, Party, Step, Written
+    from adaptive_llm_gateway.handoff import (
+        Claim,
+        Event,
+        Handoff,
+        Handoffs,
+        Looked,
+        Party,
+        SeveralHandoffs,
+        Step,
+        Written,
+    )
 
 Json = dict[str, Any]
 
@@ -115,6 +125,7 @@ def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) ->
     standing = {name: told[name] for name in ("state", "commit", "commit_error", "sync")}
     return {
         **handoff_json(done.handoff),
+        **repo_of(done.result.repo),
         "standing": standing,
         "notes": list(notes),
         "again": done.again,
@@ -135,7 +146,7 @@ def placeholders(done: Written, patch: Event | None) -> int:
     return sum(text.count(PLACEHOLDER) for text in texts)
 
 
-def patch_json(service: Handoffs, handoff: Handoff, here: Path | None) -> Json | None:
+def patch_json(service: Handoffs | SeveralHandoffs, handoff: Handoff, here: Path | None) -> Json | None:
     """The patch that a handoff carries, and whether it applies to the work as it lies here."""
     from adaptive_llm_gateway.handoff import unfence, would_apply  # noqa: PLC0415 - after the hub listens
 

@@ -25,14 +25,16 @@ from adaptive_llm_gateway.server._handoff_json import (
     written_json,
 )
 from adaptive_llm_gateway.server._handoff_payload import is_session, of_session, of_transcript
-from adaptive_llm_gateway.server._operations import Operations, sync_json
+from adaptive_llm_gateway.server._operations import Operations, repo_of, sync_json
 from adaptive_llm_gateway.server._times import LOCAL, moment
 from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import HandoffSettings
-    from adaptive_llm_gateway.handoff import Handoffs, NewOffer, Party, Written
-    from adaptive_llm_gateway.memory import Author, MemoryStore
+    from adaptive_llm_gateway.handoff import Handoffs, NewOffer, Party, SeveralHandoffs, Written
+    from adaptive_llm_gateway.memory import Author, Memories
+
+    Service = Handoffs | SeveralHandoffs
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
@@ -56,7 +58,7 @@ class HandoffOperations:
         self._memory = memory
         self._settings = settings
         self._is_connected = is_connected
-        self._handoffs: Handoffs | None = None
+        self._handoffs: Service | None = None
         self._making = asyncio.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handoff")
         # What waits for the remote keeps no thread from those who report or offer.
@@ -70,25 +72,33 @@ class HandoffOperations:
         for threads in (self._threads, self._waiting):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _service(self) -> Handoffs:
+    async def _service(self) -> Service:
         store = await self._memory.store()
         async with self._making:
             if self._handoffs is None:
                 self._handoffs = await asyncio.to_thread(self._make, store)
             return self._handoffs
 
-    def _make(self, store: MemoryStore) -> Handoffs:
-        from adaptive_llm_gateway.handoff import HandoffRules, Handoffs, LeaseClock  # noqa: PLC0415 - after it listens
+    def _make(self, store: Memories) -> Service:
+        from adaptive_llm_gateway.handoff import (  # noqa: PLC0415 - after the hub listens
+            HandoffRules,
+            Handoffs,
+            LeaseClock,
+            SeveralHandoffs,
+        )
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - as above
 
         settings = self._settings
         rules = HandoffRules(lease=timedelta(minutes=settings.lease_minutes), remote_wait=settings.remote_seconds)
         clock = LeaseClock(tolerance=timedelta(seconds=settings.tolerance_seconds))
+        if not isinstance(store, MemoryStore):
+            return SeveralHandoffs(store, rules, clock=clock, is_there=self._is_there)
         return Handoffs(store, rules, clock=clock, is_there=self._is_there)
 
     def _is_there(self, party: Party) -> bool:
         return party.instance is not None and self._is_connected(party.instance)
 
-    async def _do(self, work: Callable[[Handoffs], _T], *, waits: bool = False) -> _T:
+    async def _do(self, work: Callable[[Service], _T], *, waits: bool = False) -> _T:
         """Work in a thread; `waits`: it asks the remote."""
         with self._underway.one():
             service = await self._service()
@@ -97,10 +107,10 @@ class HandoffOperations:
             threads = self._waiting if waits else self._threads
             return await asyncio.get_running_loop().run_in_executor(threads, lambda: work(service))
 
-    async def _do_as(self, by: Party, work: Callable[[Handoffs], _T], *, waits: bool = False) -> _T:
+    async def _do_as(self, by: Party, work: Callable[[Service], _T], *, waits: bool = False) -> _T:
         """`_do`; whoever is refused because of what they lost is told so."""
 
-        def told(service: Handoffs) -> _T:
+        def told(service: Service) -> _T:
             try:
                 return work(service)
             except NotHolder as error:
@@ -148,7 +158,7 @@ class HandoffOperations:
         )
         place = directory or CALLER.get().directory
 
-        def work(service: Handoffs) -> Json:
+        def work(service: Service) -> Json:
             new = given
             if session_id:
                 new = of_session(service.store, new, session_id, author=author, counter=exact_counter())
@@ -198,7 +208,7 @@ class HandoffOperations:
         ends = self._expiry(None, self._settings.checkpoint_days)
         given = _offer(project=project, trust=trust or self._settings.checkpoint_trust)
 
-        def work(service: Handoffs) -> Json:
+        def work(service: Service) -> Json:
             new, session = given, session_id
             if transcript:
                 new, session = of_transcript(new, Path(transcript), session_id, service.store.scanner)
@@ -251,7 +261,7 @@ class HandoffOperations:
         if not 1 <= limit <= 1000:
             raise InvalidInput(f"'limit' is {limit!r}", hint="Allowed: 1 to 1000.")
 
-        def work(service: Handoffs) -> Json:
+        def work(service: Service) -> Json:
             looked = service.look()
             found = [
                 handoff
@@ -266,7 +276,9 @@ class HandoffOperations:
             if jumped := service.clock.jumped:
                 notices.append(f"this machine's clock was set by {jumped:+.0f} s while the hub ran; leases go by both")
             return {
-                "handoffs": [handoff_json(handoff) for handoff in found[:limit]],
+                "handoffs": [
+                    {**handoff_json(handoff), **repo_of(service.repo_of(handoff))} for handoff in found[:limit]
+                ],
                 "total": len(found),
                 "filtered": bool(state or project or to),
                 "remote": looked_json(looked),
@@ -278,11 +290,12 @@ class HandoffOperations:
     async def show(self, id: str) -> Json:
         """One handoff whole, with all that happened to it."""
 
-        def work(service: Handoffs) -> Json:
+        def work(service: Service) -> Json:
             looked = service.look()
             found = service.one(id)
             return {
                 **handoff_json(found),
+                **repo_of(service.repo_of(found)),
                 "remote": looked_json(looked),
                 "body": found.offer.state,
                 "steps": [step_json(step) for step in found.steps],
@@ -309,7 +322,7 @@ class HandoffOperations:
         by = self._party(author)
         here = directory or CALLER.get().directory
 
-        def work(service: Handoffs) -> Json:
+        def work(service: Service) -> Json:
             from adaptive_llm_gateway.server._handoff_package import Recall, check_budget, package  # noqa: PLC0415
 
             counter = exact_counter()
@@ -337,7 +350,7 @@ class HandoffOperations:
         by = self._party(author)
         lease = _lease(lease_minutes)
 
-        def work(service: Handoffs) -> tuple[Json, str]:
+        def work(service: Service) -> tuple[Json, str]:
             done = service.update(id, text, by, lease=lease, redact=redact)
             return self._written(service, done, [], by, redact=redact), done.result.id
 
@@ -403,7 +416,7 @@ class HandoffOperations:
         return datetime.now(UTC) + timedelta(days=days) if days else None
 
     def _written(
-        self, service: Handoffs, done: Written, notes: Sequence[str], by: Party | None = None, *, redact: bool = False
+        self, service: Service, done: Written, notes: Sequence[str], by: Party | None = None, *, redact: bool = False
     ) -> Json:
         """`by`: who reads the answer, and is told what they lost."""
         lost = service.lost(by) if by is not None else ()
@@ -418,7 +431,11 @@ class HandoffOperations:
         standing: Json = answer["standing"]
         if standing["sync"]["state"] in ("no_remote", "pushed") or standing["sync"]["offline"]:
             return answer
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - after the hub listens
+
         store = await self._memory.store()
+        if not isinstance(store, MemoryStore):
+            store = store.store_named(answer["repo"])
         with contextlib.suppress(TimeoutError, AlgError):  # the status tells
             async with asyncio.timeout(_PUSH_SECONDS):
                 await asyncio.shield(asyncio.wrap_future(store.push()))

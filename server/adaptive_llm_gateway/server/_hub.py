@@ -18,17 +18,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError
+from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._registration import this_installation
+from adaptive_llm_gateway.server._repos import configured_repos, open_memories
 from adaptive_llm_gateway.server._summaries import Summaries
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from adaptive_llm_gateway.memory import MemoryStore, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
+    from adaptive_llm_gateway.memory import Memories, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
     from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 
@@ -65,6 +66,8 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         push_delay=settings.sync.push_delay_seconds,
         sync_interval=settings.sync.interval_seconds,
         sync_timeout=settings.sync.timeout_seconds,
+        trust=Trust(settings.sync.trust),
+        read_only=settings.sync.read_only,
         embedder=EmbedderConfig(
             kind=embedder.kind,
             model=embedder.model,
@@ -174,7 +177,9 @@ class Hub:
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
             compact_sessions_at=settings.memory.compact_sessions_at,
-            summaries=Summaries(settings.summaries.roots, private=(home.root, settings.memory.path or home.memory)),
+            summaries=Summaries(
+                settings.summaries.roots, private=(home.root, *(repo.path for repo in configured_repos(home, settings)))
+            ),
             modes=self.modes,
         )
         self._gateway: GatewayOperations | None = None
@@ -243,11 +248,9 @@ class Hub:
         self._socket_id = path.stat().st_ino
         return server
 
-    def _open_store(self) -> MemoryStore:
-        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - after the hub listens
-
-        store = MemoryStore(store_settings(self.home, self.settings))
-        _log.info("store open: %s", store.repo.path)
+    def _open_store(self) -> Memories:
+        store = open_memories(self.home, self.settings, store_settings(self.home, self.settings))
+        _log.info("store open: %s", ", ".join(map(str, store.folders)))
         return store
 
     async def _shut_down(self, listener: asyncio.AbstractServer) -> None:
@@ -347,7 +350,22 @@ class Hub:
             "mode_problem": self.modes.problem,
             "store": state,
             "error": str(error) if error else None,
+            **({"repos": self._repos()} if self.settings.repos else {}),
         }
+
+    def _repos(self) -> list[dict[str, Any]]:
+        """Every memory repo: where it is, and why it is not there."""
+        state, error = self.operations.store_state
+        problems = self.operations.absent
+        return [
+            {
+                "name": repo.name,
+                "path": str(repo.path),
+                "store": "failed" if repo.name in problems else state,
+                "error": str(problems.get(repo.name) or error or "") or None,
+            }
+            for repo in configured_repos(self.home, self.settings)
+        ]
 
 
 async def read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

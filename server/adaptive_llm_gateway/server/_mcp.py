@@ -75,6 +75,8 @@ Trust = Annotated[
     Literal["public", "internal", "confidential", "secret"] | None,
     Field(description="Who may see it; default internal"),
 ]
+RepoName = Annotated[str | None, Field(description="Only this memory repo; memory_status names them")]
+RepoOf = Annotated[str | None, Field(description="Only the memory repo of this project")]
 Redact = Annotated[bool, Field(description="Replace detected secrets by placeholders, not refuse; default false")]
 Version = Annotated[str | None, Field(description="Refuse unless this is the current version")]
 
@@ -562,15 +564,19 @@ class _Tools:
         """How the memory stands: counts, index, search mode, commits, sync with the remote, files that were skipped."""
         return await _answer(self._operations.status(), status_text)
 
-    async def memory_pull(self, ctx: Ctx) -> str:
-        """Fetch memories from the git remote and merge them; says truthfully how it ended."""
+    async def memory_pull(self, ctx: Ctx, repo: RepoName = None, project: RepoOf = None) -> str:
+        """Fetch memories from the git remote and merge them; says truthfully how it ended. Several memory repos: all of
+        them by default."""
         async with progress_of(ctx) as tell:
-            return await _answer(self._operations.pull(on_step=_steps(tell)), sync_answer_text)
+            work = self._operations.pull(repo=repo, project=project, on_step=_steps(tell))
+            return await _answer(work, sync_answer_text)
 
-    async def memory_push(self, ctx: Ctx) -> str:
-        """Push memories to the git remote; says truthfully how it ended."""
+    async def memory_push(self, ctx: Ctx, repo: RepoName = None, project: RepoOf = None) -> str:
+        """Push memories to the git remote; says truthfully how it ended. Several memory repos: all of them by
+        default."""
         async with progress_of(ctx) as tell:
-            return await _answer(self._operations.push(on_step=_steps(tell)), sync_answer_text)
+            work = self._operations.push(repo=repo, project=project, on_step=_steps(tell))
+            return await _answer(work, sync_answer_text)
 
 
 def _steps(tell: Callable[[str], Awaitable[None]] | None) -> OnStep | None:

@@ -9,13 +9,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import InvalidInput, Trust, Unavailable, is_ulid
+from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable, is_ulid
 from adaptive_llm_gateway.memory import (
+    PERSONAL,
+    WORST_FIRST,
     AppendSession,
     Author,
     DeleteMemory,
@@ -47,10 +49,12 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
     from adaptive_llm_gateway.memory import (
         Answer,
         Hit,
+        Memories,
         Memory,
         MemoryStore,
         Quarantine,
         Record,
+        RepoStatus,
         Request,
         Revision,
         SyncOutcome,
@@ -71,6 +75,28 @@ _SAVE_SECONDS = 60.0
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
 _STEP_SECONDS = 0.25
+_TOLD_APART = ("sync", "skipped", "by_type", "repos")  # of a status
+_NOTHING_DONE: Json = {"changed": 0, "pushed": 0, "conflicts": [], "decisions": []}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A pull, push or both; how long to wait for it, and whom to tell how far it is."""
+
+    operation: Literal["pull", "push", "sync"]
+    wait: float | None
+    on_step: OnStep | None
+
+    def begin(self, store: MemoryStore) -> Future[SyncOutcome]:
+        match self.operation:
+            case "pull":
+                return store.pull()
+            case "push":
+                return store.push()
+            case "sync":
+                return store.sync()
+            case _:
+                assert_never(self.operation)
 
 
 class Operations:
@@ -87,7 +113,7 @@ class Operations:
 
     def __init__(
         self,
-        open_store: Callable[[], MemoryStore],
+        open_store: Callable[[], Memories],
         *,
         commit_wait: float,
         compact_sessions_at: int = 0,
@@ -98,7 +124,7 @@ class Operations:
         self.modes = modes or ModeSwitch(None)
         self._open_store = open_store
         self._commit_wait = commit_wait
-        self._store: asyncio.Future[MemoryStore] | None = None
+        self._store: asyncio.Future[Memories] | None = None
         self._opened = 0.0
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         # Searches of the past take long at times, and come one after the other: they must not hold the readers up.
@@ -127,6 +153,16 @@ class Operations:
         return ("failed", error) if error else ("open", None)
 
     @property
+    def absent(self) -> dict[str, AlgError]:
+        """The memory repos that are not there although others are, and why."""
+        if self._store is None or not self._store.done() or self._store.exception():
+            return {}
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - the store is open, so it is loaded
+
+        store = self._store.result()
+        return {} if isinstance(store, MemoryStore) else store.absent
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is being done: no call, and no summary."""
         return not self._underway and not self._summaries
@@ -143,7 +179,7 @@ class Operations:
         for threads in (self._readers, self._past, self._files):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def store(self) -> MemoryStore:
+    async def store(self) -> Memories:
         """The store, once it is open. One that could not be opened is tried again, at most every few seconds.
 
         Raises:
@@ -156,7 +192,7 @@ class Operations:
         assert self._store is not None  # noqa: S101 - `open` sets it
         return await asyncio.shield(self._store)
 
-    async def _read(self, work: Callable[[MemoryStore], _T], threads: ThreadPoolExecutor | None = None) -> _T:
+    async def _read(self, work: Callable[[Memories], _T], threads: ThreadPoolExecutor | None = None) -> _T:
         with self._underway.one():
             store = await self.store()
             return await asyncio.get_running_loop().run_in_executor(threads or self._readers, lambda: work(store))
@@ -166,7 +202,12 @@ class Operations:
             return await self._written(request)
 
     async def _written(self, request: Request) -> Json:
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - the store is open, so it is loaded
+
         store = await self.store()
+        if not isinstance(store, MemoryStore):
+            choose = store.for_request  # looks into the indexes
+            store, request = await asyncio.get_running_loop().run_in_executor(self._readers, choose, request)
         ticket = store.submit(request)
         # One wait for both moments: the commit, or the refusal that comes instead of the first of them.
         await _settle(ticket.committed, self._commit_wait, failing=ticket.saved)
@@ -214,7 +255,7 @@ class Operations:
             # A relative time is another one with each call.
             given=json.dumps([type, tags, project, since, until, author, max_trust, fields], default=list),
         )
-        work: Callable[[MemoryStore], Answer] = lambda store: store.ask(request, zone=LOCAL)  # noqa: E731
+        work: Callable[[Memories], Answer] = lambda store: store.ask(request, zone=LOCAL)  # noqa: E731
         answer = await self._read(work, self._past if request.as_of else self._readers)
         return {
             "query": query,
@@ -254,7 +295,7 @@ class Operations:
             query, budget_tokens, filters, checked_detail(detail), tuple(_tags(expand or ())), pinned, session_id
         )
 
-        def work(store: MemoryStore) -> Json:
+        def work(store: Memories) -> Json:
             from adaptive_llm_gateway.compression import counter_for  # noqa: PLC0415 - after the hub listens
 
             counter = counter_for(model) if model else self._counter()
@@ -307,6 +348,7 @@ class Operations:
                     "deleted": iso(stone.deleted),
                     "by": stone.author.client,
                     "reason": stone.reason,
+                    **repo_of(stone.repo),
                 }
                 for stone in stones
             ]
@@ -338,6 +380,7 @@ class Operations:
         return {
             "id": found.id,
             "path": found.path,
+            **repo_of(found.repo),
             "deleted": found.deleted,
             "revisions": [revision_json(revision) for revision in found.revisions],
         }
@@ -346,11 +389,12 @@ class Operations:
         """The store at a glance."""
         found = await self._read(lambda store: store.status())
         return {
-            **{key: value for key, value in asdict(found).items() if key not in ("sync", "skipped", "by_type")},
+            **{key: value for key, value in asdict(found).items() if key not in _TOLD_APART},
             "by_type": dict(found.by_type),
             "skipped": [asdict(item) for item in found.skipped],
             "sync": sync_json(found.sync),
             "syncing": progress_json((await self.store()).sync_progress),
+            **({"repos": [repo_json(repo) for repo in found.repos]} if found.repos else {}),
             "types": list((await self.store()).types.names),
             "mode": self.modes.mode,
             "mode_problem": self.modes.problem,
@@ -448,7 +492,7 @@ class Operations:
         """Write the summary of a session's log, or replace the one it has."""
         budget = checked_budget(budget_tokens)
         async with self._compacting:
-            work: Callable[[MemoryStore], Summarised] = lambda store: summarise(  # noqa: E731
+            work: Callable[[Memories], Summarised] = lambda store: summarise(  # noqa: E731
                 store, session, budget, author=author, counter=self._counter()
             )
             found = await self._read(work)
@@ -461,7 +505,7 @@ class Operations:
         try:
             with self._underway.one():
                 async with self._compacting:
-                    work: Callable[[MemoryStore], Summarised | None] = lambda store: summarise_if_grown(  # noqa: E731
+                    work: Callable[[Memories], Summarised | None] = lambda store: summarise_if_grown(  # noqa: E731
                         store, session, self._growth, author=author, counter=self._counter()
                     )
                     found = await self._read(work)
@@ -487,29 +531,75 @@ class Operations:
 
     # -- sync --------------------------------------------------------------------------------------------------
 
-    async def pull(self, *, wait: float | None = None, on_step: OnStep | None = None) -> Json:
+    async def pull(
+        self,
+        *,
+        repo: str | None = None,
+        project: str | None = None,
+        wait: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Json:
         """Fetch from the remote and merge; goes on in the background when it takes long.
 
         Args:
+            repo, project: where there are several memory repos: this one, or that of this project; else all.
             wait: seconds to wait for its end; None: 20.
             on_step: told now and then how far it is.
         """
-        return await self._sync(lambda store: store.pull(), wait, on_step)
+        return await self._sync(_Wanted("pull", wait, on_step), repo, project)
 
-    async def push(self, *, wait: float | None = None, on_step: OnStep | None = None) -> Json:
-        """Push to the remote; goes on in the background when it takes long. Arguments as for `pull`."""
-        return await self._sync(lambda store: store.push(), wait, on_step)
-
-    async def sync(self, *, wait: float | None = None, on_step: OnStep | None = None) -> Json:
-        """Pull, then push; goes on in the background when it takes long. Arguments as for `pull`."""
-        return await self._sync(lambda store: store.sync(), wait, on_step)
-
-    async def _sync(
-        self, work: Callable[[MemoryStore], Future[SyncOutcome]], wait: float | None, on_step: OnStep | None
+    async def push(
+        self,
+        *,
+        repo: str | None = None,
+        project: str | None = None,
+        wait: float | None = None,
+        on_step: OnStep | None = None,
     ) -> Json:
+        """Push to the remote; goes on in the background when it takes long. Arguments as for `pull`."""
+        return await self._sync(_Wanted("push", wait, on_step), repo, project)
+
+    async def sync(
+        self,
+        *,
+        repo: str | None = None,
+        project: str | None = None,
+        wait: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Json:
+        """Pull, then push; goes on in the background when it takes long. Arguments as for `pull`."""
+        return await self._sync(_Wanted("sync", wait, on_step), repo, project)
+
+    async def _sync(self, wanted: _Wanted, repo: str | None, project: str | None) -> Json:
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - the store is open once it is used
+
         store = await self.store()
-        future = work(store)
-        end = time.monotonic() + (_SYNC_ANSWER_SECONDS if wait is None else max(0.0, wait))
+        if isinstance(store, MemoryStore):
+            if repo not in (None, "", PERSONAL):
+                raise InvalidInput(f"there is no memory repo {repo!r}", hint=f"There is one, {PERSONAL!r}.")
+            return await self._synced(store, wanted)
+        asked = await self._read(lambda _: store.to_sync(repo=repo or None, project=project or None))
+        if repo or project:
+            ((name, only),) = asked.items()
+            assert not isinstance(only, AlgError)  # noqa: S101 - it would have been raised
+            return {**await self._synced(only, wanted), "repo": name}
+        outcomes = await asyncio.gather(*(self._one_of(each, wanted) for each in asked.values()))
+        return sync_of_all(dict(zip(asked, outcomes, strict=True)))
+
+    async def _one_of(self, store: MemoryStore | AlgError, wanted: _Wanted) -> Json | AlgError:
+        """What became of one of several repos."""
+        if isinstance(store, AlgError):
+            return store
+        try:
+            if wanted.operation == "push" and store.rules.read_only:  # nothing to push, and no failure either
+                return {"running": False, **sync_json(store.sync_status()), **_NOTHING_DONE}
+            return await self._synced(store, wanted)
+        except AlgError as error:
+            return error
+
+    async def _synced(self, store: MemoryStore, wanted: _Wanted) -> Json:
+        future, on_step = wanted.begin(store), wanted.on_step
+        end = time.monotonic() + (_SYNC_ANSWER_SECONDS if wanted.wait is None else max(0.0, wanted.wait))
         told: Json | None = None
         while not await _settle(future, _between(end - time.monotonic(), steps=on_step is not None)):
             now = progress_json(store.sync_progress)
@@ -587,7 +677,7 @@ class Operations:
         )
 
 
-def _with_summary(store: MemoryStore, memory: Memory) -> tuple[Memory, str | None]:
+def _with_summary(store: Memories, memory: Memory) -> tuple[Memory, str | None]:
     """A memory, and the id of its summary if it is a session that has one."""
     from adaptive_llm_gateway.memory import summary_id  # noqa: PLC0415 - brings the store's modules along
 
@@ -598,7 +688,7 @@ def _with_summary(store: MemoryStore, memory: Memory) -> tuple[Memory, str | Non
     return memory, found.id if found else None
 
 
-def _note_failure(store: asyncio.Future[MemoryStore]) -> None:
+def _note_failure(store: asyncio.Future[Memories]) -> None:
     if not store.cancelled() and (error := store.exception()) is not None:
         _log.error("the store could not be opened: %s", error)
 
@@ -684,7 +774,13 @@ def record_json(record: Record) -> Json:
         "source": record.source,
         "reason": record.reason,
         "fields": record.fields,
+        **repo_of(record.repo),
     }
+
+
+def repo_of(name: str | None) -> Json:
+    """Which memory repo it is, where there are several."""
+    return {} if name is None else {"repo": name}
 
 
 def hit_json(hit: Hit) -> Json:
@@ -708,7 +804,10 @@ def revision_json(revision: Revision) -> Json:
 def sync_json(status: SyncStatus) -> Json:
     """Where the repo stands against its remote."""
     problems = [_dated(asdict(problem)) for problem in status.problems]
-    return {**_dated(asdict(replace(status, problems=()))), "problems": problems}
+    found = {**_dated(asdict(replace(status, problems=()))), "problems": problems}
+    if not status.read_only:
+        del found["read_only"]
+    return found
 
 
 def progress_json(progress: SyncProgress | None) -> Json | None:
@@ -747,6 +846,46 @@ def quarantine_json(quarantine: Quarantine) -> Json:
     }
 
 
+def repo_json(repo: RepoStatus) -> Json:
+    """One of several memory repos."""
+    return {
+        **asdict(repo),
+        "projects": list(repo.projects),
+        "trust": str(repo.trust),
+        "sync": sync_json(repo.sync) if repo.sync is not None else None,
+    }
+
+
+def sync_of_all(done: Mapping[str, Json | AlgError]) -> Json:
+    """How pulls or pushes of several repos ended: the standing that needs a look most, and each repo's own.
+
+    Raises:
+        AlgError: none succeeded; the first one's, with the others' in its details.
+    """
+    failed = {name: outcome for name, outcome in done.items() if isinstance(outcome, AlgError)}
+    ended = {name: outcome for name, outcome in done.items() if not isinstance(outcome, AlgError)}
+    if not ended:
+        first = next(iter(failed.values()))
+        if len(failed) > 1:
+            first.message = "; ".join(f"{name}: {error.message}" for name, error in failed.items())
+        first.details["repos"] = {name: error.as_dict() for name, error in failed.items()}
+        raise first
+    worst = min(ended.values(), key=lambda each: WORST_FIRST.index(each["state"]))
+    answer = {**worst, "running": any(each["running"] for each in ended.values())}
+    for key in ("changed", "pushed"):
+        answer[key] = sum(each.get(key, 0) for each in ended.values())
+    for key in ("conflicts", "decisions"):
+        answer[key] = [f"{name}: {text}" for name, each in ended.items() for text in each.get(key, ())]
+    if failed:  # the answer is no better than its worst part
+        error = next(iter(failed.values()))
+        answer |= {"state": "failed", "kind": error.details.get("kind") or error.code, "error": error.message}
+    answer["repos"] = [
+        {"name": name, "error": outcome.as_dict()} if isinstance(outcome, AlgError) else {"name": name, **outcome}
+        for name, outcome in done.items()
+    ]
+    return answer
+
+
 def write_json(result: WriteResult) -> Json:
     """What a write did and where it stands."""
     return {
@@ -754,6 +893,7 @@ def write_json(result: WriteResult) -> Json:
         "type": result.type,
         "title": result.title,
         "path": result.path,
+        **repo_of(result.repo),
         "operation": result.operation,
         "version": result.version,
         "unchanged": result.unchanged,

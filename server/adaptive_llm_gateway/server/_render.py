@@ -92,6 +92,8 @@ def _hit(number: int, hit: Json, explained: bool) -> str:
     facts = [f"id {hit['id']}", f"updated {hit['updated']}", f"by {_author(hit['author'])}"]
     if hit["project"]:
         facts.append(f"project {hit['project']}")
+    if hit.get("repo"):
+        facts.append(f"repo {hit['repo']}")
     if hit["tags"]:
         facts.append("tags " + ", ".join(hit["tags"]))
     if hit["trust"] != "internal":
@@ -120,7 +122,12 @@ def read_text(memory: Json) -> str:
     text = memory["text"].rstrip("\n")
     if memory["reason"]:
         text = f"(last written because: {memory['reason']})\n{text}"
-    return "\n".join([*lines, f"path {memory['path']}", fence(text)])
+    return "\n".join([*lines, f"path {_place(memory)}", fence(text)])
+
+
+def _place(memory: Json) -> str:
+    """A memory's path, and of which repo, where there are several."""
+    return f"{memory['path']} in the repo {memory['repo']!r}" if memory.get("repo") else memory["path"]
 
 
 def write_text(done: Json) -> str:
@@ -140,7 +147,7 @@ def write_text(done: Json) -> str:
     if done.get("session_id"):
         lines.append(f"session_id {done['session_id']} (give it with the next append)")
     if done["version"]:
-        lines.append(f"version {done['version']}; path {done['path']}")
+        lines.append(f"version {done['version']}; path {_place(done)}")
     lines.append(standing_text(done))
     if done["operation"] == "delete":
         lines.append("Its history stays; memory_restore with the id brings it back.")
@@ -188,6 +195,11 @@ def mode_text(status: Json) -> list[str]:
 
 def sync_answer_text(done: Json) -> str:
     """The answer to a pull or push."""
+    if "repos" in done:
+        return "\n".join(
+            f"{repo['name']}: {_error_line(repo['error']) if _failed(repo) else sync_answer_text(repo)}"
+            for repo in done["repos"]
+        )
     standing = sync_text(done)
     if done["running"]:
         at = f" ({progress_text(done['progress'])})" if done["progress"] else ""
@@ -204,7 +216,7 @@ def sync_answer_text(done: Json) -> str:
 
 def history_text(history: Json) -> str:
     """A memory's commits, newest first."""
-    lines = [f"{len(history['revisions'])} revisions of {history['id']} ({history['path']}), newest first."]
+    lines = [f"{len(history['revisions'])} revisions of {history['id']} ({_place(history)}), newest first."]
     if history["deleted"]:
         lines.append("It is deleted; memory_restore with the id brings it back.")
     revisions: list[str] = []
@@ -231,7 +243,7 @@ def status_text(status: Json) -> str:
         f"index {status['index']}; search {status['search']}; vectors {done} of {total} ({status['embedder']})",
         *([] if status["reranker"] == "off" else [f"reranker: {status['reranker']}"]),
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
-        *sync_lines(status["sync"]),
+        *_sync_lines(status),
         *_running(status["syncing"]),
         *_rescues(status["rescues"]),
         f"edits by hand are noticed by: {status['watcher']}",
@@ -253,6 +265,36 @@ def _rescues(count: int) -> list[str]:
 
 def _running(syncing: Json | None) -> list[str]:
     return [f"running since {syncing['started']}: {progress_text(syncing)}"] if syncing else []
+
+
+def _sync_lines(status: Json) -> list[str]:
+    """How sync stands; with several repos a line for each."""
+    if not status.get("repos"):
+        return sync_lines(status["sync"])
+    return [line for repo in status["repos"] for line in repo_lines(repo)]
+
+
+def repo_lines(repo: Json) -> list[str]:
+    """One of several memory repos: what it is for, and how it stands against its remote."""
+    if repo["problem"]:
+        return [f"repo {repo['name']}: not there: {repo['problem']} ({repo['path']})"]
+    facts = [
+        f"{repo['memories']} memories",
+        f"projects {', '.join(repo['projects'])}" if repo["projects"] else "",
+        "" if repo["trust"] == "secret" else f"up to {repo['trust']}",
+        repo["path"],
+    ]
+    head = f"repo {repo['name']}: {'; '.join(fact for fact in facts if fact)}"
+    return [head, *(f"  {line}" for line in sync_lines(repo["sync"]))]
+
+
+def _failed(repo: Json) -> bool:
+    """Whether a pull or push of one of several repos ended in an error, and not in a state."""
+    return isinstance(repo.get("error"), dict)
+
+
+def _error_line(error: Json) -> str:
+    return f"failed: {error_text(error['message'], error.get('hint'))}"
 
 
 def _notices(notices: Iterable[str]) -> list[str]:

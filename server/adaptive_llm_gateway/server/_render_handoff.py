@@ -50,7 +50,7 @@ def state_text(handoff: Json) -> str:
 def handoff_line(handoff: Json) -> str:
     """One handoff in a list."""
     facts = [state_text(handoff), f"by {who(handoff['by'])} at {handoff['created']}"]
-    facts += [f"{name} {_cut(handoff[name], _LINE)}" for name in ("project", "to") if handoff[name]]
+    facts += [f"{name} {_cut(handoff[name], _LINE)}" for name in ("project", "repo", "to") if handoff.get(name)]
     facts += [f"priority {handoff['priority']}"] if handoff["priority"] != "normal" else []
     facts += ["checkpoint"] if handoff["checkpoint"] else []
     lines = [f"- {_cut(handoff['title'], _LINE)} (id {handoff['id']})", f"  {'; '.join(facts)}"]

@@ -44,6 +44,12 @@ def standing_line(sync: Json, *, now: datetime | None = None) -> str:
             return "no remote"
         case "pushed":
             return f"pushed{_as_of(sync, now)}"
+        case "pulled":
+            return f"pulled, and nothing is ever pushed: the remote is only read{_as_of(sync, now)}"
+        case "local":
+            return f"{sync['ahead']} commits stay here: the remote is only read ({told}){_as_of(sync, now)}"
+        case "behind" if sync.get("read_only") and not sync.get("checked"):
+            return "not pulled yet; the remote is only read"
         case "pending":
             return f"not yet pushed ({told}){_as_of(sync, now)}"
         case "behind":
