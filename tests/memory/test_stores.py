@@ -133,6 +133,9 @@ def test_a_memory_does_not_change_its_repo_with_its_project(several: Opener) -> 
         with pytest.raises(InvalidInput, match="does not change its repo") as caught:
             stores.write(WriteMemory(ME, id=id, project=project))
         assert "anew" in str(caught.value.hint)
+    for fields in ({"project": "home"}, {"project": None}, {"project": ""}):
+        with pytest.raises(InvalidInput, match="does not change its repo"):
+            stores.write(WriteMemory(ME, id=ours, fields=fields))
     text = stores.read(ours).text.replace("project: acme", "project: home")
     with pytest.raises(InvalidInput, match="does not change its repo"):
         stores.write(ReplaceText(ME, ours, text.encode()))

@@ -297,11 +297,11 @@ class MemoryStores:
         """
         match request:
             case WriteMemory(id=None):
-                return self.store_of(request.project), request
+                return self.store_of(_project_in(request)), request
             case WriteMemory(id=str(id)):
                 name, store, identifier = self.locate(id)
-                if request.project is not None:
-                    self._check_stays(name, store.record(identifier), request.project or None)
+                if request.project is not None or "project" in request.fields:
+                    self._check_stays(name, store.record(identifier), _project_in(request))
                 return store, replace(request, id=identifier)
             case ReplaceText():
                 name, store, identifier = self.locate(request.id)
@@ -594,6 +594,12 @@ Memories = MemoryStore | MemoryStores
 def worst(statuses: Sequence[SyncStatus]) -> SyncStatus:
     """Of several standings the one that somebody has to look at first."""
     return min(statuses, key=lambda status: WORST_FIRST.index(status.state))
+
+
+def _project_in(request: WriteMemory) -> str | None:
+    """The project that a memory is to have; it may stand among the fields, which then count."""
+    given = request.fields.get("project", request.project)
+    return None if given is None or given == "" else str(given)
 
 
 def _named(name: str, skipped: Skipped) -> Skipped:
