@@ -5,6 +5,7 @@ A seed that fails is the test's parameter: running that test alone replays it.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Sequence
@@ -47,10 +48,11 @@ def changes(store: Blobs, base: Tree, now: Tree) -> Changed:
     }
 
 
-def merge_trees(base: Tree, ours: Tree, theirs: Tree) -> tuple[Tree, MergePlan]:
+def merge_trees(base: Tree, ours: Tree, theirs: Tree, *, keep: bool = True) -> tuple[Tree, MergePlan]:
     store = Blobs()
     files = {path: store.put(data).blob for path, data in ours.items()}
-    plan = plan_merge(changes(store, base, ours), changes(store, base, theirs), store.__getitem__, files=files)
+    sides = changes(store, base, ours), changes(store, base, theirs)
+    plan = plan_merge(*sides, store.__getitem__, files=files, keep=keep)
     result = dict(ours)
     for path, content in plan.writes.items():
         if content is None:
@@ -266,7 +268,7 @@ class History:
             [theirs],
             bases=self.merge_bases,
             tree=lambda name: self.commits[name].tree,
-            merge=lambda base, ours, theirs: checked_merge(base or {}, ours, theirs),
+            merge=lambda base, ours, theirs: merge_trees(base or {}, ours, theirs, keep=False)[0],
             known=self.bases,
         )
         return self.commit(checked_merge(base or {}, one.tree, two.tree), ours, theirs)
@@ -333,8 +335,12 @@ def trees(history: History, heads: Sequence[str]) -> list[Tree]:
     return [history.commits[head].tree for head in heads]
 
 
-@pytest.mark.parametrize("clones", [2, 3, 4, 5])
-@pytest.mark.parametrize("seed", range(15))
+# Those at the end were found by trying thousands: what was kept before is kept again, with other fields or by another
+# file's edit; one id in several files; a binary file that became two memories; ancestors that cross and clash.
+@pytest.mark.parametrize(
+    ("seed", "clones"),
+    [*itertools.product(range(15), range(2, 6)), (2412, 5), (2909, 5), (5904, 4), (9687, 5)],
+)
 def test_clones_that_merge_in_any_order_end_with_the_same_files_and_every_line(seed: int, clones: int) -> None:
     editor, history, heads = run_clones(seed * 10 + clones, clones=clones, rounds=4)
     for _ in range(10 * clones):

@@ -81,7 +81,12 @@ class MergePlan:
 
 
 def plan_merge(
-    ours: Changed, theirs: Changed, read: Callable[[str], bytes], *, files: Mapping[str, str] | None = None
+    ours: Changed,
+    theirs: Changed,
+    read: Callable[[str], bytes],
+    *,
+    files: Mapping[str, str] | None = None,
+    keep: bool = True,
 ) -> MergePlan:
     """Merge what both sides changed since their common base.
 
@@ -89,8 +94,10 @@ def plan_merge(
         ours, theirs: see `Changed`; without a common base everything is new on both sides.
         read: content of a blob.
         files: path to blob of all files of our tree.
+        keep: whether what cannot stay where it was goes beside another file, rather than nowhere. In a tree that is
+            only to be compared with it must not be: that it is not in a side's tree would be taken for a deletion.
     """
-    return _Planner(ours, theirs, read, files or {}).plan()
+    return _Planner(ours, theirs, read, files or {}).plan(keep=keep)
 
 
 @dataclass(slots=True)
@@ -120,11 +127,13 @@ class _Planner:
         self._ranks: dict[str, Rank] = {}
         self._plan = MergePlan()
 
-    def plan(self) -> MergePlan:
+    def plan(self, *, keep: bool) -> MergePlan:
         results = [result for item in self._items() for result in self._merge_item(item)]
         places = Places(without(self._files, (self._ours, self._theirs)))
         tree = self._settle(results, places)
         self._keep_losers(results, tree, places)
+        if not keep:
+            tree = {path: content for path, content in tree.items() if self._our(path) or self._their(path)}
         self._note_writes(tree)
         self._note_renames(results)
         return self._plan

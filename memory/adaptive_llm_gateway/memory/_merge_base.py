@@ -39,7 +39,8 @@ def merged_base(
 
     Args:
         bases: the best common ancestors of a commit and a merge of others, as `git merge-base --all` gives them.
-        merge: base, one and other to the merged tree; the same with one and other in the other order.
+        merge: base, one and other to the merged tree, with nothing kept that is in neither; the same with one and
+            other in the other order.
     """
     known = {} if known is None else known
     key = (first, *others)
@@ -65,7 +66,12 @@ class Ancestry:
     def common_tree(self, ours: str, theirs: str) -> pygit2.Tree | None:
         """The tree that two commits come from; None where they have nothing in common."""
         return merged_base(
-            ours, [theirs], bases=self._bases, tree=self._tree, merge=self._merge_trees, known=self._trees
+            ours,
+            [theirs],
+            bases=self._bases,
+            tree=self._tree,
+            merge=lambda base, one, two: self._merge_trees(base, one, two, keep=False),
+            known=self._trees,
         )
 
     def only_merged(self, ours: str, theirs: str) -> bool:
@@ -88,12 +94,12 @@ class Ancestry:
     def _merge(self, one: str, two: str) -> pygit2.Tree:
         if self.only_merged(one, two):
             return max(self._tree(one), self._tree(two), key=lambda tree: str(tree.id))
-        return self._merge_trees(self.common_tree(one, two), self._tree(one), self._tree(two))
+        return self._merge_trees(self.common_tree(one, two), self._tree(one), self._tree(two), keep=True)
 
-    def _merge_trees(self, base: pygit2.Tree | None, one: pygit2.Tree, two: pygit2.Tree) -> pygit2.Tree:
+    def _merge_trees(self, base: pygit2.Tree | None, one: pygit2.Tree, two: pygit2.Tree, *, keep: bool) -> pygit2.Tree:
         files: dict[str, str] = {}
         list_files(one, "", files)
-        plan = plan_merge(diff_trees(base, one), diff_trees(base, two), self._repo.read_blob, files=files)
+        plan = plan_merge(diff_trees(base, one), diff_trees(base, two), self._repo.read_blob, files=files, keep=keep)
         return self._git[write_tree(self._git, one, _placed(self._git, plan), set())].peel(pygit2.Tree)
 
     def _bases(self, first: str, others: Sequence[str]) -> Sequence[str]:
