@@ -251,13 +251,17 @@ class Clone:
         """Its work tree."""
         return files_of(self.tree)
 
-    def save(self, path: str, data: bytes) -> None:
-        """Save a file as an editor does."""
+    def save(self, path: str, data: bytes, old: bytes | None) -> bool:
+        """Save a file as an editor does, unless it is not what the person saw any more; whether it was saved."""
         target = self.tree / path
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.swp")
         beside.write_bytes(data)
+        if (target.read_bytes() if target.exists() else None) != old:
+            beside.unlink()
+            return False
         beside.replace(target)
+        return True
 
 
 def _descendants(pid: int) -> list[int]:

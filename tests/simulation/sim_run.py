@@ -335,7 +335,7 @@ class Simulation:
             path = step["path"]
             if (clone.tree / path).exists():
                 return
-            self._save(clone, path, step["body"].encode(), what)
+            self._save(clone, path, step["body"].encode(), None, what)
             return
         if path is None:
             return
@@ -343,11 +343,13 @@ class Simulation:
         front = _FRONT.match(data)
         head = front[0] if front else b""
         body = data[len(head) :].decode("utf-8")
+        if not (clone.tree / path).exists() or (clone.tree / path).read_bytes() != data:
+            return  # a pull has just changed it, and the person sees that
         match what:
             case "edit":
-                self._save(clone, path, head + edited(body, step["edits"]).encode(), what)
+                self._save(clone, path, head + edited(body, step["edits"]).encode(), data, what)
             case "crlf":
-                self._save(clone, path, data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), what)
+                self._save(clone, path, data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), data, what)
             case "move":
                 target = f"{path.split('/')[0]}/{step['folder']}/{path.rsplit('/', 1)[-1]}"
                 if target != path and not (clone.tree / target).exists():
@@ -365,21 +367,22 @@ class Simulation:
             case "break":
                 if front and not clone.pushes:
                     self._note("broken", clone=clone.name, path=path)
-                    clone.broken[path] = data
-                    clone.save(path, b"---\nid: [\n---\n" + data[len(head) :] + f"\n{step['line']}\n".encode())
+                    broken = b"---\nid: [\n---\n" + data[len(head) :] + f"\n{step['line']}\n".encode()
+                    if clone.save(path, broken, data):
+                        clone.broken[path] = data
             case other:
                 raise self._wrong(f"nobody knows how to {other!r} by hand")
 
-    def _save(self, clone: Clone, path: str, data: bytes, what: str, *, searchable: bool = True) -> None:
-        """Save a file; from then on it counts."""
-        target = clone.tree / path
-        old = target.read_bytes() if target.exists() else b""
-        if old == data:
+    def _save(
+        self, clone: Clone, path: str, data: bytes, old: bytes | None, what: str, *, searchable: bool = True
+    ) -> None:
+        """Save a file that was `old` when the person saw it; from then on it counts."""
+        if old == data or not clone.save(path, data, old):
             return
-        self._note("saved", clone=clone.name, path=path, how=what, lines=sorted(tokens(data) - tokens(old)))
-        clone.save(path, data)
+        before = tokens(old or b"")
+        self._note("saved", clone=clone.name, path=path, how=what, lines=sorted(tokens(data) - before))
         said = f"{what} by hand at {clone.name} in round {self._now} of {path}"
-        self._oracle.changed(clone.name, tokens(old), tokens(data), said, searchable=searchable)
+        self._oracle.changed(clone.name, before, tokens(data), said, searchable=searchable)
         self._oracle.touch(clone.name, memory_id(data), path, blob_id(data))
         self.report.counts["edits by hand"] += 1
 
@@ -395,10 +398,10 @@ class Simulation:
                 self._commit(clone)
             case "file":
                 target = clone.tree / step["path"]
-                old = target.read_bytes() if target.exists() else b""
+                old = target.read_bytes() if target.exists() else None
                 new = (b"\0\1\n" if step["binary"] else b"") + step["body"].encode()
-                data = new if step["whole"] else old + new
-                self._save(clone, step["path"], data, "plain file", searchable=False)
+                data = new if step["whole"] else (old or b"") + new
+                self._save(clone, step["path"], data, old, "plain file", searchable=False)
                 self._commit(clone)
             case "pull":
                 if "hang" in self._network.of(clone.name):  # git itself waits for ever
@@ -447,7 +450,7 @@ class Simulation:
                 front = _FRONT.match(data)
                 assert front is not None
                 mended = front[0] + body
-                clone.save(path, mended)
+                clone.save(path, mended, now)
                 self._note("mended", clone=clone.name, path=path)
                 self._oracle.changed(clone.name, extra, tokens(mended), f"mended by hand at {clone.name}: {path}")
                 self._oracle.touch(clone.name, memory_id(mended), path, blob_id(mended))
