@@ -84,8 +84,8 @@ def test_a_remote_that_has_answered_is_not_called_out_of_reach() -> None:
 
 
 def test_a_failure_that_only_a_merge_mends_outlasts_a_fetch() -> None:
-    kept = run(failed("pull", "secret_incoming", 0), Answered(at(1)), Succeeded("fetch", at(1), 0, 3))
-    assert status_of(kept, Seen("/r", "main", 0, 3, known=True)).kind == "secret_incoming"
+    kept = run(failed("pull", "unsafe_incoming", 0), Answered(at(1)), Succeeded("fetch", at(1), 0, 3))
+    assert status_of(kept, Seen("/r", "main", 0, 3, known=True)).kind == "unsafe_incoming"
     kept = run(failed("pull", "timeout", 2), Answered(at(3)), Succeeded("fetch", at(3), 0, 3))
     assert status_of(kept, Seen("/r", "main", 0, 3, known=True)).state == "behind"
 

@@ -182,7 +182,7 @@ def test_every_state_of_sync_has_its_words(state: str, words: list[str]) -> None
 
 
 def test_a_sync_that_still_runs_does_not_say_it_is_done() -> None:
-    text = sync_answer_text({**SYNC, "state": "pending", "running": True})
+    text = sync_answer_text({**SYNC, "state": "pending", "running": True, "progress": None})
     assert "Still running" in text
     assert "memory_status" in text
 
@@ -202,7 +202,7 @@ def test_the_status_names_every_skipped_file_up_to_twenty() -> None:
         "memories": 2, "by_type": {"note": 2}, "vectors": (1, 3), "index": "ready", "search": "hybrid",
         "embedder": "m", "uncommitted": 0, "head": "h" * 40, "sync": SYNC, "watcher": "events", "types": ["note"],
         "skipped": [{"path": f"notes/{n}.md", "problem": "broken"} for n in range(23)], "notices": ["n1"],
-        "reranker": "off", "mode": "normal", "mode_problem": None,
+        "reranker": "off", "mode": "normal", "mode_problem": None, "syncing": None, "rescues": [],
     }  # fmt: skip
     text = status_text(status)
     for word in ("2 memories (2 note)", "vectors 1 of 3", "notes/19.md: broken", "3 more files", "note: n1"):

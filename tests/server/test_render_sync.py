@@ -96,7 +96,14 @@ def test_the_status_has_a_line_for_each_problem_and_notice() -> None:
 
 
 def test_a_pulls_answer_ends_its_sentence_once() -> None:
-    done: dict[str, Any] = {**sync("failed", HOOK), "running": False, "changed": 0, "pushed": 0, "conflicts": []}
+    done: dict[str, Any] = {
+        **sync("failed", HOOK),
+        "running": False,
+        "changed": 0,
+        "pushed": 0,
+        "conflicts": [],
+        "notices": [],
+    }
     assert "Next: Mend hook_rejected.\n" in sync_answer_text(done) + "\n"
     assert sync_answer_text({**done, **sync()}).startswith("Pushed")
 
