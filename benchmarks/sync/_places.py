@@ -51,8 +51,8 @@ class Amount:
     changed: int = 1_000
     clashing: int = 100
     few: int = 3
-    blocks: int = 12
-    block: int = 40
+    blocks: int = 10
+    block: int = 100
     clones: int = 1
     whole: bool = True
 

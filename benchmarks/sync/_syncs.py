@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -27,6 +28,7 @@ _WARM_UP = 3
 _NO_OP_MS, _INCOMING_MS, _EDITS_MS = 150.0, 5_000.0, 10_000.0
 _UNCHANGED = 110.0  # per cent
 _POLL_SECONDS = 0.02
+_OTHERS = 200  # memories that others change in turn
 
 
 def quick(maker: Maker) -> list[Row]:
@@ -188,7 +190,9 @@ def writes(maker: Maker) -> list[Row]:
     numbers = iter(range(1_000_000))
     with place.store() as store:
         _done(store.pull())
-        paths = place.paths()
+        chosen = dice.sample(place.paths(), min(_OTHERS, amount.memories))
+        # Made before, so that writes do not wait for what only this benchmark does.
+        others = itertools.cycle([(path, _edited(place.read(path), "incoming")) for path in chosen])
         for _ in range(_WARM_UP * 5):
             _written(store, next(numbers))
 
@@ -201,7 +205,7 @@ def writes(maker: Maker) -> list[Row]:
 
         for _ in range(amount.blocks):
             without = block()
-            with _syncing(place, store, paths, dice, syncs, given_up):
+            with _syncing(place, store, others, syncs, given_up):
                 during = block()
             quiet += without
             beside += during
@@ -290,8 +294,7 @@ def _has_all_vectors(store: MemoryStore) -> bool:
 def _syncing(
     place: Place,
     store: MemoryStore,
-    paths: list[str],
-    dice: random.Random,
+    others: Iterator[tuple[str, bytes]],
     times: list[float],
     given_up: list[SyncError],
 ) -> Generator[None]:
@@ -302,8 +305,8 @@ def _syncing(
     def run() -> None:
         try:
             while not stop.is_set():
-                path = dice.choice(paths)
-                place.others_push({path: _edited(place.read(path), f"incoming {len(times)}")})
+                path, data = next(others)
+                place.others_push({path: data + f"{len(times) + len(given_up)}\n".encode()})
                 try:
                     with milliseconds(times):
                         _done(store.sync())
