@@ -70,7 +70,7 @@ class Oracle:
         removed: tokens of lines that somebody who saw them took away, with the clone and the epoch.
         touched: since all were the same last: by memory, what each clone that changed it left.
         unsure: memories that a write which was killed may have changed.
-        loose: a plain `git merge` joined two sides, by rules of its own.
+        loose: a plain `git merge` joined two sides, by rules of its own, or an import was killed.
     """
 
     epoch: int = 0

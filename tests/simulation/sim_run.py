@@ -215,6 +215,8 @@ class Simulation:
         if not clone.alive:
             if answer is None and clone.intends is not None:
                 self._oracle.maybe(clone.name, clone.intends)
+            # How far an import came is not known.
+            self._oracle.loose |= answer is None and told["op"] == "import"
             clone.died(expected=kill is not None)
             if kill and kill["whole"]:
                 clone.hurt = True
@@ -404,15 +406,17 @@ class Simulation:
                 self._save(clone, step["path"], data, old, "plain file", searchable=False)
                 self._commit(clone)
             case "pull":
-                if "hang" in self._network.of(clone.name):  # git itself waits for ever
+                # Git itself waits for ever; and nobody uses it in a clone whose hub merges at the same moment.
+                if "hang" in self._network.of(clone.name) or clone.pushes:
                     return
                 before = clone.head()
                 done = clone.patient_git("pull", "--quiet", "--no-edit", "origin", "main")
                 if (clone.tree / ".git" / "MERGE_HEAD").exists():
-                    clone.patient_git("merge", "--abort")
+                    clone.patient_git("status")  # `merge --abort` takes what git has not looked at for an edit
+                    ended = clone.patient_git("merge", "--abort")
                     self.report.counts["plain pulls given up"] += 1
-                if (clone.tree / ".git" / "MERGE_HEAD").exists():
-                    raise self._wrong(f"{clone.name}: a plain pull can neither be ended nor aborted: {done.stderr}")
+                    if (clone.tree / ".git" / "MERGE_HEAD").exists():
+                        raise self._wrong(f"{clone.name}: a plain pull cannot be aborted: {ended.stderr}")
                 parents = clone.git("rev-list", "--parents", "-n", "1", "HEAD").stdout.split()
                 self._note("plain pull", clone=clone.name, status=done.returncode, said=done.stderr, head=parents[0])
                 if done.returncode == 0:
