@@ -750,6 +750,8 @@ POINTS = (
     "sync.fetched",
     "sync.planned",
     "sync.objects_written",
+    "sync.staged",
+    "sync.rescued",
     "sync.journal_written",
     "sync.file_written",
     "sync.file_written:3",

@@ -33,7 +33,7 @@ _LONGEST_LINE = 8 * 1024
 # A repository's own configuration is its user's, yet what it names must not run because the hub looked at it.
 _OVERRIDES = (
     "protocol.ext.allow=never",
-    "protocol.file.allow=always",
+    "protocol.fd.allow=never",
     "core.fsmonitor=false",
     f"core.hooksPath={os.devnull}",
     "core.pager=cat",
@@ -146,9 +146,6 @@ def git_environment(
     }
     environment |= {
         "GIT_TERMINAL_PROMPT": "0",
-        # Helpers that an address names (`fd::`, `foo://`) are for people who type it: git refuses them here, unless its
-        # settings allow that one.
-        "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_ASKPASS": "",
         "SSH_ASKPASS_REQUIRE": "never",
         "GCM_INTERACTIVE": "never",

@@ -20,6 +20,9 @@ from adaptive_llm_gateway.memory._sync_progress import Progress
 _FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--end-of-options")
 _PUSH = ("push", "--porcelain", "--progress", "--no-verify", "--end-of-options")
 _KNOWN_SECONDS = 5.0
+_TRANSPORTS = frozenset({"ssh", "https", "http", "git", "file", "git+ssh", "ssh+git"})
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/]*)@)?")
 
 # What git's check of incoming objects finds and a pull goes on with all the same. Single paths that no work tree may
 # have are held back one by one; a date or name written oddly harms nobody. Damage, trees with a name twice or out of
@@ -138,6 +141,7 @@ class Remote:
         url = self.url()
         if url is None:
             raise sync_error("no_remote", f"the memory repo at {str(self._repo.path)!r} has no remote {self.name!r}")
+        self._check_transport(doing)
         overrides, protocols = _CHECKS, ("file",)
         offline = is_offline()
         if offline:
@@ -168,6 +172,16 @@ class Remote:
         if result.status != 0 and is_offline() and not offline:
             return self._network(arguments, doing, check=check)
         return result
+
+    def _check_transport(self, doing: str) -> None:
+        """Refuse addresses, after git's rewriting of them, that name a program to be run (`foo::`, `foo://`)."""
+        remote = self._repo.thread_repo.remotes[self.name]
+        for address in (remote.url, remote.push_url):
+            if address and not _is_usual(address):
+                raise sync_error(
+                    "transport_refused",
+                    f"{doing} {mask_credentials(address)!r} is refused: such an address runs a program",
+                )
 
     def patience(self) -> float:
         """Seconds that the remote may be silent."""
@@ -287,12 +301,12 @@ def check_remote_url(url: str) -> str:
     shown = mask_credentials(url)
     if not url.strip() or url.startswith("-") or any(ord(char) < 0x20 or ord(char) == 0x7F for char in url):
         raise InvalidInput(f"{shown!r} is not the address of a remote")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*::", url):
+    if _HELPER.match(url):
         raise InvalidInput(f"{shown!r} names a transport that runs a program", hint="Use a path, or ssh or https.")
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/@]*)@)?", url)
+    scheme = _SCHEME.match(url)
     if scheme is None:
         return url
-    if scheme[1].lower() not in ("ssh", "https", "http", "git", "file", "git+ssh", "ssh+git"):
+    if not _is_usual(url):
         raise InvalidInput(f"{shown!r} has a transport that is not supported", hint="Use a path, or ssh or https.")
     if scheme[2] and (":" in scheme[2] or re.match(r"gh[pousr]_|github_pat_|glpat-", scheme[2])):
         raise InvalidInput(
@@ -304,6 +318,12 @@ def check_remote_url(url: str) -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _is_usual(address: str) -> bool:
+    """Whether git reaches this address by itself, without a program that the address, or its kind, names."""
+    scheme = _SCHEME.match(address)
+    return not _HELPER.match(address) and (scheme is None or scheme[1].lower() in _TRANSPORTS)
 
 
 def mark() -> str:
