@@ -73,7 +73,7 @@ class Clone:
             self.repo,
             scan=self.scan,
             timeout=30,
-            rules=lambda: self.scan.rules,
+            checks=lambda: self.scan.rules,
             mask=lambda text: text.replace(SECRET, "***"),
         )
 
