@@ -82,7 +82,7 @@ def test_an_update_that_changes_nothing_makes_no_commit_and_no_version(bench: An
     assert done.version == made.version
     assert done.standing.state == "committed"
     assert store.repo.head() == head
-    again = store.write(ReplaceText(ME, made.id, store.file(made.path) or b""))
+    again = store.write(ReplaceText(ME, made.id, (store.repo.path / made.path).read_bytes()))
     assert again.unchanged
     assert store.repo.head() == head
 
