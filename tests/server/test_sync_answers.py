@@ -107,15 +107,15 @@ def test_whoever_stops_waiting_does_not_stop_the_pull(run: Run, slow_git: Any) -
 
 def test_many_who_ask_while_one_runs_are_answered_by_one_more_run(run: Run, slow_git: Any) -> None:
     async def work(operations: Operations) -> None:
-        store = await operations.store()
+        store: Any = await operations.store()
         began: list[str] = []
-        pull = store._sync.pull  # pyright: ignore[reportPrivateUsage]
+        pull = store._sync.pull
 
         def counted() -> Any:
             began.append("pull")
             return pull()
 
-        store._sync.pull = counted  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        store._sync.pull = counted
         assert (await operations.pull(wait=0.2))["running"] is True
         asked = [asyncio.create_task(operations.pull(wait=WAIT)) for _ in range(5)]
         await asyncio.sleep(0)
@@ -202,6 +202,11 @@ def test_memory_sync_brings_both_sides_together(server: Any, large: Path) -> Non
 
 
 def test_a_first_pull_whose_hub_is_killed_is_completed_by_the_next_one(server: Any, silent: str, slow_git: Any) -> None:
+
+    def phase() -> str | None:
+        syncing: dict[str, Any] | None = server.json("memory", "status", "--json")["syncing"]
+        return syncing["phase"] if syncing else None
+
     with subprocess.Popen(
         [ALG, "--home", str(server.home), "init", "--yes", "--remote", silent],
         stdout=subprocess.DEVNULL,
@@ -210,7 +215,7 @@ def test_a_first_pull_whose_hub_is_killed_is_completed_by_the_next_one(server: A
     ) as begun:
         server.wait_until(server.hub_pid, what="the hub")
         server.wait_until(
-            lambda: (server.json("memory", "status", "--json")["syncing"] or {}).get("phase") == "receiving objects",
+            lambda: phase() == "receiving objects",
             what="the first pull",
         )
         server.kill_hub()

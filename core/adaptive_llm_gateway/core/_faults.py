@@ -32,6 +32,7 @@ POINTS = (
     "sync.journal_written",
     "sync.file_written",
     "sync.tree_updated",
+    "sync.quarantine_written",
     "sync.ref_moved",
     "sync.index_updated",
     "sync.indexed",
