@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -336,6 +337,27 @@ def test_what_is_exported_comes_from_all_repos(several: Opener, tmp_path: Path) 
     assert names == {"mine", "ours"}
     with pytest.raises(InvalidInput, match="lies in the memory repo"):
         export_memories(stores, tmp_path / "team" / "out")
+
+
+def test_what_is_held_back_is_named_with_its_repo_and_given_up_there(several: Opener, tmp_path: Path) -> None:
+    remote, clone = tmp_path / "remote.git", tmp_path / "clone"
+    git = ["git", "-c", "core.hooksPath=/dev/null"]
+    subprocess.run([*git, "init", "-q", "--bare", "-b", "main", str(remote)], check=True, timeout=60)
+    stores = several(team={"remote": str(remote)})
+    write(stores, "Ours", project="acme")
+    team = stores.stores["team"]
+    team.push().result(60)
+    subprocess.run([*git, "clone", "-q", str(remote), str(clone)], check=True, timeout=60)
+    (clone / "notes" / "bad.md").symlink_to("/etc/passwd")
+    subprocess.run([*git, "-C", str(clone), "add", "-A"], check=True, timeout=60)
+    subprocess.run([*git, "-C", str(clone), "commit", "-qm", "Hostile"], check=True, timeout=60)
+    subprocess.run([*git, "-C", str(clone), "push", "-q"], check=True, timeout=60)
+    team.pull().result(60)
+    assert list(stores.quarantine().held) == ["team/notes/bad.md"]
+    with pytest.raises(NotFound):
+        stores.drop_quarantined(["notes/bad.md"], ME)
+    assert [item.shown for item in stores.drop_quarantined(["team/notes/bad.md"], ME)] == ["team/notes/bad.md"]
+    assert not stores.quarantine().held
 
 
 # --- A repo that is away -------------------------------------------------------------------------------------------

@@ -892,6 +892,7 @@ class MemoryStore:
         """
         if not paths:
             raise InvalidInput("no path is given", hint="Name one or more of those that are listed.")
+        self.rules.check_open()
 
         def task() -> tuple[Held, ...]:
             self.repo.check_ready()

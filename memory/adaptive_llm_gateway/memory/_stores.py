@@ -26,6 +26,7 @@ from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._many_index import ManyIndex
 from adaptive_llm_gateway.memory._pages import Order, Page
 from adaptive_llm_gateway.memory._plans import full_id
+from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine
 from adaptive_llm_gateway.memory._requests import (
     PERSONAL,
     AppendEvent,
@@ -52,7 +53,7 @@ from adaptive_llm_gateway.memory._shared_embedder import SharedEmbedder
 from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import WORST_FIRST, Filters, Record, SyncStatus, without_events
+from adaptive_llm_gateway.memory._values import WORST_FIRST, Author, Filters, Record, SyncStatus, without_events
 
 _log = logging.getLogger(__name__)
 
@@ -563,6 +564,39 @@ class MemoryStores:
         """What a pull or push that runs in one of the repos does now; None: none runs."""
         found = (store.sync_progress for store in self._open_stores().values())
         return next((progress for progress in found if progress is not None), None)
+
+    def quarantine(self) -> Quarantine:
+        """What the remotes have and is held back here: each path behind its repo's name: `team/notes/...`."""
+        held: dict[str, Held] = {}
+        history: list[InHistory] = []
+        for name, store in self._open_stores().items():
+            found = store.quarantine()
+            for path, item in found.held.items():
+                held[f"{name}/{path}"] = replace(item, path=f"{name}/{item.path}", shown=f"{name}/{item.shown}")
+            history += [replace(item, where=f"{name}/{item.where}") for item in found.history]
+        return Quarantine(held, tuple(history))
+
+    def drop_quarantined(self, paths: Sequence[str], author: Author) -> tuple[Held, ...]:
+        """Give up what is held back at these paths, as `quarantine` has them; see `MemoryStore.drop_quarantined`."""
+        held = self.quarantine().held
+        chosen: dict[str, list[str]] = {}
+        for path in paths:
+            item = held.get(path) or next((item for item in held.values() if item.shown == path), None)
+            if item is None:
+                raise NotFound(
+                    f"nothing is held back at {path!r}",
+                    hint="Name one or more of those that are listed, with the repo's name before the path.",
+                )
+            name, _, rest = item.path.partition("/")
+            chosen.setdefault(name, []).append(rest)
+        if not chosen:
+            raise InvalidInput("no path is given", hint="Name one or more of those that are listed.")
+        dropped = [(name, self.store_named(name).drop_quarantined(rest, author)) for name, rest in chosen.items()]
+        return tuple(
+            replace(item, path=f"{name}/{item.path}", shown=f"{name}/{item.shown}")
+            for name, items in dropped
+            for item in items
+        )
 
     def to_sync(self, *, repo: str | None = None, project: str | None = None) -> dict[str, MemoryStore | AlgError]:
         """The repos that a pull or push is for, by name: one that is named or has the project, else all that have a

@@ -76,7 +76,7 @@ _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
 _STEP_SECONDS = 0.25
 _TOLD_APART = ("sync", "skipped", "by_type", "repos")  # of a status
-_NOTHING_DONE: Json = {"changed": 0, "pushed": 0, "conflicts": [], "decisions": []}
+_NOTHING_DONE: Json = {"progress": None, "changed": 0, "pushed": 0, "conflicts": [], "decisions": [], "notices": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -874,7 +874,7 @@ def sync_of_all(done: Mapping[str, Json | AlgError]) -> Json:
     answer = {**worst, "running": any(each["running"] for each in ended.values())}
     for key in ("changed", "pushed"):
         answer[key] = sum(each.get(key, 0) for each in ended.values())
-    for key in ("conflicts", "decisions"):
+    for key in ("conflicts", "decisions", "notices"):
         answer[key] = [f"{name}: {text}" for name, each in ended.items() for text in each.get(key, ())]
     if failed:  # the answer is no better than its worst part
         error = next(iter(failed.values()))
