@@ -409,6 +409,7 @@ class Simulation:
                 # Git itself waits for ever; and nobody uses it in a clone whose hub merges at the same moment.
                 if "hang" in self._network.of(clone.name) or clone.pushes:
                     return
+                self._commit(clone)  # as git wants it: `merge --abort` may take what is not committed along
                 before = clone.head()
                 done = clone.patient_git("pull", "--quiet", "--no-edit", "origin", "main")
                 if (clone.tree / ".git" / "MERGE_HEAD").exists():
