@@ -1,6 +1,6 @@
 """The words of servers that cannot run here, and of programs that differ by version, told apart.
 
-Each is from where it says: a server's source or documentation, or what people have reported of it.
+Most are from where it says: a server's source or documentation, or what people have reported of it; the others are variants.
 """
 
 from __future__ import annotations
