@@ -1,6 +1,7 @@
 """The words of servers that cannot run here, and of programs that differ by version, told apart.
 
-Most are from where it says: a server's source or documentation, or what people have reported of it; the others are variants.
+Most are from where it says: a server's source or documentation, or what people have reported of it; the others are
+variants of these.
 """
 
 from __future__ import annotations
