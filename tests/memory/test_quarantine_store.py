@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from adaptive_llm_gateway.memory import (
     WriteMemory,
 )
 from adaptive_llm_gateway.memory._frontmatter import Document
+from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, QUARANTINE_REF
 
 ME = Author("test-client")
 TOKEN = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8"
@@ -225,6 +227,58 @@ def test_a_restart_takes_neither_the_older_file_for_an_edit_nor_the_missing_one_
     assert again.repo.head() == head
     assert len(again.quarantine().held) == 2
     assert bench.git(again, "status", "--porcelain") == ""
+
+
+def _lose(file: Path) -> None:
+    file.unlink()
+
+
+def _garble(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def _lose_a_line(file: Path) -> None:
+    file.write_text(file.read_text(encoding="utf-8").replace('"kind": "secret"', '"kind": "sekret"'), encoding="utf-8")
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("damage", [_lose, _garble, _lose_a_line])
+def test_the_older_text_never_undoes_theirs_though_the_list_of_what_is_held_back_is_lost(
+    bench: Any, store: Any, remote: Path, alpha: Any, bad: str, damage: Callable[[Path], None], running: bool
+) -> None:
+    known = store.quarantine()
+    assert known.held[alpha.path]
+    if not running:
+        store.close()
+    damage(store.repo.git_dir / QUARANTINE_FILE)
+    again = store if running else bench.open("one", remote=str(remote), host="box-one")
+    assert again.wait_ready(WAIT)
+    assert again.quarantine() == known
+    bench.git(again, "gc", "-q", "--prune=now")
+    bench.git(again, "commit-graph", "write", "--reachable")
+    bench.git(again, "fsck", "--strict")
+    bench.write(again, "Beta", body="something else\n")
+    again.reindex()
+    again.sync().result(WAIT)
+    assert bench.git(again, "show", f"HEAD:{alpha.path}") == bad
+    assert bench.git(remote, "show", f"main:{alpha.path}") == bad
+    assert again.read(alpha.id).record.body == "first walrus\n"
+    assert again.quarantine() == known
+
+
+def test_nothing_of_what_is_held_back_is_left_in_git_once_it_is_over(
+    bench: Any, store: Any, mate: Mate, alpha: Any, bad: str
+) -> None:
+    assert bench.git(store, "for-each-ref", "--format=%(refname)", QUARANTINE_REF).strip() == QUARANTINE_REF
+    mate.push(alpha.path, mended(bad))
+    store.pull().result(WAIT)
+    assert not store.quarantine()
+    assert not bench.git(store, "for-each-ref", QUARANTINE_REF)
+
+
+def test_a_pull_and_push_in_one_tells_what_is_held_back(store: Any, alpha: Any, bad: str) -> None:
+    (notice,) = store.sync().result(WAIT).notices
+    assert alpha.path in notice
 
 
 def test_it_can_be_given_up_and_the_last_good_version_goes_to_everybody(

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, cast, get_args
 from adaptive_llm_gateway.memory._merge import Entry
 
 QUARANTINE_FILE: Final = "alg-quarantine.json"
+QUARANTINE_REF: Final = "refs/alg/quarantine"
+"""The same once more, as a blob. Were it lost, the older text in the work tree would look like an edit of theirs."""
 MOST_IN_HISTORY: Final = 50
 
 HeldKind = Literal[
@@ -141,6 +143,12 @@ class Quarantine:
             return cls.from_json(json.loads(data))
         except ValueError:
             return cls()
+
+    @classmethod
+    def intact(cls, data: bytes) -> Quarantine | None:
+        """As `parse`; None where not all of it could be read."""
+        found = cls.parse(data)
+        return found if found.as_bytes() == data else None
 
     def as_bytes(self) -> bytes:
         """The file's bytes."""

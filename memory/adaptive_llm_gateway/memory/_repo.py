@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pygit2
 from pygit2.enums import FileMode, RepositoryOpenFlag, SortMode
@@ -41,7 +41,7 @@ from adaptive_llm_gateway.memory._git_index import GitIndex
 from adaptive_llm_gateway.memory._history import Told, file_history, last_deleted, last_told
 from adaptive_llm_gateway.memory._lock_owner import IndexLock, look_at_lock
 from adaptive_llm_gateway.memory._merge import Content, Entry
-from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, Quarantine
+from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, QUARANTINE_REF, Quarantine
 from adaptive_llm_gateway.memory._repo_checks import (
     FORMAT_PATH,
     check_format,
@@ -168,6 +168,7 @@ class MemoryRepo:
         repo = cls(path, durable=durable, clock=clock)
         marker = repo._marker()
         check_format(marker, where=str(path))
+        repo._mend_quarantine()
         if repo.operation() is None:
             if repo.head() is None:
                 repo._commit_root()
@@ -614,7 +615,11 @@ class MemoryRepo:
         try:
             about = (self.git_dir / QUARANTINE_FILE).stat()
         except OSError:
-            return Quarantine()
+            if self._held is None or not self._held[1]:
+                return Quarantine()
+            self._held = None  # it was there a moment ago: given up, or lost
+            self._mend_quarantine()
+            return self.quarantine
         head = self.head()
         key = ((about.st_ino, about.st_mtime_ns, about.st_size), head)
         known = self._held
@@ -626,19 +631,60 @@ class MemoryRepo:
     def quarantine_at(self, commit: str) -> Quarantine:
         """What the quarantine says of a commit's files; read from disk."""
         try:
-            kept = Quarantine.parse((self.git_dir / QUARANTINE_FILE).read_bytes())
+            data = (self.git_dir / QUARANTINE_FILE).read_bytes()
         except OSError:
             return Quarantine()
         with translated(self.path):
+            kept = Quarantine.intact(data) or Quarantine.parse(self._kept_quarantine() or data)
             return kept.effective(TreeFiles(self._repo[commit].peel(pygit2.Tree)))
 
-    def set_quarantine(self, quarantine: Quarantine) -> None:
-        """Keep what is held back; the files and HEAD are the caller's to change. Raises `OSError`."""
+    def _kept_quarantine(self) -> bytes | None:
+        """What git has of it; None where that is nothing."""
+        try:
+            found: Any = self._repo[self._repo.references[self._quarantine_ref].target]
+        except (KeyError, ValueError, pygit2.GitError):
+            return None
+        return found.data if isinstance(found, pygit2.Blob) else None
+
+    @functools.cached_property
+    def _quarantine_ref(self) -> str:
+        """Linked work trees share their references, and each holds back what it does."""
+        linked = self.git_dir.resolve() != self._common_dir.resolve()
+        return f"{QUARANTINE_REF}-{_hash('blob', self.git_dir.name.encode())[:12]}" if linked else QUARANTINE_REF
+
+    def _mend_quarantine(self) -> None:
+        """Have the file again where it is lost or damaged and git has what was in it."""
         file = self.git_dir / QUARANTINE_FILE
-        if quarantine:
-            write_atomically(file, quarantine.as_bytes())
-        else:
-            file.unlink(missing_ok=True)
+        with self._writing, translated(self.path):
+            try:
+                data = file.read_bytes()
+            except FileNotFoundError:
+                data = b""
+            if not data or Quarantine.intact(data) is None:
+                kept = self._kept_quarantine()
+                if kept is not None:
+                    write_atomically(file, kept)
+
+    def set_quarantine(self, quarantine: Quarantine) -> None:
+        """Keep what is held back; the files and HEAD are the caller's to change.
+
+        Raises:
+            DiskFull, ReadOnly, StorageError: it cannot be written.
+        """
+        file, references = self.git_dir / QUARANTINE_FILE, self._repo.references
+        # What git has goes first: whenever the file is there, it counts, and where it is not, nothing is to bring it
+        # back but the loss of it.
+        with self._writing, translated(self.path):
+            if quarantine:
+                data = quarantine.as_bytes()
+                blob = str(self._repo.create_blob(data))
+                fsync_path(self._common_dir / "objects" / blob[:2] / blob[2:])
+                references.create(self._quarantine_ref, blob, force=True)
+                write_atomically(file, data)
+            else:
+                if references.get(self._quarantine_ref) is not None:
+                    references.delete(self._quarantine_ref)
+                file.unlink(missing_ok=True)
 
     def work_files(self) -> dict[str, str]:
         """Every regular file that the work tree is to have, path to version: HEAD's, but for what is held back."""

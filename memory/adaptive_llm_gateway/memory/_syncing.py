@@ -373,6 +373,7 @@ class Syncing:
             pushed.pushed,
             pulled.conflicts + pushed.conflicts,
             pulled.decisions + pushed.decisions,
+            pushed.notices,  # what is held back now, after both
         )
 
 
