@@ -454,6 +454,55 @@ def test_a_remote_that_was_emptied_is_told(clone: Clone, remote: Path) -> None:
     assert status.checked is not None
 
 
+def test_another_remote_is_not_taken_for_one_that_was_rewritten_or_emptied(
+    tmp_path: Path, clone: Clone, remote: Path
+) -> None:
+    clone.sync.push()
+    git(tmp_path, "clone", "-q", "--bare", str(remote), "older.git")
+    clone.put("notes/2026/11/later.md", memory("later\n", number=7))
+    clone.sync.push()
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "empty.git")
+    for name in ("older.git", "empty.git"):
+        clone.sync.set_remote(str(tmp_path / name))
+        clone.sync.pull()
+        assert (clone.status.state, clone.status.problems) == ("pending", ())
+        clone.sync.push()
+    git(tmp_path / "empty.git", "update-ref", "refs/heads/main", "main~1")
+    clone.sync.pull()
+    assert [problem.kind for problem in clone.status.problems] == ["history_rewritten"]
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize(("removed", "told"), [(71, True), (39, False), (20, False)])
+def test_a_pull_that_removes_most_memories_says_so_and_names_what_keeps_them(
+    tmp_path: Path, clone: Clone, remote: Path, removed: int, told: bool, diverged: bool
+) -> None:
+    paths = [f"notes/2026/11/m-{number:08d}.md" for number in range(10, 88)]
+    texts = {path: memory(f"text {path}\n", number=number) for number, path in enumerate(paths, 10)}
+    for path, text in texts.items():
+        (clone.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (clone.root / path).write_bytes(text.encode())
+    clone.repo.commit([Change(path, text.encode(), "write", "", "t", AUTHOR) for path, text in texts.items()])
+    clone.sync.push()
+    total = len(git(clone.root, "ls-files", "notes").split())
+    git(tmp_path, "clone", "-q", str(remote), "mate")
+    git(tmp_path / "mate", "rm", "-q", *paths[:removed])
+    git(tmp_path / "mate", "commit", "-qm", "tidy up")
+    git(tmp_path / "mate", "push", "-q")
+    if diverged:
+        clone.put("notes/2026/11/mine.md", memory("mine\n", number=99))
+        total += 1
+    clone.sync.pull()
+    assert not (clone.root / paths[0]).exists()
+    found = [problem for problem in clone.status.problems if problem.kind == "mass_removal"]
+    assert len(found) == int(told)
+    for notice in found:
+        assert not notice.blocks
+        assert f"removed {removed} of {total} memories" in notice.message
+        (rescue,) = [name for name in clone.repo.rescues() if name in notice.message]
+        assert git(clone.root, "show", f"{rescue}:{paths[0]}") == texts[paths[0]]
+
+
 def test_a_clock_far_off_is_told_from_the_remotes_commits_until_time_has_caught_up(
     tmp_path: Path, clone: Clone, remote: Path
 ) -> None:

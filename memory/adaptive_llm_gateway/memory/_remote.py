@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pygit2
@@ -67,6 +67,8 @@ class Remote:
         self.progress = Progress()
         self.until: float | None = None
         """When git's waiting for the network is to end, as of `time.monotonic`; None: after `timeout`."""
+        self.is_the_same: Callable[[], bool] = lambda: True
+        """Whether what git remembers is of this remote, and not of one that had its name before."""
         self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
         self._answers: list[Answered] = []
 
@@ -204,10 +206,14 @@ class Remote:
         answers, self._answers = self._answers, []
         return tuple(answers)
 
+    def tell(self, notice: Notice) -> None:
+        """Have it known with the remote's next answer."""
+        self._answers.append(Answered(notice.at, (notice,)))
+
     def fetch(self) -> None:
         """Learn what the remote has. A history that it rewrote, or lost, is kept by a rescue reference."""
         tracking, before = self._tracking_name(), self.tracked()
-        branch = self._repo.branch
+        branch, same = self._repo.branch, self.is_the_same()
         found: list[Notice] = []
         fetch = [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"]
         try:
@@ -229,7 +235,7 @@ class Remote:
                 kept = self._repo.rescue(before, mark() + "-remote")
                 self._repo.thread_repo.references.delete(tracking)
                 text = f"the remote was emptied: its branch {branch!r} is gone; what it had is kept here as {kept}"
-                found.append(Notice("remote_emptied", text, _now()))
+                found += [Notice("remote_emptied", text, _now())] if same else []
         after = self.tracked()
         if before is not None and after is not None and before != after:
             git = self._repo.thread_repo
@@ -239,7 +245,7 @@ class Remote:
                     f"the remote's history was rewritten: it does not have commit {before[:12]} any more; that is kept "
                     f"here as {kept}"
                 )
-                found.append(Notice("history_rewritten", text, _now()))
+                found += [Notice("history_rewritten", text, _now())] if same else []
         found += self._clock(after)
         self._answers.append(Answered(_now(), tuple(found), frozenset({"clock"})))
         reach("sync.fetched")

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from random import uniform
 from typing import Any
@@ -37,11 +38,14 @@ from adaptive_llm_gateway.memory._repo_rules import OutgoingTrust, RepoRules
 from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settle
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_marker, sort_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
+from adaptive_llm_gateway.memory._sync_model import Notice
 from adaptive_llm_gateway.memory._sync_seen import lock_problem
 from adaptive_llm_gateway.memory._sync_state import Operation, SyncState
 from adaptive_llm_gateway.memory._tree_diff import diff_trees
 from adaptive_llm_gateway.memory._values import Author, SyncStatus
 
+MASS_LOSS = 20
+"""More memories than this, and more than half, gone at once are not passed over."""
 _LOCK_FILE = "alg-sync.lock"
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
@@ -139,6 +143,7 @@ class Sync:
         self.remote = Remote(repo, remote, timeout=timeout, read_only=rules.read_only)
         self._trust = OutgoingTrust(repo, rules, masked=mask, timeout=timeout)
         self.state = SyncState(repo, self.remote)
+        self.remote.is_the_same = self.state.is_of_this_remote
         self.progress = self.remote.progress
         self._secrets = SecretCheck(repo, scan, timeout=timeout)
         self._quarantining = Quarantining(repo, self._secrets, mask=mask, rules=checks, timeout=timeout)
@@ -265,6 +270,7 @@ class Sync:
             for path, (old, new) in sorted(move.files.items())
             if not (new is None and path in sources)
         ]
+        self._tell_of_removals(prepared, merged, rescue)
         known = prepared.holding.before.held
         return PullResult(
             SyncStatus("pushed"),
@@ -275,6 +281,19 @@ class Sync:
             rescue,
             tuple(item for path, item in move.after.held.items() if known.get(path) != item),
         )
+
+    def _tell_of_removals(self, prepared: _Prepared, merged: Sequence[MergedPath], rescue: str) -> None:
+        """Whoever removes most memories may do so, but never without a word."""
+        removed = sum(1 for item in merged if item.new_path is None and _is_memory(item.old_path))
+        if removed <= MASS_LOSS:
+            return
+        before = sum(1 for path in prepared.holding.before.overlay(dict(prepared.holding.in_tree)) if _is_memory(path))
+        if removed > before // 2:
+            text = (
+                f"a pull removed {removed} of {before} memories, as the remote has it (commit {prepared.theirs[:12]}); "
+                f"what was here is kept as {rescue}"
+            )
+            self.remote.tell(Notice("mass_removal", text, datetime.now(UTC)))
 
     def _look_again(self) -> PullResult | None:
         """Bring in what is held back and passes now; None when that is nothing."""
@@ -410,3 +429,7 @@ class Sync:
             raise
         finally:
             self.remote.until = None
+
+
+def _is_memory(path: str | None) -> bool:
+    return path is not None and path.endswith(".md") and "/" in path

@@ -191,6 +191,7 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "unknown": "Pull when the remote can be reached again: what it has taken comes in then.",
     "history_rewritten": "Nothing is lost here. Ask who rewrote it: a push brings back what they removed.",
     "remote_emptied": "Nothing is lost here, and a push fills it again. Ask its owner if that was meant.",
+    "mass_removal": "Ask who did it if that was meant. Each of them can be read and restored from the history.",
     "clock": "Set the clock that is wrong: of two edits the one with the later time wins.",
     "identity_missing": "Set git's user.name and user.email, then start the hub again.",
     "shallow": "Fetch the whole history with git (`git fetch --unshallow`).",

@@ -263,6 +263,7 @@ SyncKind = Literal[
     # Nothing is held up, but should be known.
     "history_rewritten",
     "remote_emptied",
+    "mass_removal",
     "clock",
     "identity_missing",
     "shallow",
