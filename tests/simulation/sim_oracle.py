@@ -18,7 +18,7 @@ _BY_FAULT: Mapping[str, frozenset[str]] = {
     "hang": frozenset({"timeout"}),
     "slow": frozenset(),
     "mute": frozenset({"unreachable"}),
-    "cut_answer": _CUT,
+    "cut_answer": _CUT | {"auth"},  # of HTTP: git takes an answer cut short after its first line for the refusal there
     "cut_request": _CUT,
     "401": frozenset({"auth"}),
     "403": frozenset({"access_denied"}),

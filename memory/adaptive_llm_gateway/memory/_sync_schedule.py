@@ -27,7 +27,7 @@ _WAITS: Final[dict[Patience, tuple[float, float, float]]] = {
     "race": (0.1, 1.0, 60.0),
     "soon": (2.0, 4.0, 120.0),
     "retry": (2.0, 5.0, 900.0),
-    "person": (1800.0, 3600.0, 14400.0),
+    "person": (120.0, 600.0, 14400.0),  # soon at first: a connection that breaks off may read like a refusal
 }
 SOON_SECONDS: Final = 5.0
 OFFLINE_SECONDS: Final = 5.0
