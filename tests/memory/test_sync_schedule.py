@@ -158,9 +158,10 @@ def test_when_the_network_is_away_pushes_wait_with_the_looks() -> None:
 def test_a_refused_push_does_not_keep_others_writes_away() -> None:
     schedule = Schedule(check=300.0, push_at=0.0)
     schedule = ended(began(schedule, "push"), 0.0, PACE, Ended("push", "protected_branch"), 0.0)
-    assert plan(schedule, 0.0) == Step("check", 300.0)
-    assert plan(schedule, 2000.0, asked=False).work == "check"
-    assert schedule.pushes.until == 120.0
+    assert plan(schedule, 0.0) == Step("push", 120.0)
+    later = ended(began(schedule, "push"), 120.0, PACE, Ended("push", "protected_branch"), 1.0)
+    assert plan(later, 120.0) == Step("check", 300.0)
+    assert later.pushes.until == 120.0 + 1200.0
 
 
 def test_a_push_that_reached_the_remote_ends_the_wait_for_the_network() -> None:
