@@ -802,6 +802,35 @@ def test_a_pull_killed_anywhere_while_something_is_held_back_leaves_files_and_qu
     git(two.root, "fsck", "--connectivity-only")
 
 
+@pytest.mark.parametrize("point", ["sync.journal_written", "sync.tree_updated", "sync.quarantine_written"])
+def test_a_pull_that_is_taken_back_after_a_crash_leaves_what_was_held_back_before_it(
+    shared: tuple[Clone, Clone], mallory: Hostile, point: str
+) -> None:
+    _, two = shared
+    good, worse = memory("one\ntwo\nthree\n"), memory(f"worse {SECRET}\n", updated="2026-11-20T11:00:00Z")
+    mallory.put(PATH, memory(f"bad {SECRET}\n", updated="2026-11-20T11:00:00Z"))
+    mallory.put(OTHER, memory("a\nb\nc\n", number=2))
+    two.sync.pull()
+    before, held = two.repo.head(), two.held
+    mallory.put(PATH, worse)
+    mallory.put(OTHER, memory("A\nb\nc\n", number=2))
+    died = subprocess.run(
+        [sys.executable, "-c", _PULLER, str(two.root)], env={**os.environ, "ALG_FAULT": point}, check=False
+    )
+    assert died.returncode == -9
+    edited = memory("a\nb\nC\n", number=2, updated="2026-11-20T12:00:00Z")
+    (two.root / OTHER).write_bytes(edited.encode())
+    two.start()
+    assert (two.repo.head(), two.held) == (before, held)
+    assert (two.text(PATH), two.text(OTHER)) == (good, edited)
+    two.put(OTHER, edited)
+    two.sync.pull()
+    assert (two.text(PATH), two.committed(PATH)) == (good, worse)
+    merged = two.text(OTHER)
+    assert merged is not None
+    assert merged.endswith("A\nb\nC\n")
+
+
 # --- what is kept, and what is shown --------------------------------------------------------------------------------
 
 

@@ -839,23 +839,33 @@ def test_a_pull_killed_anywhere_is_completed_or_undone_by_the_next_start(
     git(two.root, "fsck", "--strict")
 
 
-def test_a_file_edited_after_a_crash_is_left_to_its_editor(shared: tuple[Clone, Clone]) -> None:
+@pytest.mark.parametrize("point", ["sync.journal_written", "sync.file_written", "sync.tree_updated"])
+def test_a_file_edited_after_a_crash_is_merged_with_what_was_to_come_and_undoes_none_of_it(
+    shared: tuple[Clone, Clone], point: str
+) -> None:
     one, two = shared
-    one.put(PATH, memory("theirs\n"))
+    one.put(PATH, memory("ONE\ntwo\nthree\n", updated="2026-11-20T11:00:00Z"))
     one.put("notes/new.md", "new")
     one.sync.push()
+    before = two.repo.head()
     died = subprocess.run(
-        [sys.executable, "-c", _PULLER, str(two.root)],
-        env={**os.environ, "ALG_FAULT": "sync.journal_written"},
-        check=False,
+        [sys.executable, "-c", _PULLER, str(two.root)], env={**os.environ, "ALG_FAULT": point}, check=False
     )
     assert died.returncode == -9
-    (two.root / PATH).write_text("edited meanwhile", encoding="utf-8")
+    edited = memory(two.text(PATH).rpartition("---\n")[2].replace("three", "THREE"), updated="2026-11-20T12:00:00Z")
+    (two.root / PATH).write_bytes(edited.encode())
     again = MemoryRepo.open(two.root)
-    assert again.head() == one.repo.head()
-    assert two.text(PATH) == "edited meanwhile"
-    assert two.text("notes/new.md") == "new"
-    assert git(two.root, "status", "--porcelain") == f" M {PATH}\n"
+    assert again.head() == before
+    assert two.text(PATH) == edited
+    assert git(two.root, "status", "--porcelain") == f" M {PATH}\n"  # and nothing of what was begun is left
+    again.commit([Change(PATH, edited.encode(), "edit", "", "t", AUTHOR)])
+    sync = Sync(again, scan=no_secrets)
+    sync.pull()
+    sync.push()
+    one.sync.pull()
+    assert one.text(PATH).endswith("ONE\ntwo\nTHREE\n")
+    assert one.files() == two.files()
+    assert not (two.repo.git_dir / "alg-sync-journal.json").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"start": "x", "target": "y"}', '{"start": null}'])

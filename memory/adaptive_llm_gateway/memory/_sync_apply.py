@@ -1,7 +1,8 @@
 """Moving the memory repo to another commit: working tree, branch and index, so that a crash anywhere is made good.
 
-A journal names both commits before the first file changes. `MemoryRepo.open` completes what it finds there: files
-that are as before are brought to the new state, files that somebody edited meanwhile are left alone.
+A journal names both commits before the first file changes. `MemoryRepo.open` completes what it finds there. Where
+somebody has edited one of the files meanwhile it takes the move back instead: the edit becomes a commit of its own, and
+the next pull merges it. Were HEAD moved around it, the edit would be one of theirs, and undo what they wrote.
 """
 
 from __future__ import annotations
@@ -46,16 +47,19 @@ class Move:
     after: Quarantine
 
 
-def move_between(repo: MemoryRepo, start: str, target: str, after: Quarantine) -> Move:
+def move_between(
+    repo: MemoryRepo, start: str, target: str, after: Quarantine, *, before: Quarantine | None = None
+) -> Move:
     """The move from one commit to another; reads both trees where they differ.
 
     Args:
         after: what is to be held back of the target; the work tree gets there what it keeps.
+        before: what is held back of the start, if not what the repo says.
     """
     git = repo.thread_repo
     trees = git[start].peel(pygit2.Tree), git[target].peel(pygit2.Tree)
     entry_of = TreeFiles(trees[0]), TreeFiles(trees[1])
-    before = repo.quarantine_at(start)
+    before = repo.quarantine_at(start) if before is None else before
     changed = diff_trees(*trees)
     # What is held back lies otherwise in the work tree than in its commit.
     files = dict(changed)
@@ -115,15 +119,19 @@ def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry 
     Raises:
         SyncError: kind `dirty`; `details["paths"]`.
     """
-    dirty = sorted(
+    dirty = _edited(repo, files)
+    if dirty:
+        shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
+        raise sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
+
+
+def _edited(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> list[str]:
+    return sorted(
         path
         for path, (old, new) in files.items()
         if not _is_one_of(_on_disk(repo.path, path), old, new)
         or (new is not None and not _may_go(repo.path, path, files))
     )
-    if dirty:
-        shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
-        raise sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
 
 
 def carry_out(
@@ -151,7 +159,8 @@ def carry_out(
             return False
         check_clean(repo, move.files)
         journal = repo.git_dir / _JOURNAL
-        noted = {"start": move.start, "target": move.target, "note": note, "held": move.after.as_json()}
+        held = {"before": repo.quarantine_at(move.start).as_json(), "held": move.after.as_json()}
+        noted = {"start": move.start, "target": move.target, "note": note, **held}
         write_atomically(journal, json.dumps(noted).encode())
         reach("sync.journal_written")
         _complete(repo, move, note, staged, step)
@@ -168,7 +177,7 @@ def settle(repo: MemoryRepo) -> None:
 
 
 def finish_interrupted(repo: MemoryRepo) -> bool:
-    """Complete a move that a crash cut short; whether there was one."""
+    """Complete a move that a crash cut short, or take it back; whether there was one."""
     shutil.rmtree(repo.git_dir / _STAGE, ignore_errors=True)
     journal = repo.git_dir / _JOURNAL
     try:
@@ -185,7 +194,12 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
             # A commit made since by hand has taken the files as they were: then the next pull merges again.
             if head == start:  # at the target every file was in place before
                 after = Quarantine.from_json(fields["held"]) if "held" in fields else repo.quarantine_at(target)
-                _complete(repo, move_between(repo, start, target, after), str(fields.get("note")))
+                before = Quarantine.from_json(fields["before"]) if "before" in fields else repo.quarantine_at(start)
+                move = move_between(repo, start, target, after, before=before)
+                if _edited(repo, move.files):
+                    back = {path: (new, old) for path, (old, new) in move.files.items()}
+                    move = Move(start, start, back, {}, before)
+                _complete(repo, move, str(fields.get("note")))
     settle(repo)
     journal.unlink(missing_ok=True)
     return True
