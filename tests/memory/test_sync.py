@@ -868,6 +868,33 @@ def test_a_file_edited_after_a_crash_is_merged_with_what_was_to_come_and_undoes_
     assert not (two.repo.git_dir / "alg-sync-journal.json").exists()
 
 
+def test_a_file_edited_while_a_pull_puts_files_in_place_stops_it_and_the_next_one_merges(
+    shared: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = shared
+    one.put(PATH, memory("ONE\ntwo\nthree\n", updated="2026-11-20T11:00:00Z"))
+    one.put("notes/a.md", "new")
+    one.sync.push()
+    before, edited = two.repo.head(), memory("one\ntwo\nTHREE\n", updated="2026-11-20T12:00:00Z")
+    goes_on = two.sync.progress.phase
+
+    def edit(name: str, done: int = 0, total: int = 0, *, size: str | None = None) -> None:
+        if name == "writing files":
+            (two.root / PATH).write_bytes(edited.encode())
+        goes_on(name, done, total, size=size)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(two.sync.progress, "phase", edit)
+        caught = failure(two.sync.pull)
+    assert (caught.details["kind"], caught.details["paths"]) == ("dirty", [PATH])
+    assert two.repo.head() == before
+    assert git(two.root, "status", "--porcelain") == f" M {PATH}\n"
+    two.put(PATH, edited)
+    two.sync.pull()
+    assert two.text(PATH).endswith("ONE\ntwo\nTHREE\n")
+    assert two.text("notes/a.md") == "new"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"start": "x", "target": "y"}', '{"start": null}'])
 def test_a_garbled_journal_is_dropped(one: Clone, text: str) -> None:
     journal = one.repo.git_dir / "alg-sync-journal.json"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import pygit2
 
-from adaptive_llm_gateway.core import NotFound, StorageError, fsync_path, reach
+from adaptive_llm_gateway.core import NotFound, StorageError, SyncError, fsync_path, reach
 from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._quarantine import Quarantine
@@ -119,19 +119,19 @@ def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry 
     Raises:
         SyncError: kind `dirty`; `details["paths"]`.
     """
-    dirty = _edited(repo, files)
-    if dirty:
-        shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
-        raise sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
-
-
-def _edited(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> list[str]:
-    return sorted(
+    dirty = sorted(
         path
         for path, (old, new) in files.items()
         if not _is_one_of(_on_disk(repo.path, path), old, new)
         or (new is not None and not _may_go(repo.path, path, files))
     )
+    if dirty:
+        raise _dirty(dirty)
+
+
+def _dirty(dirty: list[str]) -> SyncError:
+    shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
+    return sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
 
 
 def carry_out(
@@ -159,11 +159,15 @@ def carry_out(
             return False
         check_clean(repo, move.files)
         journal = repo.git_dir / _JOURNAL
-        held = {"before": repo.quarantine_at(move.start).as_json(), "held": move.after.as_json()}
+        before = repo.quarantine_at(move.start)
+        held = {"before": before.as_json(), "held": move.after.as_json()}
         noted = {"start": move.start, "target": move.target, "note": note, **held}
         write_atomically(journal, json.dumps(noted).encode())
         reach("sync.journal_written")
-        _complete(repo, move, note, staged, step)
+        edited = _complete_or_take_back(repo, move, before, note, staged, step)
+        if edited:
+            journal.unlink(missing_ok=True)
+            raise _dirty(edited)
         return repo.head() == move.target
 
 
@@ -196,13 +200,26 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
                 after = Quarantine.from_json(fields["held"]) if "held" in fields else repo.quarantine_at(target)
                 before = Quarantine.from_json(fields["before"]) if "before" in fields else repo.quarantine_at(start)
                 move = move_between(repo, start, target, after, before=before)
-                if _edited(repo, move.files):
-                    back = {path: (new, old) for path, (old, new) in move.files.items()}
-                    move = Move(start, start, back, {}, before)
-                _complete(repo, move, str(fields.get("note")))
+                _complete_or_take_back(repo, move, before, str(fields.get("note")))
     settle(repo)
     journal.unlink(missing_ok=True)
     return True
+
+
+def _complete_or_take_back(
+    repo: MemoryRepo,
+    move: Move,
+    before: Quarantine,
+    note: str,
+    staged: Staged | None = None,
+    step: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """The files that somebody has edited meanwhile: where there are any, everything is as it was before the move."""
+    edited = _complete(repo, move, note, staged, step)
+    if edited:
+        back = {path: (new, old) for path, (old, new) in move.files.items()}
+        _complete(repo, Move(move.start, move.start, back, {}, before), note, leave=True)
+    return edited
 
 
 def _complete(
@@ -211,14 +228,25 @@ def _complete(
     note: str,
     staged: Staged | None = None,
     step: Callable[[int, int], None] | None = None,
-) -> None:
+    *,
+    leave: bool = False,
+) -> list[str]:
+    """Put the files in place, then move the branch, unless somebody has edited a file; which ones that were.
+
+    Args:
+        leave: go on without the files that were edited.
+    """
+    edited: list[str] = []
     written: list[Path] = []
     folders: dict[Path, None] = {}
     for number, (path, (old, new)) in enumerate(_in_order(move.files), 1):
         if step is not None:
             step(number, len(move.files))
         found = _on_disk(repo.path, path)
-        if _is_one_of(found, new) or not _is_one_of(found, old):
+        if _is_one_of(found, new):
+            continue
+        if not _is_one_of(found, old):
+            edited.append(path)
             continue
         target = repo.path / path
         if new is None:
@@ -232,15 +260,20 @@ def _complete(
                 written.append(target)
             _put(ready, target)
             folders[target.parent] = None
+        else:
+            edited.append(path)  # a folder with somebody's files is in its place
         reach("sync.file_written")
     reach("sync.tree_updated")
     _flush([*written, *folders])
+    if edited and not leave:
+        return edited
     if repo.head() == move.start:
         # Before the branch: what HEAD has and the work tree must not have is known as that from the first moment.
         repo.set_quarantine(move.after)
         reach("sync.quarantine_written")
         repo.advance(move.start, move.target, move.blobs, note)
     reach("sync.ref_moved")
+    return []
 
 
 def _in_order(files: Side) -> list[tuple[str, tuple[Entry | None, Entry | None]]]:
