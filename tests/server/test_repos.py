@@ -152,6 +152,27 @@ def test_one_failing_remote_does_not_hide_another_nor_pass_for_success(
     assert "personal: Pushed." in answer
 
 
+def test_when_no_remote_answers_each_repo_is_told_of_and_the_client_stays(
+    homes: tuple[Any, Any], remotes: tuple[Path, Path]
+) -> None:
+    home, _ = homes
+    client = home.client()
+    client.call("memory_push")
+    for remote in remotes:
+        remote.rename(remote.with_name(f"gone-{remote.name}"))
+    for operation in ("pull", "push", "sync"):
+        code, error = failed(home, "memory", operation)
+        assert (code, error["code"]) == (8, "sync")
+        told = error["details"]["repos"]
+        assert set(told) == {"personal", "team"}
+        for name, remote in zip(("personal", "team"), remotes, strict=True):
+            assert remote.name in told[name]["message"]
+            assert "; " not in told[name]["message"]
+            assert f"{name}: {told[name]['message']}" in error["message"]
+    assert "team: " in client.refused("memory_pull")
+    assert "failed: remote_missing" in client.call("memory_status")
+
+
 def test_a_confidential_memory_is_refused_for_the_team_and_its_hint_helps(
     homes: tuple[Any, Any], remotes: tuple[Path, Path]
 ) -> None:
@@ -318,6 +339,22 @@ def test_a_new_home_fetches_its_repos_by_itself(homes: tuple[Any, Any]) -> None:
     two.wait_until(
         lambda: written in [row["id"] for row in two.json("memory", "list")["memories"]], what="the first fetch"
     )
+
+
+def test_a_first_pull_tells_of_the_remote_it_was_about(
+    homes: tuple[Any, Any], remotes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    home, _ = homes
+    home.alg("memory", "push")
+    gone = tmp_path / "gone.git"
+    done = home.json("init", "--yes", "--remote", str(gone))["sync"]
+    assert (done["remote"], done["state"], done["kind"]) == (str(gone), "failed", "remote_missing")
+    done = home.json("init", "--yes", "--remote", str(remotes[0]))["sync"]
+    assert (done["remote"], done["state"]) == (str(remotes[0]), "pushed")
+    before = (home.home / "config.yaml").read_text(encoding="utf-8")
+    code, error = failed(home, "init", "--yes", "--remote", "ext::sh -c ls")
+    assert (code, "runs a program" in error["message"]) == (2, True)
+    assert (home.home / "config.yaml").read_text(encoding="utf-8") == before
 
 
 def test_import_puts_each_memory_into_the_repo_of_its_project(homes: tuple[Any, Any], tmp_path: Path) -> None:

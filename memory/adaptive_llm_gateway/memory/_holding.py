@@ -187,7 +187,7 @@ class Holding:
         self._moved: dict[str, str] = {}
         self._history: tuple[InHistory, ...] = self.before.history
         self._sources: dict[str, tuple[str, str]] = {}
-        self._now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def problem(self, path: str, entry: Entry) -> Problem | None:
         """Why a file of theirs is held back; None where it is not."""

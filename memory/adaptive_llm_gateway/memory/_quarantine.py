@@ -197,7 +197,7 @@ def summary(quarantine: Quarantine, *, shown: int = 3) -> tuple[str, ...]:
         count = len(quarantine.history)
         what = "a secret" if count == 1 else f"{count} secrets"
         lines.append(
-            f"the remote's history has {what} that no file of now has; whoever can read the remote can read it: "
+            f"the remote's history has {what} that is in no file any more; whoever can read the remote can read it: "
             "`alg memory quarantine` names the commits"
         )
     return tuple(lines)

@@ -162,7 +162,8 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "host_key": "Connect once with ssh by hand and check the host's key.",
     "certificate": "Look at the server's certificate and this machine's clock; http.sslCAInfo names git authorities.",
     "proxy": "Look at git's http.proxy and the environment's https_proxy.",
-    "access_denied": "The server knows who asks and does not let them: ask its owner for the right to write.",
+    "access_denied": "The server does not let this user in, or has nothing at this address: check the address, then "
+    "ask its owner for the right to read and write.",
     "identity_rejected": "Set git's user.name and user.email to what the remote accepts, for what is written from now "
     "on; its owner can let the commits in that wait.",
     "protected_branch": "The remote protects this branch. Use another one, or let this user push to it.",
@@ -172,8 +173,8 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "remote_read_only": "The remote cannot be written now: archived, a mirror, full, or not its user's. Ask its owner.",
     "remote_full": "The remote has no room left: its owner has to make some.",
     "corrupt_remote": "The remote is damaged: its owner has to mend it. Everything that was pulled is here.",
-    "remote_missing": "Check the remote's address: `git remote -v` in the memory repo. A server may also say so of a "
-    "repository that this user must not see.",
+    "remote_missing": "Check the remote's address (`sync.remote`, or its entry in `repos`; `alg init --remote URL` "
+    "sets the first). A server may also say so of a repository that this user must not see.",
     "remote_moved": "Give the new address: `alg init --remote URL`.",
     "missing_branch": "The remote has other branches only. Use one of them here, or push to create this one.",
     "index_lock": "Another git program works in the memory repo; wait for it.",

@@ -22,7 +22,7 @@ from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._registration import NAME, registration
 from adaptive_llm_gateway.server._render_sync import first_line, sentence, standing_line
-from adaptive_llm_gateway.server._repos import PERSONAL, RepoInfo, check_apart, configured_repos
+from adaptive_llm_gateway.server._repos import PERSONAL, RepoInfo, check_apart, configured_repos, personal_sync
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import Settings
@@ -83,7 +83,7 @@ def examine(root: str) -> list[Check]:
         checks.append(Check("config", "ok", source))
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)
-    seen = replace(seen, sync=_personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
+    seen = replace(seen, sync=personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
     for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _remote, _clients):
         checks += look(seen)
     return checks
@@ -454,12 +454,6 @@ def _check(name: str, problem: Json, *, before: str = "") -> Check:
         text += f" git says: {sentence(first_line(problem['git']))}"
     tried = f" ({problem['attempts']} attempts in a row, since {problem['since']})" if problem["attempts"] > 1 else ""
     return Check(name, "fail" if problem["blocks"] else "warn", text + tried, problem["hint"])
-
-
-def _personal_sync(store: Json) -> Json | None:
-    """How the personal repo stands, also where there are several."""
-    repos: list[Json] = store.get("repos", [])
-    return next((repo["sync"] for repo in repos if repo["name"] == PERSONAL), store["sync"])
 
 
 def _look_at_sync(repo: Path, *, read_only: bool = False) -> Json | None:

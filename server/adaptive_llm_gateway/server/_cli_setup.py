@@ -106,9 +106,13 @@ def init(root: str, *, remote: str | None, yes: bool) -> Json:
     with _cli_hub.open_hub(root) as hub:
         store = hub.call("status")
         running = hub.call("hub_status")
-    sync: Json = store["sync"]
+    from adaptive_llm_gateway.server._repos import PERSONAL, personal_sync  # noqa: PLC0415 - 200 ms
+
+    sync: Json = personal_sync(store)
     if address is not None:
-        refused = next((note for note in store["notices"] if note.startswith("the remote could not be set")), None)
+        # Where there are several repos, each note names its own.
+        told = (note.removeprefix(f"{PERSONAL}: ") for note in store["notices"])
+        refused = next((note for note in told if note.startswith("the remote could not be set")), None)
         if refused is not None:
             _take_back(home, before, backup)
             raise InvalidInput(refused, hint="Give a path, or an ssh or https address without a password.")
@@ -201,17 +205,19 @@ def _make_home(root: Path) -> None:
 
 def _first_pull(root: str, sync: Json) -> Json:
     """What another machine has written already; that it cannot be had now does not keep the hub from working."""
+    from adaptive_llm_gateway.server._repos import PERSONAL, personal_sync  # noqa: PLC0415 - 200 ms
+
     try:
-        return run_sync(root, "pull", wait=True)
+        return run_sync(root, "pull", wait=True, repo=PERSONAL)
     except KeyboardInterrupt:
         talk("note: the first pull goes on in the hub; `alg memory status` says how it ends")
         with _cli_hub.open_hub(root) as hub:
-            return hub.call("status")["sync"] or sync
+            return personal_sync(hub.call("status")) or sync
     except HubRefused as refused:
         hint = f" {refused.error['hint']}" if refused.error.get("hint") else ""
         talk(f"note: the first pull did not succeed: {refused.error['message']}.{hint}")
         with _cli_hub.open_hub(root) as hub:
-            return hub.call("status")["sync"] or sync
+            return personal_sync(hub.call("status")) or sync
 
 
 # --- The configuration file ---------------------------------------------------------------------------------------

@@ -150,7 +150,10 @@ def quarantine_text(found: Json) -> str:
             f"here is {item['instead']} instead",
         ]
     if lines:
-        lines.append("Each comes in by itself once the remote has a version that passes, or what was found is allowed.")
+        lines += [
+            "Each comes in by itself once the remote has a version that passes, or what was found is allowed.",
+            "`alg memory quarantine drop PATH` gives one up, for everybody; the remote's history still has it.",
+        ]
     for item in found["history"]:
         lines.append(f"in the remote's history, commit {item['commit'][:12]}, {item['path']}: {item['why']}")
     return "\n".join(lines) or "Nothing is held back."

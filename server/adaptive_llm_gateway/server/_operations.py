@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import logging
 import time
@@ -865,11 +866,13 @@ def sync_of_all(done: Mapping[str, Json | AlgError]) -> Json:
     failed = {name: outcome for name, outcome in done.items() if isinstance(outcome, AlgError)}
     ended = {name: outcome for name, outcome in done.items() if not isinstance(outcome, AlgError)}
     if not ended:
+        each = {name: error.as_dict() for name, error in failed.items()}
         first = next(iter(failed.values()))
+        whole = copy.copy(first)  # others may wait for the same attempt, and get the same error
         if len(failed) > 1:
-            first.message = "; ".join(f"{name}: {error.message}" for name, error in failed.items())
-        first.details["repos"] = {name: error.as_dict() for name, error in failed.items()}
-        raise first
+            whole.message = "; ".join(f"{name}: {error.message}" for name, error in failed.items())
+        whole.details = {**first.details, "repos": each}
+        raise whole from first
     worst = min(ended.values(), key=lambda each: WORST_FIRST.index(each["state"]))
     answer = {**worst, "running": any(each["running"] for each in ended.values())}
     for key in ("changed", "pushed"):

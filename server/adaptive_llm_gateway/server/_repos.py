@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import ConfigError, Home, Settings, Trust
 from adaptive_llm_gateway.memory import PERSONAL
@@ -157,3 +157,9 @@ def _place(repo: RepoInfo, personal: StoreSettings) -> RepoPlace:
         read_only=repo.read_only,
     )
     return RepoPlace(repo.name, settings, repo.projects)
+
+
+def personal_sync(store: dict[str, Any]) -> Any:
+    """How the personal repo stands, by the hub's status, also where there are several."""
+    repos: list[dict[str, Any]] = store.get("repos", [])
+    return next((repo["sync"] for repo in repos if repo["name"] == PERSONAL), store["sync"])
