@@ -302,7 +302,7 @@ LONG_OBJECTIVES = ["quotes " * 300, "漢字" * 900, "😀" * 400]
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     budget=st.integers(200, 800),
-    objective=st.text(min_size=1, max_size=30).filter(str.strip) | st.sampled_from(LONG_OBJECTIVES),
+    objective=st.text(min_size=1, max_size=30).map(str.strip).filter(bool) | st.sampled_from(LONG_OBJECTIVES),
     note=st.text(max_size=40) | st.sampled_from(["x" * 20_000, "not: " + "'q7Kx_2/Zp9' is not here; " * 90]),
     directory=st.sampled_from(["/w", "/Zq7/" * 400, "/路径" * 200]),
     state=st.sampled_from(["", "Half.", "- a file is converted\n" * 300]),

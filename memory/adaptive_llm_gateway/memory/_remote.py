@@ -41,6 +41,9 @@ _CHECKS = (
     "fetch.fsckObjects=true",
     "transfer.fsckObjects=true",
     *(f"fetch.fsck.{name}=ignore" for name in (*_HELD_BACK_BY_PATH, *_HARMLESS)),
+    # The branch moves to what was fetched, which by default git does not flush to disk; all at once is two flushes.
+    "core.fsync=committed,reference",
+    "core.fsyncMethod=batch",
 )
 _MOST_TIMES = 60  # the timeout: how long a fetch or push may go on while data comes
 _LEAST_SECONDS = 1.0  # for git, however late it is
