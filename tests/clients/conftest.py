@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -31,15 +30,10 @@ INSTALL = "run scripts/install_clients.py with the project's Python"
 
 @pytest.fixture(scope="session")
 def fake_models_module() -> Any:
-    """The helper beside this file; under `--import-mode=importlib` no folder of tests is on `sys.path`."""
-    name = "fake_models"
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    """What plays the models, for tests that import it only when they run."""
+    import fake_models
+
+    return fake_models
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import queue
 import re
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -18,20 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
-
-def beside(name: str) -> Any:
-    """A module of this folder, from now on importable by its name: `--import-mode=importlib` has it on no path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-beside("gateway_made")
 
 WORDS = ["Hello", ", ", "wide ", "world", "."]
 TEXT = "".join(WORDS)
@@ -301,9 +285,10 @@ def program() -> type[Program]:
 @pytest.fixture(scope="session")
 def aimocks(tmp_path_factory: pytest.TempPathFactory, program: type[Program]) -> Iterator[Any]:
     """Starts servers of aimock, see `aimock.py`; skips where it is not installed."""
-    module = beside("aimock")
-    module.programs()
-    running = module.AIMocks(tmp_path_factory.mktemp("aimock"), program)
+    import aimock
+
+    aimock.programs()
+    running = aimock.AIMocks(tmp_path_factory.mktemp("aimock"), program)
     yield running
     running.stop()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -21,21 +19,6 @@ from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory.testing import temporary_store
 
 WAIT = 30.0
-
-
-def _beside(name: str) -> None:
-    """Tests are imported by path, without their folder on `sys.path`."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-
-
-_beside("sync_made")
 
 
 class Bench:

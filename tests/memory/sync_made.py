@@ -63,12 +63,16 @@ def no_secrets(path: str, data: bytes) -> None:
 class Clone:
     """A memory repo and its sync."""
 
-    def __init__(self, root: Path, remote: Path | str | None, *, timeout: float = 20.0) -> None:
-        self.repo = MemoryRepo.open(root)
+    def __init__(self, root: Path, remote: Path | str | None, **settings: Any) -> None:
         self.root = root
-        self.sync = Sync(self.repo, scan=no_secrets, timeout=timeout)
+        self.settings: dict[str, Any] = {"scan": no_secrets, "timeout": 20.0, **settings}
+        self.start()
         if remote is not None:
             self.sync.set_remote(str(remote))
+
+    def start(self) -> None:
+        self.repo = MemoryRepo.open(self.root)
+        self.sync = Sync(self.repo, **self.settings)
 
     @property
     def status(self) -> SyncStatus:
@@ -85,6 +89,16 @@ class Clone:
 
     def text(self, path: str) -> str:
         return (self.root / path).read_bytes().decode()
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and ".git" not in path.relative_to(self.root).parts
+        }
+
+    def clean(self) -> bool:
+        return git(self.root, "status", "--porcelain") == ""
 
 
 def failure(run: Callable[[], object]) -> SyncError:

@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import sync_made
+from sync_made import AUTHOR, PATH, memory
 
 from adaptive_llm_gateway.core import NotFound, SecretRefused, SyncError
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, Held, Quarantine, harmless, summary
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync import MergedPath, Sync
+from adaptive_llm_gateway.memory._sync import MergedPath
 from adaptive_llm_gateway.memory._sync_checks import MAX_OTHER, find_collisions, risky_attribute
-from adaptive_llm_gateway.memory._values import Author, Change
 
-AUTHOR = Author("claude-code", host="laptop")
-PATH = "notes/2026/11/t-00000001.md"
 OTHER = "notes/2026/11/other-00000002.md"
 SECRET = "hunter2-credential"
 FILE, LINK, MODULE, TREE = b"100644", b"120000", b"160000", b"40000"
@@ -33,16 +32,6 @@ def git(cwd: Path, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] |
         ["git", *arguments], cwd=cwd, input=stdin, capture_output=True, check=True, env={**os.environ, **(env or {})}
     )
     return done.stdout.decode("utf-8", "surrogateescape")
-
-
-def memory(body: str, *, number: int = 1, updated: str = "2026-11-20T10:00:00Z", **fields: object) -> str:
-    base: dict[str, object] = {
-        "id": f"01JD{number:022d}",
-        "type": "note",
-        "title": "T",
-        "created": "2026-11-01T00:00:00Z",
-    }
-    return Document.new({**base, "updated": updated, **fields}, body).render().decode()
 
 
 class Scan:
@@ -60,51 +49,28 @@ class Scan:
         self.allowed, self.rules = True, object()
 
 
-class Clone:
-    def __init__(self, root: Path, remote: Path) -> None:
-        self.root = root
-        self.scan = Scan()
-        self.start()
-        self.sync.set_remote(str(remote))
+class Clone(sync_made.Clone):
+    """One whose scanner can be told to allow its secret."""
 
-    def start(self) -> None:
-        self.repo = MemoryRepo.open(self.root)
-        self.sync = Sync(
-            self.repo,
+    def __init__(self, root: Path, remote: Path) -> None:
+        self.scan = Scan()
+        super().__init__(
+            root,
+            remote,
             scan=self.scan,
-            timeout=30,
             checks=lambda: self.scan.rules,
             mask=lambda text: text.replace(SECRET, "***"),
         )
 
-    def put(self, path: str, text: str | None) -> str | None:
-        target = self.root / path
-        if text is None:
-            target.unlink()
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(text.encode())
-        return self.repo.commit([Change(path, None if text is None else text.encode(), "write", "", "t", AUTHOR)])
-
-    def text(self, path: str) -> str | None:
+    def there(self, path: str) -> str | None:
         try:
-            return (self.root / path).read_bytes().decode()
+            return self.text(path)
         except FileNotFoundError:
             return None
-
-    def files(self) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for path in sorted(self.root.rglob("*"))
-            if path.is_file() and ".git" not in path.relative_to(self.root).parts
-        }
 
     @property
     def held(self) -> dict[str, Held]:
         return dict(self.repo.quarantine.held)
-
-    def clean(self) -> bool:
-        return git(self.root, "status", "--porcelain") == ""
 
     def committed(self, path: str) -> str:
         return git(self.root, "show", f"HEAD:{path}")
@@ -263,7 +229,7 @@ def test_a_changed_memory_that_fails_keeps_its_last_good_version(shared: tuple[C
     bad = memory(f"one {SECRET}\n", updated="2026-11-21T10:00:00Z")
     mallory.put(PATH, bad)
     two.sync.pull()
-    assert two.text(PATH) == memory("one\ntwo\nthree\n")
+    assert two.there(PATH) == memory("one\ntwo\nthree\n")
     assert two.committed(PATH) == bad
     assert two.clean()
     assert two.repo.work_files()[PATH] == MemoryRepo.blob_id(memory("one\ntwo\nthree\n").encode())
@@ -275,7 +241,7 @@ def test_a_later_version_that_passes_comes_in_and_ends_it(shared: tuple[Clone, C
     two.sync.pull()
     mallory.put(PATH, memory("mended\n", updated="2026-11-22T10:00:00Z"))
     pulled = two.sync.pull()
-    assert two.text(PATH) == memory("mended\n", updated="2026-11-22T10:00:00Z")
+    assert two.there(PATH) == memory("mended\n", updated="2026-11-22T10:00:00Z")
     assert pulled.merged == (MergedPath(PATH, PATH),)
     assert two.held == {}
     assert two.clean()
@@ -292,7 +258,7 @@ def test_the_remote_deleting_it_ends_it_too(shared: tuple[Clone, Clone], mallory
     mallory.put(PATH, None)
     mallory.put("notes/link.md", None)
     two.sync.pull()
-    assert (two.text(PATH), two.held) == (None, {})
+    assert (two.there(PATH), two.held) == (None, {})
     assert two.clean()
 
 
@@ -304,7 +270,7 @@ def test_a_version_that_fails_again_keeps_the_first_good_one_and_says_since_when
     two.sync.pull()
     tip = mallory.put(PATH, memory(f"two {SECRET}\n"))
     two.sync.pull()
-    assert two.text(PATH) == memory("one\ntwo\nthree\n")
+    assert two.there(PATH) == memory("one\ntwo\nthree\n")
     assert two.held[PATH].commit == tip
     mallory.put(OTHER, memory("another\n", number=2))
     since = two.held[PATH].since
@@ -322,7 +288,7 @@ def test_what_is_allowed_meanwhile_comes_in_with_the_next_pull(shared: tuple[Clo
     two.scan.allow()
     pulled = two.sync.pull()
     assert pulled.merged == (MergedPath(PATH, PATH),)
-    assert two.text(PATH) == bad
+    assert two.there(PATH) == bad
     assert list(two.held) == ["notes/link.md"]
     assert two.clean()
 
@@ -338,8 +304,8 @@ def test_a_file_in_the_way_of_what_is_allowed_stays_and_nothing_else_waits_for_i
     mallory.put(OTHER, memory("the rest\n", number=2))
     two.sync.pull()
     two.sync.pull()
-    assert two.text("notes/x.txt") == "somebody's own"
-    assert two.text(OTHER) == memory("the rest\n", number=2)
+    assert two.there("notes/x.txt") == "somebody's own"
+    assert two.there(OTHER) == memory("the rest\n", number=2)
     assert list(two.held) == ["notes/x.txt"]
 
 
@@ -351,13 +317,13 @@ def test_a_memory_that_moves_to_a_place_that_fails_stays_where_it_was(
         {b"notes": {b"2026": {b"11": {b"t-00000001.md": (b"", b""), b"CON.md": (FILE, memory("moved\n").encode())}}}}
     )
     two.sync.pull()
-    assert two.text(PATH) == memory("one\ntwo\nthree\n")
+    assert two.there(PATH) == memory("one\ntwo\nthree\n")
     assert {path: item.kind for path, item in two.held.items()} == {"notes/2026/11/CON.md": "name", PATH: "moved"}
     mallory.push(
         {b"notes": {b"2026": {b"11": {b"CON.md": (b"", b""), b"fine.md": (FILE, memory("moved\n").encode())}}}}
     )
     two.sync.pull()
-    assert (two.text(PATH), two.text("notes/2026/11/fine.md"), two.held) == (None, memory("moved\n"), {})
+    assert (two.there(PATH), two.there("notes/2026/11/fine.md"), two.held) == (None, memory("moved\n"), {})
 
 
 # --- our own edits of the same file ---------------------------------------------------------------------------
@@ -374,7 +340,7 @@ def test_an_edit_of_ours_goes_beside_what_is_held_back_and_neither_is_lost(
     pulled = two.sync.pull()
     (conflict,) = pulled.conflicts
     assert conflict.path == PATH
-    assert two.text(PATH) == ours
+    assert two.there(PATH) == ours
     assert two.committed(PATH) == bad
     beside = Document.parse((two.root / conflict.kept_path).read_bytes())
     assert beside.body == "one\ntwo\nours\n"
@@ -384,16 +350,16 @@ def test_an_edit_of_ours_goes_beside_what_is_held_back_and_neither_is_lost(
     one.sync.pull()
     third = Clone(tmp_path / "three", remote)
     third.sync.pull()
-    assert one.text(PATH) == memory("one\ntwo\nthree\n")
-    assert third.text(PATH) is None
+    assert one.there(PATH) == memory("one\ntwo\nthree\n")
+    assert third.there(PATH) is None
     for clone in (one, third):
-        assert clone.text(conflict.kept_path) == two.text(conflict.kept_path)
+        assert clone.there(conflict.kept_path) == two.there(conflict.kept_path)
         assert clone.clean()
     mallory.put(PATH, memory("mended\n", updated="2026-11-22T10:00:00Z"))
     for clone in (one, two, third):
         clone.sync.pull()
     assert one.files() == two.files() == third.files()
-    assert one.text(PATH) == memory("mended\n", updated="2026-11-22T10:00:00Z")
+    assert one.there(PATH) == memory("mended\n", updated="2026-11-22T10:00:00Z")
 
 
 def test_two_clones_that_put_the_same_text_beside_agree(shared: tuple[Clone, Clone], mallory: Hostile) -> None:
@@ -417,7 +383,7 @@ def test_a_deletion_of_ours_leaves_what_is_held_back_in_the_commits_alone(
     mallory.put(PATH, bad)
     two.put(PATH, None)
     two.sync.pull()
-    assert (two.text(PATH), two.committed(PATH)) == (None, bad)
+    assert (two.there(PATH), two.committed(PATH)) == (None, bad)
     assert two.clean()
 
 
@@ -431,7 +397,7 @@ def test_a_mended_version_is_never_merged_with_the_one_that_is_held_back(
     git(remote, "update-ref", "refs/heads/main", start)  # its history is rewritten to get the secret out
     mallory.put(PATH, memory("ONE\ntwo\nthree\n", updated="2026-11-22T10:00:00Z"))
     two.sync.pull()
-    assert two.text(PATH) == memory("ONE\ntwo\nthree\n", updated="2026-11-22T10:00:00Z")
+    assert two.there(PATH) == memory("ONE\ntwo\nthree\n", updated="2026-11-22T10:00:00Z")
     assert SECRET not in two.committed(PATH)
     assert two.held == {}
 
@@ -441,7 +407,7 @@ def test_a_link_where_a_folder_of_ours_is_goes_beside_it(shared: tuple[Clone, Cl
     two.put("notes/2026/11/mine.md", memory("mine\n", number=3))
     mallory.push({b"notes": {b"2026": (LINK, b"/etc")}})
     two.sync.pull()
-    assert two.text("notes/2026/11/mine.md") == memory("mine\n", number=3)
+    assert two.there("notes/2026/11/mine.md") == memory("mine\n", number=3)
     (item,) = two.held.values()
     assert item.kind == "link"
     assert item.path.startswith("notes/2026-")
@@ -510,7 +476,7 @@ def test_a_plain_commit_of_everything_keeps_what_is_held_back(shared: tuple[Clon
     assert git(two.root, "diff-tree", "-r", "--name-only", tip, "HEAD").split() == ["notes/own.md"]
     git(two.root, "checkout", "-q", ".")
     git(two.root, "reset", "-q", "--hard")
-    assert two.text(PATH) == memory("one\ntwo\nthree\n")
+    assert two.there(PATH) == memory("one\ntwo\nthree\n")
     assert not (two.root / "notes/link.md").is_symlink()
     assert len(two.held) == 6
 
@@ -560,7 +526,7 @@ def test_giving_up_the_new_place_of_a_memory_leaves_it_at_its_old_one(
     mallory.push({b"notes": {b"2026": (b"", b""), b"CON.md": (FILE, memory("moved\n").encode())}})
     two.sync.pull()
     two.sync.drop(["notes/CON.md"], AUTHOR)
-    assert (two.committed(PATH), two.text(PATH), two.held) == (
+    assert (two.committed(PATH), two.there(PATH), two.held) == (
         memory("one\ntwo\nthree\n"),
         memory("one\ntwo\nthree\n"),
         {},
@@ -644,11 +610,11 @@ def test_odd_commits_come_in_and_only_unreadable_ones_are_refused(
         with pytest.raises(SyncError) as caught:
             two.sync.pull()
         assert caught.value.details["kind"] == "corrupt_incoming"
-        assert two.text(OTHER) is None
+        assert two.there(OTHER) is None
         return
     two.put("notes/mine.md", "mine")
     two.sync.pull()
-    assert two.text(OTHER) == memory("the rest\n", number=2)
+    assert two.there(OTHER) == memory("the rest\n", number=2)
     two.sync.push()
     assert [revision.path for revision in two.repo.history(OTHER)] == [OTHER]
     assert two.clean()
@@ -685,7 +651,7 @@ def test_a_name_with_a_slash_in_it_is_held_back_and_carried_over_unchanged(
     two.put("notes/mine.md", "mine")
     two.sync.pull()
     assert [item.kind for item in two.held.values()] == ["path"]
-    assert two.text("notes/zz/evil.md") is None
+    assert two.there("notes/zz/evil.md") is None
     two.sync.push()
     tree = git(two.root, "rev-parse", "HEAD:notes").strip()
     assert "zz/evil.md" in git(two.root, "ls-tree", "--name-only", tree).splitlines()
@@ -703,7 +669,7 @@ def test_a_newer_format_is_still_refused_as_a_whole_and_an_odd_marker_is_held_ba
     two.sync.pull()
     assert [item.kind for item in two.held.values()] == ["link"]
     two.start()
-    assert (two.text(".alg/format"), len(two.held)) == ("1\n", 1)
+    assert (two.there(".alg/format"), len(two.held)) == ("1\n", 1)
     mallory.put(".alg/format", b"2\n")
     with pytest.raises(SyncError) as caught:
         two.sync.pull()
@@ -789,13 +755,13 @@ def test_a_pull_killed_anywhere_while_something_is_held_back_leaves_files_and_qu
     assert died.returncode == -9
     two.start()
     assert two.clean()
-    assert two.text(worse) == memory("good\n", number=4)
+    assert two.there(worse) == memory("good\n", number=4)
     for path, blob in two.repo.work_files().items():
         assert MemoryRepo.blob_id((two.root / path).read_bytes()) == blob
     two.sync.pull()
     assert sorted(two.held) == ["notes/2026/11/w-00000004.md", "notes/link"]
-    assert two.text(mended) == memory("mended\n", number=3)
-    assert two.text("notes/third.md") == "third"
+    assert two.there(mended) == memory("mended\n", number=3)
+    assert two.there("notes/third.md") == "third"
     assert not any(SECRET.encode() in data for data in two.files().values())
     assert two.clean()
     two.sync.push()
@@ -822,11 +788,11 @@ def test_a_pull_that_is_taken_back_after_a_crash_leaves_what_was_held_back_befor
     (two.root / OTHER).write_bytes(edited.encode())
     two.start()
     assert (two.repo.head(), two.held) == (before, held)
-    assert (two.text(PATH), two.text(OTHER)) == (good, edited)
+    assert (two.there(PATH), two.there(OTHER)) == (good, edited)
     two.put(OTHER, edited)
     two.sync.pull()
-    assert (two.text(PATH), two.committed(PATH)) == (good, worse)
-    merged = two.text(OTHER)
+    assert (two.there(PATH), two.committed(PATH)) == (good, worse)
+    merged = two.there(OTHER)
     assert merged is not None
     assert merged.endswith("A\nb\nC\n")
 

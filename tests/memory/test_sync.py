@@ -13,68 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sync_made import AUTHOR, PATH, SECRET, Clone, failure, git, memory, no_secrets
 
-from adaptive_llm_gateway.core import InvalidInput, LockHeld, ProcessLock, RepoBusy, SecretRefused, SyncError
+from adaptive_llm_gateway.core import InvalidInput, LockHeld, ProcessLock, RepoBusy
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._remote import check_remote_url
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync import MergedPath, Sync
 from adaptive_llm_gateway.memory._sync_errors import cause
-from adaptive_llm_gateway.memory._values import Author, Change
-
-AUTHOR = Author("claude-code", host="laptop")
-PATH = "notes/2026/11/t-00000001.md"
-SECRET = b"hunter2-credential"
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True, encoding="utf-8")
-    return done.stdout
-
-
-def memory(body: str, *, number: int = 1, updated: str = "2026-11-20T10:00:00Z", **fields: object) -> str:
-    base: dict[str, object] = {
-        "id": f"01JD{number:022d}",
-        "type": "note",
-        "title": "T",
-        "created": "2026-11-01T00:00:00Z",
-    }
-    return Document.new({**base, "updated": updated, **fields}, body).render().decode()
-
-
-def no_secrets(path: str, data: bytes) -> None:
-    if SECRET in data:
-        raise SecretRefused("line 1 has a credential", findings=[{"line": 1, "kind": "test"}])
-
-
-class Clone:
-    def __init__(self, root: Path, remote: Path | str, **options: object) -> None:
-        self.repo = MemoryRepo.open(root)
-        self.root = root
-        self.sync = Sync(self.repo, scan=no_secrets, timeout=20, **options)  # type: ignore[arg-type]
-        self.sync.set_remote(str(remote))
-
-    def put(self, path: str, text: str | None) -> str | None:
-        target = self.root / path
-        if text is None:
-            target.unlink()
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(text.encode())
-        return self.repo.commit([Change(path, None if text is None else text.encode(), "write", "", "t", AUTHOR)])
-
-    def text(self, path: str) -> str:
-        return (self.root / path).read_bytes().decode()
-
-    def files(self) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for path in sorted(self.root.rglob("*"))
-            if path.is_file() and ".git" not in path.relative_to(self.root).parts
-        }
-
-    def clean(self) -> bool:
-        return git(self.root, "status", "--porcelain") == ""
+from adaptive_llm_gateway.memory._values import Change
 
 
 @pytest.fixture
@@ -100,13 +47,6 @@ def shared(one: Clone, two: Clone) -> tuple[Clone, Clone]:
     one.sync.push()
     two.sync.pull()
     return one, two
-
-
-def failure(run: Callable[[], object]) -> SyncError:
-    with pytest.raises(SyncError) as caught:
-        run()
-    assert caught.value.hint
-    return caught.value
 
 
 # --- the plain way ------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ be a secret: the commit gets it as the remote has it, and what was written here 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Conflict, Entry, MergePlan
-from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, beside
+from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, SUFFIX, beside, id_of
 from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine, harmless
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import is_plain_path
@@ -38,9 +37,6 @@ from adaptive_llm_gateway.memory._sync_errors import sync_error
 from adaptive_llm_gateway.memory._tree_diff import FOLDER, Side, TreeFiles, is_file
 from adaptive_llm_gateway.memory._values import Author, Change
 
-_SUFFIX: Final = ".md"
-_ID: Final = re.compile(rb"^id:[ \t]*[\"']?([0-9A-HJKMNP-TV-Z]{26})[\"']?[ \t]*\r?$", re.MULTILINE)
-_HEAD: Final = 64 * 1024
 _MOST_ASKED: Final = 20  # files whose commit is looked for; of more, the remote's newest one is named
 
 
@@ -277,7 +273,7 @@ class Holding:
         places: dict[str, str] = {}
         for path in sorted(self._problems):
             old, new = theirs.get(path) or (None, None)
-            if old is None and new is not None and path.endswith(_SUFFIX):
+            if old is None and new is not None and path.endswith(SUFFIX):
                 memory = _memory_of(self.read(new.blob))
                 if memory is not None:
                     places.setdefault(memory, path)
@@ -285,7 +281,7 @@ class Holding:
             return
         for path in sorted(gone):
             blob = self._work.get(path)
-            memory = _memory_of(self.read(blob)) if blob is not None and path.endswith(_SUFFIX) else None
+            memory = _memory_of(self.read(blob)) if blob is not None and path.endswith(SUFFIX) else None
             if memory in places:
                 self._moved[path] = places.pop(memory)
 
@@ -357,8 +353,7 @@ class Holding:
 
 
 def _memory_of(data: bytes | None) -> str | None:
-    found = _ID.search(data[:_HEAD]) if data else None
-    return found[1].decode() if found else None
+    return id_of(data) if data else None
 
 
 def aside(path: str, data: bytes, held: str) -> tuple[str, Conflict, bytes]:
@@ -375,7 +370,7 @@ def aside(path: str, data: bytes, held: str) -> tuple[str, Conflict, bytes]:
     except AlgError:
         document = None
     memory = str(document.fields.get("id")) if document is not None and document.fields.get("id") else None
-    if document is None or memory is None or not path.endswith(_SUFFIX) or len(data) > MAX_FILE - 1024:
+    if document is None or memory is None or not path.endswith(SUFFIX) or len(data) > MAX_FILE - 1024:
         name = beside(path, held[:8])
         return name, Conflict(path, memory, name, None), data
     identifier = derived_ulid(f"held back\0{memory}\0{held}", milliseconds=0)
