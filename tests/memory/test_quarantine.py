@@ -49,6 +49,10 @@ class Scan:
         self.allowed, self.rules = True, object()
 
 
+def masked(text: str) -> str:
+    return text.replace(SECRET, "***")
+
+
 class Clone(sync_made.Clone):
     """One whose scanner can be told to allow its secret."""
 
@@ -59,7 +63,7 @@ class Clone(sync_made.Clone):
             remote,
             scan=self.scan,
             checks=lambda: self.scan.rules,
-            mask=lambda text: text.replace(SECRET, "***"),
+            mask=masked,
         )
 
     def there(self, path: str) -> str | None:
