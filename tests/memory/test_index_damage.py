@@ -59,7 +59,14 @@ def use(store: MemoryStore) -> str | None:
 
 def mended(bench: Any, store: MemoryStore) -> None:
     """Everything is there again, and it was said what happened."""
-    bench.poll(lambda: store.status().memories == COUNT and store.status().index == "ready", "the rebuilt index")
+
+    def rebuilt() -> bool:
+        try:
+            return store.status().memories == COUNT and store.status().index == "ready"
+        except CorruptIndex:  # while it is set aside
+            return False
+
+    bench.poll(rebuilt, "the rebuilt index")
     bench.poll(lambda: store.status().vectors[0] == store.status().vectors[1], "the vectors")
     assert use(store) is None
     answer = store.search("number7")

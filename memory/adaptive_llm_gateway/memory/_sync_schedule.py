@@ -146,7 +146,7 @@ def plan(schedule: Schedule, now: float, *, asked: bool = False, remote: bool = 
     if offline:
         return Step(None, max(first, now + OFFLINE_SECONDS))
     due = check is not None and (check <= now or check == first)
-    return Step("check" if due else "push", first)
+    return Step("check", check) if due else Step("push", push)
 
 
 def wrote(schedule: Schedule, now: float, pace: Pace) -> Schedule:

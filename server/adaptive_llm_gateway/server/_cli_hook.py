@@ -33,6 +33,8 @@ _STARTING = 0.3
 """Seconds that the start took, where the system does not tell."""
 _LONGEST = 120
 """Seconds after which the process that goes on gives up."""
+_TRANSCRIPT_SECONDS = 5.0
+"""Seconds that a transcript may take to be there: a client may begin to write it only once its hook has been called."""
 _MOST = 1024 * 1024
 """Bytes of stdin; what a client says of its session has less."""
 _MOST_LINES = 20
@@ -244,10 +246,18 @@ def _be_the_asker(root: str, asked: Json, writing: int) -> None:
         os._exit(0)
 
 
+def _await(transcript: str | None) -> None:
+    """Wait until a file is there, or the time for it is over."""
+    until = time.monotonic() + _TRANSCRIPT_SECONDS
+    while transcript and not os.path.exists(transcript) and time.monotonic() < until:  # noqa: PTH110
+        time.sleep(0.05)
+
+
 def _put(root: str, asked: Json) -> str:
     from adaptive_llm_gateway.server._connect import StartFailed  # noqa: PLC0415 - only this process needs it
     from adaptive_llm_gateway.server._hub_client import HubClient, HubError  # noqa: PLC0415
 
+    _await(asked.get("transcript"))
     problem = ""
     for _ in range(2):  # a hub that ends meanwhile has a next one, and the same checkpoint twice is one
         try:
