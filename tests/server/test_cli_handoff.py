@@ -800,12 +800,21 @@ def test_a_checkpoint_is_asked_for_with_absolute_paths(stand_in: StandIn, tmp_pa
     }  # fmt: skip
 
 
+@pytest.fixture
+def transcript(tmp_path: Path) -> str:
+    """One that is there."""
+    path = tmp_path / "transcript.jsonl"
+    path.touch()
+    return str(path)
+
+
 def is_quiet(said: str) -> bool:
     """Whether a hook had nothing to say, or on a busy machine that it took too long."""
     return said == "" or bool(LATER.fullmatch(said))
 
 
 def test_a_hook_asks_for_what_its_options_say(stand_in: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").touch()
     done = stand_in.alg(
         "checkpoint", "--hook", "--session=s", "--transcript", "t.jsonl", "--client", "codex", "--project", "p",
         "--trust=secret", "--patch", "--end", cwd=tmp_path,
@@ -899,6 +908,15 @@ def test_a_hook_does_not_wait_for_a_slow_hub_and_the_checkpoint_is_made_all_the_
     assert stand_in.wait_for("handoff_checkpoint")["session_id"] == "s"
 
 
+def test_a_transcript_that_is_begun_after_the_hook_was_called_is_waited_for(stand_in: StandIn, tmp_path: Path) -> None:
+    transcript = tmp_path / "t.jsonl"
+    done = stand_in.alg("checkpoint", "--hook", "--session", "s", "--transcript", str(transcript))
+    assert (done.returncode, bool(LATER.fullmatch(done.stderr))) == (0, True)
+    assert not stand_in.asked
+    transcript.touch()
+    assert stand_in.wait_for("handoff_checkpoint")["transcript"] == str(transcript)
+
+
 def test_a_checkpoint_is_asked_for_again_when_the_hub_ends_meanwhile(stand_in: StandIn) -> None:
     stand_in.hang_up = 1
     done = stand_in.alg("checkpoint", "--hook", "--session", "s")
@@ -926,7 +944,7 @@ def test_a_hook_works_where_stdin_and_stdout_are_closed(stand_in: StandIn) -> No
     assert stand_in.wait_for("handoff_checkpoint")["session_id"] == "s"
 
 
-def test_a_hook_loads_nothing_that_takes_time(stand_in: StandIn) -> None:
+def test_a_hook_loads_nothing_that_takes_time(stand_in: StandIn, transcript: str) -> None:
     code = (
         "import sys\n"
         f"sys.argv = ['alg', '--home', {str(stand_in.home)!r}, 'handoff', 'checkpoint', '--hook']\n"
@@ -936,20 +954,22 @@ def test_a_hook_loads_nothing_that_takes_time(stand_in: StandIn) -> None:
         "found = {name.split('.')[0] for name in sys.modules} & slow\n"
         "assert not found, found\n"
     )
-    said = json.dumps({"session_id": "s", "transcript_path": "/t.jsonl", "cwd": "/w", "hook_event_name": "PreCompact"})
+    said = json.dumps({"session_id": "s", "transcript_path": transcript, "cwd": "/w", "hook_event_name": "PreCompact"})
     done = subprocess.run(
         [sys.executable, "-c", code], input=said, capture_output=True, text=True, timeout=WAIT, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert is_quiet(done.stderr)
     assert stand_in.wait_for("handoff_checkpoint") == {
-        "session_id": "s", "transcript": "/t.jsonl", "directory": "/w", "client": "claude-code",
+        "session_id": "s", "transcript": transcript, "directory": "/w", "client": "claude-code",
     }  # fmt: skip
 
 
-def test_what_a_client_says_of_its_session_is_asked_for_unless_an_option_says_otherwise(stand_in: StandIn) -> None:
-    said = {"session_id": "s", "transcript_path": "/t.jsonl", "cwd": "/w", "hook_event_name": "SessionEnd"}
-    told = {"session_id": "s", "transcript": "/t.jsonl", "directory": "/w", "client": "claude-code", "end": True}
+def test_what_a_client_says_of_its_session_is_asked_for_unless_an_option_says_otherwise(
+    stand_in: StandIn, transcript: str
+) -> None:
+    said = {"session_id": "s", "transcript_path": transcript, "cwd": "/w", "hook_event_name": "SessionEnd"}
+    told = {"session_id": "s", "transcript": transcript, "directory": "/w", "client": "claude-code", "end": True}
     assert is_quiet(stand_in.alg("checkpoint", "--hook", json.dumps(said)).stderr)
     assert stand_in.wait_for("handoff_checkpoint") == told
     words = ("--session", "x", "--directory", "/y", "--client", "z")

@@ -33,7 +33,7 @@ _STARTING = 0.3
 """Seconds that the start took, where the system does not tell."""
 _LONGEST = 120
 """Seconds after which the process that goes on gives up."""
-_TRANSCRIPT_SECONDS = 5.0
+_TRANSCRIPT_SECONDS = 10.0
 """Seconds that a transcript may take to be there: a client may begin to write it only once its hook has been called."""
 _MOST = 1024 * 1024
 """Bytes of stdin; what a client says of its session has less."""
