@@ -36,6 +36,7 @@ from adaptive_llm_gateway.memory import (
     RestoreMemory,
     WriteMemory,
 )
+from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory.testing import temporary_store
 
 ME = Author("test-client")
@@ -565,3 +566,26 @@ def test_a_listener_hears_of_each_commit(bench: Any) -> None:
     store.on_committed(heard.set)
     bench.write(store, "a")
     assert heard.wait(30)
+
+
+def test_upkeep_that_a_close_cuts_short_is_no_failure(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, closed = threading.Event(), threading.Event()
+    upkeep: list[threading.Thread] = []
+
+    def maintain(_: MemoryRepo) -> bool:
+        upkeep.append(threading.current_thread())
+        begun.set()
+        return closed.wait(30)
+
+    monkeypatch.setattr("adaptive_llm_gateway.memory._store._COMMITS_PER_UPKEEP", 1)
+    monkeypatch.setattr(MemoryRepo, "maintain", maintain)
+    store = bench.open()
+    bench.write(store, "A walrus")
+    assert begun.wait(30)
+    store.close()
+    closed.set()
+    upkeep[0].join(30)
+    assert not upkeep[0].is_alive()
+    assert "upkeep" not in caplog.text

@@ -361,7 +361,8 @@ class MemoryStore:
             self.repo.maintain()
             self._index.tidy()
         except AlgError as error:
-            _log.warning("upkeep failed: %s", error)
+            if not self._closed:  # else it was only cut short
+                _log.warning("upkeep failed: %s", error)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
