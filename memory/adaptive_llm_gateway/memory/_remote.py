@@ -13,7 +13,7 @@ from adaptive_llm_gateway.core import AlgError, InvalidInput, RepoBusy, SyncErro
 from adaptive_llm_gateway.memory._git import GitFailed, GitResult, mask_credentials, run_git
 from adaptive_llm_gateway.memory._offline import git_settings_here, protocol_here
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync_errors import from_git, sync_error
+from adaptive_llm_gateway.memory._sync_errors import REF_LOCKED, from_git, sync_error
 from adaptive_llm_gateway.memory._sync_model import Answered, Notice
 from adaptive_llm_gateway.memory._sync_progress import Progress
 
@@ -293,7 +293,13 @@ class Remote:
                 words=mask_credentials(words),
             )
         # Git does so itself only where the remote's refspec is the usual one.
-        self._repo.thread_repo.references.create(tracking, commit, force=True)
+        try:
+            self._repo.thread_repo.references.create(tracking, commit, force=True)
+        except (pygit2.GitError, OSError, ValueError) as error:
+            if "lock" not in str(error).lower():
+                raise
+            text = f"the remote has it, but {tracking!r} cannot be brought up to date: {error}"
+            raise sync_error(REF_LOCKED, text, git=str(error)) from error
         moved = re.search(r"(?m)^warning: redirecting to (\S+)", result.stderr)
         text = f"the remote's address leads to another one: {moved[1]!r}" if moved else ""
         found = (Notice("remote_moved", text, _now()),) if moved else ()

@@ -42,6 +42,7 @@ from adaptive_llm_gateway.memory._history import Told, file_history, last_delete
 from adaptive_llm_gateway.memory._lock_owner import IndexLock, look_at_lock
 from adaptive_llm_gateway.memory._merge import Content, Entry
 from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, QUARANTINE_REF, Quarantine
+from adaptive_llm_gateway.memory._ref_locks import drop_dead_ref_locks
 from adaptive_llm_gateway.memory._repo_checks import (
     FORMAT_PATH,
     check_format,
@@ -420,6 +421,8 @@ class MemoryRepo:
             if self._move_branch(parent, commit, "alg: " + message.partition("\n")[0]):
                 reach("commit.ref_updated")
                 return commit
+            if attempt == 0:
+                self.drop_dead_locks()
         raise RepoBusy(
             f"the branch of {str(self.path)!r} keeps moving or is locked",
             hint="Wait until other git programs are done with the memory repo, then try again.",
@@ -462,6 +465,10 @@ class MemoryRepo:
                 return False
             raise
         return True
+
+    def drop_dead_locks(self) -> bool:
+        """Remove what a program that was killed left of locks on references; whether there was any."""
+        return bool(drop_dead_ref_locks(root=self.path, git_dir=self.git_dir, common_dir=self._common_dir))
 
     @contextlib.contextmanager
     def writing(self) -> Generator[None]:

@@ -412,6 +412,7 @@ class Sync:
             self.progress.phase("waiting for its turn")
             lock = ProcessLock(self._repo.git_dir / _LOCK_FILE, timeout=self.remote.patience())
             with lock, translated(self._repo.path):  # what libgit2 cannot read, and so on, is a failure like any other
+                self._repo.drop_dead_locks()
                 yield
         except LockHeld as held:
             owner: Any = held.details.get("owner")
