@@ -313,6 +313,19 @@ def test_a_remote_that_is_only_read_is_pulled_and_writes_are_refused(bench: Any,
     assert reader.sync_status().read_only
 
 
+def test_what_is_only_read_and_empty_is_pulled_with_nothing_in_it(bench: Any, remote: Path) -> None:
+    reader = bench.open("reader", remote=str(remote), host="reader", read_only=True)
+    assert reader.sync_status().state == "behind"  # nobody has looked
+    assert reader.pull().result(60).status.state == "pulled"
+    status = reader.sync_status()
+    assert (status.state, status.problems) == ("pulled", ())
+    writer = bench.open("writer", remote=str(remote), host="writer")
+    bench.write(writer, "Handbook")
+    writer.push().result(60)
+    assert reader.pull().result(60).changed == 1
+    assert reader.sync_status().state == "pulled"
+
+
 def test_edits_by_hand_of_what_is_only_read_stay_here_and_never_pass_for_pushed(bench: Any, remote: Path) -> None:
     writer = bench.open("writer", remote=str(remote), host="writer")
     done = bench.write(writer, "Handbook", body="how we work\n")

@@ -20,6 +20,11 @@ def over_http(status: int, words: str = "") -> str:
     return f"{words}\nfatal: unable to access 'https://host/a/b.git/': The requested URL returned error: {status}"
 
 
+def in_a_frame(words: str) -> str:
+    """As GitLab tells it over ssh."""
+    return f"remote: \nremote: {'=' * 72}\nremote: \nremote: {words}\nremote: \nremote: {'=' * 72}\n{OVER_SSH}"
+
+
 GITHUB = [
     # reported in SageMathOER-CCC/sage-discrete-math#84 and many others
     (
@@ -76,6 +81,60 @@ GITHUB = [
         over_http(403, "remote: The 'o' organization has enabled or enforced SAML SSO. To access this repository"),
         "auth",
     ),
+    # reported in JGCRI/gcamdata#489: what is only a warning is no reason
+    (
+        "remote: warning: GH001: Large files detected. You may want to try Git Large File Storage.\n"
+        "remote: warning: File a.csv is 57.81 MB; this is larger than GitHub's recommended maximum file size\n"
+        "remote: error: GH006: Protected branch update failed for refs/heads/main.\n"
+        f"{REJECTED}(protected branch hook declined)",
+        "protected_branch",
+    ),
+    # reported in vercel/sandbox#169
+    (
+        "remote: error: GH013: Repository rule violations found for refs/heads/main.\n"
+        "remote: - Commits must have verified signatures.\nremote:   Found 1 violation:\n"
+        f"{REJECTED}(push declined due to repository rule violations)",
+        "protected_branch",
+    ),
+    # reported in desktop/desktop#16398, microsoft/vscode#182679: GitHub is down
+    (f"remote: fatal error in commit_refs\n{REJECTED}(failure)", "server_error"),
+    # reported in gitextensions/gitextensions#3339 and github/site-policy#1258
+    (
+        f"ERROR: Your account is suspended. Please check with your installation administrator.\n{OVER_SSH}",
+        "access_denied",
+    ),
+    (
+        over_http(
+            403, "remote: Your account is suspended. Please visit https://support.github.com for more information."
+        ),
+        "access_denied",
+    ),
+    # reported by many, e.g. probcomp/InverseGraphics
+    (
+        "ERROR: You're using an RSA key with SHA-1, which is no longer allowed. Please use a newer client or a "
+        f"different key type.\n{OVER_SSH}",
+        "auth",
+    ),
+    # reported of organizations whose repositories are open to some addresses only
+    (
+        over_http(
+            403,
+            "remote: The repository owner has an IP allow list enabled, and 192.0.2.1 is not permitted to "
+            "access this repository.",
+        ),
+        "access_denied",
+    ),
+    (
+        f"ERROR: The repository owner has an IP allow list enabled, and 192.0.2.1 is not permitted\n{OVER_SSH}",
+        "access_denied",
+    ),
+    # reported in ROCm/TheRock#6431
+    (
+        over_http(
+            429, "remote: This request was rate-limited due to too many requests. Reduce the frequency of your requests"
+        ),
+        "rate_limited",
+    ),
     # what git says where nobody may be asked for the name: also of a repository that is not there
     ("fatal: could not read Username for 'https://github.com': terminal prompts disabled", "auth"),
 ]
@@ -108,6 +167,37 @@ GITLAB = [
     ),
     (f"remote: GitLab: Commit message does not follow the pattern 'X-\\d+'\n{DECLINED}", "hook_rejected"),
     (over_http(403, "remote: You can't push code to a read-only GitLab instance."), "remote_read_only"),
+    # gitlabhq, lib/gitlab/git_access.rb; in a frame over ssh, as reported in desktop/desktop#13668
+    (in_a_frame("ERROR: The repository is temporarily read-only. Please try again later."), "remote_read_only"),
+    (in_a_frame("ERROR: You can't push code to an archived project."), "remote_read_only"),
+    (in_a_frame("This deploy key does not have write access to this project."), "access_denied"),
+    (in_a_frame("ERROR: You are not allowed to download code from this project."), "access_denied"),
+    (over_http(403, "remote: Pushing over HTTP is not allowed."), "access_denied"),
+    (in_a_frame("ERROR: Git access over SSH is not allowed"), "access_denied"),
+    (in_a_frame("ERROR: Your SSH key has expired."), "auth"),
+    (in_a_frame("Cannot find valid SSO session. Please login via your group's SSO at https://host/saml/sso"), "auth"),
+    (in_a_frame("ERROR: This endpoint has been requested too many times. Try again later."), "rate_limited"),
+    (in_a_frame("ERROR: Internal server error"), "server_error"),
+    (in_a_frame("ERROR: Something that is new"), "access_denied"),
+    # what is only told beside: gitlabhq, lib/gitlab/auth/key_status_checker.rb
+    (f"remote: INFO: Your SSH key is expiring soon. Please generate a new key.\n{OVER_SSH}", "unreachable"),
+    # reported in DumprX/DumprX#25
+    (
+        "remote: GitLab: You are attempting to check in one or more blobs which exceed the 100.0MiB limit:\n"
+        f"remote: - 733315aecd6ac3eaf5dce93eed8e20dd4df9edc8 (105.13 MiB)\n{DECLINED}",
+        "too_large",
+    ),
+    # gitlabhq, lib/gitlab/repository_size_error_message.rb
+    (
+        "remote: GitLab: Your push has been rejected, because this repository has exceeded its size limit of 10 GB by "
+        f"45 MB. Please contact your GitLab administrator for more information.\n{DECLINED}",
+        "remote_full",
+    ),
+    (
+        "remote: GitLab: Your push to this repository would cause it to exceed the size limit of 10 GB so it has been "
+        f"rejected.\n{DECLINED}",
+        "remote_full",
+    ),
 ]
 
 OTHERS = [
@@ -117,6 +207,36 @@ OTHERS = [
     (f"remote: Gitea: User permission denied for writing.\n{DECLINED}", "access_denied"),
     # go-gitea/gitea, cmd/serv.go
     (f"Gitea: Cannot find repository: a/b\n{OVER_SSH}", "remote_missing"),
+    # go-gitea/gitea, routers/web/repo/githttp.go and routers/private/serv.go; reported in go-gitea/gitea#7111, #19489
+    (
+        over_http(403, "remote: This repo is archived. You can view files and clone it, but cannot push"),
+        "remote_read_only",
+    ),
+    (over_http(403, "remote: mirror repository is read-only"), "remote_read_only"),
+    (f"Gitea: Repo: a/b is archived.\n{OVER_SSH}", "remote_read_only"),
+    (f"Gitea: Mirror Repository a/b is read-only\n{OVER_SSH}", "remote_read_only"),
+    (f"Gitea: Unauthorized\n{OVER_SSH}", "access_denied"),
+    (f"Gitea: User: 2:c with Key: 6:c@d is not authorized to write to a/b.\n{OVER_SSH}", "access_denied"),
+    (f"Gitea: Internal Server Error\n{OVER_SSH}", "server_error"),
+    (over_http(403, "remote: Push to create is not enabled for users."), "access_denied"),
+    # gitolite, t/ and src/; reported by many
+    (f"FATAL: W any a c DENIED by fallthru\n(or you mis-spelled the reponame)\n{OVER_SSH}", "access_denied"),
+    # markruler.github.io and others, of Bitbucket Server
+    (
+        "remote: Branch refs/heads/main can only be modified through pull requests.\n"
+        f"remote: Check your branch permissions configuration with the project administrator.\n{DECLINED}",
+        "protected_branch",
+    ),
+    # support.atlassian.com, Bitbucket Cloud
+    (
+        "remote: [ALERT] Your push failed because the account 'a' has exceeded its user limit and this repository is "
+        f"restricted to read-only access.\n{DECLINED}",
+        "remote_read_only",
+    ),
+    (over_http(403, "remote: To access this repository, an admin must whitelist your IP."), "access_denied"),
+    # reported in go-gitea/gitea#19285, isomorphic-git/isomorphic-git#2364
+    (over_http(410, "remote: App passwords are deprecated and must be replaced with API tokens."), "auth"),
+    (over_http(410), "remote_missing"),
     # community.atlassian.com, Bitbucket Cloud
     (f"remote: Permission denied to update branch main.\n{DECLINED}", "protected_branch"),
     (f"conq: repository does not exist.\n{OVER_SSH}", "remote_missing"),
@@ -136,6 +256,31 @@ OTHERS = [
         "error: remote unpack failed: error The object will increase this repository size by 7772458 bytes (the "
         f"limit is 4194304 bytes).\n{REJECTED}(unpacker error)",
         "remote_full",
+    ),
+    # reported in libgit2/libgit2sharp#2105, dotnet/arcade#2264
+    (
+        "error: remote unpack failed: error VS403654: The push was rejected because it contains one or more secrets.\n"
+        f"{REJECTED}(VS403654: The push was rejected because it contains one or more secrets.)",
+        "hook_rejected",
+    ),
+    # reported in microsoft/devops-project-samples#202
+    (
+        f"{REJECTED}(VS403702: The push was rejected because one or more commits contain author email 'a@b' which does "
+        "not match the policy-specified patterns.)",
+        "identity_rejected",
+    ),
+    # reported in python-semantic-release/python-semantic-release#948
+    (
+        "remote: TF401019: The Git repository with name or identifier a.git does not exist or you do not have "
+        "permissions for the operation you are attempting.\n"
+        "fatal: repository 'https://dev.azure.com/o/p/_git/a/' not found",
+        "remote_missing",
+    ),
+    # learn.microsoft.com, Azure DevOps
+    (
+        "remote: Authentication failed: your SSH key has expired. To restore access, visit https://aka.ms/x\n"
+        f"remote: Public key authentication failed.\n{OVER_SSH}",
+        "auth",
     ),
     # mohamicorp/yet-another-commit-checker#134, gitblit-org/gitblit#1395
     (

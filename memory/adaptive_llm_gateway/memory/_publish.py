@@ -32,7 +32,7 @@ _AGAIN: Final = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 # The remote, or git before it sent anything, has refused.
 _REFUSED: Final = frozenset(
     {"protected_branch", "checked_out", "hook_rejected", "auth", "host_key", "access_denied", "remote_missing"}
-    | {"remote_read_only", "pull_only", "ownership", "transport_refused", "no_remote"}
+    | {"remote_read_only", "pull_only", "ownership", "transport_refused", "ssh_setup", "no_remote"}
     | {"identity_rejected", "too_large"}
     | {"remote_full", "certificate", "proxy", "remote_moved", "rate_limited"}
 )

@@ -20,6 +20,8 @@ _MOST_LINES, _MOST_CHARACTERS = 20, 2_000
 _Side = Literal["remote", "here", "any"]
 _REMOTE_LINE: Final = re.compile(r"remote:|!|error: (?:remote )?unpack failed|error: RPC failed", re.IGNORECASE)
 
+_NO_ANSWER: Final = "could not read from remote repository"
+
 # The first that matches counts; the more particular ones come first. The words of hosts that cannot be had on one
 # machine are from their documentation, their sources and what people report (tests/memory/test_sync_words.py).
 _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
@@ -32,10 +34,15 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"|committer verification",
     ),
     (
+        "remote_full",
+        "remote",
+        r"repository has exceeded its size limit|repository would cause it to exceed the size limit",
+    ),
+    (
         "too_large",
-        "any",
-        r"GH001|exceeds? .*(?:file )?size limit|exceeding the size limit|pack exceeds maximum allowed size"
-        r"|object too large|returned error: 413",
+        "any",  # GH001 may be a warning, too, beside another reason
+        r"error: GH001|exceeds? .*(?:file )?size limit|exceeding the size limit|exceeds? the [\d.]+ ?\w+ limit"
+        r"|pack exceeds maximum allowed size|object too large|returned error: 413",
     ),
     (
         "remote_full",
@@ -44,12 +51,13 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"|(?:repository|storage) (?:size|storage)? ?limit|the limit is \d+ bytes",
     ),
     ("disk_full", "here", r"no space left on device|disk quota exceeded|file too large"),
-    ("hook_rejected", "remote", r"push cannot contain secrets|push protection"),
+    ("hook_rejected", "remote", r"push cannot contain secrets|push protection|VS403654"),
     (
         "protected_branch",
         "any",
         r"protected branch|GH006|GH013|branch is protected|TF402455|denied to update branch"
         r"|permission to push to this branch|must be made through a pull request|use a pull request"
+        r"|only be modified through pull requests"
         r"|not permitted: (?:update|create)",
     ),
     ("checked_out", "any", r"branch is currently checked out|refusing to update checked out branch"),
@@ -61,11 +69,24 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"incorrect old value|failed to update ref|is at [0-9a-f]+ but expected|reference already exists",
     ),
     (REF_LOCKED, "any", r"cannot lock ref|unable to (?:create|lock) .*\.lock|failed to lock"),
-    ("remote_read_only", "any", r"archived so it is read-only|read-only (?:gitlab|mirror|instance)|read only mode"),
+    (
+        "remote_read_only",
+        "any",
+        r"archived so it is read-only|repo(?:sitory)?(?:: \S+)? is archived|an archived project|temporarily read-only"
+        r"|restricted to read-only access|read-only (?:gitlab|mirror|instance)|mirror repository .*is read-only"
+        r"|read[- ]only mode",
+    ),
     (
         "remote_read_only",
         "remote",
         r"insufficient permission for adding|read-only file system|unable to write|unable to create temporary",
+    ),
+    (
+        "ssh_setup",
+        "here",
+        r"bad configuration option|bad owner or permissions on|terminating, \d+ bad configuration"
+        r"|can't open user config file|cannot run \S+: no such file|\bssh: (?:command )?not found"
+        r"|command not found: ssh|ssh variant '.*' does not support",
     ),
     (
         "auth",
@@ -73,23 +94,34 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"authentication failed|HTTP Basic: Access denied|could not read (?:username|password)"
         r"|permission denied \(|invalid (?:username|credentials)|too many authentication failures"
         r"|support for password authentication was removed|returned error: 401|terminal prompts disabled"
-        r"|SAML SSO|EPOLICYKEYAGE",
+        r"|SAML SSO|valid SSO session|EPOLICYKEYAGE|your SSH key has expired|which is no longer allowed"
+        r"|\bapp passwords?\b",
     ),
     ("certificate", "here", r"certificate|\bCAfile\b|handshake"),
+    ("host_key", "here", r"unable to negotiate with"),
     (
         "proxy",
         "here",
         r"could not resolve proxy|from proxy|CONNECT tunnel failed|proxy CONNECT|returned error: 407",
     ),
-    ("rate_limited", "any", r"returned error: 429|rate limit|too many requests"),
-    ("server_error", "here", r"returned error: 5\d\d"),
-    ("server_error", "remote", r"HTTP 5\d\d|internal server error"),
+    ("rate_limited", "any", r"returned error: 429|rate[- ]limit|too many requests|requested too many times"),
+    ("server_error", "here", r"returned error: 5\d\d|bad line length character"),
+    ("server_error", "remote", r"HTTP 5\d\d|fatal error in commit_refs"),
+    (
+        "server_error",
+        "any",
+        r"internal server error|git-(?:upload|receive)-pack'?:? (?:command )?(?:not found|is not recognized)"
+        r"|command not found: git-",
+    ),
     (
         "access_denied",
         "any",
         r"permission to .* denied|write access to .* not granted|not allowed to push code|denied for writing"
         r"|TF401027|marked as read only|access denied|repository not exported|service not enabled|returned error: 403"
-        r"|HTTP 403",
+        r"|HTTP 403|is not authorized to (?:read|write)|(?:gitea|forgejo): unauthorized|(?-i:DENIED by)"
+        r"|not have write access|TF400813|not allowed to (?:up|down)load code|ip allow list"
+        r"|(?:pulling|pushing|git access) over \w+ is not allowed"
+        r"|account (?:is|was|has been) (?:suspended|blocked|deactivated|disabled)|push to create is not enabled",
     ),
     ("ownership", "any", r"dubious ownership|is owned by someone else|not owned by|unsafe repository"),
     (
@@ -122,14 +154,21 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         "any",
         r"does not appear to be a git repository|repository .*not found|returned error: 404|no such remote"
         r"|not a git repository|no such repository|is this a git repository|does not exist|cannot find repository"
-        r"|could not be found or you don't have permission|no such file or directory",
+        r"|could not be found or you don't have permission|no longer exists in|returned error: 410"
+        r"|no such file or directory",
     ),
     ("read_only", "here", r"read-only file system|unable to create temporary file|insufficient permission for"),
     ("corrupt_incoming", "here", r"fsck error|index-pack failed|invalid index-pack|bad pack header|badly formed"),
+    # Whatever else a host says in the place of an answer: it was reached, and has refused.
+    (
+        "access_denied",
+        "any",
+        rf"(?:^|\n)(?-i:ERROR|FATAL|Git[a-z]+|Gogs|Forgejo|conq|remote): (?!INFO)(?s:.*){_NO_ANSWER}",
+    ),
     (
         "unreachable",
         "any",
-        r"could not read from remote repository|remote end hung up|early eof|unexpected disconnect"
+        rf"{_NO_ANSWER}|remote end hung up|early eof|unexpected disconnect"
         r"|transfer closed|expected flush|RPC failed|broken pipe|unable to write request|protocol error",
     ),
 )
@@ -147,6 +186,7 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "ownership": "The folder belongs to another user; see git's safe.directory.",
     "no_remote": "Name one: `alg init --remote URL`.",
     "transport_refused": "Use a path, or an ssh, https or git URL.",
+    "ssh_setup": "Mend it: git's words name the file, or the program that it looks for (core.sshCommand, GIT_SSH).",
     "secret_outgoing": "Remove it from the commits that wait, or allow it by its fingerprint, then push again.",
     "trust_outgoing": "Allow the remote a higher level, if it may have them. Else take them out of the commits that "
     "wait, as docs/several-repos.md says: history keeps what a later commit changes.",
@@ -158,7 +198,8 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "unsafe_incoming": "Look at these files in a clone of the remote, and mend them there.",
     "corrupt_incoming": "The remote sent what git does not accept; nothing of it was taken.",
     "not_merged": "Mend what is in the way, then pull.",
-    "auth": "Set up a credential helper, a token that may write, or an ssh key; no password is asked for.",
+    "auth": "Set up a credential helper, a token that may write, or an ssh key; nobody is asked for a password or a "
+    "passphrase: a key that has one must be in the ssh-agent of the environment that the hub was started in.",
     "host_key": "Connect once with ssh by hand and check the host's key.",
     "certificate": "Look at the server's certificate and this machine's clock; http.sslCAInfo names git authorities.",
     "proxy": "Look at git's http.proxy and the environment's https_proxy.",
@@ -166,7 +207,8 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "ask its owner for the right to read and write.",
     "identity_rejected": "Set git's user.name and user.email to what the remote accepts, for what is written from now "
     "on; its owner can let the commits in that wait.",
-    "protected_branch": "The remote protects this branch. Use another one, or let this user push to it.",
+    "protected_branch": "The remote protects this branch: git's words say how. Use another one, or have its owner let "
+    "this user push to it.",
     "too_large": "The remote takes nothing as large: its owner can raise the limit.",
     "hook_rejected": "A hook of the remote refuses the push; its words say why.",
     "checked_out": "The remote has a work tree of its own. Use a bare repository (`git init --bare`) as the remote.",
@@ -182,7 +224,7 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "that no git program works in the memory repo, then remove the lock file.",
     REF_LOCKED: "Another git program holds the reference, or left its .lock file behind; look at git's words.",
     "unreachable": "Check the network; what is committed here is pushed when the remote can be reached again.",
-    "timeout": "Check the network, or allow more time.",
+    "timeout": "Check the network, or allow more time (`sync.timeout_seconds`).",
     "server_error": "The server has trouble of its own; what is committed here waits.",
     "rate_limited": "The server wants to be asked less; what is committed here waits.",
     "offline": f"What is committed here waits. {BACK}",
@@ -197,6 +239,32 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "identity_missing": "Set git's user.name and user.email, then start the hub again.",
     "shallow": "Fetch the whole history with git (`git fetch --unshallow`).",
 }
+
+# Next steps more to the point than that of the kind; the first that matches.
+_NEXT: Final = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE), hint)
+    for kind, pattern, hint in (
+        ("host_key", r"identification has changed|host key for .* has changed",
+         "Ask the host's owner whether its key was changed, and what it is now: somebody else may be answering. Then "
+         "put the new one in the place of the old one in ssh's known_hosts."),
+        ("host_key", r"unable to negotiate",
+         "The ssh of this machine and that of the host have no algorithm in common: bring the older one up to date."),
+        ("auth", r"too open|bad permissions", "Let nobody but this user read the key's file (`chmod 600`)."),
+        ("auth", r"\bSSO\b", "Sign in with the organisation's single sign-on, and authorize the token or key there."),
+        ("access_denied", r"ip allow list",
+         "The remote lets in known networks only: connect from one (a VPN), or ask its owner to add this one."),
+        ("server_error", r"bad line length character",
+         "Something at the server writes text where git's answer should be: a login script, or a shell that refuses "
+         "the account. Connect once with ssh by hand and look."),
+        ("server_error", r"not found|not recognized",
+         "Git is not installed at the server, or not on the PATH of what ssh starts there."),
+        ("protected_branch", r"verified signatures",
+         "The remote takes signed commits only, and the hub signs none: have its owner let this user push without, or "
+         "use another branch."),
+        ("hook_rejected", r"contain secrets|push protection|VS403654",
+         "The remote found what looks like a secret: its words say where, and what to do."),
+    )
+)  # fmt: skip
 
 # More to the point than git's names of errors; the first that matches.
 _MEANINGS: Final = tuple(
@@ -216,7 +284,15 @@ _MEANINGS: Final = tuple(
 _NOISE: Final = re.compile(
     r"(?:remote: )?(?:(?:Enumerating|Counting|Compressing|Writing|Receiving) objects|Total \d|Delta compression"
     r"|Resolving deltas|Unpacking objects)|hint:|Please make sure you have the correct access|and the repository exists"
-    r"|error: failed to push some refs|To \S|Done$|remote:[\W_]*$|Everything up-to-date",
+    r"|error: failed to push some refs|To \S|Done$|remote:[\W_]*$|Everything up-to-date|[\W_]+$"
+    # ssh's: commands that take a key away, and what it tells of connections that are fine.
+    r"|remove with:$|ssh-keygen -|Warning: Permanently added|\*\* ",
+    re.IGNORECASE,
+)
+# What tells the reason among lines with no mark of their own: ssh's last word, or a shell's.
+_TELLING: Final = re.compile(
+    r"permission denied|host key verification failed|identification has changed|unprotected private key|not found"
+    r"|connection (?:closed|reset|refused|timed out)|unable to negotiate|bad (?:configuration|owner)|too open",
     re.IGNORECASE,
 )
 _CONTROL: Final = re.compile(
@@ -246,12 +322,15 @@ def cause(words: str) -> SyncKind:
 def clean_words(text: str) -> str:
     """git's words, and through it the remote's, for people: the telling lines first, no control characters, bounded."""
     lines = [line.strip() for line in _CONTROL.sub("", text.replace("\r", "\n")).splitlines()]
+    lines = [re.sub(r"^@\s+(.*\S)\s+@$", r"\1", line) for line in lines]  # ssh's frame
     told = [line for line in lines if line and not _NOISE.match(line)] or [line for line in lines if line]
 
     def turn(line: str) -> int:
         if line.startswith("remote:"):
             return 0
-        return 1 if line.startswith(("fatal:", "error:", "ssh:", "ERROR:")) else 2
+        if _NO_ANSWER in line.lower():  # never the reason
+            return 3
+        return 1 if line.startswith(("fatal:", "error:", "ssh:", "ERROR:", "FATAL:")) or _TELLING.search(line) else 2
 
     kept = "\n".join(sorted(dict.fromkeys(told), key=turn)[:_MOST_LINES])
     return kept if len(kept) <= _MOST_CHARACTERS else kept[: _MOST_CHARACTERS - 4] + " ..."
@@ -284,5 +363,6 @@ def from_git(error: AlgError, *, operation: str, remote: str, words: str | None 
     meaning = next((meaning for pattern, meaning in _MEANINGS if pattern.search(said)), None)
     first = meaning if meaning and kind in ("unreachable", "proxy") else next(iter(shown.splitlines()), error.message)
     found = sync_error(kind, f"{operation} {remote!r} failed ({kind}): {first}", git=shown or error.message)
-    found.hint = found.hint or error.hint
+    more = (hint for of, pattern, hint in _NEXT if of == kind and pattern.search(said))
+    found.hint = next(more, found.hint) or error.hint
     return found

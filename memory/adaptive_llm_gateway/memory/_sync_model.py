@@ -21,7 +21,7 @@ State = Literal["no_remote", "pushed", "pending", "behind", "diverged", "failed"
 # Failures of reaching the remote at all: when it has answered since, in whatever way, they are over.
 _REACHING: Final[tuple[SyncKind, ...]] = (
     *("unreachable", "proxy", "certificate", "host_key", "remote_missing", "remote_moved", "transport_refused"),
-    *("git_missing", "unknown"),
+    *("ssh_setup", "git_missing", "unknown"),
 )
 # Causes that can be seen here without an attempt: no longer seen, no longer so.
 _SEEN_HERE: Final[tuple[SyncKind, ...]] = ("repo_busy", "detached_head", "index_lock", "index_lock_stale")
@@ -246,7 +246,7 @@ def status_of(kept: Kept, seen: Seen) -> SyncStatus:
     problems = _in_order([*_told(failures), *seen.problems, *_noticed(kept, seen)])
     blocking = next((problem for problem in problems if problem.blocks), None)
     return SyncStatus(
-        _state(seen, failed=bool(failures)),
+        _state(seen, failed=bool(failures), looked=kept.checked is not None),
         ahead=seen.ahead if seen.remote else 0,
         behind=seen.behind if seen.remote else 0,
         since=kept.since if seen.remote else None,
@@ -320,13 +320,15 @@ def _noticed(kept: Kept, seen: Seen) -> list[SyncProblem]:
     ]
 
 
-def _state(seen: Seen, *, failed: bool) -> State:
+def _state(seen: Seen, *, failed: bool, looked: bool) -> State:
     if seen.remote is None:
         return "no_remote"
     if failed:
         return "failed"
-    if seen.pull_only and (not seen.behind or not seen.known):
-        return "behind" if not seen.known else "local" if seen.ahead else "pulled"
+    if seen.pull_only and not seen.known:  # an empty remote has not even the first commit, which each repo has alike
+        return "behind" if not looked else "local" if seen.ahead > 1 else "pulled"
+    if seen.pull_only and not seen.behind:
+        return "local" if seen.ahead else "pulled"
     if not seen.known:
         return "pending"
     if seen.ahead:

@@ -15,7 +15,7 @@ Operation = Literal["check", "pull", "push"]
 _PERSON: Final[frozenset[str]] = frozenset(
     {"git_missing", "read_only", "ownership", "transport_refused", "secret_outgoing", "trust_outgoing", "pull_only"}
     | {"unsafe_incoming", "corrupt_incoming", "corrupt_here", "corrupt_remote", "unrelated_histories", "shallow_clone"}
-    | {"format_too_new", "not_merged", "auth", "host_key", "certificate", "proxy", "access_denied"}
+    | {"format_too_new", "not_merged", "auth", "host_key", "certificate", "proxy", "access_denied", "ssh_setup"}
     | {"identity_rejected", "protected_branch", "too_large", "hook_rejected", "checked_out", "remote_read_only"}
     | {"remote_full", "remote_missing", "remote_moved", "missing_branch", "trust_outgoing", "pull_only"}
 )

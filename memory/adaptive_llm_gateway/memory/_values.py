@@ -219,6 +219,7 @@ SyncKind = Literal[
     "ownership",
     "no_remote",
     "transport_refused",
+    "ssh_setup",
     "secret_outgoing",
     "trust_outgoing",
     "pull_only",
