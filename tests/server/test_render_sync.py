@@ -12,7 +12,7 @@ import pytest
 
 from adaptive_llm_gateway.memory import Author, DeleteMemory, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
-from adaptive_llm_gateway.server._operations import sync_json, write_json
+from adaptive_llm_gateway.server._memory_json import sync_json, write_json
 from adaptive_llm_gateway.server._render import standing_text, sync_answer_text, sync_text
 from adaptive_llm_gateway.server._render_sync import sync_lines
 

@@ -461,7 +461,7 @@ def _look_at_sync(repo: Path, *, read_only: bool = False) -> Json | None:
     if not (repo / ".git").exists():
         return None
     from adaptive_llm_gateway.memory import look_at_sync  # noqa: PLC0415 - only where it is wanted
-    from adaptive_llm_gateway.server._operations import sync_json  # noqa: PLC0415
+    from adaptive_llm_gateway.server._memory_json import sync_json  # noqa: PLC0415
 
     return sync_json(look_at_sync(repo, read_only=read_only))
 

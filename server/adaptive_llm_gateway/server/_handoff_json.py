@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptive_llm_gateway.server._operations import repo_of, write_json
+from adaptive_llm_gateway.server._memory_json import repo_of, write_json
 from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:

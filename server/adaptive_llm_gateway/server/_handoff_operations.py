@@ -25,7 +25,8 @@ from adaptive_llm_gateway.server._handoff_json import (
     written_json,
 )
 from adaptive_llm_gateway.server._handoff_payload import is_session, of_session, of_transcript
-from adaptive_llm_gateway.server._operations import Operations, repo_of, sync_json
+from adaptive_llm_gateway.server._memory_json import repo_of, sync_json
+from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._times import LOCAL, moment
 from adaptive_llm_gateway.server._underway import Underway
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never
 
@@ -18,7 +17,6 @@ from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable, is_ulid
 from adaptive_llm_gateway.memory import (
     PERSONAL,
-    WORST_FIRST,
     AppendSession,
     Author,
     DeleteMemory,
@@ -40,6 +38,19 @@ from adaptive_llm_gateway.server._compaction import (
 )
 from adaptive_llm_gateway.server._context import ContextRequest, checked_detail
 from adaptive_llm_gateway.server._context import build as build_context
+from adaptive_llm_gateway.server._memory_json import (
+    Json,
+    hit_json,
+    progress_json,
+    quarantine_json,
+    record_json,
+    repo_json,
+    repo_of,
+    revision_json,
+    sync_json,
+    sync_of_all,
+    write_json,
+)
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
 from adaptive_llm_gateway.server._summaries import PathRequest, Summaries
@@ -49,24 +60,15 @@ from adaptive_llm_gateway.server._underway import Underway
 if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
     from adaptive_llm_gateway.memory import (
         Answer,
-        Hit,
         Memories,
         Memory,
         MemoryStore,
-        Quarantine,
-        Record,
-        RepoStatus,
         Request,
-        Revision,
         SyncOutcome,
-        SyncProgress,
-        SyncStatus,
-        WriteResult,
     )
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-Json = dict[str, Any]
 OnStep = Callable[[Json], Awaitable[None]]
 
 _READERS = 4
@@ -725,7 +727,12 @@ async def _settle(future: Future[Any], timeout: float, *, failing: Future[Any] |
     return future.done()
 
 
-# -- arguments and answers as JSON ---------------------------------------------------------------------------------
+def _between(left: float, *, steps: bool) -> float:
+    """Seconds until whoever waits is told something."""
+    return max(0.0, min(left, _STEP_SECONDS) if steps else left)
+
+
+# -- arguments -----------------------------------------------------------------------------------------------------
 
 
 def _limit(limit: int, *, most: int = _MAX_LIMIT) -> int:
@@ -753,156 +760,3 @@ def _links(links: Sequence[Mapping[str, str]]) -> tuple[Link, ...]:
             raise InvalidInput(f"the link {dict(link)!r} is not valid", hint='A link is {"rel": "...", "id": "..."}.')
         found.append(Link(link["rel"], link["id"]))
     return tuple(found)
-
-
-def record_json(record: Record) -> Json:
-    """A record without its body."""
-    author = record.author
-    return {
-        "id": record.id,
-        "type": record.type,
-        "title": record.title,
-        "path": record.path,
-        "version": record.version,
-        "created": iso(record.created),
-        "updated": iso(record.updated),
-        # Not by `asdict`, which copies field by field: this is made for every hit of every search.
-        "author": {"client": author.client, "agent": author.agent, "host": author.host},
-        "project": record.project,
-        "tags": list(record.tags),
-        "trust": str(record.trust),
-        "links": [{"rel": link.rel, "id": link.id} for link in record.links],
-        "source": record.source,
-        "reason": record.reason,
-        "fields": record.fields,
-        **repo_of(record.repo),
-    }
-
-
-def repo_of(name: str | None) -> Json:
-    """Which memory repo it is, where there are several."""
-    return {} if name is None else {"repo": name}
-
-
-def hit_json(hit: Hit) -> Json:
-    """A hit with its memory's record."""
-    return {
-        **record_json(hit.record),
-        "score": round(hit.score, 4),
-        "matched": list(hit.matched),
-        "signals": {name: round(value, 4) for name, value in hit.signals.items()},
-        "snippet": hit.snippet,
-        "lines": list(hit.lines),
-        "duplicates": list(hit.duplicates),
-    }
-
-
-def revision_json(revision: Revision) -> Json:
-    """A commit that touched a memory."""
-    return {**asdict(revision), "time": iso(revision.time)}
-
-
-def sync_json(status: SyncStatus) -> Json:
-    """Where the repo stands against its remote."""
-    problems = [_dated(asdict(problem)) for problem in status.problems]
-    found = {**_dated(asdict(replace(status, problems=()))), "problems": problems}
-    if not status.read_only:
-        del found["read_only"]
-    return found
-
-
-def progress_json(progress: SyncProgress | None) -> Json | None:
-    """A pull or push that runs, and how far it is."""
-    return None if progress is None else _dated(asdict(progress))
-
-
-def _dated(values: Json) -> Json:
-    return {name: iso(value) if isinstance(value, datetime) else value for name, value in values.items()}
-
-
-def _between(left: float, *, steps: bool) -> float:
-    """Seconds until whoever waits is told something."""
-    return max(0.0, min(left, _STEP_SECONDS) if steps else left)
-
-
-def quarantine_json(quarantine: Quarantine) -> Json:
-    """What is held back, by path, and the secrets of the remote's history; every text of it is harmless to show."""
-    return {
-        "held": [
-            {
-                "path": item.shown,
-                "kind": item.kind,
-                "why": item.why,
-                "since": item.since,
-                "commit": item.commit,
-                "author": item.author,
-                "instead": "an earlier version" if item.kept is not None else "nothing",
-            }
-            for item in sorted(quarantine.held.values(), key=lambda item: item.path)
-        ],
-        "history": [
-            {"commit": item.commit, "path": item.where, "why": item.why, "since": item.since}
-            for item in quarantine.history
-        ],
-    }
-
-
-def repo_json(repo: RepoStatus) -> Json:
-    """One of several memory repos."""
-    return {
-        **asdict(repo),
-        "projects": list(repo.projects),
-        "trust": str(repo.trust),
-        "sync": sync_json(repo.sync) if repo.sync is not None else None,
-    }
-
-
-def sync_of_all(done: Mapping[str, Json | AlgError]) -> Json:
-    """How pulls or pushes of several repos ended: the standing that needs a look most, and each repo's own.
-
-    Raises:
-        AlgError: none succeeded; the first one's, with the others' in its details.
-    """
-    failed = {name: outcome for name, outcome in done.items() if isinstance(outcome, AlgError)}
-    ended = {name: outcome for name, outcome in done.items() if not isinstance(outcome, AlgError)}
-    if not ended:
-        each = {name: error.as_dict() for name, error in failed.items()}
-        first = next(iter(failed.values()))
-        whole = copy.copy(first)  # others may wait for the same attempt, and get the same error
-        if len(failed) > 1:
-            whole.message = "; ".join(f"{name}: {error.message}" for name, error in failed.items())
-        whole.details = {**first.details, "repos": each}
-        raise whole from first
-    worst = min(ended.values(), key=lambda each: WORST_FIRST.index(each["state"]))
-    answer = {**worst, "running": any(each["running"] for each in ended.values())}
-    for key in ("changed", "pushed"):
-        answer[key] = sum(each.get(key, 0) for each in ended.values())
-    for key in ("conflicts", "decisions", "notices"):
-        answer[key] = [f"{name}: {text}" for name, each in ended.items() for text in each.get(key, ())]
-    if failed:  # the answer is no better than its worst part
-        error = next(iter(failed.values()))
-        answer |= {"state": "failed", "kind": error.details.get("kind") or error.code, "error": error.message}
-    answer["repos"] = [
-        {"name": name, "error": outcome.as_dict()} if isinstance(outcome, AlgError) else {"name": name, **outcome}
-        for name, outcome in done.items()
-    ]
-    return answer
-
-
-def write_json(result: WriteResult) -> Json:
-    """What a write did and where it stands."""
-    return {
-        "id": result.id,
-        "type": result.type,
-        "title": result.title,
-        "path": result.path,
-        **repo_of(result.repo),
-        "operation": result.operation,
-        "version": result.version,
-        "unchanged": result.unchanged,
-        "notes": list(result.notes),
-        "state": result.standing.state,
-        "commit": result.standing.commit,
-        "commit_error": result.standing.error,
-        "sync": sync_json(result.standing.sync),
-    }
