@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from merge_made import Tree, merge_trees
 
 from adaptive_llm_gateway.memory._frontmatter import Document
-from adaptive_llm_gateway.memory._merge import Changed, Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._merge_base import merged_base
 from adaptive_llm_gateway.memory._merge_files import parsed
 from adaptive_llm_gateway.memory._merge_places import folded
-from adaptive_llm_gateway.memory._repo import MemoryRepo
 
-Tree = dict[str, bytes]
 TOKEN = re.compile(rb"w\d+x")
 """What lines, tags and texts are made of; each is written once."""
 TIMES = [f"2026-11-20T{hour:02d}:00:00Z" for hour in range(8, 20)]
@@ -31,35 +29,6 @@ FILES = ["README.md", "readme.md", "data", "data/x.bin", "types/log.yaml", "data
 
 def memory_id(number: int) -> str:
     return f"01JD{number:022d}"
-
-
-class Blobs(dict[str, bytes]):
-    def put(self, data: bytes) -> Entry:
-        blob = MemoryRepo.blob_id(data)
-        self[blob] = data
-        return Entry(0o100644, blob)
-
-
-def changes(store: Blobs, base: Tree, now: Tree) -> Changed:
-    return {
-        path: (store.put(base[path]) if path in base else None, store.put(now[path]) if path in now else None)
-        for path in base.keys() | now.keys()
-        if base.get(path) != now.get(path)
-    }
-
-
-def merge_trees(base: Tree, ours: Tree, theirs: Tree, *, keep: bool = True) -> tuple[Tree, MergePlan]:
-    store = Blobs()
-    files = {path: store.put(data).blob for path, data in ours.items()}
-    sides = changes(store, base, ours), changes(store, base, theirs)
-    plan = plan_merge(*sides, store.__getitem__, files=files, keep=keep)
-    result = dict(ours)
-    for path, content in plan.writes.items():
-        if content is None:
-            result.pop(path, None)
-        else:
-            result[path] = store[content.blob] if isinstance(content, Entry) else content
-    return result, plan
 
 
 def unwritable(tree: Tree) -> list[str]:

@@ -8,11 +8,12 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from merge_made import Blobs, Tree, changes, merge_trees
 
 from adaptive_llm_gateway.core import is_ulid
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._line_merge import merge_lines
-from adaptive_llm_gateway.memory._merge import Changed, Entry, MergePlan, plan_merge
+from adaptive_llm_gateway.memory._merge import Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._merge_files import beside, merge_files
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 
@@ -193,37 +194,7 @@ def test_no_side_can_take_away_what_makes_a_memory_or_win_with_an_impossible_tim
 PATH = "notes/2026/11/t-00000001.md"
 
 
-class Blobs(dict[str, bytes]):
-    def put(self, data: bytes) -> Entry:
-        blob = MemoryRepo.blob_id(data)
-        self[blob] = data
-        return Entry(0o100644, blob)
-
-
-def side(store: Blobs, base: dict[str, bytes], now: dict[str, bytes]) -> Changed:
-    return {
-        path: (store.put(base[path]) if path in base else None, store.put(now[path]) if path in now else None)
-        for path in base.keys() | now.keys()
-        if base.get(path) != now.get(path)
-    }
-
-
-def merge_trees(
-    base: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, bytes]
-) -> tuple[dict[str, bytes], MergePlan]:
-    store = Blobs()
-    files = {path: store.put(data).blob for path, data in ours.items()}
-    plan = plan_merge(side(store, base, ours), side(store, base, theirs), store.__getitem__, files=files)
-    result = dict(ours)
-    for path, content in plan.writes.items():
-        if content is None:
-            result.pop(path, None)
-        else:
-            result[path] = store[content.blob] if isinstance(content, Entry) else content
-    return result, plan
-
-
-def both_ways(base: dict[str, bytes], ours: dict[str, bytes], theirs: dict[str, bytes]) -> dict[str, bytes]:
+def both_ways(base: Tree, ours: Tree, theirs: Tree) -> Tree:
     result, _ = merge_trees(base, ours, theirs)
     assert merge_trees(base, theirs, ours)[0] == result
     return result
@@ -233,7 +204,7 @@ def planned(base: bytes, ours: bytes, theirs: bytes) -> tuple[MergePlan, Blobs]:
     store = Blobs()
     return (
         plan_merge(
-            side(store, {PATH: base}, {PATH: ours}), side(store, {PATH: base}, {PATH: theirs}), store.__getitem__
+            changes(store, {PATH: base}, {PATH: ours}), changes(store, {PATH: base}, {PATH: theirs}), store.__getitem__
         ),
         store,
     )
