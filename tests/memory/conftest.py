@@ -121,6 +121,14 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
+def remote(tmp_path: Path) -> Path:
+    """An empty bare repository."""
+    path = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True, timeout=WAIT)
+    return path
+
+
+@pytest.fixture
 def open_postgres(postgres: Any) -> Callable[[], MemoryIndex]:
     """Opens one and the same index in PostgreSQL each time."""
     from adaptive_llm_gateway.memory._index_postgres import PostgresIndex

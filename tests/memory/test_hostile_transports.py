@@ -53,12 +53,6 @@ class Clone:
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    git(tmp_path, "init", "-q", "--bare", "-b", "main", "remote.git")
-    return tmp_path / "remote.git"
-
-
-@pytest.fixture
 def clone(tmp_path: Path, remote: Path) -> Clone:
     found = Clone(tmp_path / "one", remote)
     found.put("notes/a.md", "a")

@@ -45,13 +45,6 @@ WAIT = 120.0
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    path = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True, timeout=60)
-    return path
-
-
-@pytest.fixture
 def pair(bench: Any, remote: Path) -> tuple[MemoryStore, MemoryStore]:
     """Two stores with one remote."""
     return tuple(bench.open(name, remote=str(remote), host=f"box-{name}") for name in ("one", "two"))

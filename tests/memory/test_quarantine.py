@@ -127,12 +127,6 @@ class Hostile:
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    git(tmp_path, "init", "-q", "--bare", "-b", "main", "remote.git")
-    return tmp_path / "remote.git"
-
-
-@pytest.fixture
 def one(tmp_path: Path, remote: Path) -> Clone:
     return Clone(tmp_path / "one", remote)
 

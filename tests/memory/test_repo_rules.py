@@ -17,13 +17,6 @@ ME = Author("test-client")
 WORDS = "nobody else may read this\n"
 
 
-@pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    path = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True, timeout=60)
-    return path
-
-
 def opened(bench: Any, name: str, **settings: Any) -> Any:
     """A store that is one of several, by that name."""
     bench.open(name).close()

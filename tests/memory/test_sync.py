@@ -25,12 +25,6 @@ from adaptive_llm_gateway.memory._values import Change
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    return tmp_path / "remote.git"
-
-
-@pytest.fixture
 def one(tmp_path: Path, remote: Path) -> Clone:
     return Clone(tmp_path / "one", remote)
 

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hooks and serve
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Path:
+    """Alone in a folder, which is what servers are given."""
     (tmp_path / "served").mkdir()
     git(tmp_path, "init", "-q", "--bare", "served/remote.git")
     return tmp_path / "served/remote.git"

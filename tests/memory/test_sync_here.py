@@ -24,12 +24,6 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="who holds a lock 
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    git(tmp_path, "init", "-q", "--bare", "remote.git")
-    return tmp_path / "remote.git"
-
-
-@pytest.fixture
 def clone(tmp_path: Path, remote: Path) -> Clone:
     found = Clone(tmp_path / "one", remote)
     found.put(PATH, memory("x\n"))

@@ -22,13 +22,6 @@ ME = Author("test-client")
 WAIT = 60.0
 
 
-@pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    path = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True, timeout=60)
-    return path
-
-
 def many(store: MemoryStore, count: int, *, text: str = "walrus") -> list[str]:
     """So many memories, pushed; their ids."""
     requests = [WriteMemory(ME, title=f"Memory {number}", body=f"{text} {number}\n") for number in range(count)]
