@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from adaptive_llm_gateway.core import (
@@ -289,7 +290,9 @@ class Handoffs:
         """
         by, length = self._me(by), self._length(lease)
         if id is None:
-            return self._claim_best(by, project=project, lease=lease, provisional=provisional, chosen=chosen)
+            self.look()
+            claim = partial(self.claim, by=by, lease=lease, provisional=provisional, chosen=chosen)
+            return claim_best(self.every, claim, by, project, is_there=self._is_there)
         id = self._known(id)
 
         def decide() -> AppendEvent:
@@ -323,22 +326,6 @@ class Handoffs:
             self._remote.made(written.id)
             note = f"provisional: the remote could not be asked ({error.message}); the next sync settles who holds it"
             return self._claimed(id, written, note)
-
-    def _claim_best(
-        self,
-        by: Party,
-        *,
-        project: str | None,
-        lease: timedelta | None,
-        provisional: bool,
-        chosen: Callable[[Handoff], None],
-    ) -> Written:
-        self.look()
-
-        def claim(id: str) -> Written:
-            return self.claim(id, by, lease=lease, provisional=provisional, chosen=chosen)
-
-        return claim_best(self.every, claim, by, project, is_there=self._is_there)
 
     def update(self, id: str, text: str, by: Party, *, lease: timedelta | None = None, redact: bool = False) -> Written:
         """Report progress, which renews the lease.

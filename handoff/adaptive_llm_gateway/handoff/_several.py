@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from adaptive_llm_gateway.core import NotFound, Unavailable
@@ -157,10 +158,7 @@ class SeveralHandoffs:
             return service.claim(identifier, by, lease=lease, provisional=provisional, anyway=anyway, chosen=chosen)
         self.look()
         me = next(iter(self._services().values())).party_here(by)
-
-        def claim(id: str) -> Written:
-            return self.claim(id, by, lease=lease, provisional=provisional, chosen=chosen)
-
+        claim = partial(self.claim, by=by, lease=lease, provisional=provisional, chosen=chosen)
         return claim_best(self.every, claim, me, project, is_there=self._is_there)
 
     def update(self, id: str, text: str, by: Party, *, lease: timedelta | None = None, redact: bool = False) -> Written:
