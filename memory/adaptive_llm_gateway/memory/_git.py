@@ -234,20 +234,13 @@ def run_git(
     try:
         with _ended_by_offline(process, network) if network and not offline else contextlib.nullcontext():
             status = wait_for(process, timeout) if stall is None else _wait(process, timeout, stall, out, err)
-    except _Stalled as error:
+    except (_Stalled, subprocess.TimeoutExpired) as error:
         _kill_group(process)
         _finish(process, out, err, feeder)
+        silent = isinstance(error, _Stalled)
+        how = f"heard nothing for {stall:g} seconds" if silent else f"did not end within {timeout:g} seconds"
         raise GitTimeout(
-            f"git {operation} heard nothing for {stall:g} seconds and was stopped",
-            hint="Check the network and the remote, or allow more time.",
-            operation=operation,
-            git=err.text(),
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        _kill_group(process)
-        _finish(process, out, err, feeder)
-        raise GitTimeout(
-            f"git {operation} did not end within {timeout:g} seconds and was stopped",
+            f"git {operation} {how} and was stopped",
             hint="Check the network and the remote, or allow more time.",
             operation=operation,
             git=err.text(),
