@@ -21,7 +21,7 @@ from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Conflict, Entry, MergePlan
 from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, SUFFIX, beside, id_of
-from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine, harmless
+from adaptive_llm_gateway.memory._quarantine import MOST_IN_HISTORY, Held, InHistory, Quarantine, harmless
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import is_plain_path
 from adaptive_llm_gateway.memory._sync_checks import (
@@ -79,7 +79,7 @@ class Quarantining:
         self._repo, self._secrets, self._mask, self._rules, self._timeout = repo, secrets, mask, rules, timeout
         self._judge = Judge(repo, secrets)
         self._known_rules: object = rules()
-        self._looked: tuple[str | None, object, int] | None = None
+        self._looked: tuple[str, object] | None = None
 
     def begin(self, ours: str, theirs: str) -> Holding:
         """What is to be held back of a pull of `theirs` into `ours`."""
@@ -99,10 +99,9 @@ class Quarantining:
         if not quarantine or head is None:
             return None
         rules = self._follow_rules()
-        key = (head, rules, len(quarantine.held))
         if self._looked is not None and self._looked[0] == head and self._looked[1] is rules:
             return None
-        self._looked = key
+        self._looked = (head, rules)
         work = self._repo.work_files()
         passing = {
             path
@@ -346,7 +345,7 @@ class Holding:
             held[path] = Held(
                 path, None, kept, "moved", why, self._now, goal.commit, goal.author, self._shown(path), place
             )
-        return replace(self.before, held=held, history=self._history[-50:])
+        return replace(self.before, held=held, history=self._history[-MOST_IN_HISTORY:])
 
     def _shown(self, path: str) -> str:
         return harmless(path, mask=self._mask)

@@ -17,7 +17,7 @@ _PERSON: Final[frozenset[str]] = frozenset(
     | {"unsafe_incoming", "corrupt_incoming", "corrupt_here", "corrupt_remote", "unrelated_histories", "shallow_clone"}
     | {"format_too_new", "not_merged", "auth", "host_key", "certificate", "proxy", "access_denied", "ssh_setup"}
     | {"identity_rejected", "protected_branch", "too_large", "hook_rejected", "checked_out", "remote_read_only"}
-    | {"remote_full", "remote_missing", "remote_moved", "missing_branch", "trust_outgoing", "pull_only"}
+    | {"remote_full", "remote_missing", "remote_moved", "missing_branch"}
 )
 _SOON: Final = frozenset({"index_lock", "index_lock_stale", "busy", "repo_busy", "detached_head", "dirty", "lock_held"})
 _RACE: Final = frozenset({"non_fast_forward", "ref_race", "ref_locked"})

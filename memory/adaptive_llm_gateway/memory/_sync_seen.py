@@ -35,7 +35,7 @@ class LocalView:
         self._owner: tuple[float, IndexLock | None] = (float("-inf"), None)
         self._disk_seen: tuple[float, SyncProblem | None] = (float("-inf"), None)
 
-    def problems(self, *, identity: bool = True) -> tuple[SyncProblem, ...]:
+    def problems(self) -> tuple[SyncProblem, ...]:
         """What there is, in no order; a few microseconds where nothing has changed."""
         with self._lock:
             try:
@@ -48,11 +48,9 @@ class LocalView:
                 self._locked = (self._repo.git_dir / "index.lock").exists()
                 settled = time.time_ns() - changed > _JUST_NOW_NS
                 self._folder_time = changed if settled else None
-            found = [*self._known, *self._disk()]
+            found = [*self._known, *self._disk(), *self._identity()]
             if self._locked:
                 found += self._index_lock()
-            if identity:
-                found += self._identity()
             return tuple(found)
 
     def _look(self) -> list[SyncProblem]:
