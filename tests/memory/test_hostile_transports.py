@@ -5,51 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sync_made import Clone, git
 
 from adaptive_llm_gateway.core import SyncError
 from adaptive_llm_gateway.memory._git import mask_credentials
-from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync import Sync
-from adaptive_llm_gateway.memory._values import Author, Change
 
-AUTHOR = Author("claude-code", host="laptop")
 CANARY = "canary-pa55word"
 
 
-def git(cwd: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True, encoding="utf-8")
-    return done.stdout
-
-
-def no_secrets(path: str, data: bytes) -> None:
-    """Everything is clean."""
-
-
-class Clone:
-    def __init__(self, root: Path, remote: Path) -> None:
-        self.root = root
-        self.repo = MemoryRepo.open(root)
-        self.sync = Sync(self.repo, scan=no_secrets, timeout=20)
-        self.sync.set_remote(str(remote))
-
-    def put(self, path: str, text: str) -> None:
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        self.repo.commit([Change(path, text.encode(), "write", "", "t", AUTHOR)])
-
-    def fails(self, run: Callable[[], object]) -> SyncError:
-        with pytest.raises(SyncError) as caught:
-            run()
-        assert self.repo.operation() is None
-        return caught.value
+def fails(clone: Clone, run: Callable[[], object]) -> SyncError:
+    """The attempt fails, and leaves nobody in the middle of anything."""
+    with pytest.raises(SyncError) as caught:
+        run()
+    assert clone.repo.operation() is None
+    return caught.value
 
 
 @pytest.fixture
@@ -88,8 +63,8 @@ def test_no_address_and_no_rewriting_of_one_runs_a_program(
     clone.put("notes/b.md", "b")
     tip = git(remote, "rev-parse", "main")
     if setting in ("url", "insteadOf"):
-        clone.fails(clone.sync.pull)
-    clone.fails(clone.sync.push)
+        fails(clone, clone.sync.pull)
+    fails(clone, clone.sync.push)
     assert git(remote, "rev-parse", "main") == tip
 
 
@@ -162,9 +137,9 @@ def test_a_password_in_an_address_is_in_no_error_status_log_or_file_of_ours(
     else:
         git(clone.root, "config", f"remote.origin.{setting}", address)
     clone.put("notes/b.md", "b")
-    errors = [clone.fails(clone.sync.push)]
+    errors = [fails(clone, clone.sync.push)]
     if setting != "pushurl":
-        errors.append(clone.fails(clone.sync.pull))
+        errors.append(fails(clone, clone.sync.pull))
     shown = json.dumps([error.as_dict() for error in errors]) + str(clone.sync.state.status()) + caplog.text
     assert CANARY not in shown
     kept = [path for path in clone.repo.git_dir.rglob("*") if path.is_file() and path.name != "config"]
@@ -221,7 +196,7 @@ def test_a_server_that_sends_git_to_another_host_gets_no_password_told_there(
     given.write_text(f"http://me:{CANARY}@{place}\n", encoding="utf-8")
     git(clone.root, "config", "credential.helper", f"store --file={given}")
     clone.sync.set_remote(f"http://{place}/x.git")
-    error = clone.fails(clone.sync.pull)
+    error = fails(clone, clone.sync.pull)
     assert CANARY not in json.dumps(error.as_dict())
     secret = base64.b64encode(f"me:{CANARY}".encode()).decode()
     assert all(secret not in header for header in seen)
