@@ -27,10 +27,10 @@ from adaptive_llm_gateway.memory._repo_checks import is_plain_path
 from adaptive_llm_gateway.memory._sync_checks import (
     MAX_OTHER,
     HistoryFinding,
-    Incoming,
     Judge,
     Problem,
     SecretCheck,
+    SortedPull,
     find_collisions,
 )
 from adaptive_llm_gateway.memory._sync_errors import sync_error
@@ -199,7 +199,7 @@ class Holding:
             return b""
         return self._repo.read_blob(blob) if kind == ObjectType.BLOB and size <= MAX_OTHER else b""
 
-    def set_aside(self, incoming: Incoming, ours: Side, plan: MergePlan) -> dict[str, Entry]:
+    def set_aside(self, incoming: SortedPull, ours: Side, plan: MergePlan) -> dict[str, Entry]:
         """Put what goes into the commit unmerged in its place, and what we wrote there beside it.
 
         Args:
@@ -222,7 +222,7 @@ class Holding:
                 self._problems[place] = self._problems.pop(path)
         return carried
 
-    def carry_choice(self, incoming: Incoming, plan: MergePlan) -> dict[str, Entry]:
+    def carry_choice(self, incoming: SortedPull, plan: MergePlan) -> dict[str, Entry]:
         """Where one side's files are chosen as a whole: what of them is carried, taken out of the plan."""
         odd = {
             path: content

@@ -278,8 +278,8 @@ def _folders(path: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """A pull, sorted: what is merged, and what only goes into the commit.
+class SortedPull:
+    """What a pull brings: what is merged, and what only goes into the commit.
 
     Attributes:
         ours, theirs: both sides' changes without the paths that are not merged.
@@ -299,7 +299,7 @@ def sort_incoming(
     *,
     held: Collection[str],
     problem: Callable[[str, Entry], Problem | None],
-) -> Incoming:
+) -> SortedPull:
     """Decide what of theirs may be merged with ours.
 
     Args:
@@ -319,7 +319,7 @@ def sort_incoming(
         if found is not None or path in apart:
             carried[path] = new
     apart |= carried.keys()
-    return Incoming(
+    return SortedPull(
         {path: change for path, change in ours.items() if path not in apart},
         {path: change for path, change in theirs.items() if path not in apart},
         carried,
