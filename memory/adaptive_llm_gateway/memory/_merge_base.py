@@ -14,11 +14,10 @@ from typing import Final, TypeVar
 import pygit2
 from pygit2.enums import FileMode
 
-from adaptive_llm_gateway.core import UnsafePath
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Content, Entry, MergePlan, plan_merge
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._repo_checks import check_path
+from adaptive_llm_gateway.memory._repo_checks import is_plain_path
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
 from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 
@@ -134,18 +133,10 @@ def _placed(git: pygit2.Repository, plan: MergePlan) -> dict[str, Placed]:
     for path, content in plan.writes.items():
         if content is None:
             placed[path] = None
-        elif not _is_writable(path):  # somebody's commit has it all the same; nothing here will
+        elif not is_plain_path(path):  # somebody's commit has it all the same; nothing here will
             continue
         elif isinstance(content, Entry):
             placed[path] = (content.blob, FileMode(content.mode))
         else:
             placed[path] = (str(git.create_blob(content)), FileMode.BLOB)
     return placed
-
-
-def _is_writable(path: str) -> bool:
-    try:
-        check_path(path).encode("utf-8")
-    except (UnsafePath, UnicodeEncodeError):
-        return False
-    return True

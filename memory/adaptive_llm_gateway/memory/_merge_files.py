@@ -25,9 +25,10 @@ from adaptive_llm_gateway.memory._merge_fields import LONG_AGO, MergedFields, as
 
 CONFLICT_REL: Final = "conflicts_with"
 SUFFIX: Final = ".md"
+LONGEST_NAME: Final = 255
+"""Bytes, on every usual file system."""
 _ID = re.compile(rb"^id:[ \t]*[\"']?([0-9A-HJKMNP-TV-Z]{26})[\"']?[ \t]*\r?$", re.MULTILINE)
 _HEAD = 64 * 1024
-_LONGEST_NAME = 255  # bytes, on every usual file system
 _TAIL = re.compile(r"-[0-9a-hjkmnp-tv-z]{8}$", re.ASCII)
 _NOT_ITS_TEXT = frozenset({"id", "links", "tags", "updated"})
 
@@ -207,7 +208,7 @@ def beside(path: str, mark: str) -> str:
     """A path in the same folder: `note-ab12cd34.md` with mark `zz99` becomes `note-zz99.md`."""
     name = PurePosixPath(path)
     stem = _TAIL.sub("", name.stem) if name.suffix == SUFFIX else name.stem
-    room = _LONGEST_NAME - len(f"-{mark}{name.suffix}".encode("utf-8", "surrogateescape"))
+    room = LONGEST_NAME - len(f"-{mark}{name.suffix}".encode("utf-8", "surrogateescape"))
     stem = stem.encode("utf-8", "surrogateescape")[: max(room, 0)].decode("utf-8", "ignore")
     return str(name.with_name(f"{stem}-{mark}{name.suffix}"))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from adaptive_llm_gateway.memory._merge_files import Rank, beside, marks_beside
+from adaptive_llm_gateway.memory._merge_files import SUFFIX, Rank, beside, marks_beside
 
 _ALL: Final = frozenset({"base", "ours", "theirs"})
 
@@ -173,7 +173,7 @@ def without(files: Mapping[str, str], changed: Iterable[Mapping[str, object]]) -
 
 
 def _tail(path: str) -> str:
-    return path[-11:-3] if path.endswith(".md") else ""
+    return path[-11:-3] if path.endswith(SUFFIX) else ""
 
 
 def _precedence(claim: Claim) -> tuple[bool, Rank, str]:

@@ -13,6 +13,7 @@ import pygit2
 from adaptive_llm_gateway.core import AlgError, RepoReadOnly, Trust, TrustRefused
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._git import run_git
+from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, SUFFIX
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange
 from adaptive_llm_gateway.memory._sync_errors import sync_error
@@ -173,7 +174,7 @@ def level_of(path: str, data: bytes) -> tuple[dict[str, Any], Trust | None]:
     What cannot be read as a level counts as the highest, for nobody has said that it may go.
     """
     placed = PurePosixPath(path)
-    default = Trust.INTERNAL if placed.suffix.lower() == ".md" and len(placed.parts) > 1 else None
+    default = Trust.INTERNAL if placed.suffix.lower() == SUFFIX and len(placed.parts) > 1 else None
     if not data.removeprefix(b"\xef\xbb\xbf").startswith(b"---"):
         return {}, default
     try:
@@ -220,7 +221,7 @@ class _Merges:
         return any(self._has(parent, found.path, ids, found.trust) for parent in theirs)
 
     def _has(self, commit: str, path: str, ids: set[str], trust: Trust) -> bool:
-        tails = tuple(f"-{id_[-8:].lower()}.md" for id_ in ids)
+        tails = tuple(f"-{id_[-8:].lower()}{SUFFIX}" for id_ in ids)
         files: dict[str, str] = {}
         list_files(self._tree(commit), "", files)
         for other, blob in files.items():
@@ -243,5 +244,5 @@ def _linked(fields: dict[str, Any]) -> Iterator[str]:
     for link in cast("list[Any]", links) if isinstance(links, list) else []:
         if isinstance(link, dict):
             named = cast("dict[str, Any]", link)
-            if named.get("rel") == "conflicts_with":
+            if named.get("rel") == CONFLICT_REL:
                 yield str(named.get("id") or "")

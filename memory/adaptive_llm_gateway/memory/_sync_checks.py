@@ -15,6 +15,7 @@ from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._merge_driver_setup import DRIVER
+from adaptive_llm_gateway.memory._merge_files import LONGEST_NAME, SUFFIX
 from adaptive_llm_gateway.memory._merge_places import folded
 from adaptive_llm_gateway.memory._names import is_portable_name, plain_name
 from adaptive_llm_gateway.memory._quarantine import HeldKind
@@ -28,8 +29,6 @@ MAX_OTHER: Final = 32 * 1024 * 1024
 """Bytes of a file that is no memory. Memories have `MAX_FILE`."""
 _MOST_FORMAT: Final = 1024
 _LONGEST_PATH: Final = 1000  # with the folder that the repo lies in, macOS takes 1,024
-_LONGEST_NAME: Final = 255
-_SUFFIX: Final = ".md"
 
 _LINK, _MODULE = 0o120000, 0o160000
 _CONVERTING: Final = frozenset({"filter", "text", "crlf", "eol", "ident", "working-tree-encoding"})
@@ -169,7 +168,7 @@ class Judge:
         named = self._secrets.text(path, "the file's name")
         if named is not None:
             return Problem("secret", named.replace("it has", "its name has", 1))
-        limit = MAX_FILE if path.endswith(_SUFFIX) else MAX_OTHER
+        limit = MAX_FILE if path.endswith(SUFFIX) else MAX_OTHER
         try:
             _, size = self._repo.thread_repo.odb.read_header(entry.blob)
             if size > limit:
@@ -210,8 +209,8 @@ def _problem_of_path(path: str, *, new: bool) -> Problem | None:
     if new and size > _LONGEST_PATH:
         return Problem("name", f"its path has {size:,} bytes, more than {_LONGEST_PATH:,}")
     for name in path.split("/"):
-        if len(name.encode()) > _LONGEST_NAME:
-            return Problem("name", f"a name in its path has more than {_LONGEST_NAME} bytes")
+        if len(name.encode()) > LONGEST_NAME:
+            return Problem("name", f"a name in its path has more than {LONGEST_NAME} bytes")
         if new and not is_portable_name(name):
             return Problem("name", "a name in its path is reserved on Windows")
     return None
