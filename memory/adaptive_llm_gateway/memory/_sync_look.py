@@ -7,7 +7,7 @@ from pathlib import Path
 from adaptive_llm_gateway.core import AlgError
 from adaptive_llm_gateway.memory._remote import Remote
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind_of
+from adaptive_llm_gateway.memory._sync_model import problem_of
 from adaptive_llm_gateway.memory._sync_state import SyncState
 from adaptive_llm_gateway.memory._values import SyncProblem, SyncStatus
 
@@ -21,7 +21,7 @@ def look_at_sync(path: Path, *, read_only: bool = False) -> SyncStatus:
     try:
         repo = MemoryRepo(path)  # not `open`, which would mend what a crash left
     except AlgError as error:
-        problem = _problem(error)
+        problem = problem_of(error)
         words = problem.git or problem.message
         return SyncStatus(
             "no_remote", kind=problem.kind, error=words, hint=problem.hint, writes="refused", problems=(problem,)
@@ -35,11 +35,5 @@ def ask_remote(path: Path, *, timeout: float) -> SyncProblem | None:
         repo = MemoryRepo(path)
         Remote(repo, timeout=timeout).branches()
     except AlgError as error:
-        return _problem(error)
+        return problem_of(error)
     return None
-
-
-def _problem(error: AlgError) -> SyncProblem:
-    words, kind = error.details.get("git"), kind_of(error)
-    git = clean_words(str(words)) if words else None
-    return SyncProblem(kind, error.message, git=git, hint=error.hint or hint_for(kind))

@@ -279,16 +279,16 @@ def with_commit_error(status: SyncStatus, problem: SyncProblem) -> SyncStatus:
     )
 
 
+def problem_of(error: AlgError) -> SyncProblem:
+    """An error as a problem that was seen just now."""
+    words, kind = error.details.get("git"), kind_of(error)
+    git = clean_words(str(words)) if words else None
+    return SyncProblem(kind, error.message, git=git, hint=error.hint or hint_for(kind))
+
+
 def commit_problem(error: AlgError) -> SyncProblem:
     """Why commits fail, as a problem."""
-    words, kind = error.details.get("git"), kind_of(error)
-    return SyncProblem(
-        kind,
-        f"commits fail: {error.message}",
-        operation="commit",
-        git=clean_words(str(words)) if words else None,
-        hint=error.hint or hint_for(kind),
-    )
+    return replace(problem_of(error), message=f"commits fail: {error.message}", operation="commit")
 
 
 def _in_order(problems: list[SyncProblem]) -> tuple[SyncProblem, ...]:

@@ -19,7 +19,7 @@ from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._git import mask_credentials
 from adaptive_llm_gateway.memory._remote import Remote
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync_errors import clean_words, hint_for, kind_of
+from adaptive_llm_gateway.memory._sync_errors import hint_for
 from adaptive_llm_gateway.memory._sync_model import (
     Elsewhere,
     Event,
@@ -31,6 +31,7 @@ from adaptive_llm_gateway.memory._sync_model import (
     after,
     dump,
     load,
+    problem_of,
     status_of,
 )
 from adaptive_llm_gateway.memory._sync_seen import LocalView
@@ -197,18 +198,10 @@ class SyncState:
         now = _now()
         if error is None:
             return Succeeded(operation, now, *self._count(kept, self._branch())[:2])
-        words, ahead = error.details.get("git"), 0
+        problem, ahead = problem_of(error), 0
         with contextlib.suppress(AlgError, pygit2.GitError, KeyError, ValueError, OSError):
             ahead = self._count(kept, self._branch())[0]
-        return Failed(
-            operation,
-            kind_of(error),
-            error.message,
-            now,
-            clean_words(str(words)) if words else None,
-            error.hint or hint_for(kind_of(error)),
-            ahead,
-        )
+        return Failed(operation, problem.kind, problem.message, now, problem.git, problem.hint, ahead)
 
     def forget(self) -> None:
         """Drop what is known of attempts: the remote is another one now, and has not been asked."""
