@@ -94,6 +94,10 @@ class Bench:
             threading.Event().wait(0.01)
         return value
 
+    def followed(self, store: MemoryStore) -> None:
+        """Git's own index, which follows when commits pause, says what the work tree and the last commit say."""
+        self.poll(lambda: not self.git(store, "status", "--porcelain"), "git's own index")
+
     def tidy(self, store: MemoryStore) -> None:
         """Nothing is left over or differs: files, index, git's tree, git's index and journal say the same."""
         assert store.flush(WAIT)
@@ -109,7 +113,7 @@ class Bench:
         index = store._index  # pyright: ignore[reportPrivateUsage]
         # The journal is cleared a moment after whoever waits for the commit is told.
         self.poll(lambda: not index.pending(), "an empty journal")
-        self.poll(lambda: not self.git(store, "status", "--porcelain"), "git's own index")
+        self.followed(store)
         assert not list((store.repo.git_dir / "alg-scratch").iterdir())
 
 

@@ -94,7 +94,7 @@ def test_a_held_back_version_is_not_found_and_the_good_one_is(bench: Any, store:
     assert TOKEN not in notice
     report = store.reindex()
     assert (report.indexed, report.skipped) == (1, ())
-    assert bench.git(store, "status", "--porcelain") == ""
+    bench.followed(store)
     assert bench.git(store, "show", f"HEAD:{alpha.path}") == bad
 
 
@@ -218,7 +218,7 @@ def test_a_restart_takes_neither_the_older_file_for_an_edit_nor_the_missing_one_
     again.pull().result(WAIT)
     assert again.repo.head() == head
     assert len(again.quarantine().held) == 2
-    assert bench.git(again, "status", "--porcelain") == ""
+    bench.followed(again)
 
 
 def _lose(file: Path) -> None:
@@ -305,7 +305,7 @@ def test_an_edit_by_hand_of_a_held_back_memory_is_found_and_committed_beside_it(
     assert [record.body for record in others] == ["first marten lynx walrus\n"]
     assert [(link.rel, link.id) for link in others[0].links] == [("conflicts_with", alpha.id)]
     assert bench.git(store, "show", f"HEAD:{alpha.path}") == bad
-    bench.poll(lambda: not bench.git(store, "status", "--porcelain"), "git's own index")
+    bench.followed(store)
     store.push().result(WAIT)
     mate.push(alpha.path, mended(bad))
     store.pull().result(WAIT)
@@ -324,7 +324,7 @@ def test_a_held_back_memory_that_is_removed_by_hand_stays_in_the_commits(
     assert bench.git(store, "show", f"HEAD:{alpha.path}") == bad
     assert store.quarantine().held[alpha.path].kept is None
     store.push().result(WAIT)
-    assert bench.git(store, "status", "--porcelain") == ""
+    bench.followed(store)
 
 
 def test_a_memory_that_a_team_mate_broke_is_still_found_and_the_status_says_what_is_wrong(
@@ -340,7 +340,7 @@ def test_a_memory_that_a_team_mate_broke_is_still_found_and_the_status_says_what
     (skipped,) = store.status().skipped
     assert skipped.path == alpha.path
     assert (store.repo.path / alpha.path).read_text(encoding="utf-8") == broken
-    assert bench.git(store, "status", "--porcelain") == ""
+    bench.followed(store)
 
 
 def test_a_memory_of_an_unknown_type_comes_in_and_is_listed_as_skipped(store: Any, mate: Mate, alpha: Any) -> None:
