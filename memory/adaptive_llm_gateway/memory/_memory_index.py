@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -157,3 +158,12 @@ class MemoryIndex(ReadableIndex, Protocol):
     def meta_set(self, key: str, value: str | None) -> None:
         """Keep a small piece of state; `None` removes it."""
         ...
+
+
+def likeness(index: ReadableIndex, one: str, other: str) -> float | None:
+    """The cosine of two memories' vectors, by full ids; `None` where one has none yet, or one of another model."""
+    first, second = index.memory_vector(one), index.memory_vector(other)
+    if first is None or second is None or len(first) != len(second):
+        return None
+    lengths = math.sqrt(float(first @ first) * float(second @ second))
+    return float(first @ second) / lengths if lengths else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from adaptive_llm_gateway.core import (
     AlgError,
@@ -37,10 +36,10 @@ from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._kept_records import KeptRecords
-from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex, likeness
 from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
 from adaptive_llm_gateway.memory._opening import open_index, open_repo, rebuilt
-from adaptive_llm_gateway.memory._pages import Page
+from adaptive_llm_gateway.memory._pages import Order, Page
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
 from adaptive_llm_gateway.memory._publish import Publisher
@@ -524,11 +523,7 @@ class MemoryStore:
 
     def likeness(self, one: str, other: str) -> float | None:
         """The cosine of two memories' vectors, by full ids; `None` where one has none yet."""
-        first, second = self._index.memory_vector(one), self._index.memory_vector(other)
-        if first is None or second is None:
-            return None
-        lengths = math.sqrt(float(first @ first) * float(second @ second))
-        return float(first @ second) / lengths if lengths else None
+        return likeness(self._index, one, other)
 
     def list(
         self,
@@ -536,7 +531,7 @@ class MemoryStore:
         filters: Filters | None = None,
         limit: int = 50,
         cursor: str | None = None,
-        order: Literal["updated", "created", "title"] = "updated",
+        order: Order = "updated",
     ) -> Page:
         """A page of memories; `next_cursor` of one page is the `cursor` of the next.
 

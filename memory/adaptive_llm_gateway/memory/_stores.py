@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import math
 import threading
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from adaptive_llm_gateway.memory._embed import EmbedderConfig, create_embedder
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._many_index import ManyIndex
+from adaptive_llm_gateway.memory._memory_index import likeness
 from adaptive_llm_gateway.memory._pages import Order, Page
 from adaptive_llm_gateway.memory._plans import full_id
 from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine
@@ -404,11 +404,7 @@ class MemoryStores:
 
     def likeness(self, one: str, other: str) -> float | None:
         """The cosine of two memories' vectors, by full ids; `None` where one has none yet."""
-        first, second = self._index.memory_vector(one), self._index.memory_vector(other)
-        if first is None or second is None or len(first) != len(second):
-            return None
-        lengths = math.sqrt(float(first @ first) * float(second @ second))
-        return float(first @ second) / lengths if lengths else None
+        return likeness(self._index, one, other)
 
     def list(
         self,
@@ -571,8 +567,7 @@ class MemoryStores:
         history: list[InHistory] = []
         for name, store in self._open_stores().items():
             found = store.quarantine()
-            for path, item in found.held.items():
-                held[f"{name}/{path}"] = replace(item, path=f"{name}/{item.path}", shown=f"{name}/{item.shown}")
+            held |= {f"{name}/{path}": _with_repo(name, item) for path, item in found.held.items()}
             history += [replace(item, where=f"{name}/{item.where}") for item in found.history]
         return Quarantine(held, tuple(history))
 
@@ -592,11 +587,7 @@ class MemoryStores:
         if not chosen:
             raise InvalidInput("no path is given", hint="Name one or more of those that are listed.")
         dropped = [(name, self.store_named(name).drop_quarantined(rest, author)) for name, rest in chosen.items()]
-        return tuple(
-            replace(item, path=f"{name}/{item.path}", shown=f"{name}/{item.shown}")
-            for name, items in dropped
-            for item in items
-        )
+        return tuple(_with_repo(name, item) for name, items in dropped for item in items)
 
     def to_sync(self, *, repo: str | None = None, project: str | None = None) -> dict[str, MemoryStore | AlgError]:
         """The repos that a pull or push is for, by name: one that is named or has the project, else all that have a
@@ -638,6 +629,11 @@ def _project_in(request: WriteMemory) -> str | None:
 
 def _named(name: str, skipped: Skipped) -> Skipped:
     return Skipped(f"{name}: {skipped.path}", skipped.problem)
+
+
+def _with_repo(name: str, item: Held) -> Held:
+    """What is held back, with its path behind its repo's name."""
+    return replace(item, path=f"{name}/{item.path}", shown=f"{name}/{item.shown}")
 
 
 def _repo_status(place: RepoPlace, found: dict[str, StoreStatus], problems: dict[str, AlgError]) -> RepoStatus:
