@@ -19,18 +19,16 @@ from adaptive_llm_gateway.core import (
     AlgError,
     Allowance,
     InvalidInput,
-    NotFound,
     ProcessLock,
     SecretScanner,
     Unavailable,
-    is_ulid,
     load_allowances,
     new_ulid,
     reach,
 )
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
-from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._history import Told
 from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
@@ -41,9 +39,10 @@ from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
 from adaptive_llm_gateway.memory._opening import open_index, open_repo, rebuilt
 from adaptive_llm_gateway.memory._pages import Order, Page
 from adaptive_llm_gateway.memory._past import Past
-from adaptive_llm_gateway.memory._plans import Deleted, Planned, Planner, full_id
+from adaptive_llm_gateway.memory._plans import Planned, Planner
 from adaptive_llm_gateway.memory._publish import Publisher
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine, summary
+from adaptive_llm_gateway.memory._reading import Reading, every_record
 from adaptive_llm_gateway.memory._reconcile import Reconciler
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_rules import RepoRules
@@ -60,14 +59,14 @@ from adaptive_llm_gateway.memory._requests import (
     WriteResult,
 )
 from adaptive_llm_gateway.memory._reranking import Reranking
-from adaptive_llm_gateway.memory._sessions import SessionLog, log_of, summary_id
+from adaptive_llm_gateway.memory._sessions import SessionLog
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._sync_model import commit_problem, with_commit_error
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
 from adaptive_llm_gateway.memory._sync_schedule import Pace
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome, configuration_files
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Author, Filters, Record, Revision, SyncStatus, without_events
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
@@ -157,6 +156,7 @@ class MemoryStore:
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
         self._scanner = SecretScanner(allowed=self._allowances())
         self._overlay = Overlay(self._index)
+        self._reading = Reading(settings.repo, self._index, self.repo)
         self._planner = self._make_planner()
         self._handoffs = KeptRecords(self._index, "handoff")
         self._vectorizer = Vectorizer(self._index, settings.embedder)
@@ -282,8 +282,8 @@ class MemoryStore:
             types=self._types,
             index=self._overlay,
             scanner=self._scanner,
-            deleted=self._find_deleted,
-            read_version=self._read_version,
+            deleted=self._reading.find_deleted,
+            read_version=self.repo.read_at,
             hub=self._hub,
             host=self._settings.host,
             max_body_bytes=self._settings.max_body_bytes,
@@ -442,37 +442,7 @@ class MemoryStore:
             InvalidInput: not an id, or `at` is none of these.
             InvalidFile: the file is broken since somebody edited it.
         """
-        identifier = full_id(id, self._index)
-        record = self._index.get(identifier)
-        if at is not None:
-            path = record.path if record else self._deleted_path(identifier)
-            data: bytes | None = self.repo.read_at(path, at)
-            # What a remote brought was merged into the history unread.
-            self._scanner.check(data.decode("utf-8", "replace"), where=f"{path!r} as it was at {at!r}")
-        else:
-            path = record.path if record else ""
-            data = read_file(self._settings.repo, path, limit=MAX_FILE) if record else None
-        if data is None:
-            raise NotFound(
-                f"no memory with the id {id!r}",
-                hint="Find it with memory_search; if it was deleted, `alg memory restore` brings it back.",
-                id=id,
-            )
-        document = Document.parse(data, where=path)
-        found = self._types.to_record(document, path=path, version=MemoryRepo.blob_id(data), mtime_ns=0, size=len(data))
-        if at is not None and found.id != identifier:
-            raise NotFound(
-                f"{at!r} is no version of memory {identifier}", hint="Its history lists its versions.", id=identifier
-            )
-        if record is not None and found.version == record.version:
-            found = replace(found, reason=record.reason)
-        return Memory(found, data.decode("utf-8"), at, self._session_parts(found.type, identifier))
-
-    def _session_parts(self, kind: str, identifier: str) -> tuple[str, ...]:
-        if kind != "session":
-            return ()
-        page = self._index.list(Filters(types=("session",), fields={"session_id": identifier}), limit=100)
-        return tuple(record.id for record in page.records if record.id != identifier)
+        return self._reading.read(id, at, self._types, self._scanner)
 
     def session(self, id: str) -> SessionLog:
         """A session's log, from all of its files.
@@ -485,17 +455,7 @@ class MemoryStore:
             InvalidInput: not an id, or a memory that is no session.
             InvalidFile: a file is broken since somebody edited it.
         """
-        asked = self.read(id).record
-        if asked.type != "session":
-            raise InvalidInput(
-                f"{asked.id!r} is a {asked.type}, not a session", hint="Give the session_id from the first append."
-            )
-        session = str(asked.fields.get("session_id") or asked.id)
-        found = self.records(filters=Filters(types=("session",), fields={"session_id": session}))
-        others = [self.read(record.id).record for record in found if record.id != asked.id]
-        files = sorted((asked, *others), key=lambda file: (file.id != session, file.created, file.id))
-        named = session if is_ulid(session) else files[0].id  # an imported one may be called anything
-        return log_of(named, files, self._index.get(summary_id(named)))
+        return self._reading.session(id, self._types, self._scanner)
 
     def was_deleted(self, id: str) -> bool:
         """Whether a memory with this full id was here and is deleted."""
@@ -545,24 +505,7 @@ class MemoryStore:
         Raises:
             NotFound: no such memory, deleted or not.
         """
-        identifier = full_id(id, self._index)
-        record = self._index.get(identifier)
-        path = record.path if record else self._deleted_path(identifier)
-        revisions = self.repo.history(path, limit=limit)
-        return History(identifier, path, record is None, tuple(map(self._without_secrets, revisions)))
-
-    def _without_secrets(self, revision: Revision) -> Revision:
-        """A revision whose texts, which may be a remote's, can be shown."""
-        texts = (revision.author, revision.subject, *revision.agents, *revision.reasons)
-        if not self._scanner.scan("\n".join(texts)):
-            return revision
-        return replace(
-            revision,
-            author=self._masked(revision.author),
-            subject=self._masked(revision.subject),
-            agents=tuple(map(self._masked, revision.agents)),
-            reasons=tuple(map(self._masked, revision.reasons)),
-        )
+        return self._reading.history(id, limit, self._scanner)
 
     def _masked(self, text: str) -> str:
         return self._scanner.redact(text)[0]
@@ -577,13 +520,7 @@ class MemoryStore:
 
     def records(self, *, filters: Filters | None = None) -> Iterator[Record]:
         """Every memory that the filters let through, events of handoffs too, a page at a time."""
-        cursor: str | None = None
-        while True:
-            page = self._index.list(filters or Filters(), limit=500, cursor=cursor, order="created")
-            yield from page.records
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return every_record(self._index, filters or Filters())
 
     def handoff_records(self) -> tuple[Record, ...]:
         """Every handoff and event of one, in no order: as `records` has them, and kept in memory for the next time.
@@ -618,7 +555,7 @@ class MemoryStore:
 
     def knows_deleted(self, id: str) -> bool:
         """Whether a memory with this full id was ever here and is deleted, as the index or git's history says."""
-        return self._index.get(id) is None and self._find_deleted(id) is not None
+        return self._index.get(id) is None and self._reading.find_deleted(id) is not None
 
     @property
     def types(self) -> TypeRegistry:
@@ -629,25 +566,6 @@ class MemoryStore:
     def scanner(self) -> SecretScanner:
         """The secret scanner with the repo's allowances."""
         return self._scanner
-
-    def _find_deleted(self, identifier: str) -> Deleted | None:
-        stone = self._index.tombstone(identifier)
-        if stone is not None:
-            return Deleted(stone.path, stone.version)
-        found = self.repo.find_deleted(identifier[-8:].lower())
-        if found is None:
-            return None
-        document = Document.parse(self.repo.read_blob(found[1]), where=found[0])
-        return Deleted(*found) if document.fields.get("id") == identifier else None
-
-    def _deleted_path(self, identifier: str) -> str:
-        gone = self._find_deleted(identifier)
-        if gone is None:
-            raise NotFound(f"no memory {identifier!r}, deleted or not", hint="Check the id.", id=identifier)
-        return gone.path
-
-    def _read_version(self, path: str, at: str) -> bytes:
-        return self.repo.read_at(path, at)
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
