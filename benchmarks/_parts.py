@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _measure import Row, as_json, load_average, say
+from _measure import Row, as_json, load_average, machine, say
 from _tables import rows_table, write_between
 
 _DOCS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
@@ -57,6 +58,24 @@ class Parts:
         words += [*more, "--write-docs"] if options.write_docs else more
         return " ".join(words)
 
+    def report(
+        self, options: argparse.Namespace, folder: Path, *, command: str | None = None, **facts: Any
+    ) -> dict[str, Any]:
+        """What a report begins with: how, when and where it is made, and what else is to be known.
+
+        Args:
+            folder: where homes are; its file system is told.
+            command: default: what `command` says.
+        """
+        return {
+            "command": self.command(options) if command is None else command,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "quick": options.quick,
+            **facts,
+            "machine": machine(folder),
+            "load_average": {"before": load_average()},
+        }
+
     def measure(
         self, report: dict[str, Any], options: argparse.Namespace, measures: Mapping[str, Callable[[], Sequence[Row]]]
     ) -> None:
@@ -81,3 +100,14 @@ class Parts:
         if options.write_docs:
             begin = f"<!-- {self.section}: begin; written by `{self.script} --write-docs` -->"
             write_between(_DOCS, begin, text, f"<!-- {self.section}: end -->")
+
+
+def cache_of(options: argparse.Namespace, folder: Path) -> Path:
+    """The folder where prepared homes are kept for the next run; without one, a folder in `folder` that goes with it.
+
+    Args:
+        options: with `cache`.
+    """
+    cache: Path = options.cache or folder / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache

@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the benchmarks share
 sys.path.append(str(Path(__file__).resolve().parent.parent / "retrieval"))
@@ -22,8 +20,8 @@ import _headroom
 import _speed_parts
 from _client import Failed
 from _headroom import PACKAGE, TextCrusher
-from _measure import Row, load_average, machine, say
-from _parts import Parts
+from _measure import Row, say
+from _parts import Parts, cache_of
 from _speed_parts import Amount, Asked
 from _tables import made, versions
 
@@ -47,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     failed = ""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alg-", ignore_cleanup_errors=True)))
-        cache: Path = options.cache or folder / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
+        cache = cache_of(options, folder)
         crusher: TextCrusher | None = None
         if options.peers:
             try:
@@ -56,15 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
             except Failed as error:
                 failed = str(error)
                 say(f"{PACKAGE} is left out: {failed}")
-        report: dict[str, Any] = {
-            "command": _command(options),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "quick": options.quick,
-            "machine": machine(folder),
-            "load_average": {"before": load_average()},
-            "peer": crusher.package if crusher else None,
-            "failed": failed,
-        }
+        peer = crusher.package if crusher else None
+        report = PARTS.report(options, folder, command=_command(options), peer=peer, failed=failed)
         questions: list[Asked] = []
         if {"package", "memory"} & set(options.only):
             say(f"indexing {amount.memories:,} memories")

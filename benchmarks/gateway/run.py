@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the benchmarks share
 
@@ -23,7 +21,7 @@ import _hub_parts
 from _calls import Amount
 from _endpoint import endpoint
 from _home import fill
-from _measure import Row, load_average, machine, say
+from _measure import Row, say
 from _parts import Parts
 from _tables import made, versions
 
@@ -46,15 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     amount = _calls.QUICK if options.quick else Amount()
     with tempfile.TemporaryDirectory(prefix="alg-", ignore_cleanup_errors=True) as temporary, endpoint() as root:
         folder = Path(temporary)
-        report: dict[str, Any] = {
-            "command": PARTS.command(options),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "quick": options.quick,
-            "receipts": amount.receipts,
-            "machine": machine(folder),
-            "libraries": {name: metadata.version(name) for name in ("any-llm-sdk", "openai", "httpx2")},
-            "load_average": {"before": load_average()},
-        }
+        libraries = {name: metadata.version(name) for name in ("any-llm-sdk", "openai", "httpx2")}
+        report = PARTS.report(options, folder, receipts=amount.receipts, libraries=libraries)
         home = folder / "gateway"
         if {"calls", "streams", "at_once"} & set(options.only):
             say(f"filling a home with {amount.receipts:,} receipts")

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the benchmarks share
 
 import _races
 import _speed
-from _measure import Row, load_average, machine
-from _parts import Parts
+from _measure import Row
+from _parts import Parts, cache_of
 from _tables import made
 
 PARTS = Parts(
@@ -46,16 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(prefix="alg-handoffs-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
-        cache: Path = options.cache or folder / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        report: dict[str, Any] = {
-            "command": PARTS.command(options),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "quick": options.quick,
-            "machine": machine(folder),
-            "load_average": {"before": load_average()},
-            "violations": wrong,
-        }
+        cache = cache_of(options, folder)
+        report = PARTS.report(options, folder, violations=wrong)
         measures: dict[str, Callable[[], list[Row]]] = {
             "local": lambda: _speed.local(folder / "local", cache, amount),
             "remote": lambda: _speed.remote(folder / "remote", cache, amount),

@@ -10,16 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the benchmarks share
 
 import _syncs
-from _measure import Row, load_average, machine
-from _parts import Parts
+from _measure import Row
+from _parts import Parts, cache_of
 from _places import QUICK, Amount, Maker
 from _tables import made
 
@@ -45,16 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="alg-sync-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         _own_git(folder / "gitconfig")
-        cache: Path = options.cache or folder / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        report: dict[str, Any] = {
-            "command": PARTS.command(options),
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "quick": options.quick,
-            "memories": amount.memories,
-            "machine": machine(folder),
-            "load_average": {"before": load_average()},
-        }
+        cache = cache_of(options, folder)
+        report = PARTS.report(options, folder, memories=amount.memories)
         maker = Maker(folder, cache, amount)
         maker.prepare()
         measures: dict[str, Callable[[], list[Row]]] = {
