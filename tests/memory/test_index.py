@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 
 from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust, new_ulid
-from adaptive_llm_gateway.memory._index import PendingChange, Tombstone
+from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
+from adaptive_llm_gateway.memory._index_facts import CLASHING
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._sql import fetch_all, run
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -296,3 +300,33 @@ def test_vectors_that_do_not_fit_are_refused(index: MemoryIndex, vector: np.ndar
         index.store_vectors([(index.backlog(1)[0][0], vector)])
     with pytest.raises(InvalidInput):
         index.search("title", vector=vector)
+
+
+def test_memories_that_clash_are_told_while_both_are_there(index: MemoryIndex) -> None:
+    one, two, gone, alone = record("One"), record("Two"), record("Gone"), record("Alone")
+    linked = [
+        replace(one, links=(Link("conflicts_with", two.id), Link("conflicts_with", gone.id))),
+        replace(two, links=(Link("conflicts_with", one.id), Link("relates_to", alone.id))),
+        replace(alone, links=(Link("conflicts_with", alone.id), Link("said to be conflicts_with", one.id))),
+    ]
+    index.apply([*linked, gone])
+    pairs = {(min(one.id, other.id), max(one.id, other.id)) for other in (two, gone)}
+    assert set(index.clashes()) == pairs
+    assert index.clashes() == sorted(pairs)
+
+    index.apply([], [gone.id])
+    assert len(index.clashes()) == 1
+    index.apply([replace(two, links=())])
+    assert len(index.clashes()) == 1  # one of both says so still
+    index.apply([replace(one, links=())])
+    assert index.clashes() == []
+
+
+def test_clashes_are_found_without_a_look_at_every_memory_also_in_an_index_made_before(tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    Index(path).close()
+    with closing(apsw.Connection(str(path))) as connection:
+        run(connection, "DROP INDEX memories_clashing")
+    Index(path).close()
+    with closing(apsw.Connection(str(path))) as connection:
+        assert "memories_clashing" in str(fetch_all(connection, f"EXPLAIN QUERY PLAN {CLASHING}"))

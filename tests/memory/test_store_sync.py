@@ -180,6 +180,23 @@ def test_two_texts_that_clash_are_both_found_afterwards(bench: Any, pair: tuple[
     no_markers(*pair)
 
 
+def test_the_status_tells_of_texts_that_clashed_until_that_is_settled(bench: Any, pair: tuple[Any, Any]) -> None:
+    one, two = pair
+    made = bench.write(one, "A", body="the common line\n")
+    exchange(one, two)
+    assert one.status().clashes == ()
+    bench.update(one, made.id, body="walrus wins\n")
+    bench.update(two, made.id, body="otter wins\n")
+    exchange(one, two)
+    ((first, second),) = one.status().clashes
+    assert two.status().clashes == ((first, second),)
+    kept = first if second == made.id else second
+    one.write(DeleteMemory(ME, kept))
+    assert one.status().clashes == ()
+    exchange(one, two)
+    assert two.status().clashes == ()
+
+
 def test_deleted_here_and_changed_there_loses_nothing(bench: Any, pair: tuple[Any, Any]) -> None:
     one, two = pair
     made = bench.write(one, "A", body="one\n")

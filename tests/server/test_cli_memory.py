@@ -59,6 +59,19 @@ def test_what_is_written_is_found_read_listed_changed_deleted_and_restored(serve
     assert server.json("memory", "list", "--type", "decision", "--since", "1d")["total"] == 1
 
 
+def test_the_status_of_tool_and_command_tells_of_memories_that_clash(server: Any) -> None:
+    one = server.json("memory", "write", "The limit is 10.", "--title", "Limit")["id"]
+    assert server.json("memory", "status")["clashes"] == {"count": 0, "pairs": []}
+    two = server.json("memory", "write", "It is 20.", "--title", "Limits", "--link", f"conflicts_with:{one}")["id"]
+    assert server.json("memory", "status")["clashes"] == {"count": 1, "pairs": [sorted([one, two])]}
+    for told in (server.alg("memory", "status").stdout, server.client().call("memory_status")):
+        assert "1 pair of memories whose texts clash" in told
+        assert " and ".join(sorted([one, two])) in told
+        assert "Next: read both" in told
+    server.alg("memory", "delete", one)
+    assert server.json("memory", "status")["clashes"]["count"] == 0
+
+
 def test_people_get_the_id_first_on_stdout_and_the_counts_on_stderr(server: Any) -> None:
     identifier = server.json("memory", "write", "b", "--title", "Tea", "--tag", "x", "--reason", "why not")["id"]
     found = server.alg("memory", "search", "tea")

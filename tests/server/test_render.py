@@ -202,7 +202,8 @@ def test_the_status_names_every_skipped_file_up_to_twenty() -> None:
         "memories": 2, "by_type": {"note": 2}, "vectors": (1, 3), "index": "ready", "search": "hybrid",
         "embedder": "m", "uncommitted": 0, "head": "h" * 40, "sync": SYNC, "watcher": "events", "types": ["note"],
         "skipped": [{"path": f"notes/{n}.md", "problem": "broken"} for n in range(23)], "notices": ["n1"],
-        "reranker": "off", "mode": "normal", "mode_problem": None, "syncing": None, "rescues": [],
+        "reranker": "off", "mode": "normal", "mode_problem": None, "syncing": None, "rescues": 0,
+        "clashes": {"count": 0, "pairs": []},
     }  # fmt: skip
     text = status_text(status)
     for word in ("2 memories (2 note)", "vectors 1 of 3", "notes/19.md: broken", "3 more files", "note: n1"):
@@ -215,6 +216,24 @@ def test_the_status_names_every_skipped_file_up_to_twenty() -> None:
     told = status_text({**status, "mode": "offline", "mode_problem": "not proved"}).splitlines()
     assert {"mode: offline (nothing leaves this machine)", "mode: not proved"} <= set(told)
     assert "mode: local (" in status_text({**status, "mode": "local"})
+
+
+def test_the_status_names_what_clashes_and_how_to_settle_it() -> None:
+    status: dict[str, Any] = {
+        "memories": 2, "by_type": {"note": 2}, "vectors": (1, 3), "index": "ready", "search": "hybrid",
+        "embedder": "m", "uncommitted": 0, "head": "h" * 40, "sync": SYNC, "watcher": "events", "types": ["note"],
+        "skipped": [], "notices": [], "reranker": "off", "mode": "normal", "mode_problem": None, "syncing": None,
+        "rescues": 0, "clashes": {"count": 0, "pairs": []},
+    }  # fmt: skip
+    assert "clash" not in status_text(status)
+    told = status_text({**status, "clashes": {"count": 1, "pairs": [["A", "B"]]}})
+    (line,) = [line for line in told.splitlines() if "clash" in line]
+    assert line.startswith("1 pair of memories whose texts clash")
+    assert ": A and B. Next: read both, write what is right into one and delete the other;" in line
+    many = {"count": 30, "pairs": [[f"A{number}", f"B{number}"] for number in range(20)]}
+    (line,) = [line for line in status_text({**status, "clashes": many}).splitlines() if "clash" in line]
+    assert line.startswith("30 pairs")
+    assert "A4 and B4; and 25 more. Next" in line
 
 
 def test_an_error_says_what_to_do() -> None:

@@ -11,6 +11,9 @@ from adaptive_llm_gateway.core._lazy import on_first_use
 TYPE_CHECKING = False  # type checkers take the name as true; `typing` itself costs the shim 5 ms
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.core._counted import (
+        counted,
+    )
     from adaptive_llm_gateway.core._disk import (
         fsync_path,
     )
@@ -96,6 +99,7 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "_counted": ("counted",),
     "_disk": ("fsync_path",),
     "_egress": (
         "Attempt",
@@ -213,6 +217,7 @@ __all__ = [
     "UnknownType",
     "UnsafePath",
     "VersionConflict",
+    "counted",
     "cut_connections",
     "derived_ulid",
     "fsync_path",

@@ -23,6 +23,7 @@ from adaptive_llm_gateway.memory._chunk_table import Block, ChunkTable
 from adaptive_llm_gateway.memory._chunks import embedding_text
 from adaptive_llm_gateway.memory._held_vectors import HeldVectors, Slice
 from adaptive_llm_gateway.memory._index_facts import (
+    clashes,
     copy_database,
     count_facets,
     embedded_chunks,
@@ -469,6 +470,11 @@ class Index:
             "bytes": pages * size,
             "cache_bytes": self._held.nbytes,
         }
+
+    def clashes(self) -> list[tuple[str, str]]:
+        """See `MemoryIndex`; quick while there are few, however many memories there are."""
+        with self._read() as connection:
+            return clashes(connection)
 
     # --- Vectors --------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import apsw
@@ -11,11 +11,14 @@ import numpy as np
 
 from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.memory._index_rows import conditions
+from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL
 from adaptive_llm_gateway.memory._qdrant import Stored
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value
 from adaptive_llm_gateway.memory._values import Facets, Filters
 from adaptive_llm_gateway.memory._vectors import Floats
 
+# In the words of the index that has these alone, or it is not used.
+CLASHING = """SELECT id, links FROM memories WHERE instr(links, '["conflicts_with",') > 0"""
 MOST = 20  # values of each kind that are counted out, the most frequent first
 
 
@@ -41,6 +44,39 @@ def count_facets(connection: apsw.Connection, filters: Filters) -> Facets:
         authors=counts("m.client"),
         months=counts("strftime('%Y-%m', m.updated / 1000000, 'unixepoch')", order="1 DESC"),
     )
+
+
+def clashes(connection: apsw.Connection) -> list[tuple[str, str]]:
+    """See `MemoryIndex.clashes`."""
+
+    def there(ids: Collection[str]) -> Iterable[str]:
+        rows = fetch_all(
+            connection,
+            "SELECT m.id FROM json_each(?) j CROSS JOIN memories m ON m.id = j.value",
+            (json.dumps(list(ids)),),
+        )
+        return [row[0] for row in rows]
+
+    return pairs_that_clash(fetch_all(connection, CLASHING), there)
+
+
+def pairs_that_clash(
+    rows: Iterable[tuple[str, str]], there: Callable[[Collection[str]], Iterable[str]]
+) -> list[tuple[str, str]]:
+    """Pairs of ids, in order.
+
+    Args:
+        rows: (id, links as the index keeps them) of the memories that have such a link.
+        there: those of these ids that memories have.
+    """
+    pairs = {
+        (min(id_, other), max(id_, other))
+        for id_, links in rows
+        for rel, other in json.loads(links)
+        if rel == CONFLICT_REL and other != id_
+    }
+    present = set(there({id_ for pair in pairs for id_ in pair}))
+    return sorted(pair for pair in pairs if present.issuperset(pair))
 
 
 def memory_vector(connection: apsw.Connection, id: str, *, max_trust: Trust = Trust.SECRET) -> Floats | None:

@@ -5,7 +5,7 @@ Each hub has a schema of its own in the database, and is the only one that write
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from adaptive_llm_gateway.core import InvalidInput, Trust
 from adaptive_llm_gateway.memory import _postgres_schema as schema
 from adaptive_llm_gateway.memory._chunk_table import Block, ChunkTable
 from adaptive_llm_gateway.memory._chunks import embedding_text
-from adaptive_llm_gateway.memory._index_facts import MOST
+from adaptive_llm_gateway.memory._index_facts import MOST, pairs_that_clash
 from adaptive_llm_gateway.memory._index_rows import (
     RECORD_COLUMNS,
     PendingChange,
@@ -354,6 +354,22 @@ class PostgresIndex:
                 (self._database.schema,),
             )
             return {"memories": sum(types.values()), "types": types, **counts, "bytes": size, "cache_bytes": 0}
+
+        return self._database.read(work)
+
+    def clashes(self) -> list[tuple[str, str]]:
+        """See `MemoryIndex`."""
+
+        def work(connection: Link) -> list[tuple[str, str]]:
+            rows = fetch_all(
+                connection, "SELECT id, links FROM memories WHERE strpos(links, '[\"conflicts_with\",') > 0"
+            )
+
+            def there(ids: Collection[str]) -> list[str]:
+                found = fetch_all(connection, "SELECT id FROM memories WHERE id = ANY(%s)", (list(ids),))
+                return [row[0] for row in found]
+
+            return pairs_that_clash([(id_, links) for id_, links in rows], there)
 
         return self._database.read(work)
 

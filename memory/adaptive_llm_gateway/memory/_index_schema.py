@@ -108,6 +108,7 @@ CREATE INDEX IF NOT EXISTS memories_handoff ON memories (fields -> '$."handoff"'
     WHERE fields -> '$."handoff"' IS NOT NULL;
 CREATE INDEX IF NOT EXISTS memories_events ON memories (type)
     WHERE type = 'handoff' AND fields ->> '$."event"' IS NOT NULL;
+CREATE INDEX IF NOT EXISTS memories_clashing ON memories (id) WHERE instr(links, '["conflicts_with",') > 0;
 """
 
 _LARGE = ("memories", "bodies", "chunks", "vectors")

@@ -119,6 +119,10 @@ class MemoryIndex(ReadableIndex, Protocol):
         """Counts, see `Index.statistics`."""
         ...
 
+    def clashes(self) -> list[tuple[str, str]]:
+        """Memories of which one is linked to the other by `conflicts_with`: pairs of ids, both of which are there."""
+        ...
+
     def set_embedder(self, id: str, dimensions: int) -> bool:
         """Name the model whose vectors are kept; True when another one's were dropped."""
         ...

@@ -317,6 +317,8 @@ class StoreStatus:
         vectors: chunks with a vector, and chunks in all.
         embedder, reranker: its id, or why there is none.
         uncommitted: writes that wait for their commit.
+        clashes: pairs of ids of memories that hold texts which clashed in a merge, or are said to: a link
+            `conflicts_with` leads from one to the other, and both are there.
         rescues: references below `refs/alg/rescue/`, each to where the branch or the remote was before a pull.
         repos: each memory repo, where there are several; `sync` is that of the one that needs a look most.
     """
@@ -335,6 +337,7 @@ class StoreStatus:
     skipped: tuple[Skipped, ...] = ()
     notices: tuple[str, ...] = ()
     rescues: int = 0
+    clashes: tuple[tuple[str, str], ...] = ()
     repos: tuple[RepoStatus, ...] = ()
 
 

@@ -707,6 +707,7 @@ class MemoryStore:
             skipped=self._reconciler.skipped,
             notices=tuple(notices),
             rescues=len(self.repo.rescues()),
+            clashes=tuple(self._index.clashes()),
         )
 
     def _failed_start(self) -> str | None:

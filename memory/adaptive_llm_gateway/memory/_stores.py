@@ -536,6 +536,8 @@ class MemoryStores:
                 *(f"the repo {name!r} is not there: {error}" for name, error in problems.items()),
                 *(f"{name}: {notice}" for name, status in found.items() for notice in status.notices),
             ),
+            rescues=sum(status.rescues for status in every),
+            clashes=tuple(pair for status in every for pair in status.clashes),
             repos=tuple(_repo_status(place, found, problems) for place in self._places.values()),
         )
 

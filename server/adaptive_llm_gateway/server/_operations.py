@@ -78,7 +78,8 @@ _SAVE_SECONDS = 60.0
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
 _STEP_SECONDS = 0.25
-_TOLD_APART = ("sync", "skipped", "by_type", "repos")  # of a status
+_TOLD_APART = ("sync", "skipped", "by_type", "repos", "clashes")  # of a status
+_CLASHES_TOLD = 20
 _NOTHING_DONE: Json = {"progress": None, "changed": 0, "pushed": 0, "conflicts": [], "decisions": [], "notices": []}
 
 
@@ -395,6 +396,7 @@ class Operations:
             **{key: value for key, value in asdict(found).items() if key not in _TOLD_APART},
             "by_type": dict(found.by_type),
             "skipped": [asdict(item) for item in found.skipped],
+            "clashes": {"count": len(found.clashes), "pairs": [list(pair) for pair in found.clashes[:_CLASHES_TOLD]]},
             "sync": sync_json(found.sync),
             "syncing": progress_json((await self.store()).sync_progress),
             **({"repos": [repo_json(repo) for repo in found.repos]} if found.repos else {}),

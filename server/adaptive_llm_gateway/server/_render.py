@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
+from adaptive_llm_gateway.core import counted
 from adaptive_llm_gateway.server._render_sync import progress_text, sentence, sync_lines, sync_text
 
 Json = dict[str, Any]
+
+_CLASHES_SHOWN: Final = 5
 
 
 def fence(text: str) -> str:
@@ -245,6 +248,7 @@ def status_text(status: Json) -> str:
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
         *_sync_lines(status),
         *_running(status["syncing"]),
+        *_clashes(status["clashes"]),
         *_rescues(status["rescues"]),
         f"edits by hand are noticed by: {status['watcher']}",
         f"types: {', '.join(status['types'])}",
@@ -255,6 +259,20 @@ def status_text(status: Json) -> str:
     if len(status["skipped"]) > 20:
         lines.append(f"... and {len(status['skipped']) - 20} more files skipped")
     return "\n".join([*lines, *_notices(status["notices"])])
+
+
+def _clashes(clashes: Json) -> list[str]:
+    """Memories that hold texts which clashed, and how that is settled."""
+    if not clashes["count"]:
+        return []
+    shown: list[list[str]] = clashes["pairs"][:_CLASHES_SHOWN]
+    named = "; ".join(" and ".join(pair) for pair in shown)
+    more = f"; and {clashes['count'] - len(shown):,} more" if clashes["count"] > len(shown) else ""
+    return [
+        f"{counted(clashes['count'], 'pair')} of memories whose texts clash (a link `conflicts_with` "
+        f"leads from one to the other): {named}{more}. Next: read both, write what is right into one and delete the "
+        "other; to keep both, take that link out of them."
+    ]
 
 
 def _rescues(count: int) -> list[str]:
