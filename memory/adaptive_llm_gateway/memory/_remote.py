@@ -209,10 +209,6 @@ class Remote:
         answers, self._answers = self._answers, []
         return tuple(answers)
 
-    def tell(self, notice: Notice) -> None:
-        """Have it known with the remote's next answer."""
-        self._answers.append(Answered(notice.at, (notice,)))
-
     def fetch(self) -> None:
         """Learn what the remote has. A history that it rewrote, or lost, is kept by a rescue reference."""
         tracking, before = self._tracking_name(), self.tracked()

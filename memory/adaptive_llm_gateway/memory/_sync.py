@@ -261,9 +261,6 @@ class Sync:
         label, move = self.remote.label, prepared.move
         rescue = repo.rescue(prepared.ours, mark())
         reach("sync.rescued")
-        written = partial(self.progress.phase, "writing files")
-        if not carry_out(repo, move, f"alg: pull {label}", staged=staged, step=written):
-            return None
         sources = set(plan.renames.values())
         merged = [
             MergedPath(plan.renames.get(path, path if old else None), path if new else None)
@@ -271,6 +268,9 @@ class Sync:
             if not (new is None and path in sources)
         ]
         self._tell_of_removals(prepared, merged, rescue)
+        written = partial(self.progress.phase, "writing files")
+        if not carry_out(repo, move, f"alg: pull {label}", staged=staged, step=written):
+            return None
         known = prepared.holding.before.held
         return PullResult(
             SyncStatus("pushed"),
@@ -283,7 +283,7 @@ class Sync:
         )
 
     def _tell_of_removals(self, prepared: _Prepared, merged: Sequence[MergedPath], rescue: str) -> None:
-        """Whoever removes most memories may do so, but never without a word."""
+        """Whoever removes most memories may do so, but never without a word: it is noted before anything moves."""
         removed = sum(1 for item in merged if item.new_path is None and _is_memory(item.old_path))
         if removed <= MASS_LOSS:
             return
@@ -293,7 +293,7 @@ class Sync:
                 f"a pull removed {removed} of {before} memories, as the remote has it (commit {prepared.theirs[:12]}); "
                 f"what was here is kept as {rescue}"
             )
-            self.remote.tell(Notice("mass_removal", text, datetime.now(UTC)))
+            self.state.tell(Notice("mass_removal", text, datetime.now(UTC), prepared.move.target))
 
     def _look_again(self) -> PullResult | None:
         """Bring in what is held back and passes now; None when that is nothing."""

@@ -56,11 +56,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something about the remote that holds nothing up."""
+    """Something about the remote that holds nothing up.
+
+    Attributes:
+        of: the commit that it speaks of: it is so only where HEAD has that.
+    """
 
     kind: SyncKind
     message: str
     at: datetime
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +409,11 @@ def _failure(given: object) -> Failure | None:
 def _notice(given: object) -> Notice | None:
     entry = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     at = _time(entry.get("at"))
-    return None if at is None else Notice(_kind(entry.get("kind")), _text(entry.get("message")) or "", at)
+    return (
+        None
+        if at is None
+        else Notice(_kind(entry.get("kind")), _text(entry.get("message")) or "", at, _text(entry.get("of")))
+    )
 
 
 def _kind(given: object) -> SyncKind:

@@ -25,6 +25,7 @@ from adaptive_llm_gateway.memory._sync_model import (
     Event,
     Failed,
     Kept,
+    Notice,
     Operation,
     Seen,
     Succeeded,
@@ -93,12 +94,22 @@ class SyncState:
             problems=tuple(problems),
             pull_only=self._remote.read_only,
         )
-        status = status_of(kept, seen)
+        status = status_of(replace(kept, notices=tuple(filter(self._is_so, kept.notices))), seen)
         if url is not None and status.state != kept.state:
             kept = replace(kept, state=status.state, since=_now())
             self._save(kept, durable=False)
             status = replace(status, since=kept.since)
         return status
+
+    def _is_so(self, notice: Notice) -> bool:
+        """Whether what a notice tells of has come about: it is noted before."""
+        head = self._repo.head() if notice.of is not None else None
+        if notice.of is None or head == notice.of:
+            return True
+        try:
+            return head is not None and bool(self._repo.thread_repo.descendant_of(head, notice.of))
+        except (pygit2.GitError, KeyError, ValueError):
+            return False
 
     def _placed(self, kept: Kept, masked: str | None, branch: str | None) -> Kept:
         """What is kept, if it is about this remote and branch."""
@@ -118,8 +129,11 @@ class SyncState:
     def is_of_this_remote(self) -> bool:
         """Whether what git remembers of a remote is of the one that it has now, and not of one before it."""
         with self._lock:
-            url = self._remote.url()
-            return self._placed(self._load(), mask_credentials(url) if url is not None else None, self._branch()).asked
+            return self._of_this_remote().asked
+
+    def _of_this_remote(self) -> Kept:
+        url = self._remote.url()
+        return self._placed(self._load(), mask_credentials(url) if url is not None else None, self._branch())
 
     def count(self) -> tuple[int, int]:
         """Commits ahead and behind, against the remote as last seen."""
@@ -193,6 +207,13 @@ class SyncState:
             self._save(kept)
             reach("sync.state_noted")
             return self._status(kept)
+
+    def tell(self, notice: Notice) -> None:
+        """Note what is about to be so; it is told once HEAD has the commit that it speaks of."""
+        with self._lock:
+            kept = self._of_this_remote()
+            so = (other for other in kept.notices if self._is_so(other) and other.of != notice.of)
+            self._save(replace(kept, notices=(*so, notice)))
 
     def _event(self, kept: Kept, operation: Operation, error: AlgError | None) -> Event:
         now = _now()
