@@ -71,6 +71,8 @@ _LOOSE_LIMIT = 4000
 _PACK_LIMIT = 50
 _REF_ATTEMPTS = 50
 _SYNC_ONE_BY_ONE = 48
+_OWN_REFRESH = 2.0  # seconds that bringing the git index up to date may take
+_LONGEST_CHECKOUT = 60.0  # seconds; who has the index longer waits for an editor, or left it locked
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,40}")
@@ -308,6 +310,30 @@ class MemoryRepo:
     def index_lock(self) -> IndexLock | None:
         """The lock on the git index, if there is one. Commits do not need the index, so it stops no write."""
         return look_at_lock(self.git_dir / "index.lock", root=self.path, git_dir=self.git_dir)
+
+    def is_in_hand(self, *, wait: float = 0.0) -> bool:
+        """Whether somebody's git is at the work tree, so that what lies there is no edit of what the branch has.
+
+        So it is in the middle of a merge or the like, while HEAD is on no branch, and while a git program has the
+        index: it puts the files of another commit in place one by one, and moves HEAD after the last of them.
+
+        Args:
+            wait: seconds to wait for a git program to be done with the index.
+        """
+        deadline = time.monotonic() + wait
+        while self.operation() is None and self.detached_at() is None:
+            if not self._refreshing.acquire(timeout=_OWN_REFRESH):  # else the lock may be our own
+                return False
+            try:
+                lock = self.index_lock()
+            finally:
+                self._refreshing.release()
+            if lock is None or lock.owner == "dead" or lock.age > _LONGEST_CHECKOUT:
+                return False
+            if time.monotonic() >= deadline:
+                return True
+            time.sleep(0.02)
+        return True
 
     def head(self) -> str | None:
         """Id of the commit at HEAD; None in a repo without commits."""

@@ -7,7 +7,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -80,6 +80,7 @@ _SAVE_SECONDS = 60.0
 _COMMITS_PER_UPKEEP = 500
 _COMMITS_TOLD = 2_000  # of a pull; older ones told their reasons when they came
 _LOOK_AGAIN_SECONDS = 2.0
+_GIT_SECONDS = 2.0  # for somebody's git to be done, before a pull or push goes on without looking at edits by hand
 _GIVEN_WAY = 3.0  # times as long as a step of indexing took
 _LONGEST_PAUSE = 0.05
 _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
@@ -117,6 +118,7 @@ class MemoryStore:
         self._allowance_notices: list[str] = []
         self._trouble: str | None = None
         self._mending = False
+        self._left = False  # what the last end left is yet to be taken in
         self._listeners: list[Callable[[], None]] = []
         self._sync_listeners: list[Callable[[], None]] = []
         self._closed = False
@@ -611,6 +613,10 @@ class MemoryStore:
             self._ready = self._writer.run(mend)
 
     def _recover(self) -> None:
+        self._left = self.repo.is_in_hand()
+        if self._left:
+            self._look_again()
+            return
         self._reconciler.recover(self._types, self._scanner)
         self._release()
         self._vectorizer.wake()
@@ -646,9 +652,11 @@ class MemoryStore:
         timer.start()
 
     def _absorb(self, paths: set[str]) -> None:
-        if self.repo.operation() is not None:  # what lies there now may hold somebody's conflict markers
+        if self.repo.is_in_hand():  # what lies there may be another commit's, or hold somebody's conflict markers
             self._look_again()
             return
+        if self._left:
+            self._recover()
         paths = self._incoming.others(paths)
         if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES for path in paths):
             self._reload()
@@ -656,6 +664,10 @@ class MemoryStore:
             self._reconciler.take_in(self._types, self._scanner)
             self._release()
         else:
+            self._reconciler.take_in(self._types, self._scanner, only=paths)
+
+    def _take_in(self, paths: Iterable[str]) -> None:
+        if not self.repo.is_in_hand():  # since the caller looked
             self._reconciler.take_in(self._types, self._scanner, only=paths)
 
     def _reload(self) -> None:
@@ -831,13 +843,13 @@ class MemoryStore:
         """Edits by hand become commits before anything is merged or pushed."""
         if self._incoming:
             self._writer.run(self._index_rest).result(_SAVE_SECONDS)
-        # Looking at all files takes longer than a write does; the writer looks only at what seems to differ.
-        found = self._reconciler.look(self._types)
-        if found is None:
-            self._when_committed(lambda: self._reconciler.recover(self._types, self._scanner))
-        elif found:
-            taking = functools.partial(self._reconciler.take_in, self._types, self._scanner, only=found)
-            self._writer.run(taking).result(_SAVE_SECONDS)
+        if not self.repo.is_in_hand(wait=_GIT_SECONDS):
+            # Looking at all files takes longer than a write does; the writer looks only at what seems to differ.
+            found = None if self._left else self._reconciler.look(self._types)
+            if found is None:
+                self._when_committed(self._recover)
+            elif found:
+                self._writer.run(lambda: self._take_in(found)).result(_SAVE_SECONDS)
         self._all_committed()
 
     def _all_committed(self) -> None:
