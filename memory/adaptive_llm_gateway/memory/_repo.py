@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pygit2
 from pygit2.enums import FileMode, RepositoryOpenFlag, SortMode
@@ -35,13 +35,14 @@ from adaptive_llm_gateway.core import (
     reach,
 )
 from adaptive_llm_gateway.memory._commit_message import author_identity, commit_message, fallback_identity
-from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._git import GitFailed, GitMissing, run_git
 from adaptive_llm_gateway.memory._git_index import GitIndex
 from adaptive_llm_gateway.memory._history import Told, file_history, last_deleted, last_told
 from adaptive_llm_gateway.memory._lock_owner import IndexLock, look_at_lock
 from adaptive_llm_gateway.memory._merge import Content, Entry
-from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, QUARANTINE_REF, Quarantine
+from adaptive_llm_gateway.memory._merge_files import blob_id
+from adaptive_llm_gateway.memory._quarantine import Quarantine
+from adaptive_llm_gateway.memory._quarantine_file import QuarantineFile
 from adaptive_llm_gateway.memory._ref_locks import drop_dead_ref_locks
 from adaptive_llm_gateway.memory._repo_checks import (
     FORMAT_PATH,
@@ -119,7 +120,7 @@ class MemoryRepo:
         self._clock = clock
         self.git_dir = Path(self._repo.path)
         self._index = GitIndex(path, self.git_dir, self._head_tree, lambda: self.quarantine.held)
-        self._held: tuple[tuple[object, str | None], Quarantine] | None = None
+        self._quarantine = QuarantineFile(self, self._writing, lambda: self._common_dir)
 
     # --- opening --------------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class MemoryRepo:
         repo = cls(path, durable=durable, clock=clock)
         marker = repo._marker()
         check_format(marker, where=str(path))
-        repo._mend_quarantine()
+        repo._quarantine.mend()
         if repo.operation() is None:
             if repo.head() is None:
                 repo._commit_root()
@@ -374,7 +375,7 @@ class MemoryRepo:
     @staticmethod
     def blob_id(data: bytes) -> str:
         """The version of a file with this content: its git blob id, 40 hex digits."""
-        return _hash("blob", data)
+        return blob_id(data)
 
     def commit(self, changes: Sequence[Change], *, update_index: bool = True, message: str | None = None) -> str | None:
         """Commit a group of changes as one commit on the current branch.
@@ -645,58 +646,11 @@ class MemoryRepo:
     @property
     def quarantine(self) -> Quarantine:
         """What is held back of HEAD: the work tree has something else there, or nothing."""
-        try:
-            about = (self.git_dir / QUARANTINE_FILE).stat()
-        except OSError:
-            if self._held is None or not self._held[1]:
-                return Quarantine()
-            self._held = None  # it was there a moment ago: given up, or lost
-            self._mend_quarantine()
-            return self.quarantine
-        head = self.head()
-        key = ((about.st_ino, about.st_mtime_ns, about.st_size), head)
-        known = self._held
-        if known is None or known[0] != key:
-            found = Quarantine() if head is None else self.quarantine_at(head)
-            known = self._held = (key, found)
-        return known[1]
+        return self._quarantine.of_head()
 
     def quarantine_at(self, commit: str) -> Quarantine:
         """What the quarantine says of a commit's files; read from disk."""
-        try:
-            data = (self.git_dir / QUARANTINE_FILE).read_bytes()
-        except OSError:
-            return Quarantine()
-        with translated(self.path):
-            kept = Quarantine.intact(data) or Quarantine.parse(self._kept_quarantine() or data)
-            return kept.effective(TreeFiles(self._repo[commit].peel(pygit2.Tree)))
-
-    def _kept_quarantine(self) -> bytes | None:
-        """What git has of it; None where that is nothing."""
-        try:
-            found: Any = self._repo[self._repo.references[self._quarantine_ref].target]
-        except (KeyError, ValueError, pygit2.GitError):
-            return None
-        return found.data if isinstance(found, pygit2.Blob) else None
-
-    @functools.cached_property
-    def _quarantine_ref(self) -> str:
-        """Linked work trees share their references, and each holds back what it does."""
-        linked = self.git_dir.resolve() != self._common_dir.resolve()
-        return f"{QUARANTINE_REF}-{_hash('blob', self.git_dir.name.encode())[:12]}" if linked else QUARANTINE_REF
-
-    def _mend_quarantine(self) -> None:
-        """Have the file again where it is lost or damaged and git has what was in it."""
-        file = self.git_dir / QUARANTINE_FILE
-        with self._writing, translated(self.path):
-            try:
-                data = file.read_bytes()
-            except FileNotFoundError:
-                data = b""
-            if not data or Quarantine.intact(data) is None:
-                kept = self._kept_quarantine()
-                if kept is not None:
-                    write_atomically(file, kept)
+        return self._quarantine.at(commit)
 
     def set_quarantine(self, quarantine: Quarantine) -> None:
         """Keep what is held back; the files and HEAD are the caller's to change.
@@ -704,20 +658,7 @@ class MemoryRepo:
         Raises:
             DiskFull, ReadOnly, StorageError: it cannot be written.
         """
-        file, references = self.git_dir / QUARANTINE_FILE, self._repo.references
-        # What git has goes first: whenever the file is there, it counts, and where it is not, nothing is to bring it
-        # back but the loss of it.
-        with self._writing, translated(self.path):
-            if quarantine:
-                data = quarantine.as_bytes()
-                blob = str(self._repo.create_blob(data))
-                fsync_path(self._common_dir / "objects" / blob[:2] / blob[2:])
-                references.create(self._quarantine_ref, blob, force=True)
-                write_atomically(file, data)
-            else:
-                if references.get(self._quarantine_ref) is not None:
-                    references.delete(self._quarantine_ref)
-                file.unlink(missing_ok=True)
+        self._quarantine.keep(quarantine)
 
     def work_files(self) -> dict[str, str]:
         """Every regular file that the work tree is to have, path to version: HEAD's, but for what is held back."""
