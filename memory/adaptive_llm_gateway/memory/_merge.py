@@ -56,7 +56,11 @@ Content = Entry | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two files of which only one could stay: what is at `path` was newer, the other one is kept as `kept_path`."""
+    """Two files of which only one could stay: what is at `path` was newer, the other one is kept as `kept_path`.
+
+    Attributes:
+        id, kept_id: of the two memories; None for a file that is none.
+    """
 
     path: str
     id: str | None

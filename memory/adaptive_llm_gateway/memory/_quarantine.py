@@ -59,7 +59,11 @@ class InHistory:
     """A secret in the remote's history that no present file has: it is neither written nor indexed nor shown.
 
     Attributes:
+        commit: one that has it, where that is known; else the remote's newest one when it was found.
         where: the path, harmless to show; `the commit's message` for that.
+        why: what was found, masked.
+        since: when it was found, in ISO 8601.
+        object: git's id of the file's content or of the commit, 40 hex digits.
     """
 
     commit: str

@@ -52,7 +52,13 @@ class StoreSettings:
         repo, index: the memory repo's folder and the index file; what else belongs to this home lies beside the latter.
         postgres: keep the index there rather than in a file.
         qdrant: have this server search the index's vectors rather than hold them in memory.
+        host: this machine's name, as memories have it.
+        max_body_bytes: UTF-8 bytes that a body may have.
         commit_wait: seconds an answer waits for its commit before it says `saved` instead of `committed`.
+        watch: how edits by hand are noticed: by the system's events, by looking again and again, or not; `auto`: by
+            events, by looking where the system refuses these.
+        remote: the address to have as git's `origin`; None: the one that git knows, if any.
+        push_after_write, push_delay: whether writes are pushed by themselves, and seconds to gather them before that.
         sync_interval: seconds between two looks at the remote without being asked; 0: none.
         sync_timeout: seconds that the remote may be silent.
         embedder: which one to make, or one that is made already; the store closes it.
@@ -313,12 +319,18 @@ class StoreStatus:
     """The store at a glance.
 
     Attributes:
-        index: `ready`, or `building` with `indexed` of `files` done.
+        memories, by_type: how many there are, in all and of each type.
+        index: `ready`, or `building`: the notices say how far it is.
+        search: whether it goes by words and meaning now, or by words alone.
         vectors: chunks with a vector, and chunks in all.
         embedder, reranker: its id, or why there is none.
         uncommitted: writes that wait for their commit.
         clashes: pairs of ids of memories that hold texts which clashed in a merge, or are said to: a link
             `conflicts_with` leads from one to the other, and both are there.
+        head: the commit that the branch is at, 40 hex digits.
+        watcher: how edits by hand are noticed, or why they are not.
+        skipped: files that cannot be read as they are now.
+        notices: what a person should know, a line each.
         rescues: references below `refs/alg/rescue/`, each to where the branch or the remote was before a pull.
         repos: each memory repo, where there are several; `sync` is that of the one that needs a look most.
     """
@@ -346,8 +358,11 @@ class RepoStatus:
     """One of several memory repos.
 
     Attributes:
+        path: its folder.
         projects: as they are configured; none: what belongs to no other repo.
         trust: the highest level that it takes.
+        read_only: its remote is only read, and nothing is written.
+        uncommitted, head: as in `StoreStatus`.
         problem: why it is not there; then nothing else is known of it.
     """
 

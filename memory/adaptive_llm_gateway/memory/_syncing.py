@@ -50,7 +50,9 @@ class SyncOutcome:
     """How a pull or push ended.
 
     Attributes:
+        status: where the memory repo stands afterwards.
         changed: memory files that came in, changed or went.
+        pushed: commits that the remote did not have before.
         conflicts: paths of texts that clashed and are both kept.
         decisions: what a merge decided, a line each.
         notices: what is held back of what the remote has.
