@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from git_http import answer_of_git, body_of
 
 from adaptive_llm_gateway.core import SecretRefused, SyncError
 from adaptive_llm_gateway.memory._frontmatter import Document
@@ -218,43 +219,18 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = base64.b64encode(f"anna:{server.password}".encode()).decode()
         if server.password is not None and self.headers.get("Authorization") != f"Basic {wanted}":
             return self._plain(401, "who are you?", WWW_Authenticate='Basic realm="git"')
-        path, _, query = self.path.partition("?")
-        length = int(self.headers.get("Content-Length") or 0)
-        done = subprocess.run(
-            ["git", "http-backend"],
-            input=self.rfile.read(length),
-            capture_output=True,
-            check=False,
-            env={
-                **os.environ,
-                "GIT_PROJECT_ROOT": str(server.root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REQUEST_METHOD": self.command,
-                "REMOTE_USER": "anna",
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "CONTENT_LENGTH": str(length),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-            },
-        )
-        head, _, body = done.stdout.partition(b"\r\n\r\n")
-        fields = [line.partition(": ") for line in head.decode().split("\r\n") if line]
-        status = next((value for name, _, value in fields if name == "Status"), "200 OK")
-        self.send_response(int(status[:3]))
-        for name, _, value in fields:
-            if name != "Status":
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        answer = answer_of_git(self, body_of(self), server.root, self.path.partition("?")[0], user="anna")
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
         self.end_headers()
         if server.cut is not None and server.cut in self.path:
-            self.wfile.write(body[: len(body) // 2])
+            self.wfile.write(answer.body[: len(answer.body) // 2])
             self.wfile.flush()
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return None
-        self.wfile.write(body)
+        self.wfile.write(answer.body)
         return None
 
 

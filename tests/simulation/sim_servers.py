@@ -20,6 +20,8 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import Any, Literal
 
+from git_http import answer_of_git, body_of
+
 Transport = Literal["daemon", "http", "file"]
 TRANSPORTS: tuple[Transport, ...] = ("daemon", "http", "file")
 USER, PASSWORD = "keeper", "open-sesame"
@@ -287,21 +289,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve(b"")
 
     def do_POST(self) -> None:
-        self._serve(self._body())
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts: list[bytes] = []
-        while size := int(self.rfile.readline().split(b";")[0].strip() or b"0", 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
+        self._serve(body_of(self))
 
     def _serve(self, body: bytes) -> None:
-        path, _, query = self.path.partition("?")
-        clone, _, inner = path.lstrip("/").partition("/")
+        clone, _, inner = self.path.partition("?")[0].lstrip("/").partition("/")
         server = self.server
         assert isinstance(server, _Server)
         refusal = server.refusals.get(clone)
@@ -313,33 +304,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header("WWW-Authenticate", 'Basic realm="memories"')
             self.end_headers()
             return
-        env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": os.environ.get("HOME", ""),
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_PROJECT_ROOT": str(server.folder),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "REMOTE_USER": USER,
-            "REMOTE_ADDR": "127.0.0.1",
-            "PATH_INFO": f"/{inner}",
-            "QUERY_STRING": query,
-            "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-            "CONTENT_LENGTH": str(len(body)),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-        }
-        done = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, check=False)
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        lines = [line.partition(": ") for line in head.decode("latin-1").split("\r\n") if line]
-        status = next((value for name, _, value in lines if name.lower() == "status"), "200 OK")
-        self.send_response(int(status.split()[0]))
-        for name, _, value in lines:
-            if name.lower() != "status":
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        answer = answer_of_git(self, body, server.folder, f"/{inner}", user=USER)
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet."""
