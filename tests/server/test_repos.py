@@ -133,6 +133,18 @@ def test_the_command_line_lists_searches_pushes_and_tells_of_all_repos(homes: tu
     assert "reached" in checks["remote team"]["message"]
 
 
+def test_doctor_names_the_repo_that_has_no_remote_and_has_nothing_to_say_of_one_that_is_well(
+    homes: tuple[Any, Any],
+) -> None:
+    _, home = homes
+    home.alg("memory", "write", "b", "--title", "Mine")
+    home.alg("memory", "pull", "--repo", "team")
+    checks = looked_at(home)
+    assert (checks["remote personal"]["state"], checks["remote personal"]["message"]) == ("ok", "none")
+    assert (checks["remote team"]["state"], checks["remote team"]["hint"]) == ("ok", None)
+    assert "remote" not in checks
+
+
 def test_one_failing_remote_does_not_hide_another_nor_pass_for_success(
     homes: tuple[Any, Any], remotes: tuple[Path, Path]
 ) -> None:

@@ -38,8 +38,6 @@ _SEEN_HERE = (
     *("index_lock", "index_lock_stale", "identity_missing", "shallow", "ownership", "other"),
 )
 _HOOK_MARK = "adaptive-llm-gateway: secret gate"
-
-
 _STAYS_HERE = "What was edited here by hand never leaves; bring it to somebody who may push."
 
 
@@ -426,7 +424,7 @@ def _remote_of(name: str, repo: Path, sync: Json | None, *, is_open: bool) -> It
     if sync is None:
         return
     if not sync["remote"]:
-        yield Check("remote", "ok", "none")
+        yield Check(name, "ok", "none")
         return
     there = [problem for problem in sync["problems"] if not _is_here(problem)]
     shown: str = sync["remote"]
@@ -439,7 +437,7 @@ def _remote_of(name: str, repo: Path, sync: Json | None, *, is_open: bool) -> It
         state: State = "warn" if sync["state"] in ("diverged", "local") else "ok"
         reached = ", reached" if asked is None and not is_open and not sync["offline"] else ""
         held = ", held back by offline mode" if sync["offline"] else ""
-        hint = _STAYS_HERE if sync["state"] == "local" else "`alg memory pull`"
+        hint = {"diverged": "`alg memory pull`", "local": _STAYS_HERE}.get(sync["state"])
         yield Check(name, state, f"{shown}: {standing_line(sync)}{reached}{held}", hint)
 
 
