@@ -28,7 +28,7 @@ from adaptive_llm_gateway.memory._writer import Writer, pending_of
 _log = logging.getLogger(__name__)
 _BATCH = 200
 _LOOKED_UP = 50  # paths that are looked up one by one, rather than the whole tree listed
-_HELD_BACK = "held_back"
+_VANISHED = "held_back"  # as indexes have it
 _MASS_LOSS = 20  # more files than this, and more than half, gone at once: not believed without a word from a person
 
 
@@ -59,7 +59,7 @@ class Reconciler:
         self._writer = writer
         self._editor = editor
         self._skipped: dict[str, Skipped] = {}
-        self._held_back: frozenset[str] = _paths(index.meta_get(_HELD_BACK))
+        self._vanished: frozenset[str] = _paths(index.meta_get(_VANISHED))
         self.progress: tuple[int, int] | None = None
 
     @property
@@ -68,9 +68,9 @@ class Reconciler:
         return tuple(sorted(self._skipped.values(), key=lambda item: item.path))
 
     @property
-    def held_back(self) -> tuple[str, ...]:
+    def vanished(self) -> tuple[str, ...]:
         """Memories whose files vanished all at once; they stay in the index and in git until somebody decides."""
-        return tuple(path for path in sorted(self._held_back) if self._is_gone(path))
+        return tuple(path for path in sorted(self._vanished) if self._is_gone(path))
 
     def recover(self, types: TypeRegistry, scanner: SecretScanner) -> None:
         """Take in what changed while nobody looked, and commit what a crash left uncommitted."""
@@ -94,11 +94,11 @@ class Reconciler:
         if skipped != {path: item for path, item in self._skipped.copy().items() if path not in changed}:
             return None
         if any(
-            is_memory_path(path, types) and path not in self._held_back and self._is_gone(path)
+            is_memory_path(path, types) and path not in self._vanished and self._is_gone(path)
             for path in self._repo.work_files().keys() - indexed.keys() - changed
         ):  # somebody's git brought it, and it was deleted before it was seen here
             return None
-        return changed.union(path for path in differences.gone if path not in self._held_back)
+        return changed.union(path for path in differences.gone if path not in self._vanished)
 
     def take_in(
         self,
@@ -142,16 +142,16 @@ class Reconciler:
             if path not in self._skipped:
                 self._skip(Skipped(path, "it is no longer in the folder of a memory type"))
         if not accept_loss:
-            gone = {path: id_ for path, id_ in gone.items() if id_ in moved or path not in self._held_back}
+            gone = {path: id_ for path, id_ in gone.items() if id_ in moved or path not in self._vanished}
         lost = [path for path, identifier in gone.items() if identifier not in moved]
         if not accept_loss and self._is_mass_loss(len(lost)):
             lost = self._not_deleted(lost)
         if not accept_loss and self._is_mass_loss(len(lost)):
-            self._hold_back(lost)
+            self._keep_vanished(lost)
             held = set(lost)
             gone = {path: identifier for path, identifier in gone.items() if path not in held}
         elif accept_loss and only is None:
-            self._hold_back([])
+            self._keep_vanished([])
         changes: list[FileChange] = []
         for path, identifier in gone.items():
             record = self._index.get(identifier)
@@ -216,7 +216,7 @@ class Reconciler:
     def _may_be_here(self, loaded: Loaded) -> bool:
         """Whether the repo takes it; what HEAD has came from elsewhere, or was allowed then."""
         record = loaded.record
-        problem = self._rules.held_back(record.trust)
+        problem = self._rules.why_refused(record.trust)
         if problem is None or self._repo.tree_files().get(record.path) == record.version:
             return True
         self._skip(Skipped(record.path, problem))
@@ -307,11 +307,11 @@ class Reconciler:
         deleted = {entry.path: entry for entry in journal if entry.operation == "delete"}
         unasked = [path for path in gone if path not in deleted]
         if accept_loss:
-            self._hold_back([])
+            self._keep_vanished([])
         elif len(unasked) > _MASS_LOSS and len(unasked) > len(memories) // 2:
-            self._hold_back(unasked)
+            self._keep_vanished(unasked)
         for path in gone:
-            if path in self._held_back:
+            if path in self._vanished:
                 continue
             if path in held:
                 edited.append(FileChange(Change(path, None, "delete", "", path, self._editor), None))
@@ -365,12 +365,12 @@ class Reconciler:
         copies = self._settle_adopted(list(self._load(beside, types, scanner)), known, {})
         return [*(change for change in changes if change not in edits), *copies]
 
-    def _hold_back(self, paths: Sequence[str]) -> None:
+    def _keep_vanished(self, paths: Sequence[str]) -> None:
         """Remember, also for the next start, files whose disappearance is not taken for deletion."""
         if paths:
             _log.warning("%d memory files are gone at once; not taken for deletions", len(paths))
-        self._held_back = frozenset([*paths, *self.held_back]) if paths else frozenset()
-        self._index.meta_set(_HELD_BACK, json.dumps(sorted(self._held_back)) if paths else None)
+        self._vanished = frozenset([*paths, *self.vanished]) if paths else frozenset()
+        self._index.meta_set(_VANISHED, json.dumps(sorted(self._vanished)) if paths else None)
 
     def _known(self, paths: Iterable[str]) -> dict[str, tuple[int, int, str, str]]:
         records = [self._index.by_path(path) for path in paths]

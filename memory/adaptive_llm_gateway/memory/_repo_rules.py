@@ -79,7 +79,7 @@ class RepoRules:
                 repo=self.name,
             )
 
-    def held_back(self, trust: Trust) -> str | None:
+    def why_refused(self, trust: Trust) -> str | None:
         """Why an edit by hand is not taken in; None when it is."""
         if self.level is Trust.SECRET or self.level.allows(trust):  # the first is asked of every file that is read
             return None

@@ -691,9 +691,9 @@ class MemoryStore:
         notices += [notice for notice in (failed, self._trouble) if notice]
         if self._writer.commit_error is not None:
             notices.append(f"commits fail: {self._writer.commit_error}")
-        if self._reconciler.held_back:
+        if self._reconciler.vanished:
             notices.append(
-                f"{len(self._reconciler.held_back)} memory files are gone at once, so this was not taken for "
+                f"{len(self._reconciler.vanished)} memory files are gone at once, so this was not taken for "
                 "deletions. Bring them back with `git restore .` in the memory repo, or confirm with "
                 "`alg memory reindex --accept-loss`."
             )
