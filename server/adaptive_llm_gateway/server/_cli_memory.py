@@ -542,6 +542,37 @@ def merge_driver(
     emit(done, as_json=json, text=lambda _: harmless(f"{done['state']}: the merge driver of {done['repo']}"))
 
 
+@memory_app.command()
+def sync(
+    context: typer.Context,
+    repo: RepoName = None,
+    project: ItsProject = None,
+    wait: Wait = None,
+    json: JsonOption = False,
+) -> None:
+    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
+    _sync(context, "sync", repo, project, wait, as_json=json)
+
+
+def _sync(
+    context: typer.Context,
+    name: Literal["pull", "push", "sync"],
+    repo: str | None,
+    project: str | None,
+    wait: bool | None,
+    *,
+    as_json: bool,
+) -> None:
+    from adaptive_llm_gateway.server._cli_work import sync as carry_out  # noqa: PLC0415
+    from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
+
+    done = carry_out(context.find_root().obj, name, repo=repo, project=project, wait=wait)
+    emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done)))
+
+
+# --- What is held back --------------------------------------------------------------------------------------
+
+
 quarantine_app = typer.Typer(
     help="List what the remote has and is held back here, or give it up.",
     invoke_without_command=True,
@@ -577,31 +608,3 @@ def drop_quarantined(
     """
     done = _call(context, "drop_quarantined", paths=path)
     emit(done, as_json=json, text=lambda _: harmless("\n".join(f"given up: {item}" for item in done["dropped"])))
-
-
-@memory_app.command()
-def sync(
-    context: typer.Context,
-    repo: RepoName = None,
-    project: ItsProject = None,
-    wait: Wait = None,
-    json: JsonOption = False,
-) -> None:
-    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
-    _sync(context, "sync", repo, project, wait, as_json=json)
-
-
-def _sync(
-    context: typer.Context,
-    name: Literal["pull", "push", "sync"],
-    repo: str | None,
-    project: str | None,
-    wait: bool | None,
-    *,
-    as_json: bool,
-) -> None:
-    from adaptive_llm_gateway.server._cli_work import sync as carry_out  # noqa: PLC0415
-    from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
-
-    done = carry_out(context.find_root().obj, name, repo=repo, project=project, wait=wait)
-    emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done)))
