@@ -1,4 +1,4 @@
-"""A person's plain git in the memory repo while a store has it open: what lies there meanwhile is no edit of a branch."""
+"""A person's plain git in the memory repo while a store has it open: what lies there then is no edit of a branch."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from adaptive_llm_gateway.memory._index_schema import set_aside
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._qdrant import QdrantServer
 from adaptive_llm_gateway.memory._repo import MemoryRepo
+from adaptive_llm_gateway.memory._repo_checks import translated
 from adaptive_llm_gateway.memory._requests import PostgresConfig, QdrantConfig, StoreSettings
 
 _log = logging.getLogger(__name__)
@@ -39,16 +40,19 @@ def open_repo(settings: StoreSettings) -> MemoryRepo:
     repo = MemoryRepo.open(settings.repo, default_branch=wanted or "main", clock=settings.clock)
     if wanted is None or repo.operation() is not None or repo.branch == wanted:
         return repo
-    if repo.head() != MemoryRepo.root_commit_id():
-        raise ConfigError(
-            f"the memory repo at {str(settings.repo)!r} is on the branch {repo.branch!r}, and the configuration says "
-            f"{wanted!r}",
-            hint=f"Switch with `git switch {wanted}` there, or name {repo.branch!r} in the configuration.",
-            key=f"repos.{settings.name}.branch",
-        )
-    git = repo.thread_repo  # nothing was written to it yet
-    git.references.create(f"refs/heads/{wanted}", str(git.head.target))
-    git.set_head(f"refs/heads/{wanted}")
+    name, root, git = f"refs/heads/{wanted}", MemoryRepo.root_commit_id(), repo.thread_repo
+    with translated(settings.repo):
+        there = git.references.get(name)
+        if repo.head() != root or (there is not None and str(there.target) != root):
+            raise ConfigError(
+                f"the memory repo at {str(settings.repo)!r} is on the branch {repo.branch!r}, and the configuration "
+                f"says {wanted!r}",
+                hint=f"Switch with `git switch {wanted}` there, or name {repo.branch!r} in the configuration.",
+                key=f"repos.{settings.name}.branch",
+            )
+        if there is None:  # nothing was written to it yet
+            git.references.create(name, root)
+        git.set_head(name)
     return repo
 
 

@@ -17,8 +17,8 @@ from adaptive_llm_gateway.memory._sync_errors import REF_LOCKED, from_git, sync_
 from adaptive_llm_gateway.memory._sync_model import Answered, Notice
 from adaptive_llm_gateway.memory._sync_progress import Progress
 
-_FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--end-of-options")
-_PUSH = ("push", "--porcelain", "--progress", "--no-verify", "--end-of-options")
+_FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options")
+_PUSH = ("push", "--porcelain", "--progress", "--no-verify")
 _KNOWN_SECONDS = 5.0
 _TRANSPORTS = frozenset({"ssh", "https", "http", "git", "file", "git+ssh", "ssh+git"})
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
@@ -74,6 +74,10 @@ class Remote:
         """Whether what git remembers is of this remote, and not of one that had its name before."""
         self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
         self._answers: list[Answered] = []
+        # Where the branch was when a push found it elsewhere; and where a fetch has found it there after all, for the
+        # remote hides it from pushes.
+        self._doubted: str | None = None
+        self._hidden: str | None = None
 
     @property
     def label(self) -> str:
@@ -223,18 +227,19 @@ class Remote:
             _, names = self.branches()
             if branch in names:  # somebody has pushed it since
                 self._network(fetch, "fetching from")
-            elif names:
-                raise sync_error(
-                    "missing_branch",
-                    f"the remote has no branch {branch!r}, only {', '.join(map(repr, names[:5]))}",
-                    git=str(error.details.get("git")),
-                    branches=list(names),
-                ) from error
-            elif before is not None:  # the remote was emptied: all that is here waits to be pushed again
-                kept = self._repo.rescue(before, mark() + "-remote")
-                self._repo.thread_repo.references.delete(tracking)
-                text = f"the remote was emptied: its branch {branch!r} is gone; what it had is kept here as {kept}"
-                found += [Notice("remote_emptied", text, _now())] if same else []
+            else:
+                if before is not None:  # it was emptied, or the branch renamed: all that is here waits to be pushed
+                    kept = self._repo.rescue(before, mark() + "-remote")
+                    self._repo.thread_repo.references.delete(tracking)
+                    text = f"the remote was emptied: its branch {branch!r} is gone; what it had is kept here as {kept}"
+                    found += [Notice("remote_emptied", text, _now())] if same and not names else []
+                if names:
+                    raise sync_error(
+                        "missing_branch",
+                        f"the remote has no branch {branch!r}, only {', '.join(map(repr, names[:5]))}",
+                        git=str(error.details.get("git")),
+                        branches=list(names),
+                    ) from error
         after = self.tracked()
         if before is not None and after is not None and before != after:
             git = self._repo.thread_repo
@@ -245,6 +250,8 @@ class Remote:
                     f"here as {kept}"
                 )
                 found += [Notice("history_rewritten", text, _now())] if same else []
+        if after is not None and after == self._doubted:
+            self._hidden = after
         found += self._clock(after)
         self._answers.append(Answered(_now(), tuple(found), frozenset({"clock"})))
         reach("sync.fetched")
@@ -271,17 +278,27 @@ class Remote:
             raise sync_error("pull_only", f"{shown!r} is only read from here; nothing is pushed")
 
     def push(self, commit: str) -> None:
-        """Push one commit, never by force; nothing is pulled where the remote has moved. Errors as for `Sync.push`."""
+        """Push one commit, never by force; nothing is pulled where the remote has moved. Errors as for `Sync.push`.
+
+        Nor is anything pushed where its branch went back or away since it was last seen: somebody may have taken
+        something out of it, which this commit would bring back before anybody had looked.
+        """
         self.check_writable()
-        tracking = self._tracking_name()
+        tracking, branch = self._tracking_name(), f"refs/heads/{self._repo.branch}"
+        before = self.tracked() if self.is_the_same() else None
+        git = self._repo.thread_repo
+        # With a lease git would force what is no descendant.
+        follows = before is not None and (commit == before or git.descendant_of(commit, before))
+        lease = [f"--force-with-lease={branch}:{before}"] if follows and before != self._hidden else []
         result = self._network(
-            [*_PUSH, self.name, f"{commit}:refs/heads/{self._repo.branch}"],
+            [*_PUSH, *lease, "--end-of-options", self.name, f"{commit}:{branch}"],
             "pushing to",
             check=False,
         )
         if result.status != 0:
             refused = [line for line in result.text.splitlines() if line.startswith("!")]
             words = "\n".join([*refused, result.stderr]).strip()
+            self._doubted = before if lease and "(stale info)" in words else None
             raise from_git(
                 GitFailed(f"git push ended with status {result.status}", git=words),
                 operation="pushing to",

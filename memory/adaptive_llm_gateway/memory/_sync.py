@@ -353,8 +353,11 @@ class Sync:
 
     # --- push ---------------------------------------------------------------------------------------------
 
-    def push(self) -> PushResult:
+    def push(self, *, new_branch: bool = True) -> PushResult:
         """Push what waits, never by force. When the remote has moved, it is pulled and pushed again, up to five times.
+
+        Args:
+            new_branch: make the branch where the remote has others only. Who reads those never sees what is in it.
 
         Raises:
             SyncError: as for `pull`; `non_fast_forward` where the remote keeps moving.
@@ -363,10 +366,20 @@ class Sync:
         self.remote.check_writable()
         pulls: list[PullResult] = []
         with self.attempt("push"):
-            pushed, commit = self._push(pulls)
+            if self.remote.tracked() is None or not self.state.is_of_this_remote():
+                self._find_branch(new=new_branch)
+            pushed, commit = self._push(pulls, new_branch=new_branch)
         return PushResult(self.state.record("push", None), pushed, commit, tuple(pulls))
 
-    def _push(self, pulls: list[PullResult]) -> tuple[int, str]:
+    def _find_branch(self, *, new: bool) -> None:
+        """Learn where the remote's branch is; with `new` it may have others only."""
+        try:
+            self.remote.fetch()
+        except SyncError as error:
+            if not new or error.details.get("kind") != "missing_branch":
+                raise
+
+    def _push(self, pulls: list[PullResult], *, new_branch: bool) -> tuple[int, str]:
         for attempt in range(1, _PUSH_ATTEMPTS + 1):
             commit = self._repo.head()
             if commit is None:
@@ -383,7 +396,7 @@ class Sync:
                 return waiting, commit
             time.sleep(uniform(0.0, 0.05 * 2**attempt))  # noqa: S311 - only to keep several clones apart
             self._repo.check_ready()
-            self.remote.fetch()
+            self._find_branch(new=new_branch)
             pulls.append(replace(self.merge(), status=self.state.status()))
         raise sync_error(MERGE_FIRST, "the remote keeps moving")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar, assert_never
 
@@ -222,7 +223,9 @@ class Syncing:
             elif work == "check":
                 self._carry_out("check", [Future()], self._check)
             else:
-                self._carry_out("push", [Future(), *self._waiting("push")], self._push)
+                asked = self._waiting("push")
+                run = partial(self._push, new_branch=bool(asked))  # unasked it would pass for being in sync
+                self._carry_out("push", [Future(), *asked], run)
 
     def _next(self) -> _Work | None:
         """Wait for what is to be done next; None: nothing more."""
@@ -353,11 +356,11 @@ class Syncing:
             status = replace(status, state=now)
         return self._outcome(status, 0, [done])
 
-    def _push(self, *, prepared: bool = False) -> SyncOutcome:
+    def _push(self, *, prepared: bool = False, new_branch: bool = True) -> SyncOutcome:
         self._begin("push")
         if not prepared:
             self._prepare()
-        done = self._sync.push()
+        done = self._sync.push(new_branch=new_branch)
         return self._outcome(done.status, done.pushed, done.pulls)
 
     def _outcome(self, status: SyncStatus, pushed: int, pulls: Sequence[PullResult]) -> SyncOutcome:
