@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from adaptive_llm_gateway.core import StorageError
 from adaptive_llm_gateway.memory import EmbedderConfig, EmbedderUnavailable, HashEmbedder, WriteMemory
 from adaptive_llm_gateway.memory import _vectorizer as vectorizer_module
 from adaptive_llm_gateway.memory._index import Index
@@ -162,6 +164,85 @@ def test_a_model_that_fails_in_an_unforeseen_way_does_not_end_the_store(
     assert [hit.record.id for hit in store.search("whistle").hits] == [made.id]
     embedder.works = True
     bench.poll(lambda: done(store), "the second try")
+
+
+# --- beside a pull -------------------------------------------------------------------------------------
+
+
+class Watching(HashEmbedder):
+    """An embedder that notes, whenever it begins, how many files of a pull are not in the index yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: Callable[[], int] = lambda: 0
+        self.seen: list[int] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.seen.append(self.waiting())
+        return super().embed(texts)
+
+
+@pytest.fixture
+def pulling(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Watching]:
+    """(a store whose remote has 60 memories more, its embedder, which is woken while they come as writes wake it)."""
+    monkeypatch.setattr(vectorizer_module, "_YIELD_SECONDS", 0.0)  # or writes alone would hold it back
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True, timeout=60)
+    one = bench.open("one", remote=str(remote))
+    one.write_many([WriteMemory(bench.me, title=f"n{number}", body="walrus\n") for number in range(60)])
+    one.push().result(60)
+    embedder = Watching()
+    two = bench.open("two", remote=str(remote), embedder=embedder)
+    bench.poll(lambda: two.status().embedder == embedder.id, "the model")
+    embedder.waiting = lambda: len(two._incoming)
+    index_some = two._index_some
+
+    def waking() -> int:
+        left = index_some()
+        two._vectorizer.wake()
+        return left
+
+    monkeypatch.setattr(two, "_index_some", waking)
+    return two, embedder
+
+
+def test_what_a_pull_brings_gets_its_vectors_once_all_of_it_is_found_by_words(bench: Any, pulling: Any) -> None:
+    two, embedder = pulling
+    assert two.pull().result(60).changed == 60
+    bench.poll(lambda: done(two), "the vectors")
+    assert set(embedder.seen) == {0}
+
+
+def test_vectors_do_not_wait_for_the_end_of_a_pull_that_takes_too_long(
+    bench: Any, pulling: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, embedder = pulling
+    monkeypatch.setattr(vectorizer_module, "_LONGEST_HOLD_SECONDS", 0.0)
+    index_some = two._index_some
+
+    def slowly() -> int:
+        if embedder.waiting() < 60:
+            bench.poll(lambda: embedder.seen, "vectors of what was indexed first")
+        return index_some()
+
+    monkeypatch.setattr(two, "_index_some", slowly)
+    assert two.pull().result(60).changed == 60
+    assert embedder.seen[0] > 0
+    bench.poll(lambda: done(two), "the vectors")
+
+
+def test_a_pull_that_fails_holds_no_vectors_back(bench: Any, pulling: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    two, _ = pulling
+
+    def fails() -> int:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(two, "_index_some", fails)
+        with pytest.raises(StorageError, match="the disk is gone"):
+            two.pull().result(60)
+    bench.write(two, "Whistle")
+    bench.poll(lambda: done(two), "the vectors")
 
 
 # --- an endpoint that is down --------------------------------------------------------------------------

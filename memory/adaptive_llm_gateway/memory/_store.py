@@ -203,6 +203,7 @@ class MemoryStore:
             mask=self._masked,
             checks=lambda: self._scanner,
             rules=self.rules,
+            alone=self._vectorizer.held_back,
         )
         publisher = Publisher(
             self._sync,

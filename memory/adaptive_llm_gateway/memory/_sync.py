@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -124,6 +125,7 @@ class Sync:
         in_writer: runs a function where the memory repo may be written (the writer's thread) and returns its result;
             looking at what came in and planning the merge happen outside of it.
         rules: what may be pushed.
+        alone: entered while what came in is checked, merged and moved into place: what can wait keeps out of its way.
     """
 
     def __init__(
@@ -137,9 +139,10 @@ class Sync:
         mask: Callable[[str], str] = str,
         checks: Callable[[], object] = lambda: None,
         rules: RepoRules | None = None,
+        alone: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         rules = rules or RepoRules()
-        self._repo, self._in_writer = repo, in_writer
+        self._repo, self._in_writer, self._alone = repo, in_writer, alone
         self.remote = Remote(repo, remote, timeout=timeout, read_only=rules.read_only)
         self._trust = OutgoingTrust(repo, rules, masked=mask, timeout=timeout)
         self.state = SyncState(repo, self.remote)
@@ -189,18 +192,27 @@ class Sync:
             ours, theirs = self._repo.head(), self.remote.tracked()
             if ours is None or theirs is None or ours == theirs or git.descendant_of(ours, theirs):
                 return self._look_again() or PullResult(SyncStatus("pushed"), commit=ours)
-            prepared = self._prepare(ours, theirs)
-            reach("sync.planned")
-            if attempt < _MERGE_ATTEMPTS_BESIDE:
-                with Staged(self._repo, prepared.move) as staged:
-                    run = partial(self._apply, prepared, staged)
-                    done = self._in_writer(run)
-            else:  # who writes without a pause waits for the planning, too
-                done = self._in_writer(lambda theirs=theirs: self._plan_and_apply(theirs))
-            settle(self._repo)
+            with self._alone():
+                done = self._merge_once(ours, theirs, beside=attempt < _MERGE_ATTEMPTS_BESIDE)
             if done is not None:
                 return done
         raise sync_error("busy", "the memory repo's branch keeps moving; nothing was merged")
+
+    def _merge_once(self, ours: str, theirs: str, *, beside: bool) -> PullResult | None:
+        """None when HEAD has moved meanwhile.
+
+        Args:
+            beside: writes go on while it is planned.
+        """
+        if beside:
+            prepared = self._prepare(ours, theirs)
+            reach("sync.planned")
+            with Staged(self._repo, prepared.move) as staged:
+                done = self._in_writer(partial(self._apply, prepared, staged))
+        else:  # who writes without a pause waits for the planning, too
+            done = self._in_writer(lambda: self._plan_and_apply(theirs))
+        settle(self._repo)
+        return done
 
     def _plan_and_apply(self, theirs: str) -> PullResult | None:
         ours = self._repo.head()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +21,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 32  # chunks; a write waits for at most one batch
 _YIELD_SECONDS = 0.05  # writes come first: while they arrive, vectors wait this long ...
 _LONGEST_YIELD_SECONDS = 1.0  # ... but not longer than this
+_LONGEST_HOLD_SECONDS = 60.0  # a pull that takes longer has vectors come beside it
 _RETRY_SECONDS = 60.0
 _QUERIES_AT_ONCE = 4
 _LONGEST_HANDOVER_SECONDS = 0.05  # when all threads for queries are taken, a search by words does not wait for one
@@ -48,6 +50,8 @@ class Vectorizer:
         self._work = True
         self._stopping = False
         self._busy_until = 0.0
+        self._holds = 0
+        self._held_until = 0.0
         self._queries = ThreadPoolExecutor(_QUERIES_AT_ONCE, thread_name_prefix="memory-query")
         self._thread = threading.Thread(target=self._run, name="memory-vectors", daemon=True)
         self._wanted = not isinstance(config, EmbedderConfig) or config.kind != "none"
@@ -80,6 +84,20 @@ class Vectorizer:
             self._busy_until = time.monotonic() + _YIELD_SECONDS
             self._work = True
             self._wake.notify()
+
+    @contextlib.contextmanager
+    def held_back(self) -> Generator[None]:
+        """Begin no batch within, for a minute at most: words come first. What is there is searched as ever."""
+        with self._wake:
+            if not self._holds:
+                self._held_until = time.monotonic() + _LONGEST_HOLD_SECONDS
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._holds -= 1
+                self._wake.notify()
 
     def query_vector(self, text: str) -> NDArray[np.float32] | None:
         """The vector (d,) of a query, or None while there is no embedder or it fails in whatever way."""
@@ -171,6 +189,9 @@ class Vectorizer:
                 if now < self._busy_until and now - yielded < _LONGEST_YIELD_SECONDS:
                     self._sleep(self._busy_until - now)
                     continue
+                if self._wait_while_held():
+                    yielded = time.monotonic()
+                    continue
                 batch = self._index.backlog(_BATCH, max_trust=Trust.SECRET if embedder.local else Trust.INTERNAL)
                 if not batch:
                     break
@@ -182,6 +203,15 @@ class Vectorizer:
                 yielded = time.monotonic()
             if self.state != embedder.id:
                 self.state = embedder.id
+
+    def _wait_while_held(self) -> bool:
+        """Wait until nobody holds it back any more, or has for too long; whether there was any need to."""
+        with self._wake:
+            left = self._held_until - time.monotonic()
+            if not self._holds or left <= 0.0:
+                return False
+            self._wake.wait_for(lambda: self._stopping or not self._holds, timeout=left)
+            return True
 
     def _failed(self, error: Exception) -> None:
         message = f"unavailable: {error}"
