@@ -406,6 +406,70 @@ def test_a_commit_while_the_merge_is_planned_is_merged_too(shared: tuple[Clone, 
     assert two.clean()
 
 
+@pytest.fixture
+def many(shared: tuple[Clone, Clone]) -> tuple[Clone, Clone, list[Path]]:
+    """The two clones when the first one has pushed a change of forty memories, and their files in the second one."""
+    one, two = shared
+    paths = [f"notes/n{number}.md" for number in range(40)]
+    for word in ("first", "second"):
+        changes = [
+            Change(path, memory(word, number=number).encode(), "write", "", "t", AUTHOR)
+            for number, path in enumerate(paths, 10)
+        ]
+        for change in changes:
+            (one.root / change.path).write_bytes(change.data or b"")
+        one.repo.commit(changes)
+        one.sync.push()
+        if word == "first":
+            two.sync.pull()
+    return one, two, [two.root / path for path in paths]
+
+
+def test_files_that_are_as_they_were_when_they_were_read_are_not_read_again_while_writes_wait(
+    many: tuple[Clone, Clone, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, files = many
+    reads: list[str] = []
+    blob_id = MemoryRepo.blob_id
+
+    def counted(data: bytes) -> str:
+        reads.append(blob_id(data))
+        return reads[-1]
+
+    def writer(run: Callable[[], object]) -> object:
+        with monkeypatch.context() as counting:
+            counting.setattr(MemoryRepo, "blob_id", staticmethod(counted))
+            return run()
+
+    Sync(two.repo, scan=no_secrets, in_writer=writer).pull()  # type: ignore[arg-type]
+    assert not reads
+    assert two.files() == one.files()
+    assert two.clean()
+    assert {file.stat().st_nlink for file in files} == {1}
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced", "time put back"])
+def test_an_edit_after_the_file_was_read_is_not_overwritten(many: tuple[Clone, Clone, list[Path]], how: str) -> None:
+    _, two, files = many
+    before = two.files()
+    edited = files[7].read_bytes().swapcase()
+
+    def writer(run: Callable[[], object]) -> object:
+        was = files[7].stat()
+        if how == "replaced":
+            files[7].unlink()
+        with files[7].open("wb" if how == "replaced" else "r+b") as file:
+            file.write(edited)
+        if how == "time put back":
+            os.utime(files[7], ns=(was.st_atime_ns, was.st_mtime_ns))
+        assert files[7].stat().st_size == was.st_size
+        return run()
+
+    sync = Sync(two.repo, scan=no_secrets, in_writer=writer)  # type: ignore[arg-type]
+    assert failure(sync.pull).details["paths"] == ["notes/n7.md"]
+    assert two.files() == before | {"notes/n7.md": edited}
+
+
 # --- remotes that refuse ------------------------------------------------------------------------------
 
 

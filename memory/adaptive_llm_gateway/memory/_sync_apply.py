@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 _JOURNAL = "alg-sync-journal.json"
 _SCRATCH = "alg-sync-scratch"
 _STAGE = "alg-sync-stage"
-_SYNC_ONE_BY_ONE = 32
+_FEW = 32
+_TICKS, _TICK_SECONDS = 20, 0.001  # most file systems tell times of four milliseconds apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +86,67 @@ def move_between(
 
 
 class Staged:
-    """The new content of a move's files beside the working tree and on disk, so that moving them in place is quick."""
+    """What can be done of a move before others have to wait for it, so that moving its files in place is quick.
+
+    Their new content is beside the working tree and on disk. Of many files the old content has been read, and is not
+    read again where the system says that a file is as it was, in the way of git's own index; and it has a second name,
+    for to free a file that another one replaces takes the system many times as long as to replace it.
+    """
 
     def __init__(self, repo: MemoryRepo, move: Move) -> None:
         self._folder = repo.git_dir / _STAGE
         self._files: dict[str, Path] = {}
+        self._seen: dict[str, tuple[_Sign, str]] = {}
         self._clear()
+        many = len(move.files) > _FEW
         with translated(repo.path):
             self._folder.mkdir(exist_ok=True)
+            if many:
+                self._keep(repo.path, move.files)
             for number, (path, (_, new)) in enumerate(move.files.items()):
                 if new is not None:
                     self._files[path] = self._folder / str(number)
                     _write_blob(repo, self._files[path], new)
             _flush(list(self._files.values()))
+            if many:
+                self._look(repo.path, move.files)
         reach("sync.staged")
 
     def take(self, path: str) -> Path | None:
         """The file for `path`, which is the caller's from now on."""
         return self._files.pop(path, None)
+
+    def on_disk(self, root: Path, path: str) -> str:
+        """As `_on_disk`."""
+        seen = self._seen.get(path)
+        if seen is None:
+            return _on_disk(root, path)
+        sign = _sign_of(root, path)
+        return seen[1] if sign == seen[0] else _on_disk(root, path)
+
+    def _keep(self, root: Path, paths: Iterable[str]) -> None:
+        for number, path in enumerate(paths):
+            if isinstance(_sign_of(root, path), tuple):
+                # Without hard links, or where the file is somebody else's, it only takes longer.
+                with contextlib.suppress(OSError, NotImplementedError):
+                    os.link(root / path, self._folder / f"{number}.old", follow_symlinks=False)
+
+    def _look(self, root: Path, paths: Iterable[str]) -> None:
+        if os.name != "posix":  # only there a change is told whose time was put back
+            return
+        signs = {path: sign for path in paths if isinstance(sign := _sign_of(root, path), tuple)}
+        # What changed in this very moment, by the file system's own clock, may change again and look the same.
+        clock, old = self._folder / "clock", signs
+        for _ in range(_TICKS):
+            clock.touch()
+            now = clock.stat()
+            old = {path: sign for path, sign in signs.items() if _is_older(sign, now)}
+            if len(old) == len(signs):
+                break
+            time.sleep(_TICK_SECONDS)
+        for path, sign in old.items():
+            with contextlib.suppress(OSError):  # whoever moves it is told
+                self._seen[path] = (sign, _on_disk(root, path))
 
     def _clear(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -113,17 +158,24 @@ class Staged:
         self._clear()
 
 
-def check_clean(repo: MemoryRepo, files: Mapping[str, tuple[Entry | None, Entry | None]]) -> None:
+def check_clean(
+    repo: MemoryRepo,
+    files: Mapping[str, tuple[Entry | None, Entry | None]],
+    on_disk: Callable[[Path, str], str] | None = None,
+) -> None:
     """Make sure that no file that is about to change has uncommitted edits.
+
+    Args:
+        on_disk: instead of reading every file.
 
     Raises:
         SyncError: kind `dirty`; `details["paths"]`.
     """
+    look = on_disk or _on_disk
     dirty = sorted(
         path
         for path, (old, new) in files.items()
-        if not _is_one_of(_on_disk(repo.path, path), old, new)
-        or (new is not None and not _may_go(repo.path, path, files))
+        if not _is_one_of(look(repo.path, path), old, new) or (new is not None and not _may_go(repo.path, path, files))
     )
     if dirty:
         raise _dirty(dirty)
@@ -157,7 +209,7 @@ def carry_out(
     with repo.writing(), translated(repo.path):
         if repo.head() != move.start:
             return False
-        check_clean(repo, move.files)
+        check_clean(repo, move.files, staged.on_disk if staged is not None else None)
         journal = repo.git_dir / _JOURNAL
         before = repo.quarantine_at(move.start)
         held = {"before": before.as_json(), "held": move.after.as_json()}
@@ -239,10 +291,11 @@ def _complete(
     edited: list[str] = []
     written: list[Path] = []
     folders: dict[Path, None] = {}
+    look = _on_disk if staged is None else staged.on_disk
     for number, (path, (old, new)) in enumerate(_in_order(move.files), 1):
         if step is not None:
             step(number, len(move.files))
-        found = _on_disk(repo.path, path)
+        found = look(repo.path, path)
         if _is_one_of(found, new):
             continue
         if not _is_one_of(found, old):
@@ -252,14 +305,12 @@ def _complete(
         if new is None:
             target.unlink()
             folders[_remove_empty(target.parent, repo.path)] = None
-        elif not target.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
+        elif found != _FOLDER:
             ready = staged.take(path) if staged is not None else None
             if ready is None:
                 ready = _write_blob(repo, repo.git_dir / _SCRATCH, new)
                 written.append(target)
-            _put(ready, target)
-            folders[target.parent] = None
+            folders |= dict.fromkeys(_put(ready, target))
         else:
             edited.append(path)  # a folder with somebody's files is in its place
         reach("sync.file_written")
@@ -295,10 +346,11 @@ def _above(path: str) -> list[str]:
 
 
 _NOTHING, _FOLDER, _OTHER = "nothing", "a folder", "something else"
+_Sign = tuple[int, int, int, int, int]  # device, inode, size; when its content, and anything about it, was changed
 
 
-def _on_disk(root: Path, path: str) -> str:
-    """The blob id of the file on disk, or which of the above is there."""
+def _sign_of(root: Path, path: str) -> _Sign | str:
+    """What tells whether a file has changed, or which of the above is there."""
     # Paths as text: a sync asks for thousands of files, and `pathlib` takes longer than the system does.
     *folders, name = path.split("/")
     target = os.fspath(root)
@@ -308,16 +360,29 @@ def _on_disk(root: Path, path: str) -> str:
             return _OTHER  # never through a link out of the repo
     target = f"{target}{os.sep}{name}"
     try:
-        mode = os.lstat(target).st_mode
+        found = os.lstat(target)
     except (OSError, ValueError):
         return _NOTHING
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(found.st_mode):
         return _FOLDER
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         return _OTHER
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_older(sign: _Sign, now: os.stat_result) -> bool:
+    device, _, _, content, anything = sign
+    return device == now.st_dev and content < now.st_mtime_ns and anything < now.st_ctime_ns
+
+
+def _on_disk(root: Path, path: str) -> str:
+    """The blob id of the file on disk, or which of the above is there."""
+    sign = _sign_of(root, path)
+    if isinstance(sign, str):
+        return sign
     from adaptive_llm_gateway.memory._repo import MemoryRepo  # noqa: PLC0415 - it imports this module, too
 
-    with open(target, "rb") as file:  # noqa: PTH123
+    with open(f"{os.fspath(root)}{os.sep}{path.replace('/', os.sep)}", "rb") as file:  # noqa: PTH123
         return MemoryRepo.blob_id(file.read())
 
 
@@ -346,12 +411,28 @@ def _write_blob(repo: MemoryRepo, scratch: Path, entry: Entry) -> Path:
     return scratch
 
 
-def _put(scratch: Path, target: Path) -> None:
+def _put(scratch: Path, target: Path) -> list[Path]:
+    """Move a file into place; the folders that have another entry since."""
     try:
-        scratch.replace(target)
+        try:
+            scratch.replace(target)
+        except FileNotFoundError:  # its folder is not there yet
+            changed = _make_folder(target.parent)
+            scratch.replace(target)
+            return [*changed, target.parent]
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise StorageError(f"cannot write {str(target)!r}: {error.strerror}", path=str(target)) from error
+    return [target.parent]
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder; those above it that have another entry since."""
+    missing = [folder]
+    while not missing[-1].parent.is_dir():
+        missing.append(missing[-1].parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path.parent for path in missing]
 
 
 def _remove_empty(folder: Path, root: Path) -> Path:
@@ -364,7 +445,7 @@ def _remove_empty(folder: Path, root: Path) -> Path:
 
 
 def _flush(files: list[Path]) -> None:
-    if len(files) > _SYNC_ONE_BY_ONE and hasattr(os, "sync"):
+    if len(files) > _FEW and hasattr(os, "sync"):
         os.sync()
         return
     for path in files:
