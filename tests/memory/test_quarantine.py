@@ -15,9 +15,10 @@ from sync_made import AUTHOR, PATH, memory
 
 from adaptive_llm_gateway.core import NotFound, SecretRefused, SyncError
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._holding import Released, kept_edits
 from adaptive_llm_gateway.memory._quarantine import QUARANTINE_FILE, Held, Quarantine, harmless, summary
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._sync import MergedPath
+from adaptive_llm_gateway.memory._sync import MergedPath, PullResult
 from adaptive_llm_gateway.memory._sync_checks import MAX_OTHER, find_collisions, risky_attribute
 
 OTHER = "notes/2026/11/other-00000002.md"
@@ -836,3 +837,55 @@ def test_texts_from_a_remote_are_shown_in_one_bounded_printable_line() -> None:
 )
 def test_attributes_that_change_what_a_file_holds_are_told_from_others(line: str, risky: str | None) -> None:
     assert risky_attribute(f"* -text\n{line}\n".encode()) == risky
+
+
+def test_what_somebody_does_while_something_is_brought_in_is_not_undone(
+    shared: tuple[Clone, Clone], mallory: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the moment between looking at what passes now and writing it, which nothing but the sync itself knows of.
+    one, two = shared
+    one.put(OTHER, memory("other\n", number=2))
+    one.sync.push()
+    two.sync.pull()
+    mallory.put(PATH, memory(f"one {SECRET}\n"))
+    mallory.put(OTHER, b"/etc/passwd", LINK)
+    two.sync.pull()
+    assert two.held.keys() == {PATH, OTHER}
+    two.scan.allow()
+    release = two.sync.release
+
+    def removed_by_hand(ready: Released) -> PullResult | None:
+        if two.there(OTHER) is not None:
+            (two.root / OTHER).unlink()
+            two.repo.set_quarantine(kept_edits(two.repo.quarantine, {OTHER: None}))
+        return release(ready)
+
+    monkeypatch.setattr(two.sync, "release", removed_by_hand)
+    two.sync.pull()
+    assert two.there(OTHER) is None
+    assert two.there(PATH) == memory(f"one {SECRET}\n")
+    assert [(path, item.kept) for path, item in two.held.items()] == [(OTHER, None)]
+    assert two.clean()
+
+
+def test_what_is_given_up_while_it_is_brought_in_does_not_come_in(
+    shared: tuple[Clone, Clone], mallory: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, two = shared
+    mallory.put(PATH, memory(f"one {SECRET}\n"))
+    mallory.put("notes/x.txt", SECRET)
+    two.sync.pull()
+    two.scan.allow()
+    release = two.sync.release
+
+    def given_up(ready: Released) -> PullResult | None:
+        if PATH in two.held:
+            two.sync.drop([PATH], AUTHOR)
+        return release(ready)
+
+    monkeypatch.setattr(two.sync, "release", given_up)
+    two.sync.pull()
+    assert two.there(PATH) == two.committed(PATH) == memory("one\ntwo\nthree\n")
+    assert two.there("notes/x.txt") == SECRET
+    assert two.held == {}
+    assert two.clean()

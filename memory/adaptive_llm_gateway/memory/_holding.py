@@ -42,19 +42,21 @@ _MOST_ASKED: Final = 20  # files whose commit is looked for; of more, the remote
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What may come in now: the quarantine of this HEAD without it."""
+    """What may come in now: the quarantine of this HEAD as it was, and without it."""
 
     head: str
+    before: Quarantine
     after: Quarantine
 
-    def without(self, before: Quarantine, waiting: Collection[str]) -> Quarantine:
-        """The same, but what is at these paths, or belongs to it, is held back as before."""
+    def without(self, waiting: Collection[str]) -> Quarantine:
+        """What is held back then, where what is at these paths, or belongs to it, has to wait."""
         held = {
             path: item
-            for path, item in before.held.items()
+            for path, item in self.before.held.items()
             if path in self.after.held or path in waiting or item.of in waiting
         }
-        return replace(self.after, held=held | {item.of: before.held[item.of] for item in held.values() if item.of})
+        more = {item.of: self.before.held[item.of] for item in held.values() if item.of}
+        return replace(self.after, held=held | more)
 
 
 class Quarantining:
@@ -79,7 +81,7 @@ class Quarantining:
         self._repo, self._secrets, self._mask, self._rules, self._timeout = repo, secrets, mask, rules, timeout
         self._judge = Judge(repo, secrets)
         self._known_rules: object = rules()
-        self._looked: tuple[str, object] | None = None
+        self._looked: tuple[str, object, Quarantine] | None = None
 
     def begin(self, ours: str, theirs: str) -> Holding:
         """What is to be held back of a pull of `theirs` into `ours`."""
@@ -94,14 +96,15 @@ class Quarantining:
         return rules
 
     def look_again(self) -> Released | None:
-        """What is held back and passes now; looked at once for each HEAD and each set of rules."""
+        """What is held back and passes now; looked at once for each HEAD, each set of rules, each quarantine."""
         quarantine, head = self._repo.quarantine, self._repo.head()
         if not quarantine or head is None:
             return None
         rules = self._follow_rules()
-        if self._looked is not None and self._looked[0] == head and self._looked[1] is rules:
+        looked = self._looked
+        if looked is not None and looked[0] == head and looked[1] is rules and looked[2] == quarantine:
             return None
-        self._looked = (head, rules)
+        self._looked = (head, rules, quarantine)
         work = self._repo.work_files()
         passing = {
             path
@@ -113,7 +116,7 @@ class Quarantining:
         history = tuple(item for item in quarantine.history if self._still(item))
         if len(held) == len(quarantine.held) and len(history) == len(quarantine.history):
             return None
-        return Released(head, Quarantine(held, history))
+        return Released(head, quarantine, Quarantine(held, history))
 
     def _still(self, item: InHistory) -> bool:
         try:

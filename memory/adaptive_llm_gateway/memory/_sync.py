@@ -309,8 +309,14 @@ class Sync:
 
     def _look_again(self) -> PullResult | None:
         """Bring in what is held back and passes now; None when that is nothing."""
-        ready = self._quarantining.look_again()
-        return None if ready is None else self._in_writer(lambda: self.release(ready))
+        for _ in range(_MERGE_ATTEMPTS):
+            ready = self._quarantining.look_again()
+            if ready is None:
+                break
+            done = self._in_writer(partial(self.release, ready))
+            if done is not None:
+                return done
+        return None
 
     def look_again(self) -> PullResult | None:
         """The same, in the writer's thread: the rules may have changed. Nothing is asked of the remote."""
@@ -318,7 +324,9 @@ class Sync:
         return None if ready is None else self.release(ready)
 
     def release(self, ready: Released) -> PullResult | None:
-        """In the writer's thread: write what is held back no more; None when HEAD has moved since."""
+        """In the writer's thread: write what is held back no more; None when something has changed since."""
+        if self._repo.head() != ready.head or self._repo.quarantine_at(ready.head) != ready.before:
+            return None  # somebody has committed, given up what is held back, or edited a file in the place of it
         move = move_between(self._repo, ready.head, ready.head, ready.after)
         try:
             done = carry_out(self._repo, move, _RELEASE_NOTE)
@@ -327,7 +335,7 @@ class Sync:
                 raise
             # Somebody's own file is in the way: that one waits, and nothing else does.
             waiting: list[str] = error.details["paths"]
-            move = move_between(self._repo, ready.head, ready.head, ready.without(self._repo.quarantine, waiting))
+            move = move_between(self._repo, ready.head, ready.head, ready.without(waiting))
             done = carry_out(self._repo, move, _RELEASE_NOTE)
         settle(self._repo)
         if not done:
