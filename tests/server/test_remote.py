@@ -68,7 +68,7 @@ def test_a_write_says_pending_until_it_is_pushed_and_the_other_home_pulls_it(
 
     home_with_remote(server, second, str(bare))
     other = server.client("codex")
-    assert "1 files changed here" in other.call("memory_pull")
+    assert "1 file changed here" in other.call("memory_pull")
     found = other.call("memory_search", query="way of git")
     assert written in found
     assert "by claude-code" in found

@@ -182,7 +182,7 @@ def test_every_state_of_sync_has_its_words(state: str, words: list[str]) -> None
 
 
 def test_a_sync_that_still_runs_does_not_say_it_is_done() -> None:
-    text = sync_answer_text({**SYNC, "state": "pending", "running": True, "progress": None})
+    text = sync_answer_text({**SYNC, "state": "pending", "running": True, "progress": None}, "pull")
     assert "Still running" in text
     assert "memory_status" in text
 

@@ -104,8 +104,29 @@ def test_a_pulls_answer_ends_its_sentence_once() -> None:
         "conflicts": [],
         "notices": [],
     }
-    assert "Next: Mend hook_rejected.\n" in sync_answer_text(done) + "\n"
-    assert sync_answer_text({**done, **sync()}).startswith("Pushed")
+    assert "Next: Mend hook_rejected.\n" in sync_answer_text(done, "push") + "\n"
+    assert "othing" not in sync_answer_text(done, "pull")
+    assert sync_answer_text({**done, **sync()}, "push").startswith("Pushed")
+
+
+def test_an_answer_says_what_was_done_and_not_what_was_asked() -> None:
+    nothing: dict[str, Any] = {"running": False, "changed": 0, "pushed": 0, "conflicts": [], "notices": []}
+    level, ahead = {**nothing, **sync(checked=None)}, {**nothing, **sync("pending", ahead=1)}
+    same = "Nothing new: both sides are the same."
+    assert (sync_answer_text(level, "pull"), sync_answer_text(level, "sync")) == (same, same)
+    assert sync_answer_text(level, "push") == "Pushed.\nThere was nothing to push."
+    assert sync_answer_text(ahead, "pull").endswith("\nNothing new came in.")
+    assert sync_answer_text({**level, "changed": 1}, "pull") == "Both sides are the same.\n1 file changed here."
+    assert sync_answer_text({**level, "changed": 2, "pushed": 1}, "sync") == (
+        "Both sides are the same.\n2 files changed here.\n1 commit pushed."
+    )
+    held = sync_answer_text({**level, "notices": ["1 file of the remote is held back"]}, "pull")
+    assert held == "Both sides are the same.\nnote: 1 file of the remote is held back"
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 commit stays here"), (2, "2 commits stay here")])
+def test_one_is_not_spoken_of_as_several(count: int, words: str) -> None:
+    assert sync_text(sync("local", ahead=count, read_only=True), now=NOON).startswith(words)
 
 
 def test_a_remotes_words_of_any_length_are_one_short_line() -> None:

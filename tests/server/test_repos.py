@@ -92,7 +92,7 @@ def test_what_is_of_a_project_goes_to_the_team_and_nothing_else_does(
     assert mine not in other.call("memory_search", query="tomatoes")
     other.call("memory_write", id=ours, tags=["db"])
     assert other.call("memory_push", project="acme-web").startswith("Pushed")
-    assert "1 files changed here" in client.call("memory_pull", repo="team")
+    assert "1 file changed here" in client.call("memory_pull", repo="team")
     assert "db" in client.call("memory_read", id=ours)
     assert "there is no memory repo 'nope'" in client.refused("memory_pull", repo="nope")
 
@@ -115,7 +115,7 @@ def test_the_command_line_lists_searches_pushes_and_tells_of_all_repos(homes: tu
     home.alg("memory", "push", "--repo", "team")
     assert [repo["sync"]["state"] for repo in home.json("memory", "status")["repos"]] == ["pending", "pushed"]
     told = home.alg("memory", "status").stdout
-    assert "repo personal: 1 memories" in told
+    assert "repo personal: 1 memory" in told
     assert "sync: not yet pushed" in told
     home.alg("memory", "push")
     assert [repo["sync"]["state"] for repo in home.json("memory", "status")["repos"]] == ["pushed", "pushed"]
@@ -124,7 +124,7 @@ def test_the_command_line_lists_searches_pushes_and_tells_of_all_repos(homes: tu
     assert [row["repo"] for row in home.json("memory", "list", "--deleted")["memories"]] == ["team"]
     checks = looked_at(home)
     assert checks["repo personal"]["state"] == "ok"
-    assert "1 memories" in checks["repo personal"]["message"]
+    assert "1 memory" in checks["repo personal"]["message"]
     assert "remote" not in checks
     assert checks["hook team"]["state"] == "ok"
     assert [repo["name"] for repo in home.json("hub", "status")["repos"]] == ["personal", "team"]
@@ -276,7 +276,7 @@ def test_a_repo_that_is_only_read_is_pulled_and_refuses_writes(
         what="the edit by hand",
     )
     assert stands["ahead"] == 1
-    assert "1 commits stay here: the remote is only read" in client.call("memory_status")
+    assert "1 commit stays here: the remote is only read" in client.call("memory_status")
     code, error = failed(reader, "memory", "push", "--repo", "team")
     assert (code, error["details"]["kind"]) == (8, "pull_only")
     assert "how I work" not in at(remotes[1])

@@ -196,7 +196,12 @@ def test_memory_sync_brings_both_sides_together(server: Any, large: Path) -> Non
     assert done["state"] == "pushed"
     assert done["changed"] == 12
     assert done["pushed"] >= 1
-    assert "Pushed" in server.alg("memory", "sync").stdout
+    assert server.alg("memory", "sync").stdout == "Nothing new: both sides are the same.\n"
+    assert server.alg("memory", "pull").stdout == "Nothing new: both sides are the same.\n"
+    assert server.alg("memory", "push").stdout == "Pushed.\nThere was nothing to push.\n"
+    server.alg("memory", "write", "--title", "More", "Words")
+    assert server.alg("memory", "pull").stdout.endswith("\nNothing new came in.\n")
+    assert server.alg("memory", "push").stdout == "Pushed.\n1 commit pushed.\n"
     large.rename(large.with_name("away.git"))
     assert server.alg("memory", "sync", check=False).returncode == 8
 

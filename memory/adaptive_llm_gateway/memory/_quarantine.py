@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
 
+from adaptive_llm_gateway.core import counted
 from adaptive_llm_gateway.memory._merge import Entry
 
 QUARANTINE_FILE: Final = "alg-quarantine.json"
@@ -195,7 +196,7 @@ def summary(quarantine: Quarantine, *, shown: int = 3) -> tuple[str, ...]:
     if held:
         first = "; ".join(f"{item.shown!r}: {item.why}" for item in held[:shown])
         more = f"; and {len(held) - shown} more" if len(held) > shown else ""
-        files = "1 file of the remote is" if len(held) == 1 else f"{len(held)} files of the remote are"
+        files = counted(len(held), "file of the remote is", "files of the remote are")
         lines.append(f"{files} held back ({first}{more}); `alg memory quarantine` lists them and says what to do")
     if quarantine.history:
         count = len(quarantine.history)

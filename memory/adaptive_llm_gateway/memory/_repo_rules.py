@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import pygit2
 
-from adaptive_llm_gateway.core import AlgError, RepoReadOnly, Trust, TrustRefused
+from adaptive_llm_gateway.core import AlgError, RepoReadOnly, Trust, TrustRefused, counted
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, SUFFIX
@@ -142,7 +142,7 @@ class OutgoingTrust:
         more = f" and {len(latest) - _SHOWN} more" if len(latest) > _SHOWN else ""
         raise sync_error(
             "trust_outgoing",
-            f"commits that wait have {len(latest)} {'memory' if len(latest) == 1 else 'memories'} above "
+            f"commits that wait have {counted(len(latest), 'memory', 'memories')} above "
             f"`{self._rules.level}`, the highest level that may go to the remote: {shown}{more}; nothing was pushed",
             memories=[each.told(self._masked) for each in found[:_TOLD]],
             count=len(latest),

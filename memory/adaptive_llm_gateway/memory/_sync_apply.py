@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import pygit2
 
-from adaptive_llm_gateway.core import NotFound, StorageError, SyncError, fsync_path, reach
+from adaptive_llm_gateway.core import NotFound, StorageError, SyncError, counted, fsync_path, reach
 from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._quarantine import Quarantine
@@ -183,7 +183,8 @@ def check_clean(
 
 def _dirty(dirty: list[str]) -> SyncError:
     shown = ", ".join(repr(path) for path in dirty[:5]) + (" ..." if len(dirty) > 5 else "")
-    return sync_error("dirty", f"{len(dirty)} files have edits that are not committed: {shown}", paths=dirty)
+    have = counted(len(dirty), "file has", "files have")
+    return sync_error("dirty", f"{have} edits that are not committed: {shown}", paths=dirty)
 
 
 def carry_out(

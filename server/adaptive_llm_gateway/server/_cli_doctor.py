@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, load_settings, set_offline
+from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, counted, load_settings, set_offline
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._registration import NAME, registration
@@ -181,7 +181,7 @@ def _hub(seen: _Seen) -> Iterator[Check]:
     if seen.hub is not None:
         from importlib.metadata import version  # noqa: PLC0415
 
-        facts = f"running, pid {seen.hub['pid']}, {seen.hub['clients']} clients"
+        facts = f"running, pid {seen.hub['pid']}, {counted(seen.hub['clients'], 'client')}"
         installed = version("adaptive-llm-gateway")
         if seen.hub["version"] != installed:
             yield Check("hub", "warn", f"{facts}, version {seen.hub['version']} of {installed}", "`alg hub stop`")
@@ -223,8 +223,9 @@ def _store(seen: _Seen) -> Iterator[Check]:
     if seen.store is None:
         yield Check("store", "ok", f"{seen.repo} (not open: no hub is running)")
         return
-    waiting = f", {seen.store['uncommitted']} writes wait for their commit" if seen.store["uncommitted"] else ""
-    yield Check("store", "ok", f"{seen.repo}, {seen.store['memories']} memories{waiting}")
+    count: int = seen.store["uncommitted"]
+    waiting = f", {counted(count, 'write waits', 'writes wait')} for a commit" if count else ""
+    yield Check("store", "ok", f"{seen.repo}, {counted(seen.store['memories'], 'memory', 'memories')}{waiting}")
     for notice in seen.store["notices"]:
         yield Check("store", "warn", notice)
 
@@ -260,7 +261,7 @@ def _repo_open(repo: RepoInfo, told: Json) -> Iterator[Check]:
         hint = f"Look at {told['path']!r}; `alg hub logs` says more."
         yield Check(name, "fail", f"not there: {told['problem']}", hint)
         return
-    yield Check(name, "ok", f"{told['path']}, {told['memories']} memories")
+    yield Check(name, "ok", f"{told['path']}, {counted(told['memories'], 'memory', 'memories')}")
     yield from _remote_of(f"remote {repo.name}", repo.path, told["sync"], is_open=True)
 
 
@@ -295,7 +296,7 @@ def _index(seen: _Seen) -> Iterator[Check]:
         yield Check(
             "index",
             "warn",
-            f"{len(skipped)} files are left out: {first}{more}",
+            f"{counted(len(skipped), 'file is', 'files are')} left out: {first}{more}",
             "Correct them; nothing else is needed.",
         )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from adaptive_llm_gateway.core import counted
 from adaptive_llm_gateway.server._cli_output import Json, emit, harmless, talk
 
 ImportKind = Literal["markdown", "obsidian", "claude-code", "mcp-memory", "basic-memory"]
@@ -475,7 +476,7 @@ def reindex(
 ) -> None:
     """Build the index anew from the files. Says which files were left out and why."""
     report = _call(context, "reindex", accept_loss=accept_loss)
-    text = f"{report['indexed']} memories indexed in {report['seconds']:.1f} s"
+    text = f"{counted(report['indexed'], 'memory', 'memories')} indexed in {report['seconds']:.1f} s"
     emit(report, as_json=json, text=lambda _: text)
     if not json:
         for item in report["skipped"]:
@@ -567,7 +568,7 @@ def _sync(
     from adaptive_llm_gateway.server._render import sync_answer_text  # noqa: PLC0415
 
     done = carry_out(context.find_root().obj, name, repo=repo, project=project, wait=wait)
-    emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done)))
+    emit(done, as_json=as_json, text=lambda _: harmless(sync_answer_text(done, name)))
 
 
 # --- What is held back --------------------------------------------------------------------------------------

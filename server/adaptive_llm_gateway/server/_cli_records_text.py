@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from adaptive_llm_gateway.core import counted
 from adaptive_llm_gateway.server._cli_ask import dollars
 from adaptive_llm_gateway.server._cli_gateway_text import columns, reason_lines
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless
@@ -68,7 +69,7 @@ def ledger_text(found: Json, paint: Paint) -> str:
     """Whether the ledger holds, and where not."""
     if found["holds"]:
         lines = [
-            f"{paint('holds', 'green')}  {_count(found['entries'], 'entry', 'entries')}  {harmless(found['path'])}"
+            f"{paint('holds', 'green')}  {counted(found['entries'], 'entry', 'entries')}  {harmless(found['path'])}"
         ]
     else:
         broken = found["broken"]
@@ -78,10 +79,6 @@ def ledger_text(found: Json, paint: Paint) -> str:
     if found["torn"]:
         lines.append(f"{found['torn']} bytes of an entry that was never finished; they count for nothing")
     return "\n".join(lines)
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}"
 
 
 # --- Receipts -----------------------------------------------------------------------------------------------------
@@ -232,7 +229,7 @@ def check_text(found: Json, paint: Paint) -> str:
             )
         else:
             torn = f", {each['torn']} bytes of one that was never finished" if each["torn"] else ""
-            receipts = _count(each["receipts"], "receipt", "receipts")
+            receipts = counted(each["receipts"], "receipt")
             lines.append(f"{paint('holds', 'green')}   {harmless(each['file'])}  {receipts}{torn}")
     lines += [f"{paint('DIFFERS', 'red')} the run folder of {harmless(each)}" for each in found["runs"]]
     lines += [f"under way, or to be filed at the next start: {harmless(each)}" for each in found["unfinished"]]

@@ -308,7 +308,7 @@ def sync(
     if "repos" in done and (done["running"] or not all(_is_done(each, name) for each in done["repos"])):
         kind = Unavailable if done["running"] else SyncError
         raise kind(
-            f"the {name} did not succeed for every repo:\n{sync_answer_text(done)}",
+            f"the {name} did not succeed for every repo:\n{sync_answer_text(done, name)}",
             hint="`alg memory status` says how each stands, `alg doctor` looks for the cause.",
             **facts,
         )

@@ -569,14 +569,14 @@ class _Tools:
         them by default."""
         async with progress_of(ctx) as tell:
             work = self._operations.pull(repo=repo, project=project, on_step=_steps(tell))
-            return await _answer(work, sync_answer_text)
+            return await _answer(work, lambda done: sync_answer_text(done, "pull"))
 
     async def memory_push(self, ctx: Ctx, repo: RepoName = None, project: RepoOf = None) -> str:
         """Push memories to the git remote; says truthfully how it ended. Several memory repos: all of them by
         default."""
         async with progress_of(ctx) as tell:
             work = self._operations.push(repo=repo, project=project, on_step=_steps(tell))
-            return await _answer(work, sync_answer_text)
+            return await _answer(work, lambda done: sync_answer_text(done, "push"))
 
 
 def _steps(tell: Callable[[str], Awaitable[None]] | None) -> OnStep | None:

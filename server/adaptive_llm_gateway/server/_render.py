@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from adaptive_llm_gateway.core import counted
 from adaptive_llm_gateway.server._render_sync import progress_text, sentence, sync_lines, sync_text
@@ -12,6 +12,7 @@ from adaptive_llm_gateway.server._render_sync import progress_text, sentence, sy
 Json = dict[str, Any]
 
 _CLASHES_SHOWN: Final = 5
+_IN_ORDER: Final = ("pushed", "pending", "pulled", "local")
 
 
 def fence(text: str) -> str:
@@ -196,22 +197,29 @@ def mode_text(status: Json) -> list[str]:
     return [*lines, *([f"mode: {status['mode_problem']}"] if status["mode_problem"] else [])]
 
 
-def sync_answer_text(done: Json) -> str:
+def sync_answer_text(done: Json, asked: Literal["pull", "push", "sync"]) -> str:
     """The answer to a pull or push."""
     if "repos" in done:
         return "\n".join(
-            f"{repo['name']}: {_error_line(repo['error']) if _failed(repo) else sync_answer_text(repo)}"
+            f"{repo['name']}: {_error_line(repo['error']) if _failed(repo) else sync_answer_text(repo, asked)}"
             for repo in done["repos"]
         )
     standing = sync_text(done)
     if done["running"]:
         at = f" ({progress_text(done['progress'])})" if done["progress"] else ""
         return f"Still running in the background{at}; so far: {standing}. memory_status tells how it ends."
+    nothing = not (done["changed"] or done["pushed"] or done["notices"])
+    if done["state"] == "pushed" and asked != "push":
+        same = "both sides are the same"
+        standing = (f"nothing new: {same}" if nothing else same) + standing.removeprefix("pushed")
+        nothing = False
     lines = [sentence(f"{standing[:1].upper()}{standing[1:]}")]
     if done["changed"]:
-        lines.append(f"{done['changed']} files changed here.")
+        lines.append(f"{counted(done['changed'], 'file')} changed here.")
     if done["pushed"]:
-        lines.append(f"{done['pushed']} commits pushed.")
+        lines.append(f"{counted(done['pushed'], 'commit')} pushed.")
+    if nothing and done["state"] in _IN_ORDER:
+        lines.append("There was nothing to push." if asked == "push" else "Nothing new came in.")
     if done["conflicts"]:
         lines.append(f"Texts that clashed, both kept and linked: {', '.join(done['conflicts'])}")
     return "\n".join([*lines, *_notices(done["notices"])])
@@ -219,7 +227,7 @@ def sync_answer_text(done: Json) -> str:
 
 def history_text(history: Json) -> str:
     """A memory's commits, newest first."""
-    lines = [f"{len(history['revisions'])} revisions of {history['id']} ({_place(history)}), newest first."]
+    lines = [f"{counted(len(history['revisions']), 'revision')} of {history['id']} ({_place(history)}), newest first."]
     if history["deleted"]:
         lines.append("It is deleted; memory_restore with the id brings it back.")
     revisions: list[str] = []
@@ -242,7 +250,7 @@ def status_text(status: Json) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in status["by_type"].items()) or "none yet"
     done, total = status["vectors"]
     lines = [
-        f"{status['memories']} memories ({counts}).",
+        f"{counted(status['memories'], 'memory', 'memories')} ({counts}).",
         f"index {status['index']}; search {status['search']}; vectors {done} of {total} ({status['embedder']})",
         *([] if status["reranker"] == "off" else [f"reranker: {status['reranker']}"]),
         f"commits: {status['uncommitted']} waiting; HEAD {str(status['head'])[:12]}",
@@ -257,7 +265,7 @@ def status_text(status: Json) -> str:
     for item in status["skipped"][:20]:
         lines.append(f"skipped {item['path']}: {item['problem']}")
     if len(status["skipped"]) > 20:
-        lines.append(f"... and {len(status['skipped']) - 20} more files skipped")
+        lines.append(f"... and {counted(len(status['skipped']) - 20, 'more file', 'more files')} skipped")
     return "\n".join([*lines, *_notices(status["notices"])])
 
 
@@ -278,7 +286,10 @@ def _clashes(clashes: Json) -> list[str]:
 def _rescues(count: int) -> list[str]:
     if not count:
         return []
-    return [f"kept from before pulls: {count} states; `git for-each-ref refs/alg/rescue` in the memory repo lists them"]
+    return [
+        f"kept from before pulls: {counted(count, 'state')}; `git for-each-ref refs/alg/rescue` in the memory repo "
+        "names each"
+    ]
 
 
 def _running(syncing: Json | None) -> list[str]:
@@ -297,7 +308,7 @@ def repo_lines(repo: Json) -> list[str]:
     if repo["problem"]:
         return [f"repo {repo['name']}: not there: {repo['problem']} ({repo['path']})"]
     facts = [
-        f"{repo['memories']} memories",
+        counted(repo["memories"], "memory", "memories"),
         f"projects {', '.join(repo['projects'])}" if repo["projects"] else "",
         "" if repo["trust"] == "secret" else f"up to {repo['trust']}",
         repo["path"],

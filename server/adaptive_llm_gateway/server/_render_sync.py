@@ -47,7 +47,8 @@ def standing_line(sync: Json, *, now: datetime | None = None) -> str:
         case "pulled":
             return f"pulled, and nothing is ever pushed: the remote is only read{_as_of(sync, now)}"
         case "local":
-            return f"{sync['ahead']} commits stay here: the remote is only read ({told}){_as_of(sync, now)}"
+            stay = "commit stays" if sync["ahead"] == 1 else "commits stay"
+            return f"{sync['ahead']} {stay} here: the remote is only read ({told}){_as_of(sync, now)}"
         case "behind" if sync.get("read_only") and not sync.get("checked"):
             return "not pulled yet; the remote is only read"
         case "pending":
