@@ -141,6 +141,13 @@ def test_problems_do_not_hide_each_other_and_the_most_important_comes_first() ->
     assert (status.kind, status.writes) == ("repo_busy", "refused")
 
 
+def test_what_an_attempt_met_and_is_seen_here_is_told_once() -> None:
+    busy = SyncProblem("repo_busy", "a rebase")
+    status = status_of(run(failed("pull", "repo_busy", 0)), Seen("/r", "main", 1, 0, known=True, problems=(busy,)))
+    assert status.problems == (busy,)
+    assert (status.state, status.attempts, status.writes) == ("failed", 1, "refused")
+
+
 def test_what_an_attempt_met_says_nothing_of_writes() -> None:
     status = status_of(run(failed("pull", "disk_full", 0)), HERE)
     assert (status.kind, status.writes) == ("disk_full", "committed")

@@ -404,3 +404,32 @@ def test_what_happened_is_said_where_gits_words_do_not_say_it_plainly() -> None:
     told = from_git(error, operation="fetching from", remote="https://h/")
     assert told.message == "fetching from 'https://h/' failed (unreachable): the name of its host cannot be resolved"
     assert told.details["git"] == "fatal: unable to access 'https://h/': Could not resolve host: h"
+
+
+def test_of_what_ssh_and_git_say_the_telling_line_comes_first() -> None:
+    for telling in ("git@host: Permission denied (publickey).", "Host key verification failed."):
+        error = from_git(GitFailed("git fetch failed", git=f"{telling}\n{OVER_SSH}"), operation="asking", remote="h")
+        assert error.message.endswith(f"): {telling}")
+        assert clean_words(f"{telling}\n{OVER_SSH}").splitlines()[0] == telling
+    assert clean_words(OVER_SSH) == "fatal: Could not read from remote repository."
+
+
+def test_what_git_says_below_a_colon_is_one_line() -> None:
+    moved = "fatal: unable to update url base from redirection:\n  asked for: https://a\n   redirect: https://b\n"
+    assert clean_words(moved + "error: later") == (
+        "fatal: unable to update url base from redirection: asked for: https://a redirect: https://b\nerror: later"
+    )
+    daemon = "fatal: unable to connect to h:\nh[0: 192.0.2.1]: errno=Connection refused"
+    assert clean_words(daemon).endswith("connect to h: h[0: 192.0.2.1]: errno=Connection refused")
+
+
+def test_where_a_refused_push_was_to_go_is_told_without_the_commit() -> None:
+    refused = "!\tc34f6b42102df4b215085b1fe04a377b8eb94fe9:refs/heads/main\t[remote rejected] (deny updating)"
+    assert clean_words(refused) == "! refs/heads/main [remote rejected] (deny updating)"
+
+
+def test_a_message_has_no_more_than_a_few_lines_of_what_git_says() -> None:
+    error = from_git(GitFailed("git push failed", git="remote: " + "no " * 600), operation="pushing to", remote="h")
+    assert len(error.message) < 400
+    assert error.message.endswith(" ...")
+    assert len(str(error.details["git"])) > 1_000

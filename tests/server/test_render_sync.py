@@ -14,7 +14,7 @@ from adaptive_llm_gateway.memory import Author, DeleteMemory, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._memory_json import sync_json, write_json
 from adaptive_llm_gateway.server._render import standing_text, sync_answer_text, sync_text
-from adaptive_llm_gateway.server._render_sync import sync_lines
+from adaptive_llm_gateway.server._render_sync import sync_lines, what_is_so
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SINCE = "2026-11-01T10:00:00Z"
@@ -90,9 +90,23 @@ def test_the_status_has_a_line_for_each_problem_and_notice() -> None:
         "writes here are refused until then",
         "problem repo_busy: somebody is in the middle of a git rebase. Next: Mend repo_busy.",
         f"problem hook_rejected (push, since {SINCE}, 3 attempts in a row): pushing to '/r' failed (hook_rejected): "
-        "remote: no Fridays. git says: remote: no Fridays ... Next: Mend hook_rejected.",
+        "remote: no Fridays. Next: Mend hook_rejected.",
         "notice identity_missing: git knows no name and e-mail of yours. Next: Mend identity_missing.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "git", "text"),
+    [
+        ("it failed: remote: no", "remote: no", "it failed: remote: no."),
+        ("it failed: remote: no", "remote: no\nfatal: it hung up", "it failed: remote: no."),
+        ("it failed: " + "no " * 100 + "...", "no " * 600, "it failed: " + "no " * 100 + "..."),
+        ("nothing answers", "fatal: no route\nmore", "nothing answers. git says: fatal: no route ..."),
+        ("the disk is full", None, "the disk is full."),
+    ],
+)
+def test_gits_words_are_said_once(message: str, git: str | None, text: str) -> None:
+    assert what_is_so(problem("other", message, git=git)) == text
 
 
 def test_a_pulls_answer_ends_its_sentence_once() -> None:

@@ -265,7 +265,7 @@ class MemoryRepo:
         operation = self.operation()
         if operation is not None:
             raise RepoBusy(
-                f"the memory repo at {str(self.path)!r} is in the middle of a {operation}",
+                f"the memory repo at {str(self.path)!r} is in the middle of a git {operation}",
                 hint=f"Finish or abort the {operation} with git, then try again.",
                 operation=operation,
                 path=str(self.path),

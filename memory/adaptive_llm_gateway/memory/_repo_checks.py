@@ -22,8 +22,11 @@ _LITTLE: Final = 1 << 20
 _NEXT_TO_NOTHING: Final = 1 << 16
 
 
-def check_format(marker: bytes | None, *, where: str) -> None:
+def check_format(marker: bytes | None, *, where: str | None) -> None:
     """Refuse a format marker that this version does not know.
+
+    Args:
+        where: the memory repo's folder; None for the remote.
 
     Raises:
         FormatTooNew: `details` has `format` and `known`.
@@ -33,11 +36,11 @@ def check_format(marker: bytes | None, *, where: str) -> None:
     text = marker.strip()
     number = int(text) if text.isdigit() and len(text) < 10 else None
     if number is None or number > FORMAT:
+        what = "the remote" if where is None else f"the memory repo at {where!r}"
         raise FormatTooNew(
-            f"the memory repo at {where!r} has format {marker[:40].decode('utf-8', 'replace').strip()!r}; this version"
-            f" knows format {FORMAT}",
+            f"{what} has format {marker[:40].decode('utf-8', 'replace').strip()!r}; this version knows format {FORMAT}",
             hint="Install a newer adaptive-llm-gateway.",
-            path=where,
+            path=where or "the remote",
             format=number,
             known=FORMAT,
         )

@@ -336,7 +336,7 @@ def check_marker(repo: MemoryRepo, entry: Entry | None) -> None:
         return
     try:
         _, size = repo.thread_repo.odb.read_header(entry.blob)
-        check_format(repo.read_blob(entry.blob) if size <= _MOST_FORMAT else b"?", where="the remote")
+        check_format(repo.read_blob(entry.blob) if size <= _MOST_FORMAT else b"?", where=None)
     except FormatTooNew as error:
         raise sync_error("format_too_new", error.message, **error.details) from error
     except (KeyError, ValueError, pygit2.GitError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from adaptive_llm_gateway.core import AlgError, SyncError
@@ -15,6 +16,7 @@ REF_RACE: Final = "ref_race"
 REF_LOCKED: Final = "ref_locked"
 
 _MOST_LINES, _MOST_CHARACTERS = 20, 2_000
+_LONGEST_SAID: Final = 300  # of git's words, in a message
 
 # What a line of git's words comes from: the other side, or git here.
 _Side = Literal["remote", "here", "any"]
@@ -295,6 +297,9 @@ _TELLING: Final = re.compile(
     r"|connection (?:closed|reset|refused|timed out)|unable to negotiate|bad (?:configuration|owner)|too open",
     re.IGNORECASE,
 )
+_BEGINS: Final = re.compile(r"fatal:|error:|ssh:|ERROR:|FATAL:")
+_REFUSED: Final = re.compile(r"^!\t[^\t]*?:(\S+)\t")
+_MOST_BELOW: Final = 3
 _CONTROL: Final = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]"
 )
@@ -322,7 +327,7 @@ def cause(words: str) -> SyncKind:
 def clean_words(text: str) -> str:
     """git's words, and through it the remote's, for people: the telling lines first, no control characters, bounded."""
     lines = [line.strip() for line in _CONTROL.sub("", text.replace("\r", "\n")).splitlines()]
-    lines = [re.sub(r"^@\s+(.*\S)\s+@$", r"\1", line) for line in lines]  # ssh's frame
+    lines = _whole(re.sub(r"^@\s+(.*\S)\s+@$", r"\1", line) for line in lines)  # ssh's frame
     told = [line for line in lines if line and not _NOISE.match(line)] or [line for line in lines if line]
 
     def turn(line: str) -> int:
@@ -330,10 +335,25 @@ def clean_words(text: str) -> str:
             return 0
         if _NO_ANSWER in line.lower():  # never the reason
             return 3
-        return 1 if line.startswith(("fatal:", "error:", "ssh:", "ERROR:", "FATAL:")) or _TELLING.search(line) else 2
+        return 1 if _BEGINS.match(line) or _TELLING.search(line) else 2
 
     kept = "\n".join(sorted(dict.fromkeys(told), key=turn)[:_MOST_LINES])
     return kept if len(kept) <= _MOST_CHARACTERS else kept[: _MOST_CHARACTERS - 4] + " ..."
+
+
+def _whole(lines: Iterable[str]) -> list[str]:
+    """Lines, with what git says in several ones below a colon in one, and where a push was to go without the commit."""
+    found: list[str] = []
+    below = 0
+    for line in lines:
+        begins = not line or _BEGINS.match(line) or line.startswith(("remote:", "hint:", "!"))
+        if below and not begins:
+            found[-1] += f" {line}"
+            below -= 1
+            continue
+        below = _MOST_BELOW if line.startswith(("fatal:", "error:")) and line.endswith(":") else 0
+        found.append(_REFUSED.sub(r"! \1 ", line))
+    return found
 
 
 def sync_error(kind: SyncKind, message: str, *, git: str | None = None, **details: object) -> SyncError:
@@ -362,6 +382,7 @@ def from_git(error: AlgError, *, operation: str, remote: str, words: str | None 
     shown = clean_words(said)
     meaning = next((meaning for pattern, meaning in _MEANINGS if pattern.search(said)), None)
     first = meaning if meaning and kind in ("unreachable", "proxy") else next(iter(shown.splitlines()), error.message)
+    first = first if len(first) <= _LONGEST_SAID else f"{first[:_LONGEST_SAID]} ..."
     found = sync_error(kind, f"{operation} {remote!r} failed ({kind}): {first}", git=shown or error.message)
     more = (hint for of, pattern, hint in _NEXT if of == kind and pattern.search(said))
     found.hint = next(more, found.hint) or error.hint

@@ -248,7 +248,9 @@ def status_of(kept: Kept, seen: Seen) -> SyncStatus:
         and (failure.kind not in _SEEN_HERE or failure.kind in here)
         and not (operation == "push" and failure.ahead and seen.known and not seen.ahead)  # pushed with plain git
     }
-    problems = _in_order([*_told(failures), *seen.problems, *_noticed(kept, seen)])
+    # What is seen here says it better than an attempt that met it.
+    met = [problem for problem in _told(failures) if problem.kind not in here or problem.kind not in _SEEN_HERE]
+    problems = _in_order([*met, *seen.problems, *_noticed(kept, seen)])
     blocking = next((problem for problem in problems if problem.blocks), None)
     return SyncStatus(
         _state(seen, failed=bool(failures), looked=kept.checked is not None),

@@ -21,7 +21,7 @@ from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, cou
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._registration import NAME, registration
-from adaptive_llm_gateway.server._render_sync import first_line, sentence, standing_line
+from adaptive_llm_gateway.server._render_sync import standing_line, what_is_so
 from adaptive_llm_gateway.server._repos import PERSONAL, RepoInfo, check_apart, configured_repos, personal_sync
 
 if TYPE_CHECKING:
@@ -448,9 +448,7 @@ def _is_here(problem: Json) -> bool:
 
 
 def _check(name: str, problem: Json, *, before: str = "") -> Check:
-    text = before + sentence(problem["message"])
-    if problem["git"] and first_line(problem["git"]) not in problem["message"]:
-        text += f" git says: {sentence(first_line(problem['git']))}"
+    text = before + what_is_so(problem)
     tried = f" ({problem['attempts']} attempts in a row, since {problem['since']})" if problem["attempts"] > 1 else ""
     return Check(name, "fail" if problem["blocks"] else "warn", text + tried, problem["hint"])
 

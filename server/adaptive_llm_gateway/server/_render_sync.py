@@ -8,6 +8,7 @@ from typing import Any, Final
 Json = dict[str, Any]
 
 _LONGEST: Final = 300
+_MORE: Final = " ..."
 _STILL_NEWS: Final = timedelta(minutes=15)
 
 
@@ -88,16 +89,21 @@ def problem_line(problem: Json) -> str:
     facts += [f"since {problem['since']}"] if problem.get("since") else []
     facts += [f"{problem['attempts']} attempts in a row"] if problem.get("attempts", 0) > 1 else []
     told = f" ({', '.join(facts)})" if facts else ""
-    text = f"{'problem' if problem['blocks'] else 'notice'} {problem['kind']}{told}: {sentence(problem['message'])}"
-    if problem.get("git") and first_line(problem["git"]) not in problem["message"]:
-        text += f" git says: {sentence(first_line(problem['git']))}"
+    text = f"{'problem' if problem['blocks'] else 'notice'} {problem['kind']}{told}: {what_is_so(problem)}"
     return text + (f" Next: {problem['hint']}" if problem.get("hint") else "")
 
 
-def first_line(text: str) -> str:
+def what_is_so(problem: Json) -> str:
+    """A problem in sentences: its message, and git's words where the message does not have them already."""
+    text = sentence(problem["message"])
+    said = _first_line(problem["git"] or "")
+    return text if said.removesuffix(_MORE) in text else f"{text} git says: {sentence(said)}"
+
+
+def _first_line(text: str) -> str:
     """A text's first line, which says what there is to say; what git tells a person to check comes below it."""
     first, *more = text.strip().splitlines() or [""]
-    return f"{first[:_LONGEST]} ..." if more or len(first) > _LONGEST else first
+    return f"{first[:_LONGEST]}{_MORE}" if more or len(first) > _LONGEST else first
 
 
 _WRITES: Final = {
@@ -117,7 +123,7 @@ def _problems(sync: Json) -> list[Json]:
 
 def _said(problem: Json) -> str:
     if problem.get("git"):
-        return f"git says: {sentence(first_line(problem['git']))}"
+        return f"git says: {sentence(_first_line(problem['git']))}"
     return f"In the way: {sentence(problem['message'])}"
 
 
