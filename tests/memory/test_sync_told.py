@@ -110,3 +110,55 @@ def test_a_removal_that_was_taken_back_is_told_only_once_it_has_come_about(
     two.repo = MemoryRepo.open(two.root)
     two.start()
     assert removals(two) == []
+
+
+# --- what is counted ----------------------------------------------------------------------------------
+
+
+def test_a_push_that_fills_a_remote_that_was_emptied_counts_all_that_it_brings_and_says_so(
+    one: Clone, remote: Path
+) -> None:
+    one.put(PATH, memory("x\n"))
+    assert one.sync.push().pushed == 2
+    git(remote, "update-ref", "-d", "refs/heads/main")
+    done = one.sync.push()
+    assert (done.pushed, done.status.state) == (2, "pushed")
+    (notice,) = done.status.problems
+    assert (notice.kind, notice.blocks) == ("remote_emptied", False)
+    assert one.sync.push().pushed == 0
+
+
+def test_a_push_counts_what_the_remote_did_not_have_whatever_was_known_of_it(
+    one: Clone, two: Clone, remote: Path
+) -> None:
+    one.put(PATH, memory("x\n"))
+    one.sync.push()
+    two.sync.pull()
+    two.put("notes/a.md", "a")
+    two.put("notes/b.md", "b")
+    git(two.root, "push", "-q", str(remote), "main~1:main")  # by hand, past what is known of the remote
+    assert two.sync.push().pushed == 1
+    two.put("notes/c.md", "c")
+    git(two.root, "push", "-q", str(remote), "main")
+    assert two.sync.push().pushed == 0
+    one.put("notes/d.md", "d")
+    assert one.sync.push().pushed == 2  # its own commit and the merge
+
+
+@pytest.mark.parametrize("point", ["sync.fetched", "sync.journal_written"])
+def test_after_a_first_pull_that_was_killed_the_status_counts_what_is_so(one: Clone, two: Clone, point: str) -> None:
+    for number in range(3):
+        one.put(f"notes/{number}.md", "x")
+    one.sync.push()
+    killed(two, "pull", point)
+    two.start()
+    status = two.status
+    behind = 3 if point == "sync.fetched" else 0
+    assert (status.state, status.ahead, status.behind) == ("behind" if behind else "pushed", 0, behind)
+
+
+def test_after_a_first_push_that_was_killed_the_status_does_not_say_that_all_waits(one: Clone) -> None:
+    one.put(PATH, memory("x\n"))
+    killed(one, "push", "sync.pushed")
+    one.start()
+    assert (one.status.state, one.status.ahead) == ("pushed", 0)

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pygit2
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, RepoBusy, SyncError, is_offline, reach
+from adaptive_llm_gateway.core import AlgError, InvalidInput, RepoBusy, SyncError, counted, is_offline, reach
+from adaptive_llm_gateway.memory._commit_count import commits_beyond
 from adaptive_llm_gateway.memory._git import GitFailed, GitResult, mask_credentials, run_git
 from adaptive_llm_gateway.memory._offline import git_settings_here, protocol_here
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -72,6 +73,8 @@ class Remote:
         """When git's waiting for the network is to end, as of `time.monotonic`; None: after `timeout`."""
         self.is_the_same: Callable[[], bool] = lambda: True
         """Whether what git remembers is of this remote, and not of one that had its name before."""
+        self.answered: Callable[[], None] = lambda: None
+        """Called once it was fetched from or pushed to, before anything else happens."""
         self._place: tuple[str, float, bool] | None = None  # address, when it was looked at, whether it is here
         self._answers: list[Answered] = []
         # Where the branch was when a push found it elsewhere; and where a fetch has found it there after all, for the
@@ -254,6 +257,7 @@ class Remote:
             self._hidden = after
         found += self._clock(after)
         self._answers.append(Answered(_now(), tuple(found), frozenset({"clock"})))
+        self.answered()
         reach("sync.fetched")
 
     def _clock(self, commit: str | None) -> list[Notice]:
@@ -266,8 +270,8 @@ class Remote:
         if ahead < _CLOCKS_APART:
             return []
         text = (
-            f"the remote's newest commit is from {round(ahead.total_seconds() / 60)} minutes in the future: the clock "
-            f"of the machine that made it is wrong, or the one here"
+            f"the remote's newest commit is from {_in_words(ahead)} in the future: the clock of the machine that made "
+            "it is wrong, or the one here"
         )
         return [Notice("clock", text, now)]
 
@@ -277,11 +281,14 @@ class Remote:
             shown = mask_credentials(self.url() or self.name)
             raise sync_error("pull_only", f"{shown!r} is only read from here; nothing is pushed")
 
-    def push(self, commit: str) -> None:
+    def push(self, commit: str) -> int:
         """Push one commit, never by force; nothing is pulled where the remote has moved. Errors as for `Sync.push`.
 
         Nor is anything pushed where its branch went back or away since it was last seen: somebody may have taken
         something out of it, which this commit would bring back before anybody had looked.
+
+        Returns:
+            how many commits its branch did not have before.
         """
         self.check_writable()
         tracking, branch = self._tracking_name(), f"refs/heads/{self._repo.branch}"
@@ -315,9 +322,21 @@ class Remote:
             raise sync_error(REF_LOCKED, text, git=str(error)) from error
         moved = re.search(r"(?m)^warning: redirecting to (\S+)", result.stderr)
         text = f"the remote's address leads to another one: {moved[1]!r}" if moved else ""
-        found = (Notice("remote_moved", text, _now()),) if moved else ()
-        self._answers.append(Answered(_now(), found, frozenset({"remote_moved"})))
+        found = [Notice("remote_moved", text, _now())] if moved else []
+        self._answers.append(Answered(_now(), tuple(found), frozenset({"remote_moved"})))
+        self.answered()
         reach("sync.pushed")
+        return self._pushed(commit, result.text)
+
+    def _pushed(self, commit: str, said: str) -> int:
+        """How many commits were new to the remote's branch, by what git says (`--porcelain`)."""
+        git = self._repo.thread_repo
+        told = re.search(r"(?m)^([ *=])\t[^\t\n]*\t(?:([0-9a-f]+)\.\.[0-9a-f]+)?", said)
+        if told is None or told[1] == "=":
+            return 0
+        if told[2] is None:  # it had no such branch
+            return sum(1 for _ in git.walk(commit))
+        return commits_beyond(git, commit, str(git.revparse_single(told[2]).id))
 
 
 def check_remote_url(url: str) -> str:
@@ -346,6 +365,14 @@ def check_remote_url(url: str) -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _in_words(time: timedelta) -> str:
+    """`25 minutes`, `5 hours`, `3 days`, the unit in which it is no small number."""
+    for unit, name in ((86_400, "day"), (3_600, "hour")):
+        if (count := round(time.total_seconds() / unit)) > 2:
+            return counted(count, name)
+    return counted(round(time.total_seconds() / 60), "minute")
 
 
 def _is_usual(address: str) -> bool:

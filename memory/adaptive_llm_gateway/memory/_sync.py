@@ -91,7 +91,7 @@ class PushResult:
     """What a push did.
 
     Attributes:
-        pushed: commits that the remote did not have before.
+        pushed: commits that the remote's branch did not have before.
         pulls: the pulls that were needed on the way.
         commit: what the remote's branch is at now.
     """
@@ -146,7 +146,7 @@ class Sync:
         self.remote = Remote(repo, remote, timeout=timeout, read_only=rules.read_only)
         self._trust = OutgoingTrust(repo, rules, masked=mask, timeout=timeout)
         self.state = SyncState(repo, self.remote)
-        self.remote.is_the_same = self.state.is_of_this_remote
+        self.remote.is_the_same, self.remote.answered = self.state.is_of_this_remote, self.state.answered
         self.progress = self.remote.progress
         self._secrets = SecretCheck(repo, scan, timeout=timeout)
         self._quarantining = Quarantining(repo, self._secrets, mask=mask, rules=checks, timeout=timeout)
@@ -404,16 +404,13 @@ class Sync:
             commit = self._repo.head()
             if commit is None:
                 raise sync_error("other", "the memory repo has no commit to push")
-            waiting = self.state.count()[0]
             self.progress.phase("checking what goes out")
             self.check_outgoing(commit)
             try:
-                self.remote.push(commit)
+                return self.remote.push(commit), commit
             except SyncError as error:
                 if error.details.get("kind") not in _AGAIN or attempt == _PUSH_ATTEMPTS:
                     raise
-            else:
-                return waiting, commit
             time.sleep(uniform(0.0, 0.05 * 2**attempt))  # noqa: S311 - only to keep several clones apart
             self._repo.check_ready()
             self._find_branch(new=new_branch)

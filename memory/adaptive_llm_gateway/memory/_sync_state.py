@@ -135,6 +135,15 @@ class SyncState:
         url = self._remote.url()
         return self._placed(self._load(), mask_credentials(url) if url is not None else None, self._branch())
 
+    def answered(self) -> None:
+        """Note at once that the remote has answered, if that was not known: what git remembers is of this one now."""
+        with self._lock:
+            kept = self._of_this_remote()
+            if not kept.asked:
+                for answer in self._remote.take_answers():
+                    kept = after(kept, answer)
+                self._save(kept)
+
     def count(self) -> tuple[int, int]:
         """Commits ahead and behind, against the remote as last seen."""
         ahead, behind, _ = self._count(self._load(), self._branch())
