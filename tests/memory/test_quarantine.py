@@ -44,7 +44,9 @@ class Scan:
 
     def __call__(self, path: str, data: bytes) -> None:
         if SECRET.encode() in data and not self.allowed:
-            raise SecretRefused("a credential", findings=[{"line": 1, "kind": "test", "preview": "hu…al"}])
+            raise SecretRefused(
+                "a credential", findings=[{"line": 1, "kind": "test", "preview": "hu…al", "fingerprint": "f1"}]
+            )
 
     def allow(self) -> None:
         self.allowed, self.rules = True, object()
@@ -889,3 +891,54 @@ def test_what_is_given_up_while_it_is_brought_in_does_not_come_in(
     assert two.there("notes/x.txt") == SECRET
     assert two.held == {}
     assert two.clean()
+
+
+def test_after_a_secret_was_given_up_it_is_told_that_the_history_has_it_until_it_is_allowed(
+    shared: tuple[Clone, Clone], mallory: Hostile
+) -> None:
+    _, two = shared
+    tip = mallory.put(PATH, memory(f"one {SECRET}\n"))
+    mallory.put("notes/link.md", b"/etc/passwd", LINK)
+    two.sync.pull()
+    two.sync.drop([item.shown for item in two.held.values()], AUTHOR)
+    assert [(item.commit, item.where) for item in two.repo.quarantine.history] == [(tip, PATH)]
+    two.sync.push()
+    two.put("notes/more.md", "more")
+    two.start()
+    two.sync.push()
+    (told,) = summary(two.repo.quarantine)
+    assert told.startswith("the remote's history has 1 secret that is in no file any more")
+    two.scan.allow()
+    two.sync.pull()
+    assert two.repo.quarantine.history == ()
+
+
+def test_a_secret_that_only_the_history_has_is_refused_with_a_step_that_can_be_taken(
+    shared: tuple[Clone, Clone], mallory: Hostile, tmp_path: Path
+) -> None:
+    _, two = shared
+    mallory.put(PATH, memory(f"one {SECRET}\n"))
+    two.sync.pull()
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "new.git")
+    two.sync.set_remote(str(tmp_path / "new.git"))
+    hints: list[str | None] = []
+    for _ in range(2):  # in the commits and held back, then in the history only
+        with pytest.raises(SyncError) as caught:
+            two.sync.push()
+        assert caught.value.details["kind"] == "secret_outgoing"
+        assert two.status.hint == caught.value.hint
+        hints.append(caught.value.hint)
+        if two.held:
+            two.sync.drop([PATH], AUTHOR)
+    assert hints[0] == hints[1]
+    assert str(hints[0]).startswith("No file here has it, only the history")
+    assert str(hints[0]).index("Make it invalid") < str(hints[0]).index("allow it by its fingerprint (f1) in secrets")
+    two.scan.allow()
+    assert two.sync.push().status.state == "pushed"
+    (two.root / "notes/own.md").write_text("x" + SECRET + "x", encoding="utf-8")
+    git(two.root, "add", "notes/own.md")
+    git(two.root, "commit", "-qm", "by hand")
+    two.scan.allowed = False
+    with pytest.raises(SyncError) as caught:
+        two.sync.push()
+    assert str(caught.value.hint).startswith("Remove it from the commits that wait")

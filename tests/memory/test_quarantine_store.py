@@ -284,7 +284,9 @@ def test_it_can_be_given_up_and_the_last_good_version_goes_to_everybody(
         store.drop_quarantined([], ME)
     dropped = store.drop_quarantined([alpha.path, "notes/2026/11/new.md"], ME)
     assert [item.path for item in dropped] == [alpha.path, "notes/2026/11/new.md"]
-    assert not store.quarantine()
+    assert not store.quarantine().held
+    assert {item.where for item in store.quarantine().history} == {alpha.path, "notes/2026/11/new.md"}
+    assert "history has 2 secrets that are in no file any more" in store.status().notices[-1]
     assert bench.update(store, alpha.id, body="third\n").standing.state == "committed"
     store.push().result(WAIT)
     bench.git(mate.folder, "pull", "-q")

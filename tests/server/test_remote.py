@@ -145,9 +145,14 @@ def test_what_is_held_back_is_told_in_every_answer_listed_and_given_up(server: A
     assert shown in text
     assert token not in text
     assert "\x1b" not in text
-    dropped = server.json("memory", "quarantine", "drop", *(item["path"] for item in listed["held"]))
-    assert (len(dropped["dropped"]), dropped["left"]) == (2, 0)
+    link, secret = sorted((item["path"] for item in listed["held"]), key=lambda item: item == shown)
+    assert server.json("memory", "quarantine", "drop", link)["left"] == 1
+    dropped = server.alg("memory", "quarantine", "drop", secret)
+    assert dropped.stdout == f"given up: {secret}\n"
+    assert f"in the remote's history, commit {listed['held'][0]['commit'][:12]}, {secret}: " in dropped.stderr
+    assert "make them invalid where they give access" in dropped.stderr
     assert "held back" not in client.call("memory_push")
+    assert "the remote's history has 1 secret that is in no file any more" in client.call("memory_status")
     assert "committed" in client.call("memory_write", id=written, body="mine\n")
 
 

@@ -152,10 +152,21 @@ class Quarantining:
             changes.append(
                 Change(path, data, operation, _memory_of(data) or "", item.shown, author, "held back and given up")
             )
+        left = tuple(item for held in chosen.values() if (item := self._left_of(held)) is not None)
         with repo.writing():
             repo.commit(changes)
-            repo.set_quarantine(repo.quarantine)
+            found = repo.quarantine
+            known = {item.object for item in found.history}
+            history = (*found.history, *(item for item in left if item.object not in known))[-MOST_IN_HISTORY:]
+            repo.set_quarantine(replace(found, history=history))
         return tuple(chosen.values())
+
+    def _left_of(self, held: Held) -> InHistory | None:
+        """What the history has of something that is given up, where that is a secret."""
+        if held.kind != "secret" or held.entry is None:
+            return None
+        item = InHistory(held.commit, held.shown, held.why, held.since, held.entry.blob)
+        return item if self._still(item) else None
 
     def _present(self, path: str, kept: Entry) -> bytes | None:
         data = read_file(self._repo.path, path, limit=MAX_OTHER) if is_plain_path(path) else None

@@ -200,9 +200,9 @@ def summary(quarantine: Quarantine, *, shown: int = 3) -> tuple[str, ...]:
         lines.append(f"{files} held back ({first}{more}); `alg memory quarantine` lists them and says what to do")
     if quarantine.history:
         count = len(quarantine.history)
-        what = "a secret" if count == 1 else f"{count} secrets"
+        what = counted(count, "secret that is", "secrets that are")
         lines.append(
-            f"the remote's history has {what} that is in no file any more; whoever can read the remote can read it: "
-            "`alg memory quarantine` names the commits"
+            f"the remote's history has {what} in no file any more, and whoever can read the remote can read there: "
+            "`alg memory quarantine` names the commits and says what to do"
         )
     return tuple(lines)

@@ -22,7 +22,7 @@ from adaptive_llm_gateway.memory._quarantine import HeldKind
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import check_format, check_path
 from adaptive_llm_gateway.memory._sync_errors import sync_error
-from adaptive_llm_gateway.memory._tree_diff import DEEPEST, FOLDER, Side, is_file
+from adaptive_llm_gateway.memory._tree_diff import DEEPEST, FOLDER, Side, blob_at, is_file
 from adaptive_llm_gateway.memory._values import SyncKind
 
 MAX_OTHER: Final = 32 * 1024 * 1024
@@ -75,12 +75,15 @@ class SecretCheck:
                 self._look(name, path)
             except SecretRefused as error:
                 where = path or f"the message of commit {name[:12]}"
-                raise sync_error(
+                refused = sync_error(
                     kind,
                     f"{where!r} has what looks like a credential: {error.message}",
                     path=path,
                     findings=error.details.get("findings"),
-                ) from error
+                )
+                if not self._is_in_files(commit, name, path):
+                    refused.hint = _in_history_only(error)
+                raise refused from error
 
     def in_history(self, commit: str, exclude: list[str], but: Collection[str]) -> list[HistoryFinding]:
         """What a scan finds in what `commit` brings beside those of `exclude`, and beside the blobs `but`."""
@@ -114,6 +117,13 @@ class SecretCheck:
         """Scan everything anew: the scanner is another one."""
         self._clean.clear()
 
+    def _is_in_files(self, commit: str, name: str, path: str) -> bool:
+        """Whether somebody can edit it: the commit has it at this path, and it is not held back there."""
+        held = self._repo.quarantine_at(commit).held.get(path)
+        if held is not None and held.entry is not None and held.entry.blob == name:
+            return False
+        return bool(path) and blob_at(self._repo.thread_repo[commit].peel(pygit2.Tree), path) == name
+
     def _listed(self, commit: str, exclude: list[str]) -> Iterable[tuple[str, str]]:
         listed = run_git(
             ["rev-list", "--objects", commit, *exclude], cwd=self._repo.path, reading=True, timeout=self._timeout
@@ -134,6 +144,17 @@ class SecretCheck:
             else:  # its encoding may be one that nobody has heard of
                 self._scan(f"commit {name[:12]}", found.read_raw())
         self._clean.add(name)
+
+
+def _in_history_only(error: SecretRefused) -> str:
+    """The next steps where no edit of a file reaches what was found."""
+    findings: list[Mapping[str, Any]] = list(error.details.get("findings") or [])
+    named = f" ({findings[0]['fingerprint']})" if findings and findings[0].get("fingerprint") else ""
+    return (
+        "No file here has it, only the history, which no edit reaches. Make it invalid where it gives access, then "
+        f"allow it by its fingerprint{named} in secrets-allowed.yaml and push again. What nobody else has yet can also "
+        "be taken out of the commits that wait."
+    )
 
 
 def findings_text(error: SecretRefused) -> str:

@@ -609,3 +609,7 @@ def drop_quarantined(
     """
     done = _call(context, "drop_quarantined", paths=path)
     emit(done, as_json=json, text=lambda _: harmless("\n".join(f"given up: {item}" for item in done["dropped"])))
+    if not json and done["history"]:
+        from adaptive_llm_gateway.server._cli_text import quarantine_text  # noqa: PLC0415
+
+        talk(f"note: {harmless(quarantine_text({'held': [], 'history': done['history']}))}")

@@ -156,4 +156,9 @@ def quarantine_text(found: Json) -> str:
         ]
     for item in found["history"]:
         lines.append(f"in the remote's history, commit {item['commit'][:12]}, {item['path']}: {item['why']}")
+    if found["history"]:
+        lines.append(
+            "Whoever can read the remote can read these: make them invalid where they give access. One that is allowed "
+            "by its fingerprint in secrets-allowed.yaml is not told of any more."
+        )
     return "\n".join(lines) or "Nothing is held back."

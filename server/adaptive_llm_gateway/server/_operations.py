@@ -637,6 +637,7 @@ class Operations:
         return {
             "dropped": [item.shown for item in dropped],
             "left": len(left["held"]),
+            "history": left["history"],
             **sync_json(store.sync_status()),
         }
 
