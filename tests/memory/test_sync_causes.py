@@ -294,6 +294,21 @@ def test_an_address_that_leads_elsewhere_works_and_is_noticed(clone: Clone, serv
     assert clone.status.problems == ()
 
 
+def test_a_fetch_notices_too_that_the_address_leads_elsewhere_and_when_it_does_no_more(
+    clone: Clone, server: SmartServer
+) -> None:
+    server.moved = ("/old/", "/")
+    clone.sync.set_remote(server.url + "old/remote.git")
+    clone.sync.pull()
+    (notice,) = clone.status.problems
+    assert (notice.kind, notice.blocks) == ("remote_moved", False)
+    assert server.url + "remote.git" in notice.message
+    server.moved = None
+    (server.root / "old").symlink_to(server.root)
+    clone.sync.fetch()
+    assert clone.status.problems == ()
+
+
 def test_an_address_that_leads_nowhere_git_can_follow_is_told(clone: Clone, server: SmartServer) -> None:
     server.moved = ("/old/remote.git/info/refs", "/landing/page")
     server.refuse = ("/landing/", 200, "<h1>Where is it?</h1>")

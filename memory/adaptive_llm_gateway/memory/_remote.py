@@ -17,6 +17,7 @@ from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync_errors import REF_LOCKED, from_git, sync_error
 from adaptive_llm_gateway.memory._sync_model import Answered, Notice
 from adaptive_llm_gateway.memory._sync_progress import Progress
+from adaptive_llm_gateway.memory._values import SyncKind
 
 _FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--refmap=", "--end-of-options")
 _PUSH = ("push", "--porcelain", "--progress", "--no-verify")
@@ -221,15 +222,17 @@ class Remote:
         tracking, before = self._tracking_name(), self.tracked()
         branch, same = self._repo.branch, self.is_the_same()
         found: list[Notice] = []
+        looked: frozenset[SyncKind] = frozenset({"clock"})
         fetch = [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"]
         try:
-            self._network(fetch, "fetching from")
+            answer: GitResult | None = self._network(fetch, "fetching from")
         except SyncError as error:
             if error.details.get("kind") != "missing_branch":
                 raise
+            answer = None
             _, names = self.branches()
             if branch in names:  # somebody has pushed it since
-                self._network(fetch, "fetching from")
+                answer = self._network(fetch, "fetching from")
             else:
                 if before is not None:  # it was emptied, or the branch renamed: all that is here waits to be pushed
                     kept = self._repo.rescue(before, mark() + "-remote")
@@ -256,7 +259,10 @@ class Remote:
         if after is not None and after == self._doubted:
             self._hidden = after
         found += self._clock(after)
-        self._answers.append(Answered(_now(), tuple(found), frozenset({"clock"})))
+        if answer is not None:
+            found += _redirected(answer)
+            looked |= {"remote_moved"}
+        self._answers.append(Answered(_now(), tuple(found), looked))
         self.answered()
         reach("sync.fetched")
 
@@ -320,10 +326,7 @@ class Remote:
                 raise
             text = f"the remote has it, but {tracking!r} cannot be brought up to date: {error}"
             raise sync_error(REF_LOCKED, text, git=str(error)) from error
-        moved = re.search(r"(?m)^warning: redirecting to (\S+)", result.stderr)
-        text = f"the remote's address leads to another one: {moved[1]!r}" if moved else ""
-        found = [Notice("remote_moved", text, _now())] if moved else []
-        self._answers.append(Answered(_now(), tuple(found), frozenset({"remote_moved"})))
+        self._answers.append(Answered(_now(), tuple(_redirected(result)), frozenset({"remote_moved"})))
         self.answered()
         reach("sync.pushed")
         return self._pushed(commit, result.text)
@@ -365,6 +368,13 @@ def check_remote_url(url: str) -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _redirected(answer: GitResult) -> list[Notice]:
+    """What git says of an address that led it elsewhere."""
+    moved = re.search(r"(?m)^warning: redirecting to (\S+)", answer.stderr)
+    text = f"the remote's address leads to another one: {moved[1]!r}" if moved else ""
+    return [Notice("remote_moved", text, _now())] if moved else []
 
 
 def _in_words(time: timedelta) -> str:
