@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adaptive_llm_gateway.core import InvalidInput
-from adaptive_llm_gateway.memory import install_merge_driver, uninstall_merge_driver
+from adaptive_llm_gateway.memory import install_merge_driver, look_at_merge_driver, uninstall_merge_driver
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._sync import Sync
@@ -316,6 +316,38 @@ def test_a_program_in_an_odd_folder_is_run_all_the_same(clones: Clones) -> None:
     install_merge_driver(plain, [str(program)])
     pull(plain)
     assert Document.parse((plain / PATH).read_bytes()).body == "ONE\ntwo\nTHREE\n"
+
+
+def test_what_git_was_told_of_the_driver_is_seen(clones: Clones) -> None:
+    plain = clones.clone("plain")
+    before = settings(plain)
+    assert look_at_merge_driver(plain) == "absent"
+    install_merge_driver(plain, COMMAND)
+    assert look_at_merge_driver(plain) == "ready"
+    attributes = plain / ".git" / "info" / "attributes"
+    told = attributes.read_bytes()
+    attributes.write_bytes(b"*.png binary\n")
+    assert look_at_merge_driver(plain) == "no_attribute"
+    attributes.write_bytes(told.replace(b"\n", b"\r\n"))
+    assert look_at_merge_driver(plain) == "ready"
+    git(plain, "config", "--remove-section", "merge.alg-memory-base")
+    assert look_at_merge_driver(plain) == "no_settings"
+    git(plain, "config", "--remove-section", "merge.alg-memory")
+    assert look_at_merge_driver(plain) == "no_settings"
+    folder = clones.root / "100% it's odd"
+    folder.mkdir()
+    program = folder / "alg"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    install_merge_driver(plain, [str(program)])
+    assert look_at_merge_driver(plain) == "ready"
+    program.unlink()
+    assert look_at_merge_driver(plain) == "no_program"
+    git(plain, "config", "merge.alg-memory.driver", "'")
+    assert look_at_merge_driver(plain) == "no_program"
+    uninstall_merge_driver(plain)
+    assert look_at_merge_driver(plain) == "absent"
+    assert settings(plain) == before
 
 
 @pytest.mark.parametrize("kind", ["none", "missing", "bare"])

@@ -340,6 +340,26 @@ def test_doctor_names_each_thing_that_is_wrong(server: Any, tmp_path: Path) -> N
     assert "onnx" in found["config"]["message"]
 
 
+def test_doctor_says_where_plain_git_would_not_merge_as_the_hub_does(server: Any) -> None:
+    server.alg("init", "--yes")
+    assert checks(server)["merging"]["state"] == "ok"
+    server.alg("hub", "stop")
+    attributes = server.home / "memory/.git/info/attributes"
+    told = attributes.read_bytes()
+    attributes.write_bytes(b"")
+    assert "leaves conflict markers" in checks(server)["merging"]["message"]
+    attributes.write_bytes(told)
+    server.git("config", "merge.alg-memory.driver", "/no/such/program %O %A %B %P")
+    found = checks(server)["merging"]
+    assert (found["state"], "cannot be run" in found["message"]) == ("warn", True)
+    repo = str(server.home / "memory")
+    assert f"alg memory install-merge-driver --repo {repo}" in found["hint"]
+    server.json("memory", "install-merge-driver", "--repo", repo)
+    assert checks(server)["merging"]["state"] == "ok"
+    server.json("memory", "install-merge-driver", "--repo", repo, "--uninstall")
+    assert "merging" not in checks(server)
+
+
 def test_doctor_tells_each_thing_that_is_in_the_way_of_sync_with_a_hub_and_without(server: Any, tmp_path: Path) -> None:
     remote = tmp_path / "remote.git"
     subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True, timeout=60)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._merge_driver import run_merge_driver
     from adaptive_llm_gateway.memory._merge_driver_setup import (
         install_merge_driver,
+        look_at_merge_driver,
         uninstall_merge_driver,
     )
     from adaptive_llm_gateway.memory._offline import (
@@ -152,7 +153,11 @@ _MODULES = {
         "Tombstone",
     ),
     "_merge_driver": ("run_merge_driver",),
-    "_merge_driver_setup": ("install_merge_driver", "uninstall_merge_driver"),
+    "_merge_driver_setup": (
+        "install_merge_driver",
+        "look_at_merge_driver",
+        "uninstall_merge_driver",
+    ),
     "_opening": ("look_at_postgres", "look_at_qdrant"),
     "_offline": (
         "protocol_here",
@@ -306,6 +311,7 @@ __all__ = [
     "export_memories",
     "import_memories",
     "install_merge_driver",
+    "look_at_merge_driver",
     "look_at_postgres",
     "look_at_qdrant",
     "look_at_sync",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -11,6 +12,10 @@ from typing import Final, Literal
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.memory._files import storage_errors
 from adaptive_llm_gateway.memory._git import run_git
+
+DriverState = Literal["absent", "ready", "no_attribute", "no_settings", "no_program"]
+"""Git was not told; it was, and all is there; its attributes do not name the driver; its settings lack it, or a part
+of it; what they name cannot be run."""
 
 DRIVER: Final = "alg-memory"
 _INNER: Final = f"{DRIVER}-base"  # for ancestors that git merges with each other
@@ -59,6 +64,34 @@ def uninstall_merge_driver(root: Path) -> Literal["removed", "unchanged"]:
     for name in sorted(names):
         run_git(["config", "--local", "--remove-section", name], cwd=top)
     return "removed" if changed or names else "unchanged"
+
+
+def look_at_merge_driver(root: Path) -> DriverState:
+    """How far git in this clone has been told of the merge driver, and whether it can run it; changes nothing.
+
+    Raises:
+        InvalidInput: not in the work tree of a git repository.
+        StorageError: git failed, or its files cannot be read.
+    """
+    top, attributes = _places(root)
+    present = _settings(top)
+    with storage_errors("read git's attributes"):
+        lines = attributes.read_bytes().splitlines() if attributes.exists() else []
+    named = _LINE.encode() in lines
+    commands = [present.get(f"merge.{name}.driver") for name in (DRIVER, _INNER)]
+    if not named:
+        return "no_attribute" if any(commands) else "absent"
+    if not all(commands) or present.get(f"merge.{DRIVER}.recursive") != _INNER:
+        return "no_settings"
+    return "ready" if all(_can_run(command or "") for command in commands) else "no_program"
+
+
+def _can_run(command: str) -> bool:
+    try:
+        program = next(iter(shlex.split(command.replace("%%", "%"))), "")
+    except ValueError:
+        return False
+    return shutil.which(program) is not None
 
 
 def _places(root: Path) -> tuple[Path, Path]:

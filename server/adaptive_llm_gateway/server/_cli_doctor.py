@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -15,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 
 from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, counted, load_settings, set_offline
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
@@ -82,7 +83,7 @@ def examine(root: str) -> list[Check]:
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)
     seen = replace(seen, sync=personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
-    for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _remote, _clients):
+    for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _merging, _remote, _clients):
         checks += look(seen)
     return checks
 
@@ -253,6 +254,7 @@ def _repos(seen: _Seen) -> Iterator[Check]:
         yield from _repo_open(repo, told[repo.name]) if repo.name in told else _repo_closed(repo)
         if repo.name != PERSONAL:
             yield from _hook_of(repo.path, f"hook {repo.name}")
+            yield from _merging_of(repo.path, f"merging {repo.name}")
 
 
 def _repo_open(repo: RepoInfo, told: Json) -> Iterator[Check]:
@@ -414,6 +416,43 @@ def _hook_of(repo: Path, name: str) -> Iterator[Check]:
         yield Check(name, "warn", "the hook belongs to another installation", "`alg hub stop` and `alg hub start`")
     else:
         yield Check(name, "ok", "the pre-commit hook looks for secrets")
+
+
+def _merging(seen: _Seen) -> Iterator[Check]:
+    yield from _merging_of(seen.repo, "merging")
+
+
+def _merging_of(repo: Path, name: str) -> Iterator[Check]:
+    """Whether plain git merges as the hub does, where it has been told to."""
+    if not (repo / ".git").exists():
+        return
+    from adaptive_llm_gateway.memory import look_at_merge_driver  # noqa: PLC0415 - only where it is wanted
+
+    try:
+        state = look_at_merge_driver(repo)
+    except AlgError:  # whatever that is, the store says it
+        return
+    hint = f"`alg memory install-merge-driver --repo {shlex.quote(str(repo))}` tells git again."
+    match state:
+        case "absent":
+            pass
+        case "ready":
+            yield Check(name, "ok", "plain git merges as the hub does")
+        case "no_attribute":
+            text = "git's settings have the merge driver and its attributes do not name it: plain git merges by lines, "
+            yield Check(name, "warn", f"{text}and leaves conflict markers where they clash", hint)
+        case "no_settings":
+            text = (
+                "git's attributes name the merge driver and its settings lack it, or a part of it: plain git may merge "
+            )
+            yield Check(name, "warn", f"{text}by lines, and leave conflict markers", hint)
+        case "no_program":
+            text = (
+                "the program of git's merge driver cannot be run: plain git stops at each file that both sides changed"
+            )
+            yield Check(name, "warn", text, hint)
+        case _:
+            assert_never(state)
 
 
 def _remote(seen: _Seen) -> Iterator[Check]:
