@@ -98,6 +98,27 @@ def test_a_checkout_that_is_under_way_is_no_edit_of_the_branch_that_is_left(
     bench.tidy(store)
 
 
+def test_what_went_and_is_back_as_it_was_before_its_commit_is_no_deletion_and_no_edit(bench: Any, store: Any) -> None:
+    commits = bench.commits(store)
+    files = [bench.file(store, record.id) for record in store.records()]
+    texts = [file.read_bytes() for file in files]
+    lock = bench.lock_branch(store)
+    files[0].unlink()
+    files[1].write_bytes(texts[1].replace(b"text", b"older"))
+    files[2].write_bytes(texts[2].replace(b"text", b"edited"))
+    store._edited({file.relative_to(store.repo.path).as_posix() for file in files})
+    bench.poll(lambda: any("commits fail" in notice for notice in store.status().notices), "the first attempt")
+    for file, text in zip(files[:2], texts[:2], strict=True):
+        file.write_bytes(text)
+    lock.unlink()
+    bench.poll(lambda: store.status().uncommitted == 0, "the commit")
+    bench.noticed(store)
+    assert bench.commits(store) == commits + 1
+    assert len(list(store.records())) == 6
+    assert b"edited" in files[2].read_bytes()
+    bench.tidy(store)
+
+
 def test_what_the_last_end_left_is_taken_in_once_head_is_on_a_branch_again(
     bench: Any, store: Any, remote: Path
 ) -> None:

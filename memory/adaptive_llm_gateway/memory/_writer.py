@@ -57,6 +57,7 @@ class _Commit:
     changes: tuple[Change, ...]
     tickets: tuple[Ticket, ...]
     journal: tuple[int, ...]  # the entries of the index's journal that this commit settles
+    found: bool = False  # they lay in the work tree, and nobody has asked for them
 
 
 class Overlay:
@@ -305,19 +306,26 @@ class Writer:
         """Take what already lies on disk into the index and to the next commit (writer's thread only)."""
         if changes:
             journal = self._to_index(changes)
-            self.to_commit([change.change for change in changes], [], journal)
+            self.to_commit([change.change for change in changes], [], journal, found=True)
             self._on_saved()
 
     def follow_index(self) -> None:
         """Have the git index brought up to date when it can be, though there is nothing to commit."""
         self._commits.put(_Commit((), (), ()))
 
-    def to_commit(self, changes: Sequence[Change], tickets: Sequence[Ticket], journal: Sequence[int]) -> None:
-        """Queue changes that are on disk, in the index and in its journal for their commit."""
+    def to_commit(
+        self, changes: Sequence[Change], tickets: Sequence[Ticket], journal: Sequence[int], *, found: bool = False
+    ) -> None:
+        """Queue changes that are on disk, in the index and in its journal for their commit.
+
+        Args:
+            found: they lay in the work tree; nothing of them is committed that is there no more, for it is as HEAD has
+                it. Somebody's git went from one branch to another and back meanwhile.
+        """
         if changes:
             with self._idle:
                 self._uncommitted += len(changes)
-            self._commits.put(_Commit(tuple(changes), tuple(tickets), tuple(journal)))
+            self._commits.put(_Commit(tuple(changes), tuple(tickets), tuple(journal), found))
 
     # -- the committer's thread --------------------------------------------------------------------------------
 
@@ -350,7 +358,7 @@ class Writer:
             return []
         commit: str | None = None
         try:
-            for segment in segments(changes):
+            for segment in segments(self._standing(entries)):
                 commit = self._repo.commit(segment, update_index=False) or commit
             head = commit or self._repo.head() or ""
         except Exception as error:  # noqa: BLE001 - the writes are safe on disk; the status says what failed
@@ -364,7 +372,7 @@ class Writer:
                 for ticket in entry.tickets:
                     if not ticket.committed.done():
                         ticket.committed.set_exception(named)
-            return [_Commit(tuple(changes), (), journal)] if changes else []
+            return [replace(entry, tickets=()) for entry in entries if entry.changes]
         for entry in entries:
             for ticket in entry.tickets:
                 if not ticket.committed.done():
@@ -378,6 +386,29 @@ class Writer:
         self._settled.extend(journal)
         self._on_committed()
         return []
+
+    def _standing(self, entries: Sequence[_Commit]) -> list[Change]:
+        """The changes without what was found in the work tree and has gone back to what HEAD has."""
+        other = {
+            change.path: data
+            for entry in entries
+            if entry.found
+            for change in entry.changes
+            if (data := self._on_disk(change.path)) != change.data
+        }
+        committed = self._repo.versions(other) if other else {}
+        back = {
+            path
+            for path, data in other.items()
+            if committed.get(path) == (None if data is None else MemoryRepo.blob_id(data))
+        }
+        return [change for entry in entries for change in entry.changes if not (entry.found and change.path in back)]
+
+    def _on_disk(self, path: str) -> bytes | None:
+        try:
+            return (self._root / path).read_bytes()
+        except OSError:
+            return None
 
     def _catch_up(self) -> None:
         """What can wait until commits pause."""
