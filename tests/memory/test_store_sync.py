@@ -260,3 +260,54 @@ def test_many_deletions_from_the_remote_are_believed(bench: Any, pair: tuple[Any
     assert two.status().memories == 1
     assert two.status().notices == ()
     bench.tidy(two)
+
+
+# --- Another remote, none, and what was ----------------------------------------------------------------------
+
+
+def test_another_remote_gets_the_whole_history_and_the_one_before_stays_as_it_is(
+    bench: Any, pair: tuple[Any, Any], remote: Path, tmp_path: Path
+) -> None:
+    one, two = pair
+    waiting = bench.write(two, "Not pushed yet")
+    other = tmp_path / "other.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(other)], check=True, timeout=60)
+    before = bench.git(remote, "rev-parse", "main")
+    for name, store in (("one", one), ("two", two)):
+        store.close()
+        moved = bench.open(name, remote=str(other))
+        assert moved.sync_status().state != "pushed"  # of the new one nothing is known
+        assert moved.push().result(60).status.state == "pushed"
+    assert before.strip() in bench.git(other, "rev-list", "main")
+    assert waiting.id in bench.git(other, "log", "--format=%B", "main")
+    assert bench.git(remote, "rev-parse", "main") == before
+
+
+def test_a_remote_that_no_setting_names_any_more_counts_until_git_forgets_it(
+    bench: Any, pair: tuple[Any, Any], remote: Path
+) -> None:
+    one, _ = pair
+    one.close()
+    kept = bench.open("one")
+    assert kept.sync_status().remote == str(remote)
+    bench.git(kept, "remote", "remove", "origin")
+    kept.close()
+    assert bench.open("one").sync_status().state == "no_remote"
+
+
+def test_what_a_pull_removed_is_put_back_from_its_rescue_reference_and_reaches_everybody(
+    bench: Any, pair: tuple[Any, Any]
+) -> None:
+    one, two = pair
+    records = [one.record(bench.write(one, title, body=f"about {title}\n").id) for title in ("Otters", "Walruses")]
+    exchange(one, two)
+    for record in records:
+        two.write(DeleteMemory(author=ME, id=record.id))
+    two.push().result(60)
+    assert one.pull().result(60).changed == 2
+    reference = one.repo.rescues()[-1]
+    bench.git(one, "restore", f"--source={reference}", "--", *{record.path.split("/")[0] for record in records})
+    bench.noticed(one, *(one.repo.path / record.path for record in records))
+    exchange(one, two)
+    for store in (one, two):
+        assert [store.record(record.id).body for record in records] == ["about Otters\n", "about Walruses\n"]

@@ -143,7 +143,7 @@ def test_init_with_a_remote_on_an_existing_configuration_keeps_a_backup_and_reac
     assert done["sync"]["remote"] == str(remote)
 
 
-@pytest.mark.parametrize("remote", ["-x", "ext::sh -c x", "https://me:pass@example.org/x.git"])
+@pytest.mark.parametrize("remote", ["", "-x", "ext::sh -c x", "https://me:pass@example.org/x.git"])
 def test_init_with_a_remote_that_is_none_leaves_the_configuration_as_it_was(server: Any, remote: str) -> None:
     server.alg("init", "--yes")
     before = (server.home / "config.yaml").read_bytes()

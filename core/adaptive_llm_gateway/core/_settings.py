@@ -152,7 +152,10 @@ TrustLevel = Literal["public", "internal", "confidential", "secret"]
 class SyncSettings(Section):
     """The remote of the memory repo, and what holds for every remote."""
 
-    remote: str | None = Field(None, description="URL or path of the git remote; also `alg init --remote`.")
+    remote: str | None = Field(
+        None,
+        description="URL or path of the git remote; also `alg init --remote`. Default: git's `origin`, if any.",
+    )
     push_after_write: bool = Field(True, description="Push soon after a write, when there is a remote.")
     push_delay_seconds: float = Field(2.0, ge=0, le=3600, description="How long to gather writes before that push.")
     interval_seconds: float = Field(

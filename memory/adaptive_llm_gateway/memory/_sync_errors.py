@@ -200,8 +200,7 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "unsafe_incoming": "Look at these files in a clone of the remote, and mend them there.",
     "corrupt_incoming": "The remote sent what git does not accept; nothing of it was taken.",
     "not_merged": "Mend what is in the way, then pull.",
-    "auth": "Set up a credential helper, a token that may write, or an ssh key; nobody is asked for a password or a "
-    "passphrase: a key that has one must be in the ssh-agent of the environment that the hub was started in.",
+    "auth": "Set up a credential helper, a token that may write, or an ssh key; no password is asked for.",
     "host_key": "Connect once with ssh by hand and check the host's key.",
     "certificate": "Look at the server's certificate and this machine's clock; http.sslCAInfo names git authorities.",
     "proxy": "Look at git's http.proxy and the environment's https_proxy.",
@@ -213,14 +212,16 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "this user push to it.",
     "too_large": "The remote takes nothing as large: its owner can raise the limit.",
     "hook_rejected": "A hook of the remote refuses the push; its words say why.",
-    "checked_out": "The remote has a work tree of its own. Use a bare repository (`git init --bare`) as the remote.",
+    "checked_out": "The remote has a work tree of its own. Use a bare repository as the remote (`git init --bare -b "
+    "main`).",
     "remote_read_only": "The remote cannot be written now: archived, a mirror, full, or not its user's. Ask its owner.",
     "remote_full": "The remote has no room left: its owner has to make some.",
     "corrupt_remote": "The remote is damaged: its owner has to mend it. Everything that was pulled is here.",
     "remote_missing": "Check the remote's address (`sync.remote`, or its entry in `repos`; `alg init --remote URL` "
     "sets the first). A server may also say so of a repository that this user must not see.",
     "remote_moved": "Give the new address: `alg init --remote URL`.",
-    "missing_branch": "The remote has other branches only. Use one of them here, or push to create this one.",
+    "missing_branch": "The remote has other branches only. Push to create this one (`alg memory push`), or have the "
+    "memory repo use one of those: the branch that it is on counts, and `branch` of an entry in `repos`.",
     "index_lock": "Another git program works in the memory repo; wait for it.",
     "index_lock_stale": "Whatever held it is gone. Everything goes on, but for git's own view of what is staged: look "
     "that no git program works in the memory repo, then remove the lock file.",
@@ -253,6 +254,9 @@ _NEXT: Final = tuple(
          "The ssh of this machine and that of the host have no algorithm in common: bring the older one up to date."),
         ("auth", r"too open|bad permissions", "Let nobody but this user read the key's file (`chmod 600`)."),
         ("auth", r"\bSSO\b", "Sign in with the organisation's single sign-on, and authorize the token or key there."),
+        ("auth", r"permission denied \(",
+         "Have ssh find a key that the server knows; nobody is asked for a password or passphrase: a key that has one "
+         "must be in the ssh-agent of the environment that the hub was started in (SSH_AUTH_SOCK)."),
         ("access_denied", r"ip allow list",
          "The remote lets in known networks only: connect from one (a VPN), or ask its owner to add this one."),
         ("server_error", r"bad line length character",

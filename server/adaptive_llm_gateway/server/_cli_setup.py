@@ -86,6 +86,8 @@ def init(root: str, *, remote: str | None, yes: bool) -> Json:
     home = Home(root)
     _check_folder(home)
     settings = load_settings(home)
+    if remote is not None and not remote.strip():  # as of a variable that is not set
+        raise InvalidInput("the remote's address is empty", hint="Leave --remote out, or name the remote.")
     address = _absolute(remote) if remote else None
     before = _read(home.config)
     after = default_config(address) if before is None else before
@@ -214,8 +216,10 @@ def _first_pull(root: str, sync: Json) -> Json:
         with _cli_hub.open_hub(root) as hub:
             return personal_sync(hub.call("status")) or sync
     except HubRefused as refused:
+        from adaptive_llm_gateway.server._render_sync import sentence  # noqa: PLC0415
+
         hint = f" {refused.error['hint']}" if refused.error.get("hint") else ""
-        talk(f"note: the first pull did not succeed: {refused.error['message']}.{hint}")
+        talk(f"note: the first pull did not succeed: {sentence(refused.error['message'])}{hint}")
         with _cli_hub.open_hub(root) as hub:
             return personal_sync(hub.call("status")) or sync
 
