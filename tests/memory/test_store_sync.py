@@ -271,7 +271,7 @@ def test_another_remote_gets_the_whole_history_and_the_one_before_stays_as_it_is
     one, two = pair
     waiting = bench.write(two, "Not pushed yet")
     other = tmp_path / "other.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(other)], check=True, timeout=60)
+    bench.git(tmp_path, "init", "-q", "--bare", "-b", "main", other.name)
     before = bench.git(remote, "rev-parse", "main")
     for name, store in (("one", one), ("two", two)):
         store.close()

@@ -551,7 +551,10 @@ def sync(
     wait: Wait = None,
     json: JsonOption = False,
 ) -> None:
-    """Pull, then push. Exit code 8 when the two sides do not agree afterwards."""
+    """Pull, then push. Exit code 8 when the two sides do not agree afterwards.
+
+    With several memory repos, all of them unless told otherwise; those that are only read are pulled.
+    """
     _sync(context, "sync", repo, project, wait, as_json=json)
 
 
