@@ -264,7 +264,8 @@ The variable of the route `fast` is `ALG_ROUTES__FAST`, with a JSON list.""",
 
 _REMOTE = """`sync.remote` is a path, or an ssh, https or git address without a password in it: git's own keys and
 credential helpers are used. `alg init --remote URL` sets it and pulls once. A push follows soon after a write;
-`memory pull` and `memory push` ask for one now. What has come in is merged before a push; nothing is ever forced."""
+`memory pull` and `memory push` ask for one now. What has come in is merged before a push; nothing is ever forced.
+What it needs to get in, and how to change or leave a remote, is in [sync.md](sync.md#the-way-in)."""
 
 
 _RERANKER = """A reranker judges the first hits of a search once more; what that does to scores and pages is in

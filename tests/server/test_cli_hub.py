@@ -393,6 +393,17 @@ def test_doctor_tells_each_thing_that_is_in_the_way_of_sync_with_a_hub_and_witho
     assert server.hub_pid() is None
 
 
+def test_doctor_says_that_a_remote_in_the_configuration_is_not_used(server: Any) -> None:
+    server.home.mkdir(mode=0o700)
+    text = "sync:\n  remote: https://me:pass@example.org/x.git\n"
+    (server.home / "config.yaml").write_text(text, encoding="utf-8")
+    assert server.json("memory", "status")["sync"]["state"] == "no_remote"
+    done = server.alg("doctor", "--json", check=False)
+    assert ":pass@" not in done.stdout
+    (found,) = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "remote"]
+    assert (done.returncode, found["state"], "sync.remote" in found["hint"]) == (1, "fail", True)
+
+
 def test_doctor_asks_a_remote_that_no_hub_has_open_and_tells_what_it_says(server: Any, tmp_path: Path) -> None:
     remote = tmp_path / "remote.git"
     subprocess.run(["git", "init", "-q", "--bare", str(remote)], check=True, timeout=60)

@@ -39,6 +39,7 @@ _SEEN_HERE = (
     *("index_lock", "index_lock_stale", "identity_missing", "shallow", "ownership", "other"),
 )
 _HOOK_MARK = "adaptive-llm-gateway: secret gate"
+_NAME_ANOTHER = "Name a path, or an ssh or https address without a password, under `sync.remote`; then `alg hub stop`."
 _STAYS_HERE = "What was edited here by hand never leaves; bring it to somebody who may push."
 
 
@@ -457,6 +458,10 @@ def _merging_of(repo: Path, name: str) -> Iterator[Check]:
 
 def _remote(seen: _Seen) -> Iterator[Check]:
     if seen.settings is None or not seen.settings.repos:  # else each repo is told of with its remote
+        named = seen.settings is not None and seen.settings.sync.remote
+        if named and seen.store is not None and seen.sync is not None and not seen.sync["remote"]:
+            yield Check("remote", "fail", "the one that the configuration names is not used", _NAME_ANOTHER)
+            return
         yield from _remote_of("remote", seen.repo, seen.sync, is_open=seen.store is not None)
 
 
