@@ -684,6 +684,23 @@ def test_a_secret_is_not_pushed_also_when_a_later_commit_hides_it(one: Clone, re
     assert git(remote, "for-each-ref") == ""
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_secret_in_a_files_name_is_not_pushed_and_not_shown(one: Clone, remote: Path, *, moved: bool) -> None:
+    name = SECRET.decode()
+    (one.root / "plain.txt").write_bytes(b"harmless")
+    git(one.root, "add", "plain.txt")
+    git(one.root, "commit", "-qm", "by hand")
+    if moved:  # which makes no new file
+        one.sync.push()
+    (one.root / "plain.txt").rename(one.root / f"{name}.txt")
+    git(one.root, "add", "-A")
+    git(one.root, "commit", "-qm", "moved")
+    error = failure(one.sync.push)
+    assert error.details["kind"] == "secret_outgoing"
+    assert name not in str(error) + str(error.details) + str(one.sync.state.status())
+    assert name not in git(remote, "rev-list", "--objects", "--all")
+
+
 def test_a_secret_in_a_commit_message_is_not_pushed(one: Clone, remote: Path) -> None:
     git(one.root, "commit", "-q", "--allow-empty", "-m", SECRET.decode())
     assert failure(one.sync.push).details["kind"] == "secret_outgoing"

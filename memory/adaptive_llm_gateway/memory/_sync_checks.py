@@ -22,7 +22,7 @@ from adaptive_llm_gateway.memory._quarantine import HeldKind
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import check_format, check_path
 from adaptive_llm_gateway.memory._sync_errors import sync_error
-from adaptive_llm_gateway.memory._tree_diff import DEEPEST, FOLDER, Side, blob_at, is_file
+from adaptive_llm_gateway.memory._tree_diff import DEEPEST, FOLDER, Side, blob_at, diff_trees, is_file
 from adaptive_llm_gateway.memory._values import SyncKind
 
 MAX_OTHER: Final = 32 * 1024 * 1024
@@ -65,12 +65,14 @@ class SecretCheck:
         self._clean: set[str] = set()
 
     def check(self, commit: str, exclude: list[str], kind: SyncKind) -> None:
-        """Scan every file and message that `commit` brings beside those of `exclude` (arguments of `git rev-list`).
+        """Scan every file, name and message that `commit` brings beside `exclude` (arguments of `git rev-list`).
 
         Raises:
             SyncError: of this `kind`, at the first secret.
         """
-        for name, path in self._listed(commit, exclude):
+        listed = list(self._listed(commit, exclude))
+        self._check_names(commit, exclude[-1:], {path for _, path in listed if path}, kind)
+        for name, path in listed:
             try:
                 self._look(name, path)
             except SecretRefused as error:
@@ -84,6 +86,20 @@ class SecretCheck:
                 if not self._is_in_files(commit, name, path):
                     refused.hint = _in_history_only(error)
                 raise refused from error
+
+    def _check_names(self, commit: str, known: list[str], names: set[str], kind: SyncKind) -> None:
+        """Scan the paths of new objects, and those that what the remote has goes by now."""
+        git = self._repo.thread_repo
+        before = git[known[0]].peel(pygit2.Tree) if known else None
+        names |= {path for path, (_, new) in diff_trees(before, git[commit].peel(pygit2.Tree)).items() if new}
+        if self.text("\n".join(names), "names") is None:
+            return
+        for path in sorted(names):
+            found = self.text(path, "the file's name")
+            if found is not None:
+                folder = path.rpartition("/")[0]
+                where = f" in {folder!r}" if folder and self.text(folder, "the folder's name") is None else ""
+                raise sync_error(kind, f"the name of a file{where}: {found.replace('it has', 'it holds', 1)}")
 
     def in_history(self, commit: str, exclude: list[str], but: Collection[str]) -> list[HistoryFinding]:
         """What a scan finds in what `commit` brings beside those of `exclude`, and beside the blobs `but`."""
