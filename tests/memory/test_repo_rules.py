@@ -267,13 +267,18 @@ def test_what_the_remote_has_above_the_level_is_taken_found_and_merged_and_is_no
         bench.update(strict, done.id, body="more of it\n")
 
 
-def test_text_above_the_level_within_a_merge_by_hand_is_not_pushed(bench: Any, remote: Path) -> None:
+@pytest.mark.parametrize("as_high_at_the_remote", [False, True])
+def test_text_above_the_level_within_a_merge_by_hand_is_not_pushed(
+    bench: Any, remote: Path, *, as_high_at_the_remote: bool
+) -> None:
     one = bench.open("one", remote=str(remote), host="one")
     shared = bench.write(one, "Shared", body="harmless\n")
     one.push().result(60)
     two = bench.open("two", remote=str(remote), host="two", trust=Trust.INTERNAL)
     two.pull().result(60)
     bench.write(one, "Other")
+    if as_high_at_the_remote:
+        bench.update(one, shared.id, trust=Trust.CONFIDENTIAL)
     one.push().result(60)
     bench.write(two, "Mine")
     assert two.flush(30)

@@ -213,29 +213,42 @@ class _Merges:
         )
 
     def _was_as_high(self, commit: str, found: _Found) -> bool:
+        """Whether a merge had it from the remote as high, and somebody's text of it, and put in no line of its own."""
         parents = self._parents[commit]
         theirs = [parent for parent in parents if parent not in self._parents]
         if len(parents) < 2:
             return False
         ids = {str(found.fields.get("id") or ""), *_linked(found.fields)} - {""}
-        return any(self._has(parent, found.path, ids, found.trust) for parent in theirs)
+        versions = {parent: list(self._versions(parent, found.path, ids)) for parent in parents}
+        if not any(level.rank >= found.trust.rank for parent in theirs for level, _ in versions[parent]):
+            return False
+        known = {line for has in versions.values() for _, data in has for line in data.splitlines()}
+        return known.issuperset(_body(self._repo.read_blob(found.blob)).splitlines())
 
-    def _has(self, commit: str, path: str, ids: set[str], trust: Trust) -> bool:
+    def _versions(self, commit: str, path: str, ids: set[str]) -> Iterator[tuple[Trust, bytes]]:
+        """The files of a commit at a path, or of these ids: level and content."""
         tails = tuple(f"-{id_[-8:].lower()}{SUFFIX}" for id_ in ids)
         files: dict[str, str] = {}
         list_files(self._tree(commit), "", files)
         for other, blob in files.items():
             if other == path or other.endswith(tails):
-                fields, level = level_of(other, self._repo.read_blob(blob))
-                if level is not None and level.rank >= trust.rank and (other == path or str(fields.get("id")) in ids):
-                    return True
-        return False
+                data = self._repo.read_blob(blob)
+                fields, level = level_of(other, data)
+                if level is not None and (other == path or str(fields.get("id")) in ids):
+                    yield level, data
 
     def _tree(self, commit: str) -> pygit2.Tree:
         return self._repo.thread_repo[commit].peel(pygit2.Tree)
 
     def _blob(self, commit: str, path: str) -> str | None:
         return blob_at(self._tree(commit), path)
+
+
+def _body(data: bytes) -> bytes:
+    try:
+        return Document.parse(data).body.encode()
+    except AlgError:
+        return data
 
 
 def _linked(fields: dict[str, Any]) -> Iterator[str]:
