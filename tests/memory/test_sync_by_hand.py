@@ -136,3 +136,22 @@ def test_what_the_last_end_left_is_taken_in_once_head_is_on_a_branch_again(
     assert bench.git(remote, "rev-list", "--count", f"{before[1]}..main").strip() == "1"
     assert [hit.record.title for hit in again.search("hand").hits] == ["Memory 0"]
     bench.tidy(again)
+
+
+def test_what_a_sparse_checkout_leaves_out_is_not_deleted(bench: Any, store: Any, remote: Path) -> None:
+    other = bench.write(store, "A decision", type="decision")
+    store.push().result(60)
+    bench.tidy(store)
+    before = heads(bench, store, remote)
+    bench.git(store, "sparse-checkout", "set", "decisions")
+    assert not list(store.repo.path.rglob("memory-*.md"))
+    bench.noticed(store)
+    bench.file(store, other.id).unlink()
+    store.push().result(60)
+    assert bench.git(remote, "diff", "--name-status", before[1], "main").split() == ["D", other.path]
+    store.close()
+    again = bench.open(remote=str(remote))
+    bench.git(again, "sparse-checkout", "disable")
+    again.sync().result(60)
+    assert len(list(again.records())) == 6
+    bench.tidy(again)
