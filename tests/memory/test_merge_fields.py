@@ -94,6 +94,24 @@ def test_of_two_trust_levels_the_one_that_fewer_may_see_wins() -> None:
     assert fields_of(memory(trust="secret"), memory(trust="public"), memory(trust="secret"))["trust"] == "public"
 
 
+@pytest.mark.parametrize("lowered", ["internal", None])
+@pytest.mark.parametrize("body", ["first\n\nlast, and more\n", "another first\n\nlast\n"])
+@pytest.mark.parametrize("updated", [EARLY, LATE])
+def test_a_level_that_one_side_lowered_does_not_hold_for_what_the_other_wrote_meanwhile(
+    lowered: str | None, body: str, updated: str
+) -> None:
+    level = {} if lowered is None else {"trust": lowered}
+    base = memory(trust="confidential", body="first\n\nlast\n")
+    one = memory(body="FIRST\n\nlast\n", updated="2026-11-20T11:00:00Z", **level)
+    two = memory(trust="confidential", body=body, updated=updated)
+    result = merged(base, one, two)
+    for data in filter(None, (result.data, result.kept)):
+        if b"more" in data or b"another" in data:
+            assert Document.parse(data).fields["trust"] == "confidential"
+    tagged = memory(trust="confidential", body="first\n\nlast\n", tags=["net"], updated=updated)
+    assert fields_of(base, one, tagged).get("trust") == lowered
+
+
 def test_a_field_of_a_declared_type_is_a_plain_one() -> None:
     before = memory("ticket", status="open")
     found = fields_of(before, memory("ticket", status="open again", updated=LATE), memory("ticket", status="done"))

@@ -3,7 +3,8 @@
 A field that one side alone changed has that side's value. Where both did:
 
 - lists are merged as sets: what a side added is there, what a side took away is gone;
-- a status by its lifecycle (`_lifecycles`), the later stage wins, and `trust` to what fewer may see;
+- a status by its lifecycle (`_lifecycles`), the later stage wins, and `trust` to what fewer may see (`_merge_files`
+  looks at the text, too);
 - `created` is the earlier one; mappings are merged field by field, but for the author;
 - text of several lines is merged by lines;
 - of everything else the newer side's value stays; an edit beats a removal.

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 from adaptive_llm_gateway.core import AlgError, derived_ulid, is_ulid, ulid_milliseconds
 from adaptive_llm_gateway.memory._frontmatter import Document
-from adaptive_llm_gateway.memory._lifecycles import WRITTEN_ONCE
+from adaptive_llm_gateway.memory._lifecycles import TRUST, WRITTEN_ONCE
 from adaptive_llm_gateway.memory._line_merge import merge_lines
 from adaptive_llm_gateway.memory._merge_fields import LONG_AGO, MergedFields, as_list, has_lines, merge_fields, moment
 
@@ -30,6 +30,7 @@ LONGEST_NAME: Final = 255
 _ID = re.compile(rb"^id:[ \t]*[\"']?([0-9A-HJKMNP-TV-Z]{26})[\"']?[ \t]*\r?$", re.MULTILINE)
 _HEAD = 64 * 1024
 _TAIL = re.compile(r"-[0-9a-hjkmnp-tv-z]{8}$", re.ASCII)
+_UNSAID: Final = "internal"  # what a memory is that names no level
 _NOT_ITS_TEXT = frozenset({"id", "links", "tags", "updated"})
 
 Rank = tuple[datetime, bytes]
@@ -72,7 +73,9 @@ def merge_files(base: bytes | None, ours: bytes, theirs: bytes, *, salt: int = 0
             before, text = (ancestor.fields, ancestor.body) if ancestor else _common_text(newer, older)
             fields = merge_fields(before, newer.fields, older.fields)
             body = merge_lines(text, older.body, newer.body)
-            if body is not None and not fields.clash:
+            one_file = body is not None and not fields.clash
+            _keep_level(fields, before, text, (newer, older) if one_file else (newer,))
+            if body is not None and one_file:
                 data = _with(newer, fields.values).with_body(body).render()
                 return MergedFile(data, _text(fields.values.get("id")), decided=_decided(fields))
             return _keep_older(newer, older, fields, salt)
@@ -82,6 +85,27 @@ def merge_files(base: bytes | None, ours: bytes, theirs: bytes, *, salt: int = 0
         return _keep_older(newer, older, MergedFields(dict(newer.fields)), salt)
     except AlgError:
         return None
+
+
+def _keep_level(fields: MergedFields, before: Mapping[str, Any], text: str, sides: tuple[Document, ...]) -> None:
+    """A level that one side lowered was lowered for the text that it had, not for what the other side wrote meanwhile.
+
+    Args:
+        fields: merged; they get the level back where it counts.
+        before, text: what both come from.
+        sides: whose text the merged file has.
+    """
+    level, now = _level(before), _level(fields.values)
+    if level is None or now is None or now >= level:
+        return
+    if any(_level(side.fields) == level and side.body != text for side in sides):
+        fields.values[TRUST.field] = TRUST.stages[level]
+        fields.stages.append(f"{TRUST.field}: {TRUST.stages[level]}")
+
+
+def _level(fields: Mapping[str, Any]) -> int | None:
+    said = fields.get(TRUST.field, _UNSAID)
+    return TRUST.stages.index(said) if said in TRUST.stages else None
 
 
 def _keep_older(newer: Document, older: Document, fields: MergedFields, salt: int) -> MergedFile:
