@@ -718,6 +718,7 @@ POINTS = (
     "sync.planned",
     "sync.objects_written",
     "sync.staged",
+    "sync.index_held",
     "sync.rescued",
     "sync.journal_written",
     "sync.file_written",
@@ -725,6 +726,7 @@ POINTS = (
     "sync.tree_updated",
     "sync.quarantine_written",
     "sync.ref_moved",
+    "commit.git_index_written",
     "commit.git_index_updated",
     "sync.index_updated",
 )

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -298,19 +298,19 @@ def test_bytes_are_kept_as_they_are(repo: MemoryRepo) -> None:
 
 def test_a_commit_of_the_users_meanwhile_is_built_upon(repo: MemoryRepo, monkeypatch: pytest.MonkeyPatch) -> None:
     put(repo, "notes/a.md", "a")
-    real = repo._move_branch  # pyright: ignore[reportPrivateUsage]
+    real = repo._advance  # pyright: ignore[reportPrivateUsage]
     raced: list[str] = []
 
-    def racing(expected: str | None, commit: str, note: str) -> bool:
+    def racing(expected: str | None, commit: str, before: Mapping[str, str | None], note: str) -> bool:
         if not raced:
             on_disk(repo.path, "mine.md", "mine")
             git(repo.path, "add", "mine.md")
             git(repo.path, "commit", "-qm", "mine")
             raced.append("once")
-        return real(expected, commit, note)
+        return real(expected, commit, before, note)
 
-    # The one place where the race is: between building on HEAD and moving it.
-    monkeypatch.setattr(repo, "_move_branch", racing)
+    # The one place where the race is: between building on HEAD and moving it, before the index is locked.
+    monkeypatch.setattr(repo, "_advance", racing)
     put(repo, "notes/b.md", "b")
     assert {"mine.md", "notes/a.md", "notes/b.md"} < repo.tree_files().keys()
     assert git(repo.path, "log", "-2", "--format=%s").splitlines()[1] == "mine"
@@ -708,7 +708,9 @@ def crash_at(point: str, root: Path) -> None:
         ("commit.blobs_written", False),
         ("commit.trees_written", False),
         ("commit.commit_written", False),
+        ("commit.index_locked", False),
         ("commit.ref_updated", True),
+        ("commit.git_index_written", True),
         ("commit.git_index_updated", True),
     ],
 )
@@ -742,6 +744,7 @@ def test_what_the_user_staged_after_a_kill_is_not_taken_back_by_the_repair(repo:
     put(repo, "notes/a.md", "a")
     put(repo, "notes/gone.md", "gone")
     crash_at("commit.ref_updated", repo.path)
+    (repo.git_dir / "index.lock").unlink()  # as git says to whoever is in a hurry
     on_disk(repo.path, "notes/a.md", "mine now")
     git(repo.path, "add", "notes/a.md")
     MemoryRepo.open(repo.path)

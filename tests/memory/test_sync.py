@@ -810,11 +810,14 @@ POINTS = (
     "sync.fetched",
     "sync.planned",
     "sync.objects_written",
+    "sync.index_held",
     "sync.journal_written",
     "sync.file_written",
     "sync.file_written:3",
     "sync.tree_updated",
+    "commit.index_locked",
     "sync.ref_moved",
+    "commit.git_index_written",
     "commit.git_index_updated",
     "sync.index_updated",
 )
@@ -842,7 +845,7 @@ def test_a_pull_killed_anywhere_is_completed_or_undone_by_the_next_start(
     assert died.returncode == -9
     again = MemoryRepo.open(two.root)
     assert two.clean()
-    early = point in ("sync.fetched", "sync.planned", "sync.objects_written")
+    early = point in ("sync.fetched", "sync.planned", "sync.objects_written", "sync.index_held")
     assert (again.head() == before) == early
     sync = Sync(again, scan=no_secrets)
     sync.pull()

@@ -483,10 +483,12 @@ def killed(store: MemoryStore, operation: str, point: str, address: Path) -> Non
 
 PULL_POINTS = (
     "sync.staged",
+    "sync.index_held",
     "sync.rescued",
     "sync.journal_written",
     "sync.file_written:20",
     "sync.ref_moved",
+    "commit.git_index_written",
     "sync.index_updated",
     "sync.indexed",
     "sync.indexed:3",

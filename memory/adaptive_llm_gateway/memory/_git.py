@@ -176,6 +176,7 @@ def run_git(
     overrides: Sequence[str] = (),
     plain: bool = False,
     output_limit: int = OUTPUT_LIMIT,
+    index: Path | None = None,
     network: bool | Callable[[], bool] = False,
     protocols: Sequence[str] = ("file",),
     stall: float | None = None,
@@ -191,6 +192,7 @@ def run_git(
         overrides: further `key=value` settings.
         plain: without this module's own settings, to read the user's configuration as it is.
         output_limit: bytes of standard output; more is an error.
+        index: the file to take for the repository's index.
         network: it may reach a remote, and is killed when offline mode begins; or what tells then whether it may.
         protocols: transports that it may use in offline mode.
         stall: seconds without any output, after which it is stopped as well.
@@ -206,11 +208,14 @@ def run_git(
     command = ["git", *settings, *arguments]
     operation = arguments[0]
     offline = is_offline()
+    environment = git_environment(reading=reading, offline=protocols if offline else None)
+    if index is not None:
+        environment["GIT_INDEX_FILE"] = str(index)
     try:
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=git_environment(reading=reading, offline=protocols if offline else None),
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

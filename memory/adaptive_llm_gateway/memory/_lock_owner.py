@@ -1,15 +1,14 @@
-"""Who holds git's `index.lock`: git writes no process id into it, so this looks at what processes do.
+"""Who holds git's `index.lock`: one of ours says so; git writes no process id into its own, so processes are looked at.
 
-A lock is held by whoever has it open, or by a git process at work in the repo that was there before the lock was: git
-closes the file, and keeps the lock, while an editor is open. That nobody holds it is said only where everybody who
-could is in sight.
+A lock of git's is held by whoever has it open, or by a git process at work in the repo that was there before the lock
+was: git closes the file, and keeps the lock, while an editor is open. That nobody holds it is said only where everybody
+who could is in sight.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import re
 import subprocess
 import sys
 import time
@@ -19,13 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from adaptive_llm_gateway.memory._index_lock import is_shared, read_lock
+
 Owner = Literal["alive", "dead", "unknown"]
 
 _SETTLED_SECONDS: Final = 10.0  # a lock as old as this is not just being taken or let go
 _WITHOUT_PROC_SECONDS: Final = 60.0
 _CLOCKS_DIFFER: Final = 2.0
-# Another machine may hold what lies there, and no process of it is in sight.
-_SHARED: Final = re.compile(r"nfs|cifs|smb|9p|virtiofs|ceph|gluster|fuse|afs|lustre|ocfs|gfs|vboxsf|prl_fs|drvfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +35,19 @@ class IndexLock:
         age: seconds since it was written.
         owner: `alive`; `dead` where nobody is left who could hold it; `unknown` where that cannot be told.
         pid: the process that holds it, where it is known.
+        ours: a hub took it; once that is dead, the next one takes it over.
     """
 
     path: Path
     age: float
     owner: Owner
     pid: int | None = None
+    ours: bool = False
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process holds it."""
+        return self.ours and self.owner == "alive" and self.pid == os.getpid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,9 @@ def look_at_lock(path: Path, *, root: Path, git_dir: Path) -> IndexLock | None:
         status = path.stat()
     except OSError:
         return None
+    found = read_lock(path)
+    if found is not None:  # its time is its note's; it was taken when it became a file's second name
+        return IndexLock(path, max(0.0, time.time() - status.st_ctime), found.owner, found.pid, ours=True)
     owner, pid = _owner(path, status, root, git_dir)
     try:
         again = path.stat()
@@ -94,7 +103,7 @@ def _owner(path: Path, status: os.stat_result, root: Path, git_dir: Path) -> tup
             continue
         except OSError:
             hidden = hidden or (could and process.name.startswith("git"))
-    return ("unknown" if hidden or _is_shared(status.st_dev) else "dead"), None
+    return ("unknown" if hidden or is_shared(status.st_dev) else "dead"), None
 
 
 def _processes() -> Iterator[_Process]:
@@ -145,19 +154,6 @@ def _works_in(process: _Process, root: Path, git_dir: Path) -> bool:
             named.append(value)
     places = {(folder / os.fsdecode(name)).resolve() for name in named if name}
     return any(place in (root, git_dir) or git_dir in place.parents for place in places)
-
-
-def _is_shared(device: int) -> bool:
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return True
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        if before.split()[2:3] == [wanted]:
-            return bool(_SHARED.match(after.split()[0]))
-    return False  # a file system of one machine may number its parts as it likes (Btrfs)
 
 
 def owner_by_ps(status: os.stat_result) -> Owner:

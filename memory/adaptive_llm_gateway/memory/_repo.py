@@ -173,13 +173,19 @@ class MemoryRepo:
         marker = repo._marker()
         check_format(marker, where=str(path))
         repo._quarantine.mend()
-        if repo.operation() is None:
-            if repo.head() is None:
-                repo._commit_root()
-            elif marker is None:
-                repo._mark()
-            repo._index.repair()
-            finish_interrupted(repo)
+        anothers = repo._index.is_anothers()  # whose process lives, and will complete what it is at
+        repo._index.hold_what_was_left()
+        try:
+            if repo.operation() is None:
+                if repo.head() is None:
+                    repo._commit_root()
+                elif marker is None:
+                    repo._mark()
+                if not anothers:
+                    repo._index.repair()
+                    finish_interrupted(repo)
+        finally:
+            repo._index.let_go(behind=True)
         return repo
 
     @property
@@ -213,9 +219,8 @@ class MemoryRepo:
                 self._repo, None, {path: (blob, FileMode.BLOB) for path, blob in blobs.items()}, self._unsynced
             )
             commit = self._repo.create_commit(None, signature, signature, _ROOT_MESSAGE, tree, [])
-            self._index.remember(dict.fromkeys(_SKELETON))
             self._materialise()
-            self._move_branch(None, str(commit), "alg: start")
+            self._advance(None, str(commit), dict.fromkeys(_SKELETON), "alg: start")
         self.refresh_index()
 
     def _mark(self) -> None:
@@ -263,6 +268,10 @@ class MemoryRepo:
                 `details["operation"]` names it.
         """
         operation = self.operation()
+        if operation == "merge":
+            with self._writing:
+                self._index.drop_refused_merge()
+            operation = self.operation()
         if operation is not None:
             raise RepoBusy(
                 f"the memory repo at {str(self.path)!r} is in the middle of a git {operation}",
@@ -308,9 +317,14 @@ class MemoryRepo:
         """The format marker, as committed, else as it is on disk; None where there is none."""
         return self._marker()
 
+    @property
+    def index_lock_file(self) -> Path:
+        """Where git's lock on the index is, while there is one."""
+        return self._index.lock_file
+
     def index_lock(self) -> IndexLock | None:
         """The lock on the git index, if there is one. Commits do not need the index, so it stops no write."""
-        return look_at_lock(self.git_dir / "index.lock", root=self.path, git_dir=self.git_dir)
+        return look_at_lock(self._index.lock_file, root=self.path, git_dir=self.git_dir)
 
     def is_in_hand(self, *, wait: float = 0.0) -> bool:
         """Whether somebody's git is at the work tree, so that what lies there is no edit of what the branch has.
@@ -329,7 +343,7 @@ class MemoryRepo:
                 lock = self.index_lock()
             finally:
                 self._refreshing.release()
-            if lock is None or lock.owner == "dead" or lock.age > _LONGEST_CHECKOUT:
+            if lock is None or lock.mine or lock.owner == "dead" or lock.age > _LONGEST_CHECKOUT:
                 return False
             if time.monotonic() >= deadline:
                 return True
@@ -444,8 +458,8 @@ class MemoryRepo:
                 reach("commit.commit_written")
             entry_of = None if before is None else TreeFiles(before)
             known = {path: None if entry_of is None else entry_of(path) for path in entries}
-            self._index.remember({path: entry.blob if entry else None for path, entry in known.items()})
-            if self._move_branch(parent, commit, "alg: " + message.partition("\n")[0]):
+            blobs = {path: entry.blob if entry else None for path, entry in known.items()}
+            if self._advance(parent, commit, blobs, "alg: " + message.partition("\n")[0]):
                 reach("commit.ref_updated")
                 return commit
             if attempt == 0:
@@ -552,8 +566,17 @@ class MemoryRepo:
         The git index follows with `refresh_index`.
         """
         with self._writing, translated(self.path):
-            self._index.remember(before)
-            return start == target or self._move_branch(start, target, note)
+            return self._advance(start, target, before, note)
+
+    def _advance(self, start: str | None, target: str, before: Mapping[str, str | None], note: str) -> bool:
+        fresh = self._index.remember(before)
+        done = False
+        try:
+            done = start == target or self._move_branch(start, target, note)
+        finally:
+            if not done:
+                self._index.forget(fresh)
+        return done
 
     def rescue(self, commit: str, mark: str) -> str:
         """Keep a commit under `refs/alg/rescue/`, where nothing prunes it.
@@ -590,6 +613,27 @@ class MemoryRepo:
     def index_pending(self) -> int:
         """How many paths `refresh_index` would bring up to date."""
         return len(self._index)
+
+    @property
+    def index_unsettled(self) -> bool:
+        """Whether `refresh_index` is to be called, be it only to look after what it did."""
+        return self._index.unsettled
+
+    def hold_index(self) -> bool:
+        """Have git's own programs wait, or refuse, from now until `settle_index`; False where one holds the index."""
+        with self._writing:
+            return self._index.hold()
+
+    def settle_index(self) -> bool:
+        """As `refresh_index`, though another thread be at it; after that git's programs may go on."""
+        with self._refreshing:
+            try:
+                self._flush()
+            finally:
+                with self._writing:
+                    self._index.moved()
+                done = self._index.catch_up(self._writing)
+        return done
 
     def refresh_index(self) -> bool:
         """Bring the git index up to date for what was committed, and flush those commits to disk.
@@ -841,6 +885,8 @@ class MemoryRepo:
         """Finish what is pending and let this thread's handle go."""
         with contextlib.suppress(AlgError):
             self.refresh_index()
+        with self._writing:
+            self._index.close()
         if self._local.repo is not None:
             self._local.repo.free()
             self._local.repo = None

@@ -893,7 +893,7 @@ class MemoryStore:
                 if self._writer.submitted != writes:  # somebody writes: most of the time is theirs
                     time.sleep(min(_GIVEN_WAY * (time.monotonic() - begun), _LONGEST_PAUSE))
             self._vectorizer.wake()
-        if self.repo.index_pending:  # a git program holds the git index, or one that died
+        if self.repo.index_unsettled:  # also where a git program holds the git index, or one that died
             self._writer.follow_index()
         return done
 

@@ -36,7 +36,7 @@ from adaptive_llm_gateway.memory._remote import Remote, mark
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, translated
 from adaptive_llm_gateway.memory._repo_rules import OutgoingTrust, RepoRules
-from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settle
+from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settling
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_marker, sort_incoming
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
 from adaptive_llm_gateway.memory._sync_model import Notice
@@ -207,12 +207,10 @@ class Sync:
         if beside:
             prepared = self._prepare(ours, theirs)
             reach("sync.planned")
-            with Staged(self._repo, prepared.move) as staged:
-                done = self._in_writer(partial(self._apply, prepared, staged))
-        else:  # who writes without a pause waits for the planning, too
-            done = self._in_writer(lambda: self._plan_and_apply(theirs))
-        settle(self._repo)
-        return done
+            with settling(self._repo), Staged(self._repo, prepared.move) as staged:
+                return self._in_writer(partial(self._apply, prepared, staged))
+        with settling(self._repo):  # who writes without a pause waits for the planning, too
+            return self._in_writer(lambda: self._plan_and_apply(theirs))
 
     def _plan_and_apply(self, theirs: str) -> PullResult | None:
         ours = self._repo.head()
@@ -269,7 +267,7 @@ class Sync:
         repo, plan = self._repo, prepared.plan
         if repo.head() != prepared.ours or repo.quarantine_at(prepared.ours) != prepared.holding.before:
             return None  # somebody has committed, or edited a file of which a newer version is held back
-        self._wait_for_index()
+        self._hold_index()
         label, move = self.remote.label, prepared.move
         rescue = repo.rescue(prepared.ours, mark())
         reach("sync.rescued")
@@ -328,16 +326,17 @@ class Sync:
         if self._repo.head() != ready.head or self._repo.quarantine_at(ready.head) != ready.before:
             return None  # somebody has committed, given up what is held back, or edited a file in the place of it
         move = move_between(self._repo, ready.head, ready.head, ready.after)
-        try:
-            done = carry_out(self._repo, move, _RELEASE_NOTE)
-        except SyncError as error:
-            if error.details.get("kind") != "dirty":
-                raise
-            # Somebody's own file is in the way: that one waits, and nothing else does.
-            waiting: list[str] = error.details["paths"]
-            move = move_between(self._repo, ready.head, ready.head, ready.without(waiting))
-            done = carry_out(self._repo, move, _RELEASE_NOTE)
-        settle(self._repo)
+        with settling(self._repo):
+            self._repo.hold_index()
+            try:
+                done = carry_out(self._repo, move, _RELEASE_NOTE)
+            except SyncError as error:
+                if error.details.get("kind") != "dirty":
+                    raise
+                # Somebody's own file is in the way: that one waits, and nothing else does.
+                waiting: list[str] = error.details["paths"]
+                move = move_between(self._repo, ready.head, ready.head, ready.without(waiting))
+                done = carry_out(self._repo, move, _RELEASE_NOTE)
         if not done:
             return None
         merged = tuple(
@@ -360,16 +359,25 @@ class Sync:
         """
         return self._quarantining.drop(paths, author)
 
-    def _wait_for_index(self) -> None:
-        """Let another git program finish. What is left of one that died is in nobody's way: the index follows later."""
+    def _hold_index(self) -> None:
+        """Let another git program finish, and keep the next one waiting.
+
+        What is left of one that died is in nobody's way, and keeps others away as well: the index follows later.
+        """
         deadline = time.monotonic() + 2.0
-        while (lock := self._repo.index_lock()) is not None and lock.owner != "dead":
+        while not self._repo.hold_index():
+            lock = self._repo.index_lock()
+            if lock is not None and lock.owner == "dead" and not lock.ours:
+                return
             if time.monotonic() > deadline:
+                if lock is None:
+                    return
                 found = lock_problem(lock)
                 error = sync_error("index_lock", found.message, path=str(lock.path), pid=lock.pid)
                 error.hint = found.hint
                 raise error
             time.sleep(0.02)
+        reach("sync.index_held")
 
     # --- push ---------------------------------------------------------------------------------------------
 

@@ -13,14 +13,14 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pygit2
 
-from adaptive_llm_gateway.core import NotFound, StorageError, SyncError, counted, fsync_path, reach
+from adaptive_llm_gateway.core import AlgError, NotFound, StorageError, SyncError, counted, fsync_path, reach
 from adaptive_llm_gateway.memory._files import write_atomically
 from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._quarantine import Quarantine
@@ -195,7 +195,7 @@ def carry_out(
     staged: Staged | None = None,
     step: Callable[[int, int], None] | None = None,
 ) -> bool:
-    """Bring working tree and branch to the move's target; git's index follows with `settle`.
+    """Bring working tree and branch to the move's target, within `settling`: git's index follows.
 
     Args:
         staged: made of this move before, where others wait for this.
@@ -224,11 +224,22 @@ def carry_out(
         return repo.head() == move.target
 
 
-def settle(repo: MemoryRepo) -> None:
-    """What can wait until the move is done: git's index, and the end of the journal."""
+@contextlib.contextmanager
+def settling(repo: MemoryRepo) -> Generator[None]:
+    """Around a move, for what can wait until it is done: git's index, its lock, and the end of the journal."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(AlgError):
+            repo.settle_index()
+        raise
+    _settle(repo)
+
+
+def _settle(repo: MemoryRepo) -> None:
+    repo.settle_index()
     journal = repo.git_dir / _JOURNAL
     if journal.exists():
-        repo.refresh_index()
         reach("sync.index_updated")
         journal.unlink(missing_ok=True)
 
@@ -243,6 +254,7 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
         return False
     except (OSError, ValueError):
         noted = None
+    repo.hold_index()
     if isinstance(noted, dict):
         fields = cast("dict[str, Any]", noted)
         start, target = str(fields.get("start")), str(fields.get("target"))
@@ -254,7 +266,7 @@ def finish_interrupted(repo: MemoryRepo) -> bool:
                 before = Quarantine.from_json(fields["before"]) if "before" in fields else repo.quarantine_at(start)
                 move = move_between(repo, start, target, after, before=before)
                 _complete_or_take_back(repo, move, before, str(fields.get("note")))
-    settle(repo)
+    _settle(repo)
     journal.unlink(missing_ok=True)
     return True
 

@@ -45,7 +45,7 @@ class LocalView:
                 return (SyncProblem("corrupt_here", text, hint=hint_for("corrupt_here")),)
             if changed != self._folder_time:
                 self._known = tuple(self._look())
-                self._locked = (self._repo.git_dir / "index.lock").exists()
+                self._locked = self._repo.index_lock_file.exists()
                 settled = time.time_ns() - changed > _JUST_NOW_NS
                 self._folder_time = changed if settled else None
             found = [*self._known, *self._disk(), *self._identity()]
@@ -92,7 +92,7 @@ class LocalView:
         if now - self._owner[0] > _OWNER_SECONDS:
             self._owner = (now, self._repo.index_lock())
         lock = self._owner[1]
-        if lock is None or lock.age < _WORTH_TELLING_SECONDS:
+        if lock is None or lock.age < _WORTH_TELLING_SECONDS or lock.mine:
             return []
         return [lock_problem(lock)]
 
@@ -110,6 +110,10 @@ class LocalView:
 def lock_problem(lock: IndexLock) -> SyncProblem:
     """What a lock on the git index means: one that nobody holds any more holds nothing up."""
     path, age = repr(str(lock.path)), f"{lock.age:.0f} s old"
+    if lock.owner == "dead" and lock.ours:
+        text = f"{path} was left behind ({age}) by a hub that was killed (process {lock.pid}); plain git waits for it"
+        hint = "The next start of the hub makes good what was cut short, and removes it."
+        return SyncProblem("index_lock_stale", text, blocks=False, hint=hint)
     if lock.owner == "dead":
         text = f"{path} was left behind ({age}): no process that could hold it is there any more"
         return SyncProblem("index_lock_stale", text, blocks=False, hint=hint_for("index_lock_stale"))

@@ -28,7 +28,8 @@ from adaptive_llm_gateway.memory._values import Change, Record
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _RETRY_SECONDS = 5.0
-_PAUSE_SECONDS = 0.3
+_PAUSE_SECONDS = 0.1  # that long after a write plain git waits, too
+_LOOK_SECONDS = 0.02  # the next `git commit` of a person may be as near
 _MOST_PER_COMMIT = 500
 
 
@@ -335,7 +336,8 @@ class Writer:
         while not ending:
             # The git index follows when commits pause: bringing it up to date costs more than a commit.
             behind = self._repo.index_pending or self._settled
-            pause = _RETRY_SECONDS if waiting else _PAUSE_SECONDS if behind else None
+            looking = _LOOK_SECONDS if self._repo.index_unsettled else None
+            pause = _RETRY_SECONDS if waiting else _PAUSE_SECONDS if behind else looking
             try:
                 item = self._commits.get(timeout=pause)
             except queue.Empty:
