@@ -198,7 +198,7 @@ def test_history_shows_who_when_and_why() -> None:
 
 
 def test_the_status_names_every_skipped_file_up_to_twenty() -> None:
-    status = {
+    status: dict[str, Any] = {
         "memories": 2, "by_type": {"note": 2}, "vectors": (1, 3), "index": "ready", "search": "hybrid",
         "embedder": "m", "uncommitted": 0, "head": "h" * 40, "sync": SYNC, "watcher": "events", "types": ["note"],
         "skipped": [{"path": f"notes/{n}.md", "problem": "broken"} for n in range(23)], "notices": ["n1"],

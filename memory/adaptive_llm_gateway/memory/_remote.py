@@ -222,7 +222,6 @@ class Remote:
         tracking, before = self._tracking_name(), self.tracked()
         branch, same = self._repo.branch, self.is_the_same()
         found: list[Notice] = []
-        looked: frozenset[SyncKind] = frozenset({"clock"})
         fetch = [*_FETCH, self.name, f"+refs/heads/{branch}:{tracking}"]
         try:
             answer: GitResult | None = self._network(fetch, "fetching from")
@@ -261,8 +260,8 @@ class Remote:
         found += self._clock(after)
         if answer is not None:
             found += _redirected(answer)
-            looked |= {"remote_moved"}
-        self._answers.append(Answered(_now(), tuple(found), looked))
+        looked: tuple[SyncKind, ...] = ("clock",) if answer is None else ("clock", "remote_moved")
+        self._answers.append(Answered(_now(), tuple(found), frozenset(looked)))
         self.answered()
         reach("sync.fetched")
 
