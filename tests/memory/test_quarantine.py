@@ -535,6 +535,19 @@ def test_giving_up_the_new_place_of_a_memory_leaves_it_at_its_old_one(
     assert two.clean()
 
 
+def test_a_file_with_a_secret_in_its_name_is_given_up_in_a_commit_that_can_be_pushed(
+    shared: tuple[Clone, Clone], mallory: Hostile
+) -> None:
+    one, two = shared
+    mallory.put(f"notes/{SECRET}.md", b"x")
+    two.sync.pull()
+    two.sync.drop(["notes/***.md"], AUTHOR)
+    assert SECRET not in git(two.root, "log", "-1", "--format=%B")
+    two.sync.push()
+    one.sync.pull()
+    assert one.held == two.held == {}
+
+
 def test_nothing_is_given_up_where_nothing_is_held_back(shared: tuple[Clone, Clone]) -> None:
     with pytest.raises(NotFound):
         shared[1].sync.drop([PATH], AUTHOR)

@@ -103,7 +103,7 @@ def commit_message(changes: Sequence[Change]) -> str:
     """The whole message for a group of changes, which must not be empty; ends with a line feed."""
     lines = [_subject(changes), ""]
     for change in changes:
-        line = f"- {change.operation} {one_line(change.path)} by {agent_text(change.author)}"
+        line = f"- {change.operation} {one_line(change.shown or change.path)} by {agent_text(change.author)}"
         reason = one_line(change.reason) if change.reason else ""
         lines.append(f"{line}: {reason}" if reason else line)
     trailers = [

@@ -149,16 +149,16 @@ class Quarantining:
         for path, item in chosen.items():
             data = None if item.kept is None else self._present(path, item.kept)
             operation = "delete" if data is None else "restore"
-            changes.append(
-                Change(path, data, operation, _memory_of(data) or "", item.shown, author, "held back and given up")
-            )
-        left = tuple(item for held in chosen.values() if (item := self._left_of(held)) is not None)
+            # A secret may be in the name: in the message of our commit it would be one that must not go out.
+            about = (_memory_of(data) or "", item.shown, author, "held back and given up", item.shown)
+            changes.append(Change(path, data, operation, *about))
+        left = [self._left_of(held) for held in chosen.values()]
         with repo.writing():
             repo.commit(changes)
             found = repo.quarantine
             known = {item.object for item in found.history}
-            history = (*found.history, *(item for item in left if item.object not in known))[-MOST_IN_HISTORY:]
-            repo.set_quarantine(replace(found, history=history))
+            more = (each for each in left if each is not None and each.object not in known)
+            repo.set_quarantine(replace(found, history=(*found.history, *more)[-MOST_IN_HISTORY:]))
         return tuple(chosen.values())
 
     def _left_of(self, held: Held) -> InHistory | None:

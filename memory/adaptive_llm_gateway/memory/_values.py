@@ -194,7 +194,11 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One file for a commit: its new content, or `None` when it goes; with who did it and why."""
+    """One file for a commit: its new content, or `None` when it goes; with who did it and why.
+
+    Attributes:
+        shown: the path in the commit's message, where it must not stand there as it is.
+    """
 
     path: str
     data: bytes | None
@@ -203,6 +207,7 @@ class Change:
     title: str
     author: Author
     reason: str | None = None
+    shown: str | None = None
 
 
 # Why the memory repo and its remote do not, or may not, come to the same. The most important first: where several hold
