@@ -155,3 +155,26 @@ def test_what_a_sparse_checkout_leaves_out_is_not_deleted(bench: Any, store: Any
     again.sync().result(60)
     assert len(list(again.records())) == 6
     bench.tidy(again)
+
+
+def test_memories_whose_names_were_swapped_by_hand_are_both_found_and_keep_no_pull_waiting(
+    bench: Any, store: Any, remote: Path
+) -> None:
+    mate = bench.open("mate", remote=str(remote))
+    mate.pull().result(60)
+    first, second = (record for record in store.records() if record.title in ("Memory 0", "Memory 1"))
+    paths = [bench.file(store, record.id) for record in (first, second)]
+    texts = [path.read_bytes() for path in paths]
+    for path, text in zip(paths, reversed(texts), strict=True):
+        path.write_bytes(text)
+    bench.noticed(store)
+    assert store.status().skipped == ()
+    bench.update(mate, first.id, body="from the mate\n")
+    mate.push().result(60)
+    store.sync().result(60)
+    mate.pull().result(60)
+    for each in (store, mate):
+        assert each.record(first.id).path == second.path
+        assert each.read(first.id).record.body == "from the mate\n"
+        assert each.read(second.id).record.body == second.body
+        bench.tidy(each)

@@ -132,7 +132,7 @@ class Reconciler:
                 self._skipped = {}
         differences = compare(on_disk, indexed)
         loaded = list(self._load(differences.changed, types, scanner))
-        moved = {item.record.id for item in loaded}
+        moved, present = {item.record.id for item in loaded}, {item.record.path for item in loaded}
         gone = {path: indexed[path][3] for path in differences.gone}
         for item in loaded:
             known = self._index.get(item.record.id)
@@ -143,7 +143,7 @@ class Reconciler:
             del gone[path]
         for path in [path for path in gone if not self._is_gone(path)]:
             del gone[path]
-            if path not in self._skipped:
+            if path not in self._skipped and path not in present:
                 self._skip(Skipped(path, "it is no longer in the folder of a memory type"))
         if not accept_loss:
             gone = {path: id_ for path, id_ in gone.items() if id_ in moved or path not in self._vanished}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from adaptive_llm_gateway.core import AlgError, InvalidFile, SecretScanner, UnsafePath
 from adaptive_llm_gateway.memory._files import read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE, Document
+from adaptive_llm_gateway.memory._merge_files import id_of
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import Skipped
 from adaptive_llm_gateway.memory._types import TypeRegistry
@@ -205,6 +206,15 @@ def load(root: Path, path: str, types: TypeRegistry, scanner: SecretScanner, *, 
     return Loaded(record, final, final != data)
 
 
+def _is_there(root: Path, path: str, identifier: str) -> bool:
+    """Whether a memory is still where it was, and not another one in its place: names may have been swapped."""
+    try:
+        data = read_file(root, path, limit=MAX_FILE)
+    except AlgError:
+        return True
+    return data is not None and id_of(data) in (identifier, None)
+
+
 def load_all(
     root: Path,
     paths: Iterable[str],
@@ -228,7 +238,7 @@ def load_all(
             if loaded is None:
                 continue
             other = seen.get(loaded.record.id) or taken(loaded.record.id)
-            if other is not None and other != path and (root / other).is_file():
+            if other is not None and other != path and _is_there(root, other, loaded.record.id):
                 raise InvalidFile(
                     f"{path!r} has the same id as {other!r}",
                     hint="Remove the line `id:` from the copy, and it becomes a memory of its own.",
