@@ -259,8 +259,8 @@ OTHERS = [
     ),
     # reported in libgit2/libgit2sharp#2105, dotnet/arcade#2264
     (
-        "error: remote unpack failed: error VS403654: The push was rejected because it contains one or more secrets.\n"
-        f"{REJECTED}(VS403654: The push was rejected because it contains one or more secrets.)",
+        "error: remote unpack failed: error VS403654: The push was rejected because it contains secrets.\n"
+        f"{REJECTED}(VS403654: The push was rejected because it contains secrets.)",
         "hook_rejected",
     ),
     # reported in microsoft/devops-project-samples#202
@@ -387,6 +387,40 @@ def test_the_telling_words_come_first_and_what_is_only_noise_not_at_all() -> Non
         "hint: Updates were rejected\n"
     )
     assert clean_words(said) == ("remote: no Fridays\n! refs/heads/main\t[remote rejected] (pre-receive hook declined)")
+
+
+@pytest.mark.parametrize(
+    ("said", "first"),
+    [
+        # reported in git-lfs/git-lfs#6330
+        (
+            "remote: Resolving deltas: 100% (22/22), completed with 13 local objects.\n"
+            "remote: error: Trace: 654c8d72f32f9965c4734092a2fb75d32fe2a39f6d10881c1465db48addc3ea4\n"
+            "remote: error: See https://gh.io/lfs for more information.\n"
+            "remote: error: File a.zip is 301.74 MB; this exceeds GitHub's file size limit of 100.00 MB\n"
+            f"remote: error: GH001: Large files detected.\n{DECLINED}",
+            "remote: error: File a.zip is 301.74 MB; this exceeds GitHub's file size limit of 100.00 MB",
+        ),
+        # reported in JGCRI/gcamdata#489
+        (
+            "remote: warning: GH001: Large files detected.\n"
+            "remote: error: GH006: Protected branch update failed for refs/heads/main.\n"
+            f"{REJECTED}(protected branch hook declined)",
+            "remote: error: GH006: Protected branch update failed for refs/heads/main.",
+        ),
+        # reported in libgit2/libgit2sharp#2105
+        (
+            "remote: Analyzing objects... (3/3) (27 ms)\nremote: Validating commits... (1/1) done (0 ms)\n"
+            "remote: Checking for credentials and other secrets...  done (59 ms)\n"
+            "error: remote unpack failed: error VS403654: The push was rejected because it contains secrets.\n"
+            f"{REJECTED}(VS403654: The push was rejected because it contains secrets.)",
+            "error: remote unpack failed: error VS403654: The push was rejected because it contains secrets.",
+        ),
+        (in_a_frame("ERROR: Your SSH key has expired."), "remote: ERROR: Your SSH key has expired."),
+    ],
+)
+def test_what_a_host_says_beside_the_reason_does_not_come_first(said: str, first: str) -> None:
+    assert clean_words(said).splitlines()[0] == first
 
 
 def test_words_that_are_only_noise_are_better_than_none() -> None:

@@ -291,6 +291,8 @@ _NOISE: Final = re.compile(
     r"(?:remote: )?(?:(?:Enumerating|Counting|Compressing|Writing|Receiving) objects|Total \d|Delta compression"
     r"|Resolving deltas|Unpacking objects)|hint:|Please make sure you have the correct access|and the repository exists"
     r"|error: failed to push some refs|To \S|Done$|remote:[\W_]*$|Everything up-to-date|[\W_]+$"
+    # Of hosts: marks for their own logs, where to read more, and work that went well (Azure DevOps).
+    r"|remote: error: (?:Trace: |See http)|remote: Review all repository rules at|remote: .*\.\.\..*\(\d+ m?s\)\s*$"
     # ssh's: commands that take a key away, and what it tells of connections that are fine.
     r"|remove with:$|ssh-keygen -|Warning: Permanently added|\*\* ",
     re.IGNORECASE,
@@ -336,7 +338,7 @@ def clean_words(text: str) -> str:
 
     def turn(line: str) -> int:
         if line.startswith("remote:"):
-            return 0
+            return 2 if line.startswith(("remote: warning:", "remote: INFO:")) else 0
         if _NO_ANSWER in line.lower():  # never the reason
             return 3
         return 1 if _BEGINS.match(line) or _TELLING.search(line) else 2
