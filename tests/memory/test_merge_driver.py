@@ -355,8 +355,9 @@ def test_only_a_work_tree_gets_a_merge_driver(clones: Clones, tmp_path: Path, ki
     folder = {"none": tmp_path / "plain folder", "missing": tmp_path / "missing", "bare": clones.remote}[kind]
     if kind == "none":
         folder.mkdir()
-    with pytest.raises(InvalidInput, match=r"folder|work tree"):
+    with pytest.raises(InvalidInput, match=r"folder|work tree") as caught:
         install_merge_driver(folder, COMMAND)
+    assert (caught.value.hint, "[" in caught.value.message) == ("Name the folder of a clone.", False)
 
 
 def test_the_attributes_of_a_worktree_are_those_of_its_repository(clones: Clones) -> None:

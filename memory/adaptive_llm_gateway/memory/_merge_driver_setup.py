@@ -97,14 +97,15 @@ def _can_run(command: str) -> bool:
 def _places(root: Path) -> tuple[Path, Path]:
     """The work tree's top, and the file of attributes that all of its repository's work trees share."""
     if not root.is_dir():
-        raise InvalidInput(f"there is no folder {str(root)!r}", path=str(root))
+        raise InvalidInput(f"there is no folder {str(root)!r}", hint="Name the folder of a clone.", path=str(root))
     found = run_git(
         ["rev-parse", "--show-toplevel", "--git-path", "info/attributes"], cwd=root, reading=True, check=False
     )
     lines = found.text.splitlines()
     if found.status != 0 or len(lines) != 2:
+        words = "".join(f": {line}" for line in found.stderr.splitlines()[-1:])
         raise InvalidInput(
-            f"{str(root)!r} is not in the work tree of a git repository: {found.stderr.splitlines()[-1:] or ''}",
+            f"{str(root)!r} is not in the work tree of a git repository{words}",
             hint="Name the folder of a clone.",
             path=str(root),
         )
