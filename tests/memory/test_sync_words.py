@@ -363,6 +363,9 @@ GIT_AND_CURL = [
     (f"ssh: Could not resolve hostname h: Name or service not known\n{OVER_SSH}", "unreachable"),
     (f"ssh: connect to host h port 22: Network is unreachable\n{OVER_SSH}", "unreachable"),
     (f"@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@\n{OVER_SSH}", "host_key"),
+    # a hook that names files of ours, whatever they are called
+    (f"remote: notes/2026/11/rate-limit-of-the-api-7k2m9x4q.md: no front matter\n{DECLINED}", "hook_rejected"),
+    (f"remote: notes/access-denied-9d3kq1vz.md: a tag which is no longer allowed\n{DECLINED}", "hook_rejected"),
     ("something new", "other"),
     ("", "other"),
 ]  # fmt: skip

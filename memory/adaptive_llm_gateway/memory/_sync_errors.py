@@ -96,7 +96,7 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         r"authentication failed|HTTP Basic: Access denied|could not read (?:username|password)"
         r"|permission denied \(|invalid (?:username|credentials)|too many authentication failures"
         r"|support for password authentication was removed|returned error: 401|terminal prompts disabled"
-        r"|SAML SSO|valid SSO session|EPOLICYKEYAGE|your SSH key has expired|which is no longer allowed"
+        r"|SAML SSO|valid SSO session|EPOLICYKEYAGE|your SSH key has expired|[RD]SA key\b.*which is no longer allowed"
         r"|\bapp passwords?\b",
     ),
     ("certificate", "here", r"certificate|\bCAfile\b|handshake"),
@@ -106,7 +106,11 @@ _TABLE: Final[tuple[tuple[SyncKind, _Side, str], ...]] = (
         "here",
         r"could not resolve proxy|from proxy|CONNECT tunnel failed|proxy CONNECT|returned error: 407",
     ),
-    ("rate_limited", "any", r"returned error: 429|rate[- ]limit|too many requests|requested too many times"),
+    (
+        "rate_limited",
+        "any",
+        r"returned error: 429|rate limit|was rate-limited|too many requests|requested too many times",
+    ),
     ("server_error", "here", r"returned error: 5\d\d|bad line length character"),
     ("server_error", "remote", r"HTTP 5\d\d|fatal error in commit_refs"),
     (
