@@ -172,6 +172,13 @@ def test_what_once_happened_is_told_for_a_day_and_what_is_so_as_long_as_it_is() 
     assert status_of(kept, HERE).problems == ()
 
 
+def test_what_only_a_remote_says_that_was_reached_ends_what_kept_from_reaching_it() -> None:
+    kept = run(failed("push", "host_key", 0), failed("pull", "auth", 1))
+    assert [problem.kind for problem in status_of(kept, HERE).problems] == ["auth"]
+    kept = run(failed("push", "auth", 0), failed("pull", "unreachable", 1))
+    assert [problem.kind for problem in status_of(kept, HERE).problems] == ["auth", "unreachable"]
+
+
 def test_without_a_remote_only_what_is_seen_here_is_told() -> None:
     busy = SyncProblem("repo_busy", "a rebase")
     status = status_of(run(failed("push", "auth", 0), Answered(at(1))), Seen(None, problems=(busy,)))

@@ -238,6 +238,7 @@ def test_the_status_names_what_clashes_and_how_to_settle_it() -> None:
 
 def test_an_error_says_what_to_do() -> None:
     assert error_text("it broke", "mend it") == "it broke. mend it"
+    assert error_text("it broke!", "mend it") == "it broke! mend it"
     assert error_text("it broke", None) == "it broke"
 
 

@@ -23,6 +23,12 @@ _REACHING: Final[tuple[SyncKind, ...]] = (
     *("unreachable", "proxy", "certificate", "host_key", "remote_missing", "remote_moved", "transport_refused"),
     *("ssh_setup", "git_missing", "unknown"),
 )
+# What only a remote says that was reached, whoever it takes one for; and what keeps from getting that far.
+_SAID_THERE: Final[tuple[SyncKind, ...]] = (
+    *("auth", "access_denied", "identity_rejected", "protected_branch", "too_large", "hook_rejected", "checked_out"),
+    *("remote_read_only", "remote_full", "missing_branch"),
+)
+_ON_THE_WAY: Final[tuple[SyncKind, ...]] = ("unreachable", "proxy", "certificate", "host_key", "ssh_setup")
 # Causes that can be seen here without an attempt: no longer seen, no longer so.
 _SEEN_HERE: Final[tuple[SyncKind, ...]] = ("repo_busy", "detached_head", "index_lock", "index_lock_stale")
 # Failures that only a merge mends; having reached the remote does not.
@@ -166,6 +172,8 @@ def after(kept: Kept, event: Event) -> Kept:
                 event.ahead,
             )
             failures = dict(kept.failures)
+            if event.kind in _SAID_THERE:
+                failures = {operation: it for operation, it in failures.items() if it.kind not in _ON_THE_WAY}
             failures[event.operation] = failure
             return replace(kept, failures=failures)
         case Succeeded():

@@ -337,4 +337,4 @@ def _author(author: Json) -> str:
 
 def error_text(message: str, hint: str | None) -> str:
     """An error for a model: what happened and what to do."""
-    return f"{message}. {hint}" if hint else message
+    return f"{sentence(message)} {hint}" if hint else message
