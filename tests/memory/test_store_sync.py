@@ -129,6 +129,26 @@ def test_what_plain_git_brought_and_a_hand_deleted_before_it_was_seen_is_deleted
         bench.tidy(store)
 
 
+def test_the_reason_of_an_older_write_is_not_told_of_what_plain_git_changed_since(
+    bench: Any, pair: tuple[Any, Any], tmp_path: Path
+) -> None:
+    one, two = pair
+    made = bench.write(one, "A", body="walrus\n", reason="asked for")
+    exchange(one, two)
+    assert two.record(made.id).reason == "asked for"
+    clone = tmp_path / "clone"
+    bench.git(tmp_path, "clone", "-q", str(tmp_path / "remote.git"), str(clone))
+    (clone / made.path).write_bytes((clone / made.path).read_bytes().replace(b"walrus", b"otter"))
+    bench.git(clone, "commit", "-qam", "By hand")
+    bench.git(clone, "push", "-q", "origin", "HEAD:main")
+    two.pull().result(60)
+    assert two.read(made.id).record.body == "otter\n"
+    assert two.record(made.id).reason is None
+    bench.update(one, made.id, body="seal\n", reason="asked for again")
+    exchange(one, two)
+    assert two.record(made.id).reason == "asked for again"
+
+
 def test_a_move_on_one_side_is_a_move_on_the_other(bench: Any, pair: tuple[Any, Any]) -> None:
     one, two = pair
     made = bench.write(one, "A", body="walrus\n")

@@ -1,4 +1,4 @@
-"""Questions to `git log`: a file's history across renames, and what was deleted."""
+"""Questions to history: a file's across renames, what was deleted, and who wrote each file last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
+
+import pygit2
+from pygit2.enums import SortMode
 
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.memory._commit_message import agents_and_reasons, told_by
@@ -36,12 +40,19 @@ class _Touched:
     path: str
 
 
-def last_told(root: Path, *, commits: int) -> dict[str, Told]:
-    """For each path that the newest `commits` commits name, what the newest of them says: one pass over messages."""
-    output = run_git(["log", f"--max-count={commits}", "--format=%B%x00"], cwd=root, reading=True, timeout=60.0)
+def last_told(git: pygit2.Repository, head: str, *, commits: int, since: str | None = None) -> dict[str, Told]:
+    """For each path that the newest commits name, what the newest of them says: one pass over messages.
+
+    Args:
+        commits: how many are looked at.
+        since: neither this commit nor what leads to it is.
+    """
+    walk = git.walk(head, SortMode.TIME)
+    if since is not None:
+        walk.hide(since)
     told: dict[str, Told] = {}
-    for message in output.text.split("\0"):
-        for operation, path, agent, reason in told_by(message):
+    for commit in islice(walk, commits):
+        for operation, path, agent, reason in told_by(commit.raw_message.decode("utf-8", "replace")):
             told.setdefault(path, Told(operation, agent, reason))
     return told
 

@@ -24,6 +24,9 @@ from adaptive_llm_gateway.memory._tree_write import Placed, write_tree
 _MOST_MERGES: Final = 32
 """Merge commits between two clones that are looked at; where there are more, they count as edits."""
 
+_MOST_STEPS: Final = 256
+"""Commits on either side that are followed one by one before git is asked."""
+
 TreeT = TypeVar("TreeT")
 
 
@@ -82,6 +85,8 @@ class Ancestry:
         is of no account, but all clones must take the same, also when they keep merging each other at the same time.
         A merge commit that has other files than the rules come to, because somebody changed it, counts as an edit.
         """
+        if self._meeting(ours, theirs) is not None:
+            return ours == theirs
         apart = f"{ours}...{theirs}"
         if self._list("rev-list", "--max-parents=1", "--max-count=1", apart):
             return False
@@ -103,7 +108,28 @@ class Ancestry:
         plan = plan_merge(diff_trees(base, one), diff_trees(base, two), self._repo.read_blob, files=files, keep=keep)
         return self._git[write_tree(self._git, one, _placed(self._git, plan), set())].peel(pygit2.Tree)
 
+    def _meeting(self, one: str, two: str) -> str | None:
+        """The one best common ancestor of two commits; None where somebody merged since, and git has to tell."""
+        tips: list[str | None] = [one, two]
+        seen: tuple[set[str], set[str]] = (set(), set())
+        for _ in range(_MOST_STEPS):
+            for side, tip in enumerate(tips):
+                if tip is None:
+                    continue
+                if tip in seen[1 - side]:
+                    return tip
+                seen[side].add(tip)
+                found = self._git.get(tip)
+                parents = found.parent_ids if isinstance(found, pygit2.Commit) else []
+                tips[side] = str(parents[0]) if len(parents) == 1 else None
+            if tips == [None, None]:
+                break
+        return None
+
     def _bases(self, first: str, others: Sequence[str]) -> Sequence[str]:
+        meeting = self._meeting(first, others[0]) if len(others) == 1 else None
+        if meeting is not None:
+            return [meeting]
         return self._list("merge-base", "--all", first, *others, check=False)
 
     def _tree(self, commit: str) -> pygit2.Tree:

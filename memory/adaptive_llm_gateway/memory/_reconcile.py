@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -79,10 +79,13 @@ class Reconciler:
         self.take_in(types, scanner)
         self._commit_leftovers(types, scanner, journal)
 
-    def look(self, types: TypeRegistry) -> frozenset[str] | None:
+    def look(self, types: TypeRegistry, *, step: Callable[[], None] = lambda: None) -> frozenset[str] | None:
         """What `take_in` may have to look at; None: everything. For any thread, while the writer goes on.
 
         What is written meanwhile may be named, too, and a name too many costs one more look.
+
+        Args:
+            step: called after each folder.
         """
         skipped: dict[str, Skipped] = {}
 
@@ -90,7 +93,7 @@ class Reconciler:
             skipped[item.path] = item
 
         indexed = self._index.files()
-        differences = differing(self._root, types, indexed, skip=skip)
+        differences = differing(self._root, types, indexed, skip=skip, step=step)
         changed = frozenset(differences.changed)
         if skipped != {path: item for path, item in self._skipped.copy().items() if path not in changed}:
             return None

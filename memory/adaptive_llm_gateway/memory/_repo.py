@@ -830,9 +830,13 @@ class MemoryRepo:
         check_path(path)
         return [] if self.head() is None else file_history(self.path, path, limit=limit)
 
-    def last_told(self, *, commits: int = 20_000) -> dict[str, Told]:
-        """Who wrote each file last, and why, as far as the newest `commits` commits say."""
-        return {} if self.head() is None else last_told(self.path, commits=commits)
+    def last_told(self, *, commits: int = 20_000, since: str | None = None) -> dict[str, Told]:
+        """Who wrote each file last, and why, as far as the newest `commits` commits say that do not lead to `since`."""
+        head = self.head()
+        if head is None:
+            return {}
+        with translated(self.path):
+            return last_told(self._repo, head, commits=commits, since=since)
 
     def find_deleted(self, id_tail: str) -> tuple[str, str] | None:
         """Path and last version of the most recently deleted file named `…-<id_tail>.md` (any case), or None."""

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -29,6 +28,7 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
+from adaptive_llm_gateway.memory._giving_way import GivingWay
 from adaptive_llm_gateway.memory._history import Told
 from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
@@ -81,8 +81,6 @@ _COMMITS_PER_UPKEEP = 500
 _COMMITS_TOLD = 2_000  # of a pull; older ones told their reasons when they came
 _LOOK_AGAIN_SECONDS = 2.0
 _GIT_SECONDS = 2.0  # for somebody's git to be done, before a pull or push goes on without looking at edits by hand
-_GIVEN_WAY = 3.0  # times as long as a step of indexing took
-_LONGEST_PAUSE = 0.05
 _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 
@@ -846,7 +844,8 @@ class MemoryStore:
             self._writer.run(self._index_rest).result(_SAVE_SECONDS)
         if not self.repo.is_in_hand(wait=_GIT_SECONDS):
             # Looking at all files takes longer than a write does; the writer looks only at what seems to differ.
-            found = None if self._left else self._reconciler.look(self._types)
+            give_way = GivingWay(lambda: self._writer.submitted)
+            found = None if self._left else self._reconciler.look(self._types, step=give_way)
             if found is None:
                 self._when_committed(self._recover)
             elif found:
@@ -882,16 +881,15 @@ class MemoryStore:
 
         done = self._writer.run(task).result()
         if done is not None and done.merged:
-            told = self.repo.last_told(commits=_COMMITS_TOLD)
+            told = self.repo.last_told(commits=_COMMITS_TOLD, since=done.base)
             came = {path for moved in done.merged for path in (moved.old_path, moved.new_path) if path}
             self._incoming.told = {path: self._told_without_secrets(told[path]) for path in came & told.keys()}
             total = left = len(self._incoming)
+            give_way = GivingWay(lambda: self._writer.submitted)
             while left:
                 self._sync.progress.phase("indexing", total - left, total)
-                begun, writes = time.monotonic(), self._writer.submitted
                 left = self._writer.run(self._index_some).result()
-                if self._writer.submitted != writes:  # somebody writes: most of the time is theirs
-                    time.sleep(min(_GIVEN_WAY * (time.monotonic() - begun), _LONGEST_PAUSE))
+                give_way()
             self._vectorizer.wake()
         if self.repo.index_unsettled:  # also where a git program holds the git index, or one that died
             self._writer.follow_index()

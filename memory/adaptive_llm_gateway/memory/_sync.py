@@ -51,7 +51,7 @@ _LOCK_FILE = "alg-sync.lock"
 _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
 _RELEASE_NOTE = "alg: bring in what was held back"
-_MERGE_ATTEMPTS_BESIDE = 2  # while writes go on
+_LONG_SECONDS = 0.25  # a plan that takes longer is made again beside the writes that made it void, once
 # The remote's branch moved first, or somebody is about to move it.
 _AGAIN = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 
@@ -75,6 +75,7 @@ class PullResult:
         decisions: what a merge decided, a line each.
         rescue: the reference that keeps the HEAD from before, when it moved.
         held: what this pull holds back, beside what was held back before.
+        base: a commit that both sides had.
     """
 
     status: SyncStatus
@@ -84,6 +85,7 @@ class PullResult:
     decisions: tuple[str, ...] = ()
     rescue: str | None = None
     held: tuple[Held, ...] = ()
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class _Prepared:
     move: Move
     plan: MergePlan
     holding: Holding
+    base: str | None
 
 
 class Sync:
@@ -187,15 +190,18 @@ class Sync:
     def merge(self) -> PullResult:
         """Merge what was fetched, within an attempt; errors as for `pull`."""
         git = self._repo.thread_repo
+        beside = True
         for attempt in range(_MERGE_ATTEMPTS):
             self._repo.check_ready()
             ours, theirs = self._repo.head(), self.remote.tracked()
             if ours is None or theirs is None or ours == theirs or git.descendant_of(ours, theirs):
                 return self._look_again() or PullResult(SyncStatus("pushed"), commit=ours)
+            began = time.monotonic()
             with self._alone():
-                done = self._merge_once(ours, theirs, beside=attempt < _MERGE_ATTEMPTS_BESIDE)
+                done = self._merge_once(ours, theirs, beside=beside)
             if done is not None:
                 return done
+            beside = attempt == 0 and time.monotonic() - began > _LONG_SECONDS
         raise sync_error("busy", "the memory repo's branch keeps moving; nothing was merged")
 
     def _merge_once(self, ours: str, theirs: str, *, beside: bool) -> PullResult | None:
@@ -207,6 +213,8 @@ class Sync:
         if beside:
             prepared = self._prepare(ours, theirs)
             reach("sync.planned")
+            if self._repo.head() != ours:
+                return None
             with settling(self._repo), Staged(self._repo, prepared.move) as staged:
                 return self._in_writer(partial(self._apply, prepared, staged))
         with settling(self._repo):  # who writes without a pause waits for the planning, too
@@ -260,7 +268,7 @@ class Sync:
                 raise sync_error("unsafe_incoming", f"the merge cannot be written: {error.message}") from error
         reach("sync.objects_written")
         move = move_between(self._repo, ours, target, holding.result(target))
-        return _Prepared(ours, theirs, move, plan, holding)
+        return _Prepared(ours, theirs, move, plan, holding, base)
 
     def _apply(self, prepared: _Prepared, staged: Staged | None = None) -> PullResult | None:
         """In the writer's thread: None when HEAD has moved since."""
@@ -290,6 +298,7 @@ class Sync:
             tuple(plan.decisions),
             rescue,
             tuple(item for path, item in move.after.held.items() if known.get(path) != item),
+            prepared.base,
         )
 
     def _tell_of_removals(self, prepared: _Prepared, merged: Sequence[MergedPath], rescue: str) -> None:

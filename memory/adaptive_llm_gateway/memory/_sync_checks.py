@@ -10,7 +10,8 @@ from typing import Any, Final
 import pygit2
 from pygit2.enums import ObjectType
 
-from adaptive_llm_gateway.core import FormatTooNew, SecretRefused, UnsafePath
+from adaptive_llm_gateway.core import FormatTooNew, SecretRefused, SyncError, UnsafePath
+from adaptive_llm_gateway.memory._brought import brought
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge import Entry
@@ -70,6 +71,8 @@ class SecretCheck:
         Raises:
             SyncError: of this `kind`, at the first secret.
         """
+        if self._passes(commit, exclude, kind=kind):
+            return
         listed = list(self._listed(commit, exclude))
         self._check_names(commit, exclude[-1:], {path for _, path in listed if path}, kind)
         for name, path in listed:
@@ -103,6 +106,8 @@ class SecretCheck:
 
     def in_history(self, commit: str, exclude: list[str], but: Collection[str]) -> list[HistoryFinding]:
         """What a scan finds in what `commit` brings beside those of `exclude`, and beside the blobs `but`."""
+        if self._passes(commit, exclude, but, most=MAX_OTHER):
+            return []
         found: list[HistoryFinding] = []
         for name, path in self._listed(commit, exclude):
             if name in but:
@@ -140,6 +145,34 @@ class SecretCheck:
             return False
         return bool(path) and blob_at(self._repo.thread_repo[commit].peel(pygit2.Tree), path) == name
 
+    def _passes(
+        self,
+        commit: str,
+        exclude: list[str],
+        but: Collection[str] = (),
+        *,
+        most: int | None = None,
+        kind: SyncKind | None = None,
+    ) -> bool:
+        """Whether a scan finds nothing in what it brings; False as well where git has to tell what that is.
+
+        Args:
+            kind: look at names, too.
+        """
+        try:
+            listed = brought(self._repo.thread_repo, commit, exclude[-1] if exclude else None)
+            if listed is None:
+                return False
+            if kind is not None:
+                paths = {path for _, path in listed if path}
+                self._check_names(commit, exclude[-1:], paths | {up for path in paths for up in _above(path)}, kind)
+            for name, path in listed:
+                if name not in but:
+                    self._look(name, path, most=most)
+        except (SecretRefused, SyncError, KeyError, ValueError, pygit2.GitError):
+            return False
+        return True
+
     def _listed(self, commit: str, exclude: list[str]) -> Iterable[tuple[str, str]]:
         listed = run_git(
             ["rev-list", "--objects", commit, *exclude], cwd=self._repo.path, reading=True, timeout=self._timeout
@@ -171,6 +204,11 @@ def _in_history_only(error: SecretRefused) -> str:
         f"allow it by its fingerprint{named} in secrets-allowed.yaml and push again. What nobody else has yet can also "
         "be taken out of the commits that wait."
     )
+
+
+def _above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def findings_text(error: SecretRefused) -> str:

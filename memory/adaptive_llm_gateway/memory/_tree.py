@@ -70,11 +70,22 @@ def scan(root: Path, types: TypeRegistry, *, skip: Callable[[Skipped], None]) ->
     return found
 
 
-def differing(root: Path, types: TypeRegistry, indexed: Indexed, *, skip: Callable[[Skipped], None]) -> Differences:
-    """What `compare` tells of a `scan`, in less time: it is asked before each sync."""
+def differing(
+    root: Path,
+    types: TypeRegistry,
+    indexed: Indexed,
+    *,
+    skip: Callable[[Skipped], None],
+    step: Callable[[], None] = lambda: None,
+) -> Differences:
+    """What `compare` tells of a `scan`, in less time: it is asked before each sync.
+
+    Args:
+        step: called after each folder.
+    """
     found: dict[str, Stat] = {}
     same: set[str] = set()
-    _walk_all(root, types, found, same, indexed, skip)
+    _walk_all(root, types, found, same, indexed, skip, step)
     gone = indexed.keys() - same - found.keys() if len(same) < len(indexed) else ()
     return Differences(tuple(sorted(found)), tuple(sorted(gone)))
 
@@ -86,10 +97,11 @@ def _walk_all(
     same: set[str],
     indexed: Indexed,
     skip: Callable[[Skipped], None],
+    step: Callable[[], None] = lambda: None,
 ) -> None:
     for kind in types.names:
         folder = types.folder_of(kind)
-        _walk(str(root / folder), folder, None, found, same, indexed, skip)
+        _walk(str(root / folder), folder, None, found, same, indexed, skip, step)
 
 
 def _walk(
@@ -100,6 +112,7 @@ def _walk(
     same: set[str],
     indexed: Indexed,
     skip: Callable[[Skipped], None],
+    step: Callable[[], None],
 ) -> None:
     """Add a folder's files.
 
@@ -115,9 +128,10 @@ def _walk(
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY, dir_fd=within)
         with os.scandir(folder if handle is None else handle) as entries:
             below = _files_of(entries, prefix, found, same, indexed, skip)
+        step()
         for name, path in below:
             inside = name if _BY_HANDLE else f"{folder}{os.sep}{name}"
-            _walk(inside, path, handle, found, same, indexed, skip)
+            _walk(inside, path, handle, found, same, indexed, skip, step)
     except FileNotFoundError:
         return
     except OSError as error:
