@@ -11,7 +11,7 @@ from pygit2.enums import FileMode, SortMode
 from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._tree_diff import FOLDER, TreeFiles, diff_trees
 
-_FEW: Final = 32
+_FEW: Final = 4  # of more, git tells sooner, and meanwhile this process does something else
 
 
 def brought(git: pygit2.Repository, commit: str, without: str | None) -> list[tuple[str, str]] | None:
