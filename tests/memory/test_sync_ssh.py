@@ -1,11 +1,12 @@
-"""What a pull or push over ssh is told of, and that nobody is ever asked: with a real ssh server where there is one,
-and else with a program in the place of ssh that says what OpenSSH 9.2p1 and git 2.39 were seen to say.
+"""What a pull or push over ssh is told of, and that nobody is ever asked: by an ssh server, and by a program in the
+place of ssh that says what OpenSSH 9.2p1 and git 2.39 were seen to say.
 """
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib.util
 import os
 import shlex
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sync_made import PATH, WAIT, Clone, failure, free_port, git, hook, memory, poll
@@ -170,15 +172,16 @@ def test_an_ssh_program_that_is_not_there_is_no_missing_remote(monkeypatch: pyte
     assert "no-such-ssh" in error.message
 
 
-# --- A real server ----------------------------------------------------------------------------------------
+# --- A server ----------------------------------------------------------------------------------------
 
 
 @dataclass
 class Sshd:
-    """An OpenSSH server on a loopback port, and what a user has to get in.
+    """An ssh server on a loopback port, and what a user has to get in.
 
     Attributes:
         base: the beginning of its addresses.
+        folder: what the server reads: `host` is its key, `other` one that it does not have, `authorized` who may in.
         home: a folder with `key`, `config` and `known_hosts` of the user.
     """
 
@@ -201,68 +204,125 @@ class Sshd:
         name, value, *_ = (self.folder / f"{key}.pub").read_text(encoding="utf-8").split()
         (self.home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {name} {value}\n", encoding="utf-8")
 
-    def sessions(self) -> list[int]:
-        """The processes that serve a connection."""
-        done = subprocess.run(
-            ["ps", "-o", "pid=,ppid=", "-A"], capture_output=True, text=True, check=True, timeout=WAIT
+    def run(self, command: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a command there as the user, without git."""
+        return subprocess.run(
+            ["ssh", "-F", str(self.home / "config"), "-p", str(self.port), f"{getpass.getuser()}@127.0.0.1", command],
+            capture_output=True,
+            input=given,
+            check=False,
+            timeout=WAIT,
         )
-        pairs = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+
+    def sessions(self) -> list[int]:
+        """The processes that serve a connection, and what they run."""
+        pairs = parents()
         found = [pid for pid, parent in pairs if parent == self.process.pid]
         return found + [pid for pid, parent in pairs if parent in found]
+
+    def end(self) -> None:
+        for pid in (self.process.pid, *self.sessions()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(WAIT)
+
+
+def parents() -> list[tuple[int, int]]:
+    """Every process of this machine, with its parent."""
+    if not Path("/proc/self/stat").exists():
+        said = subprocess.run(["ps", "-o", "pid=,ppid=", "-A"], capture_output=True, check=True, timeout=WAIT).stdout
+        return [(int(pid), int(parent)) for pid, parent in map(bytes.split, said.splitlines())]
+    found: list[tuple[int, int]] = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            found.append((int(path.parent.name), int(path.read_bytes().rpartition(b")")[2].split()[1])))
+    return found
 
 
 def keygen(path: Path, passphrase: str = "") -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)], check=True, timeout=WAIT)
 
 
-@pytest.fixture
-def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+def listening(port: int) -> bool:
+    with socket.socket() as there:
+        return there.connect_ex(("127.0.0.1", port)) == 0
+
+
+def openssh(folder: Path, port: int) -> list[str] | None:
+    """The command of the machine's own server, where it has one."""
     places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
     program = shutil.which("sshd", path=places)
-    if program is None or shutil.which("ssh") is None or shutil.which("ps") is None:
-        pytest.skip("an ssh server is not installed")
-    folder, home = tmp_path / "sshd", tmp_path / "ssh"
-    folder.mkdir()
-    home.mkdir()
-    for path in (folder / "host", folder / "other", home / "key"):
-        keygen(path)
-    port = free_port()
+    if program is None:
+        return None
     settings = (
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
         f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         "PermitRootLogin yes\nUsePAM no\n"
     )
     (folder / "config").write_text(settings, encoding="utf-8")
+    return [program, "-D", "-e", "-f", str(folder / "config")]
+
+
+def stand_in(folder: Path, port: int) -> list[str] | None:
+    """The command of the server that the development requirements bring a library for."""
+    if importlib.util.find_spec("asyncssh") is None:
+        return None
+    program = Path(__file__).with_name("ssh_server.py")
+    return [sys.executable, str(program), str(port), str(folder / "host"), str(folder / "authorized")]
+
+
+def no_server(reason: str) -> NoReturn:
+    if os.environ.get("ALG_REQUIRE_SSHD") == "1":
+        pytest.fail(f"ALG_REQUIRE_SSHD is set, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """OpenSSH's server where there is one that lets this user in, and else one of our own."""
+    if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("an ssh client is not installed")
+    folder, home = tmp_path / "sshd", tmp_path / "ssh"
+    folder.mkdir()
+    home.mkdir()
+    for path in (folder / "host", folder / "other", home / "key"):
+        keygen(path)
     options = f"IdentityFile {home}/key\nIdentitiesOnly yes\nUserKnownHostsFile {home}/known_hosts\n"
     (home / "config").write_text(options, encoding="utf-8")
     monkeypatch.setenv("GIT_SSH_COMMAND", f"ssh -F {shlex.quote(str(home / 'config'))}")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stderr=log)
-    server = Sshd(folder, home, port, process)
-    try:
-        server.allow()
-        server.know()
-        poll(lambda: process.poll() is not None or listening(port), "sshd")
-        probe = subprocess.run(
-            ["ssh", "-F", str(home / "config"), "-p", str(port), f"{getpass.getuser()}@127.0.0.1", "true"],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-            timeout=WAIT,
-        )
-        if probe.returncode != 0:
-            pytest.skip(f"the ssh server that is installed does not let this user in: {probe.stderr.decode()[-200:]}")
-        yield server
-    finally:
-        for pid in (process.pid, *server.sessions()):
-            os.kill(pid, signal.SIGCONT)
-        process.terminate()
-        process.wait(WAIT)
+    reason = "no ssh server is installed: `make test` installs what stands in for one"
+    for command_of in (openssh, stand_in):
+        port = free_port()
+        command = command_of(folder, port)
+        if command is None:
+            continue
+        with (folder / "log").open("ab") as log:
+            server = Sshd(folder, home, port, subprocess.Popen(command, stderr=log))
+        try:
+            server.allow()
+            server.know()
+            poll(lambda server=server: server.process.poll() is not None or listening(server.port), "an ssh server")
+            if (probe := server.run("true")).returncode == 0:
+                yield server
+                return
+            log_of_it = (folder / "log").read_text(encoding="utf-8", errors="replace")[-1_000:]
+            reason = f"no ssh server lets this user in: {probe.stderr.decode()[-200:]}; {log_of_it}"
+        finally:
+            server.end()
+    no_server(reason)
 
 
-def listening(port: int) -> bool:
-    with socket.socket() as there:
-        return there.connect_ex(("127.0.0.1", port)) == 0
+def test_a_server_passes_on_what_goes_in_what_comes_out_and_how_it_ended(sshd: Sshd) -> None:
+    """So that what is shown here holds with OpenSSH's server and with the one that stands in for it."""
+    much = os.urandom(1 << 20)
+    done = sshd.run("cat; echo aside >&2; exit 7", much)
+    assert (done.stdout, done.stderr, done.returncode) == (much, b"aside\n", 7)
+    assert sshd.run("exec true", much).returncode == 0
+    sshd.allow('command="echo instead",expiry-time="29991231"')
+    assert sshd.run("cat", much).stdout == b"instead\n"
+    sshd.allow('command="echo instead",expiry-time="20200101"')
+    assert sshd.run("cat", much).returncode == 255
 
 
 def test_over_ssh_everything_goes_as_over_any_transport(tmp_path: Path, clone: Clone, remote: Path, sshd: Sshd) -> None:
