@@ -109,7 +109,7 @@ def test_what_two_commits_have_in_common_is_as_git_says(tmp_path: Path, seed: in
         known.append(commit(git_, {"a": str(number).encode()}, *parents, at=_NOW + dice.randrange(-10_000, 10_000)))
     told = 0
     for one, two in itertools.product(known, repeat=2):
-        meeting = ancestry._meeting(one, two)
+        meeting = ancestry.meeting(one, two)
         if meeting is not None:
             told += 1
             assert git(root, "merge-base", "--all", one, two).split() == [meeting]
@@ -117,4 +117,4 @@ def test_what_two_commits_have_in_common_is_as_git_says(tmp_path: Path, seed: in
             assert ancestry.only_merged(one, two) is not bool(edited)
     assert told > len(known)
     other = commit(git_, {"b": b"of another history"})
-    assert ancestry._meeting(known[-1], other) is None
+    assert ancestry.meeting(known[-1], other) is None

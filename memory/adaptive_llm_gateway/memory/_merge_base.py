@@ -9,7 +9,7 @@ does (its strategies `recursive` and `ort`); what comes out is in no history.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pygit2
 from pygit2.enums import FileMode
@@ -85,7 +85,7 @@ class Ancestry:
         is of no account, but all clones must take the same, also when they keep merging each other at the same time.
         A merge commit that has other files than the rules come to, because somebody changed it, counts as an edit.
         """
-        if self._meeting(ours, theirs) is not None:
+        if self.meeting(ours, theirs) is not None:
             return ours == theirs
         apart = f"{ours}...{theirs}"
         if self._list("rev-list", "--max-parents=1", "--max-count=1", apart):
@@ -108,7 +108,7 @@ class Ancestry:
         plan = plan_merge(diff_trees(base, one), diff_trees(base, two), self._repo.read_blob, files=files, keep=keep)
         return self._git[write_tree(self._git, one, _placed(self._git, plan), set())].peel(pygit2.Tree)
 
-    def _meeting(self, one: str, two: str) -> str | None:
+    def meeting(self, one: str, two: str) -> str | None:
         """The one best common ancestor of two commits; None where somebody merged since, and git has to tell."""
         tips: list[str | None] = [one, two]
         seen: tuple[set[str], set[str]] = (set(), set())
@@ -119,15 +119,15 @@ class Ancestry:
                 if tip in seen[1 - side]:
                     return tip
                 seen[side].add(tip)
-                found = self._git.get(tip)
-                parents = found.parent_ids if isinstance(found, pygit2.Commit) else []
+                found: Any = self._git.get(tip)
+                parents: list[pygit2.Oid] = found.parent_ids if isinstance(found, pygit2.Commit) else []
                 tips[side] = str(parents[0]) if len(parents) == 1 else None
             if tips == [None, None]:
                 break
         return None
 
     def _bases(self, first: str, others: Sequence[str]) -> Sequence[str]:
-        meeting = self._meeting(first, others[0]) if len(others) == 1 else None
+        meeting = self.meeting(first, others[0]) if len(others) == 1 else None
         if meeting is not None:
             return [meeting]
         return self._list("merge-base", "--all", first, *others, check=False)
