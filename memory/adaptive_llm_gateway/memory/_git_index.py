@@ -136,8 +136,8 @@ class GitIndex:
         try:
             if (folder / "MERGE_HEAD").stat().st_mtime_ns < self._lock.since:
                 return
-            if self._lock.path.exists() and not self._lock.held:
-                return
+            if not (folder / "MERGE_MSG").exists() or (self._lock.path.exists() and not self._lock.held):
+                return  # a `git merge` that gives up writes both
             listed = run_git(["diff-index", "--cached", "--name-only", "-z", "HEAD"], cwd=self._root, reading=True)
         except (OSError, StorageError):  # there is none
             return
