@@ -21,14 +21,12 @@ from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import Request, Standing, WriteResult
 from adaptive_llm_gateway.memory._sync import Sync
-from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
+from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, RACES, sync_error
 from adaptive_llm_gateway.memory._values import SyncStatus
 
 _ATTEMPTS: Final = 40  # of two hubs that race one wins each round, so that no more than a few are ever needed
 _LONGEST_PAUSE: Final = 0.3
 
-# The remote's branch moved first, or somebody is about to move it.
-_AGAIN: Final = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 # The remote, or git before it sent anything, has refused.
 _REFUSED: Final = frozenset(
     {"protected_branch", "checked_out", "hook_rejected", "auth", "host_key", "access_denied", "remote_missing"}
@@ -141,7 +139,7 @@ class Publisher:
                     kind = str(error.details.get("kind"))
                     if kind in _REFUSED or _NEVER_SENT.search(str(error.details.get("git") or "")):
                         raise
-                    if kind not in _AGAIN:
+                    if kind not in RACES:
                         doubts.append(made)
                     if attempt == _ATTEMPTS or time.monotonic() >= asked.until:
                         raise

@@ -38,7 +38,7 @@ from adaptive_llm_gateway.memory._repo_checks import FORMAT_PATH, translated
 from adaptive_llm_gateway.memory._repo_rules import OutgoingTrust, RepoRules
 from adaptive_llm_gateway.memory._sync_apply import Move, Staged, carry_out, move_between, settling
 from adaptive_llm_gateway.memory._sync_checks import SecretCheck, check_marker, sort_incoming
-from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, REF_LOCKED, REF_RACE, sync_error
+from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, RACES, sync_error
 from adaptive_llm_gateway.memory._sync_model import Notice
 from adaptive_llm_gateway.memory._sync_seen import lock_problem
 from adaptive_llm_gateway.memory._sync_state import Operation, SyncState
@@ -52,8 +52,6 @@ _PUSH_ATTEMPTS = 5
 _MERGE_ATTEMPTS = 8
 _RELEASE_NOTE = "alg: bring in what was held back"
 _LONG_SECONDS = 0.25  # a plan that takes longer is made again beside the writes that made it void, once
-# The remote's branch moved first, or somebody is about to move it.
-_AGAIN = frozenset({MERGE_FIRST, REF_RACE, REF_LOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,7 +424,7 @@ class Sync:
             try:
                 return self.remote.push(commit), commit
             except SyncError as error:
-                if error.details.get("kind") not in _AGAIN or attempt == _PUSH_ATTEMPTS:
+                if error.details.get("kind") not in RACES or attempt == _PUSH_ATTEMPTS:
                     raise
             time.sleep(uniform(0.0, 0.05 * 2**attempt))  # noqa: S311 - only to keep several clones apart
             self._repo.check_ready()

@@ -14,6 +14,8 @@ from adaptive_llm_gateway.memory._values import KIND_NAMES, SyncKind
 MERGE_FIRST: Final = "non_fast_forward"
 REF_RACE: Final = "ref_race"
 REF_LOCKED: Final = "ref_locked"
+RACES: Final = frozenset[SyncKind]({MERGE_FIRST, REF_RACE, REF_LOCKED})
+"""The remote's branch moved first, or somebody is about to move it: to be tried again at once."""
 
 _MOST_LINES, _MOST_CHARACTERS = 20, 2_000
 _LONGEST_SAID: Final = 300  # of git's words, in a message
@@ -225,7 +227,8 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "sets the first). A server may also say so of a repository that this user must not see.",
     "remote_moved": "Give the new address: `alg init --remote URL`.",
     "missing_branch": "The remote has other branches only. Push to create this one (`alg memory push`), or have the "
-    "memory repo use one of those: the branch that it is on counts, and `branch` of an entry in `repos`.",
+    "memory repo use one of those (`git branch -m` there): the branch that it is on counts, and `branch` of an "
+    "entry in `repos`.",
     "index_lock": "Another git program works in the memory repo; wait for it.",
     "index_lock_stale": "Whatever held it is gone. Everything goes on, but for git's own view of what is staged: look "
     "that no git program works in the memory repo, then remove the lock file.",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from adaptive_llm_gateway.memory._sync_errors import RACES
+
 Patience = Literal["race", "soon", "retry", "person"]
 Operation = Literal["check", "pull", "push"]
 
@@ -20,7 +22,6 @@ _PERSON: Final[frozenset[str]] = frozenset(
     | {"remote_full", "remote_missing", "remote_moved", "missing_branch"}
 )
 _SOON: Final = frozenset({"index_lock", "index_lock_stale", "busy", "repo_busy", "detached_head", "dirty", "lock_held"})
-_RACE: Final = frozenset({"non_fast_forward", "ref_race", "ref_locked"})
 
 # The least wait, what the longest one is after the first failure, and what it grows to, in seconds.
 _WAITS: Final[dict[Patience, tuple[float, float, float]]] = {
@@ -44,7 +45,7 @@ def patience(kind: str | None) -> Patience:
         return "person"
     if kind in _SOON:
         return "soon"
-    return "race" if kind in _RACE else "retry"
+    return "race" if kind in RACES else "retry"
 
 
 def longest_wait(kind: str | None, failures: int) -> float:
