@@ -306,9 +306,9 @@ def test_what_waits_is_pushed_by_itself_when_offline_mode_ends(
     subprocess.run(["git", "init", "--quiet", "--bare", str(tmp_path / "remote.git")], check=True)
     monkeypatch.setattr("adaptive_llm_gateway.memory._sync_schedule.OFFLINE_SECONDS", 0.1)  # nobody waits for five
     # The remote is behind a name that is elsewhere, until the settings say that it is this folder.
-    store = bench.open(remote=ELSEWHERE, push_after_write=True, push_delay=0.05)
     set_offline(True)
     try:
+        store = bench.open(remote=ELSEWHERE, push_after_write=True, push_delay=0.05)
         bench.write(store, "Written offline")
         held = bench.poll(lambda: (found := store.sync_status()).offline and found.ahead and found, "the held push")
         assert (held.state, held.error) == ("pending", None)

@@ -119,7 +119,7 @@ def test_a_push_that_failed_is_tried_again_when_the_server_is_back(bench: Any, r
     assert status.kind == "unreachable"
     look = hasten(store)
     bench.poll(lambda: look() or store.sync_status().attempts >= 2, "another attempt")
-    assert store.sync_status().next_attempt is not None
+    bench.poll(lambda: store.sync_status().next_attempt is not None, "the time of the next one")
     slow_git.listen()
     bench.poll(lambda: look() or store.sync_status().state == "pushed", "the push by itself")
     assert store.sync_status().attempts == 0
