@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["ours", "floor", "peer"]
+_RISING = ("/s", "MB/s", "% found")  # units of which more is better
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,13 @@ class Row:
 
     Attributes:
         what: what was measured.
-        unit: of all numbers: `ms`, `MB`, `/s`, `%`.
+        unit: of all numbers: `ms`, `MB`, `/s`, `%`; of `/s`, `MB/s` and `% found` more is better.
         of: whose number it is: ours, a floor that nothing can beat, or another product's.
         n: samples.
         target: what we set ourselves for the median; None where nothing was set.
         against: the floor's `what` that this one is divided by.
-        ratio: this median divided by that of `against` in the same run (for `/s` the reverse, so lower is better).
+        ratio: this median divided by that of `against` in the same run (where more is better the reverse, so lower is
+            better).
         note: what a reader must know.
     """
 
@@ -52,7 +54,7 @@ class Row:
         """Whether the median reaches the target."""
         if self.target is None:
             return None
-        return self.median >= self.target if self.unit == "/s" else self.median <= self.target
+        return self.median >= self.target if self.unit in _RISING else self.median <= self.target
 
 
 def row(
@@ -70,7 +72,7 @@ def row(
     median = statistics.median(ordered)
     ratio = None
     if against is not None and median and against.median:
-        ratio = against.median / median if unit == "/s" else median / against.median
+        ratio = against.median / median if unit in _RISING else median / against.median
     return Row(
         what=what,
         unit=unit,

@@ -78,3 +78,19 @@ def test_the_benchmark_of_sync_measures_each_part_beside_git_alone(tmp_path: Pat
     for part in report["parts"].values():
         assert {row["of"] for row in part["rows"]} == {"ours", "floor"}
         assert any(row["target"] is not None or row["against"] is not None for row in part["rows"])
+
+
+@pytest.mark.timeout(175)
+def test_the_benchmark_of_the_secret_scanner_says_what_is_missed_and_what_is_flagged_without_cause(
+    tmp_path: Path,
+) -> None:
+    report = numbers(tmp_path, "--only", "sentences", "files", "alarms", script="secrets/run.py")
+    for part in report["parts"].values():
+        assert {row["of"] for row in part["rows"]} == {"ours", "peer"}
+        assert any(row["target"] is not None for row in part["rows"])
+    for part in ("sentences", "files"):
+        for group in report["groups"][part]:
+            missed = sum(group["missed"].values())
+            assert group["found"] == pytest.approx(100 * (group["n"] - missed) / group["n"], abs=0.06)
+    flagged = [row for row in report["parts"]["alarms"]["rows"] if row["of"] == "ours"]
+    assert bool(report["groups"]["alarms"]) is any(row["median"] > 0 for row in flagged)
