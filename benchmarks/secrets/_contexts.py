@@ -106,9 +106,7 @@ def _cased(value: str) -> str:
 
 MUTATIONS: dict[str, Callable[[str, random.Random], str]] = {
     "in random words": _noise,
-    "within random letters": lambda value, rng: (
-        "".join(rng.choices(ALNUM, k=9)) + value + "".join(rng.choices(ALNUM, k=9))
-    ),
+    "within random letters": lambda value, rng: _letters(rng) + value + _letters(rng),
     "wrapped over two lines": lambda value, _: "\n".join(_halves(value)),
     "split with a backslash": lambda value, _: "\\\n".join(_halves(value)),
     "joined strings": lambda value, _: 'key = "{}" + "{}"'.format(*_halves(value)),

@@ -130,23 +130,20 @@ def alarms(amount: Amount, peer: Peer) -> tuple[list[Row], list[dict[str, Any]]]
         "images in base64": (_ordinary.images(1), None),
     }
     rows: list[Row] = []
-    of: Role
     flagged: list[dict[str, Any]] = []
     for name, (texts, target) in kinds.items():
         lines = sum(text.text.count("\n") + 1 for text in texts)
         ours, theirs = _flags(name, texts, flagged, peer)
-        for what, count, of in ((name, ours, "ours"), (f"{PEER}: {name}", theirs, "peer")):
+        sides: tuple[tuple[str, int, Role, float | None], ...]
+        sides = ((name, ours, "ours", target), (f"{PEER}: {name}", theirs, "peer", None))
+        for what, count, of, goal in sides:
             rate = 1_000 * count / lines
             note = f"{count:,} flagged lines of {lines:,} in {len(texts):,} texts"
-            measured = row(
-                what, "flagged of 1,000 lines", [rate], of=of, target=None if of == "peer" else target, note=note
-            )
+            measured = row(what, "flagged of 1,000 lines", [rate], of=of, target=goal, note=note)
             rows.append(replace(measured, n=lines))
     turns = _ordinary.chat_turns(1, amount.turns)
     ours, theirs = _flags("chat turns", turns, flagged, peer)
-    mine = row(
-        "chat turns", "flagged lines", [ours], target=0, note="generated, with talk of keys and passwords in them"
-    )
+    mine = row("chat turns", "flagged lines", [ours], target=0, note="generated; many talk of keys and passwords")
     rows += [replace(mine, n=len(turns))]
     rows += [replace(row(f"{PEER}: chat turns", "flagged lines", [theirs], of="peer"), n=len(turns))]
     return rows, flagged
