@@ -8,7 +8,6 @@ from typing import Final
 import pygit2
 from pygit2.enums import FileMode, SortMode
 
-from adaptive_llm_gateway.memory._merge import Entry
 from adaptive_llm_gateway.memory._tree_diff import FOLDER, TreeFiles, diff_trees
 
 _FEW: Final = 4  # of more, git tells sooner, and meanwhile this process does something else
@@ -38,13 +37,9 @@ def brought(git: pygit2.Repository, commit: str, without: str | None) -> list[tu
         first, *others = [parent.tree for parent in each.parents] or [None]
         elsewhere = [TreeFiles(tree) for tree in others if tree is not None]
         for path, (_, new) in diff_trees(first, each.tree).items():
-            if new is None or _is_module(new) or any(tree(path) == new for tree in elsewhere):
+            if new is None or any(tree(path) == new for tree in elsewhere):
                 continue
-            if new.mode == FOLDER:
+            if new.mode in (FOLDER, FileMode.COMMIT):
                 return None
             found.append((new.blob, path))
     return found
-
-
-def _is_module(entry: Entry) -> bool:
-    return entry.mode == FileMode.COMMIT  # what it names is of another repository

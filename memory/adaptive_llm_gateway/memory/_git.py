@@ -153,6 +153,8 @@ def git_environment(
         "GIT_EDITOR": "false",
         "LC_ALL": "C",
         "LANGUAGE": "C",
+        # What is merged and pushed is what the objects hold, not what `git replace` shows in their place.
+        "GIT_NO_REPLACE_OBJECTS": "1",
     }
     environment.pop("SSH_ASKPASS", None)
     if offline is not None:

@@ -85,10 +85,11 @@ class Quarantining:
 
     def begin(self, ours: str, theirs: str) -> Holding:
         """What is to be held back of a pull of `theirs` into `ours`."""
-        self._follow_rules()
+        self.follow_rules()
         return Holding(self._repo, self._judge, self._secrets, self._mask, self._timeout, ours, theirs)
 
-    def _follow_rules(self) -> object:
+    def follow_rules(self) -> object:
+        """What the checks depend on now; where that is something else, what was found clean is looked at again."""
         rules = self._rules()
         if rules is not self._known_rules:
             self._known_rules = rules
@@ -100,7 +101,7 @@ class Quarantining:
         quarantine, head = self._repo.quarantine, self._repo.head()
         if not quarantine or head is None:
             return None
-        rules = self._follow_rules()
+        rules = self.follow_rules()
         looked = self._looked
         if looked is not None and looked[0] == head and looked[1] is rules and looked[2] == quarantine:
             return None

@@ -112,6 +112,10 @@ class Remote:
         listed = run_git(["remote", "get-url", "--all", *kind, self.name], cwd=self._repo.path, reading=True)
         return tuple(listed.text.splitlines())
 
+    def _pushes_elsewhere(self) -> bool:
+        """Whether git's settings name other addresses for pushes: what was fetched need not be there."""
+        return self._addresses(push=True) != self._addresses(push=False)
+
     def _tracking_name(self) -> str:
         return f"refs/remotes/{self.name}/{self._repo.branch}"
 
@@ -255,7 +259,7 @@ class Remote:
                     f"here as {kept}"
                 )
                 found += [Notice("history_rewritten", text, _now())] if same else []
-        if after is not None and after == self._doubted:
+        if after is not None and after == self._doubted and not self._pushes_elsewhere():
             self._hidden = after
         found += self._clock(after)
         if answer is not None:

@@ -17,7 +17,8 @@ from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, SUFFIX
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange
 from adaptive_llm_gateway.memory._sync_errors import sync_error
-from adaptive_llm_gateway.memory._tree_diff import blob_at, list_files
+from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
+from adaptive_llm_gateway.memory._wide_text import narrowed
 
 _SHOWN: Final = 5
 _TOLD: Final = 100
@@ -151,7 +152,7 @@ class OutgoingTrust:
 
     def _listed(self, arguments: Sequence[str], exclude: Sequence[str]) -> list[str]:
         listed = run_git(["rev-list", *arguments, *exclude], cwd=self._repo.path, reading=True, timeout=self._timeout)
-        return listed.stdout.decode("utf-8", "surrogateescape").splitlines()
+        return listed.stdout.decode("utf-8", "surrogateescape").split("\n")[:-1]  # any other end of a line is a name's
 
     def _above(self, commit: str, exclude: Sequence[str]) -> Iterator[_Found]:
         git = self._repo.thread_repo
@@ -173,7 +174,7 @@ def level_of(path: str, data: bytes) -> tuple[dict[str, Any], Trust | None]:
 
     What cannot be read as a level counts as the highest, for nobody has said that it may go.
     """
-    placed = PurePosixPath(path)
+    placed, data = PurePosixPath(path), narrowed(data)
     default = Trust.INTERNAL if placed.suffix.lower() == SUFFIX and len(placed.parts) > 1 else None
     if not data.removeprefix(b"\xef\xbb\xbf").startswith(b"---"):
         return {}, default
@@ -200,17 +201,25 @@ class _Merges:
     def __init__(self, repo: MemoryRepo, lines: Sequence[str]) -> None:
         self._repo = repo
         self._parents = {commit: parents for commit, *parents in (line.split() for line in lines)}
+        self._made = {commit: self._made_by(commit) for commit in self._parents}
 
     def brought(self, found: _Found) -> bool:
         """Whether only merges made this version, of a memory that was as high at the remote."""
-        makers = [commit for commit in self._parents if self._makes(commit, found)]
+        makers = [commit for commit, made in self._made.items() if found.blob in made]
         return bool(makers) and all(self._was_as_high(commit, found) for commit in makers)
 
-    def _makes(self, commit: str, found: _Found) -> bool:
-        parents = self._parents[commit]
-        return self._blob(commit, found.path) == found.blob and all(
-            self._blob(parent, found.path) != found.blob for parent in parents
-        )
+    def _made_by(self, commit: str) -> dict[str, str]:
+        """The versions that come with a commit, each with its path: what only moved came with an earlier one."""
+        tree = self._tree(commit)
+        befores = [self._tree(parent) for parent in self._parents[commit]]
+        sides = [diff_trees(before, tree) for before in befores or [None]]
+        made = {new.blob: path for path, (_, new) in sides[0].items() if new is not None}
+        for side in sides:
+            made = {blob: made[blob] for _, new in side.values() if new is not None and (blob := new.blob) in made}
+            for old, _ in side.values():
+                if old is not None:
+                    made.pop(old.blob, None)
+        return made
 
     def _was_as_high(self, commit: str, found: _Found) -> bool:
         """Whether a merge had it from the remote as high, and somebody's text of it, and put in no line of its own."""
@@ -219,7 +228,8 @@ class _Merges:
         if len(parents) < 2:
             return False
         ids = {str(found.fields.get("id") or ""), *_linked(found.fields)} - {""}
-        versions = {parent: list(self._versions(parent, found.path, ids)) for parent in parents}
+        path = self._made[commit][found.blob]
+        versions = {parent: list(self._versions(parent, path, ids)) for parent in parents}
         if not any(level.rank >= found.trust.rank for parent in theirs for level, _ in versions[parent]):
             return False
         known = {line for has in versions.values() for _, data in has for line in data.splitlines()}
@@ -239,9 +249,6 @@ class _Merges:
 
     def _tree(self, commit: str) -> pygit2.Tree:
         return self._repo.thread_repo[commit].peel(pygit2.Tree)
-
-    def _blob(self, commit: str, path: str) -> str | None:
-        return blob_at(self._tree(commit), path)
 
 
 def _body(data: bytes) -> bytes:

@@ -69,6 +69,7 @@ from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
+from adaptive_llm_gateway.memory._wide_text import narrowed
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
 
 _T = TypeVar("_T")
@@ -836,7 +837,8 @@ class MemoryStore:
             self._notices.append(f"the remote could not be set: {error}")
 
     def _scan_foreign(self, path: str, data: bytes) -> None:
-        self._scanner.check(data.decode("utf-8", "replace"), where=repr(path))
+        for text in dict.fromkeys((data, narrowed(data))):
+            self._scanner.check(text.decode("utf-8", "replace"), where=repr(path))
 
     def _before_sync(self) -> None:
         """Edits by hand become commits before anything is merged or pushed."""

@@ -442,6 +442,7 @@ class Sync:
         if commit == tracked:  # it brings nothing
             return
         exclude = ["--not", tracked] if tracked is not None else []
+        self._quarantining.follow_rules()
         self._secrets.check(commit, exclude, "secret_outgoing")
         self._trust.check(commit, exclude)
 

@@ -73,9 +73,8 @@ class SecretCheck:
         """
         if self._passes(commit, exclude, kind=kind):
             return
-        listed = list(self._listed(commit, exclude))
-        self._check_names(commit, exclude[-1:], {path for _, path in listed if path}, kind)
-        for name, path in listed:
+        self._check_names(commit, exclude[-1:], self._names(commit, exclude), kind)
+        for name, path in self._listed(commit, exclude):
             try:
                 self._look(name, path)
             except SecretRefused as error:
@@ -177,16 +176,35 @@ class SecretCheck:
         listed = run_git(
             ["rev-list", "--objects", commit, *exclude], cwd=self._repo.path, reading=True, timeout=self._timeout
         )
-        for line in listed.stdout.splitlines():
+        for line in listed.stdout.split(b"\n")[:-1]:  # a name may hold any other end of a line
             name, _, path = line.decode("utf-8", "surrogateescape").partition(" ")
             yield name, path
+
+    def _names(self, commit: str, exclude: list[str]) -> set[str]:
+        """Every path of a commit that none of its parents has so, also of a file that went, or came back, later.
+
+        `rev-list --objects` tells one path of each new object, and none of an old one in a new place.
+        """
+        cwd, timeout = self._repo.path, self._timeout
+        commits = run_git(["rev-list", commit, *exclude], cwd=cwd, reading=True, timeout=timeout).stdout
+        asking = ["diff-tree", "--stdin", "--no-commit-id", "--root", "-c", "-r", "-t", "-z", "--raw", "--no-renames"]
+        told = run_git([*asking, "--ignore-submodules=none"], cwd=cwd, stdin=commits, reading=True, timeout=timeout)
+        fields = told.stdout.decode("utf-8", "surrogateescape").split("\0")
+        names: set[str] = set()
+        for modes, path in zip(fields[::2], fields[1::2], strict=False):
+            parents = len(modes) - len(modes.lstrip(":"))
+            if modes.split(" ")[parents] != "000000":  # it is there
+                names.add(path)
+        return names
 
     def _look(self, name: str, path: str, *, most: int | None = None) -> None:
         if name in self._clean:
             return
         git = self._repo.thread_repo
         kind, size = git.odb.read_header(name)
-        if kind in (ObjectType.BLOB, ObjectType.COMMIT) and (most is None or size <= most):
+        if most is not None and size > most:
+            return  # which is not to be clean
+        if kind in (ObjectType.BLOB, ObjectType.COMMIT):
             found: Any = git[name]
             if isinstance(found, pygit2.Blob):
                 self._scan(path, found.data)
