@@ -29,6 +29,7 @@ from adaptive_llm_gateway.memory._values import SyncKind
 MAX_OTHER: Final = 32 * 1024 * 1024
 """Bytes of a file that is no memory. Memories have `MAX_FILE`."""
 _MOST_FORMAT: Final = 1024
+_MOST_NAMES: Final = 256 * 1024 * 1024  # bytes: 150 for each change of 100,000s of commits, which a new remote gets
 _LONGEST_PATH: Final = 1000  # with the folder that the repo lies in, macOS takes 1,024
 
 _LINK, _MODULE = 0o120000, 0o160000
@@ -188,7 +189,8 @@ class SecretCheck:
         cwd, timeout = self._repo.path, self._timeout
         commits = run_git(["rev-list", commit, *exclude], cwd=cwd, reading=True, timeout=timeout).stdout
         asking = ["diff-tree", "--stdin", "--no-commit-id", "--root", "-c", "-r", "-t", "-z", "--raw", "--no-renames"]
-        told = run_git([*asking, "--ignore-submodules=none"], cwd=cwd, stdin=commits, reading=True, timeout=timeout)
+        asking.append("--ignore-submodules=none")
+        told = run_git(asking, cwd=cwd, stdin=commits, reading=True, timeout=timeout, output_limit=_MOST_NAMES)
         fields = told.stdout.decode("utf-8", "surrogateescape").split("\0")
         names: set[str] = set()
         for modes, path in zip(fields[::2], fields[1::2], strict=False):
