@@ -29,6 +29,7 @@ from adaptive_llm_gateway.memory._tree_diff import FOLDER, TreeFiles
 _JOURNAL: Final = "alg-index-pending"
 _NEW: Final = "alg-index."
 _OF_A_MERGE: Final = ("MERGE_HEAD", "MERGE_MODE", "MERGE_MSG", "AUTO_MERGE")
+_NO_CLASHES: Final = b"Conflicts:"  # in every language; files would follow
 _AFTER_SECONDS: Final = 1.0
 _numbers = itertools.count(1)
 _TAKE_ODD_NAMES: Final = ("core.protectNTFS=false", "core.protectHFS=false")
@@ -128,7 +129,8 @@ class GitIndex:
         """Take away what a `git merge` noted that could not write the index, for the lock was ours.
 
         It has merged nothing, and yet the next `git commit` would pass for the merge: all that the other side has would
-        be undone. A merge that is one has changed the index; where it need not, a later `git merge` comes to the same.
+        be undone. Git's message tells it from a merge that took nothing of the other side on purpose (`-s ours`): it
+        goes on about files that clash, and names none.
         """
         folder = self._file.parent
         if not self.unsettled:
@@ -136,8 +138,9 @@ class GitIndex:
         try:
             if (folder / "MERGE_HEAD").stat().st_mtime_ns < self._lock.since:
                 return
-            if not (folder / "MERGE_MSG").exists() or (self._lock.path.exists() and not self._lock.held):
-                return  # a `git merge` that gives up writes both
+            said = (folder / "MERGE_MSG").read_bytes().rstrip()
+            if not said.endswith(_NO_CLASHES) or (self._lock.path.exists() and not self._lock.held):
+                return
             listed = run_git(["diff-index", "--cached", "--name-only", "-z", "HEAD"], cwd=self._root, reading=True)
         except (OSError, StorageError):  # there is none
             return
