@@ -157,6 +157,29 @@ def test_what_a_sparse_checkout_leaves_out_is_not_deleted(bench: Any, store: Any
     bench.tidy(again)
 
 
+def test_a_pull_brings_what_others_changed_of_that_which_a_sparse_checkout_leaves_out(
+    bench: Any, store: Any, remote: Path
+) -> None:
+    mate = bench.open("mate", remote=str(remote))
+    mate.pull().result(60)
+    bench.git(store, "update-index", "--refresh")
+    bench.git(store, "sparse-checkout", "set", "decisions")
+    assert not list(store.repo.path.rglob("memory-*.md"))
+    changed, gone, same = sorted(mate.records(), key=lambda record: record.title)[:3]
+    bench.update(mate, changed.id, body="by others\n")
+    bench.file(mate, gone.id).unlink()
+    bench.noticed(mate)
+    mate.push().result(60)
+    store.sync().result(60)
+    assert bench.file(store, changed.id).read_text(encoding="utf-8").endswith("by others\n")
+    assert [hit.record.id for hit in store.search("others").hits] == [changed.id]
+    assert gone.id not in {record.id for record in store.records()}
+    assert not (store.repo.path / same.path).exists()
+    bench.git(store, "sparse-checkout", "disable")
+    bench.tidy(store)
+    bench.tidy(mate)
+
+
 def test_memories_whose_names_were_swapped_by_hand_are_both_found_and_keep_no_pull_waiting(
     bench: Any, store: Any, remote: Path
 ) -> None:

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from adaptive_llm_gateway.core import AlgError, SecretScanner
 from adaptive_llm_gateway.memory._files import FileBatch, read_file
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
-from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._history import Told
 from adaptive_llm_gateway.memory._holding import aside, kept_edits
 from adaptive_llm_gateway.memory._index_rows import PendingChange
@@ -141,7 +140,7 @@ class Reconciler:
             known = self._index.get(item.record.id)
             if known is not None and known.path != item.record.path:
                 gone[known.path] = known.id
-        left_out = self._left_out() if gone else ()
+        left_out = self._repo.left_out() if gone else ()
         for path in [path for path, id_ in gone.items() if path in left_out and id_ not in moved]:
             del gone[path]
         for path in [path for path in gone if not self._is_gone(path)]:
@@ -311,7 +310,7 @@ class Reconciler:
         memories = [path for path in committed if is_memory_path(path, types)]
         # What is there but no memory stays: `skipped` says why it is none.
         gone = [path for path in memories if path not in indexed and path not in waiting and self._is_gone(path)]
-        left_out = self._left_out() if gone else ()
+        left_out = self._repo.left_out() if gone else ()
         gone = [path for path in gone if path not in left_out or path in held]
         deleted = {entry.path: entry for entry in journal if entry.operation == "delete"}
         unasked = [path for path in gone if path not in deleted]
@@ -396,13 +395,6 @@ class Reconciler:
 
     def _is_mass_loss(self, count: int) -> bool:
         return count > _MASS_LOSS and count > self._index.statistics()["memories"] // 2
-
-    def _left_out(self) -> frozenset[str]:
-        """What a sparse checkout has git leave out of the work tree: nobody has deleted that."""
-        if not (self._repo.git_dir / "info" / "sparse-checkout").exists():
-            return frozenset()
-        listed = run_git(["ls-files", "-v", "-z"], cwd=self._root, reading=True).text.split("\0")
-        return frozenset(line[2:] for line in listed if line[:1] in ("S", "s"))
 
     def _is_gone(self, path: str) -> bool:
         try:

@@ -626,7 +626,7 @@ class MemoryRepo:
 
     def settle_index(self) -> bool:
         """As `refresh_index`, though another thread be at it; after that git's programs may go on."""
-        with self._refreshing:
+        with self._refreshing, translated(self.path):
             try:
                 self._flush()
             finally:
@@ -643,14 +643,26 @@ class MemoryRepo:
 
         Returns:
             Whether nothing is left to do.
+
+        Raises:
+            DiskFull, ReadOnly, StorageError: it cannot be done now; the next call tries again.
         """
         if not self._refreshing.acquire(blocking=False):
             return False
         try:
-            self._flush()
-            return self._index.catch_up(self._writing)
+            with translated(self.path):
+                self._flush()
+                return self._index.catch_up(self._writing)
         finally:
             self._refreshing.release()
+
+    def left_out(self) -> frozenset[str]:
+        """What HEAD has and a sparse checkout has git leave out of the work tree: nobody has deleted that."""
+        if not (self.git_dir / "info" / "sparse-checkout").exists():
+            return frozenset()
+        listed = run_git(["ls-files", "-v", "-z"], cwd=self.path, reading=True).text.split("\0")
+        # The index may have yet to learn what HEAD has no more.
+        return frozenset(line[2:] for line in listed if line[:1] in ("S", "s")) & self.tree_files().keys()
 
     def _head_tree(self) -> pygit2.Tree | None:
         head = self.head()

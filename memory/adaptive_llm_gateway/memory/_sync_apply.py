@@ -75,6 +75,11 @@ def move_between(
             files.pop(path, None)
         else:
             files[path] = (old, new)
+    # What a sparse checkout leaves out has no old content here that somebody could have taken away.
+    for path in (repo.left_out() & files.keys()) - before.held.keys() - after.held.keys():
+        _, new = files[path]
+        if new is not None and not os.path.lexists(repo.path / path):
+            files[path] = (None, new)
     for path in [path for path, (_, new) in files.items() if not is_plain_path(path) or (new and not is_file(new))]:
         del files[path]  # checked before; whatever is wrong, this is never touched
     blobs = {path: old.blob if old else None for path, (old, _) in changed.items()}
@@ -226,7 +231,10 @@ def carry_out(
 
 @contextlib.contextmanager
 def settling(repo: MemoryRepo) -> Generator[None]:
-    """Around a move, for what can wait until it is done: git's index, its lock, and the end of the journal."""
+    """Around a move, for what can wait until it is done: git's index, its lock, and the end of the journal.
+
+    That the index cannot follow (a full disk, an index that git cannot read) fails no move: it has its own journal.
+    """
     try:
         yield
     except BaseException:
@@ -237,7 +245,8 @@ def settling(repo: MemoryRepo) -> Generator[None]:
 
 
 def _settle(repo: MemoryRepo) -> None:
-    repo.settle_index()
+    with contextlib.suppress(AlgError):  # whoever commits next tries again, and logs why not
+        repo.settle_index()
     journal = repo.git_dir / _JOURNAL
     if journal.exists():
         reach("sync.index_updated")
