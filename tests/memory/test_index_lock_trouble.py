@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,11 +12,23 @@ import pytest
 from sync_made import AUTHOR, PATH, Clone, git, memory
 
 from adaptive_llm_gateway.core import DiskFull
-from adaptive_llm_gateway.memory import _git_index
+from adaptive_llm_gateway.memory import _git_index, _sync_apply
 from adaptive_llm_gateway.memory._requests import WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="git has its index in place there")
+
+_SECOND = """
+import sys
+from pathlib import Path
+from adaptive_llm_gateway.core import LockHeld
+from adaptive_llm_gateway.memory.testing import temporary_store
+try:
+    with temporary_store(Path(sys.argv[1])):
+        print("opened")
+except LockHeld:
+    print("refused")
+"""
 
 
 def full(*_: object) -> None:
@@ -52,3 +65,33 @@ def test_a_pull_whose_index_cannot_follow_says_what_it_has_merged(
     assert not two.repo.index_lock_file.exists()
     assert two.repo.refresh_index()
     assert two.clean()
+
+
+def test_a_second_store_that_is_refused_takes_nothing_from_the_first_ones_pull(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "remote.git")
+    other = Clone(tmp_path / "other", tmp_path / "remote.git")
+    other.put(PATH, memory("what others wrote\n"))
+    other.sync.push()
+    refused: list[str] = []
+
+    def reach(name: str) -> None:
+        if name == "sync.staged":
+            done = subprocess.run(
+                [sys.executable, "-c", _SECOND, str(tmp_path)],
+                capture_output=True,
+                text=True,
+                check=False,
+                encoding="utf-8",
+                timeout=60,
+            )
+            refused.append(done.stdout.strip() or done.stderr)
+
+    monkeypatch.setattr(_sync_apply, "reach", reach)
+    with temporary_store(tmp_path, remote=str(tmp_path / "remote.git")) as store:
+        store.pull().result(60)
+        assert refused
+        assert set(refused) == {"refused"}
+        assert [record.title for record in store.records()]
+        assert (store.repo.path / PATH).read_text(encoding="utf-8").endswith("what others wrote\n")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 
 from adaptive_llm_gateway.core import ConfigError, StorageError
 from adaptive_llm_gateway.memory._files import storage_errors
@@ -20,8 +21,11 @@ from adaptive_llm_gateway.memory._requests import PostgresConfig, QdrantConfig, 
 _log = logging.getLogger(__name__)
 
 
-def open_repo(settings: StoreSettings) -> MemoryRepo:
+def open_repo(settings: StoreSettings, guard: Callable[[Path], object]) -> MemoryRepo:
     """The memory repo that the settings name, on the branch that they name.
+
+    Args:
+        guard: see `MemoryRepo.open`.
 
     Raises:
         ConfigError: it is on another branch.
@@ -37,7 +41,7 @@ def open_repo(settings: StoreSettings) -> MemoryRepo:
             path=str(settings.repo),
             reason="gone",
         )
-    repo = MemoryRepo.open(settings.repo, default_branch=wanted or "main", clock=settings.clock)
+    repo = MemoryRepo.open(settings.repo, default_branch=wanted or "main", clock=settings.clock, guard=guard)
     if wanted is None or repo.operation() is not None or repo.branch == wanted:
         return repo
     name, root, git = f"refs/heads/{wanted}", MemoryRepo.root_commit_id(), repo.thread_repo

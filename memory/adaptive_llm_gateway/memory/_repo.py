@@ -133,6 +133,7 @@ class MemoryRepo:
         default_branch: str = "main",
         durable: bool = False,
         clock: Callable[[], datetime] | None = None,
+        guard: Callable[[Path], object] | None = None,
     ) -> Self:
         """Open the memory repo at `path`; make one, or adopt the git repository that is there.
 
@@ -146,6 +147,7 @@ class MemoryRepo:
             durable: every git object and reference is flushed to disk before `commit` returns (about 6 ms more a
                 commit); otherwise in `refresh_index`.
             clock: the time for commits, timezone-aware; `None` is the machine's own.
+            guard: called with the git folder before anything in it is changed or made good; what it raises ends this.
 
         Raises:
             FormatTooNew: the repo was written by a newer version; nothing was touched.
@@ -172,6 +174,8 @@ class MemoryRepo:
         repo = cls(path, durable=durable, clock=clock)
         marker = repo._marker()
         check_format(marker, where=str(path))
+        if guard is not None:
+            guard(repo.git_dir)
         repo._quarantine.mend()
         anothers = repo._index.is_anothers()  # whose process lives, and will complete what it is at
         repo._index.hold_what_was_left()

@@ -125,9 +125,10 @@ class MemoryStore:
         self._upkeep: threading.Thread | None = None
         self._state = threading.Lock()
         self.rules = RepoRules(settings.name, settings.trust, settings.read_only)
-        self.repo = open_repo(settings)
-        self._lock = ProcessLock(self.repo.git_dir / "alg-store.lock").acquire()
+        self._lock: ProcessLock | None = None
         try:
+            # Before anything there is made good: what another process is at looks like what a crash has left.
+            self.repo = open_repo(settings, self._take_lock)
             self._scratch = self.repo.git_dir / "alg-scratch"
             prepare_scratch(self._scratch)
             self._hub = self._hub_name()
@@ -136,19 +137,26 @@ class MemoryStore:
             )
             self._notices += notices
         except BaseException:
-            self._lock.release()
+            self._let_lock_go()
             raise
         try:
             self._set_up(fresh)
         except BaseException:
             self._index.close()
-            self._lock.release()
+            self._let_lock_go()
             raise
         self._writer.start()
         self._watcher.start()
         self._vectorizer.start()
         self._reranking.start()
         self._syncing.start()
+
+    def _take_lock(self, git_dir: Path) -> None:
+        self._lock = ProcessLock(git_dir / "alg-store.lock").acquire()
+
+    def _let_lock_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _set_up(self, fresh: bool) -> None:
         """Put the parts together; nothing runs yet."""
@@ -320,7 +328,7 @@ class MemoryStore:
         self._past.close()
         self._index.close()
         self.repo.close()
-        self._lock.release()
+        self._let_lock_go()
 
     def wait_ready(self, timeout: float) -> bool:
         """Wait until what the last end left is picked up and the index is complete; whether that came in time."""
