@@ -110,12 +110,12 @@ class Oracle:
         """Tokens that have to be there."""
         return {number for number in self.wanted if not self.removed.get(number)}
 
-    def surprises(self, files: Mapping[str, str], ids: Mapping[str, str]) -> list[str]:
+    def surprises(self, files: Mapping[str, str], was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
         """What is not as its only writer left it.
 
         Args:
             files: path to blob id, of the healed tree.
-            ids: path to memory id, of the tree before and after.
+            was, now: path to memory id, of the tree when it was healed before, and of this one.
         """
         if self.loose:
             return []
@@ -126,7 +126,7 @@ class Oracle:
                 continue
             ((clone, left),) = by.items()
             if left.version is None:
-                if left.path in files and ids.get(left.path) == memory:
+                if left.path in files and now.get(left.path) == memory:
                     found.append(f"{left.path} ({memory}) was deleted by {clone} alone, and is there")
             elif files.get(left.path) != left.version:
                 found.append(
@@ -134,7 +134,7 @@ class Oracle:
                     f"and is {str(files.get(left.path))[:8]}"
                 )
         for path, version in self.before.items():
-            memory = ids.get(path)
+            memory = was.get(path)  # where it went, another one may have come
             if memory is None or memory in self.touched or memory in self.unsure:
                 continue
             if files.get(path) != version:

@@ -575,7 +575,7 @@ class Simulation:
             if (clone.tree / ".git" / "alg-sync-journal.json").exists():
                 raise self._wrong(f"{clone.name}: a journal of sync is left")
         ids = {path: memory for path, (memory, _, _) in dumps[CLONES[0]]["records"].items()}
-        surprises = self._oracle.surprises(blobs, self._ids | ids)
+        surprises = self._oracle.surprises(blobs, self._ids, ids)
         if surprises:
             raise self._wrong("; ".join(surprises[:5]))
         self._ids = ids

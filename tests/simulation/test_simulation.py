@@ -110,10 +110,13 @@ def test_what_one_clone_alone_changed_is_as_it_left_it() -> None:
     oracle.touch("anna", "B", "b.md", None)
     oracle.touch("anna", "C", "c.md", "2")
     oracle.touch("bert", "C", "c.md", "3")
-    assert oracle.surprises({"a.md": "2", "c.md": "4", "d.md": "1"}, ids) == []
-    assert len(oracle.surprises({"a.md": "1", "b.md": "1", "c.md": "4", "d.md": "2"}, ids)) == 3
+    now = {path: memory for path, memory in ids.items() if path != "b.md"}
+    assert oracle.surprises({"a.md": "2", "c.md": "4", "d.md": "1"}, ids, now) == []
+    assert len(oracle.surprises({"a.md": "1", "b.md": "1", "c.md": "4", "d.md": "2"}, ids, ids)) == 3
+    another = {**now, "b.md": "E"}  # of another memory, where the deleted one was
+    assert oracle.surprises({"a.md": "2", "b.md": "5", "c.md": "4", "d.md": "1"}, ids, another) == []
     oracle.unsure.add("A")
-    assert len(oracle.surprises({"a.md": "1", "c.md": "4", "d.md": "1"}, ids)) == 0
+    assert len(oracle.surprises({"a.md": "1", "c.md": "4", "d.md": "1"}, ids, now)) == 0
 
 
 def test_a_status_is_held_against_what_git_counts() -> None:
