@@ -114,7 +114,8 @@ def test_check_refuses_with_place_kind_line_preview_and_what_to_do(scanner: Secr
     assert "github-token in line 2" in error.message
     assert finding.preview in error.message
     assert error.hint is not None
-    assert all(word in error.hint for word in ("redact=true", finding.fingerprint, "secrets-allowed.yaml"))
+    assert all(word in error.hint for word in ("redact=true", finding.fingerprint))
+    assert "alg secrets allow" not in error.hint  # a model may read it
     assert error.details["findings"] == [
         {"kind": "github-token", "line": 2, "preview": finding.preview, "fingerprint": finding.fingerprint}
     ]

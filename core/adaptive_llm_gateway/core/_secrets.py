@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
 
-from adaptive_llm_gateway.core._errors import ConfigError, SecretRefused
+from adaptive_llm_gateway.core._errors import SecretRefused
+from adaptive_llm_gateway.core._secret_allowances import Allowance
 from adaptive_llm_gateway.core._secret_detectors import Match, find_matches
-
-if TYPE_CHECKING:
-    import yaml
 
 _CACHED_TEXTS = 4096
 _CACHED_FINDINGS = 64  # a text with more is scanned again rather than kept
 _ROUNDS = 16
-_ALLOWANCES_LIMIT = 1_000_000  # bytes
-_REASON_LIMIT = 500
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)  # the end of what never counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +39,6 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """A false positive that somebody has looked at: findings with this fingerprint pass."""
-
-    fingerprint: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class FindingSpan:
     """Where in a text a finding is: characters `start` up to `end`, for whoever puts something in its place."""
 
@@ -62,21 +48,60 @@ class FindingSpan:
 
 
 class SecretScanner:
-    """Finds, redacts or refuses credentials in text. Immutable and safe to share between threads.
+    """Finds, redacts or refuses credentials in text. Safe to share between threads.
 
     Args:
-        allowed: findings with these fingerprints are none.
+        allowed: findings with these fingerprints are none, until the allowance ends.
+        clock: what time it is, timezone-aware; default: the machine's own.
+        trouble: why more than these is not allowed, which a refusal says: the list cannot be read.
     """
 
-    def __init__(self, *, allowed: Iterable[Allowance] = ()) -> None:
-        self._allowed = frozenset(allowance.fingerprint for allowance in allowed)
+    def __init__(
+        self,
+        *,
+        allowed: Iterable[Allowance] = (),
+        clock: Callable[[], datetime] | None = None,
+        trouble: str | None = None,
+    ) -> None:
+        # Of several for one fingerprint the one that ends first; one with keys nobody here knows may be restricted.
+        self._ends: dict[str, datetime | None] = {}
+        for allowance in allowed:
+            end = _NEVER if allowance.unknown else allowance.ends
+            known = self._ends.get(allowance.fingerprint)
+            if known is None or (end is not None and end < known):
+                self._ends[allowance.fingerprint] = end
+        self._clock = clock
+        self._trouble = trouble
+        self._counting: tuple[frozenset[str], datetime | None] | None = None
         self._cache = _Cache()
 
-    def with_allowed(self, allowed: Iterable[Allowance]) -> SecretScanner:
+    def with_allowed(self, allowed: Iterable[Allowance], *, trouble: str | None = None) -> SecretScanner:
         """A scanner with these allowances in place of this one's, sharing what is already known of texts."""
-        scanner = SecretScanner(allowed=allowed)
+        scanner = SecretScanner(allowed=allowed, clock=self._clock, trouble=trouble)
         scanner._cache = self._cache
         return scanner
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The fingerprints that are allowed now; the same object as long as nothing ends."""
+        counting = self._counting
+        if counting is None or (counting[1] is not None and self._now() >= counting[1]):
+            now = self._now() if any(self._ends.values()) else None
+            counts = {print_: end for print_, end in self._ends.items() if end is None or now is None or end > now}
+            counting = frozenset(counts), min((end for end in counts.values() if end is not None), default=None)
+            self._counting = counting
+        return counting[0]
+
+    @property
+    def _allowed(self) -> frozenset[str]:
+        return self.allowed
+
+    def _now(self) -> datetime:
+        return self._clock() if self._clock is not None else datetime.now(UTC)
+
+    def kind_of(self, fingerprint: str) -> str | None:
+        """What a finding of late with this fingerprint was taken for; None where there was none."""
+        return self._cache.kind_of(fingerprint)
 
     def scan(self, text: str) -> tuple[Finding, ...]:
         """Every credential in `text`, in order of its place."""
@@ -85,9 +110,10 @@ class SecretScanner:
         if findings is None:
             findings = _findings(text, find_matches(text))
             self._cache.put(key, findings)
-        if not self._allowed:
+        if not findings or not self._ends:
             return findings
-        return tuple(finding for finding in findings if finding.fingerprint not in self._allowed)
+        allowed = self.allowed
+        return tuple(finding for finding in findings if finding.fingerprint not in allowed)
 
     def spans(self, text: str) -> tuple[FindingSpan, ...]:
         """Every credential in `text` with its place, in order and without overlap.
@@ -119,6 +145,15 @@ class SecretScanner:
             text = _replace(text, [_whole_lines(text, match) for match in matches])
         return text, found
 
+    def _about(self, findings: tuple[Finding, ...]) -> str:
+        """Why what seems to be allowed is not."""
+        if self._trouble is not None:
+            return f"Nothing is allowed: {self._trouble}."
+        ended = self._ends.get(findings[0].fingerprint)
+        if ended is None or ended == _NEVER:
+            return ""
+        return f"It was allowed until {ended.isoformat(timespec='seconds').replace('+00:00', 'Z')}."
+
     def check(self, text: str, *, where: str) -> None:
         """Refuse `text` when it carries a credential.
 
@@ -135,76 +170,16 @@ class SecretScanner:
         more = f" and {len(findings) - 5} more" if len(findings) > 5 else ""
         raise SecretRefused(
             f"{where} carries what looks like a secret: {named}{more}",
-            hint="Remove it and try again, or pass redact=true to store a placeholder in its place. If it is none, "
-            f"add its fingerprint ({findings[0].fingerprint}) with a reason to secrets-allowed.yaml.",
+            # Whoever reads this may be a model, which is not to allow anything by itself; the command line names the
+            # command to people.
+            hint="Remove it and try again, or pass redact=true to store a placeholder in its place. "
+            f"{self._about(findings)} Only the person at this machine can allow what is no secret, by its "
+            f"fingerprint ({findings[0].fingerprint}): leave that to them.".replace("  ", " "),
             where=where,
             findings=[
                 {"kind": f.kind, "line": f.line, "preview": f.preview, "fingerprint": f.fingerprint} for f in findings
             ],
         )
-
-
-def load_allowances(path: Path) -> tuple[Allowance, ...]:
-    """The allowances of a `secrets-allowed.yaml`: a list of `fingerprint` and `reason`; none when there is no file.
-
-    Raises:
-        ConfigError: the file is not such a list; the message names path and line.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_ALLOWANCES_LIMIT + 1)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}", path=str(path)) from error
-    if len(data) > _ALLOWANCES_LIMIT:
-        raise ConfigError(f"{str(path)!r} is larger than {_ALLOWANCES_LIMIT:,} bytes", path=str(path))
-    import yaml  # noqa: PLC0415 - 15 ms that only those with such a file pay
-
-    try:
-        root = yaml.compose(data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{str(path)!r} is not UTF-8: {error.reason}", path=str(path)) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise _invalid(path, mark.line + 1 if mark else 1, "is not valid YAML") from error
-    if root is None:
-        return ()
-    if not isinstance(root, yaml.SequenceNode):
-        raise _invalid(path, root.start_mark.line + 1, "is not a list")
-    return tuple(_allowance(path, item) for item in root.value)
-
-
-def _allowance(path: Path, node: yaml.Node) -> Allowance:
-    import yaml  # noqa: PLC0415
-
-    line = node.start_mark.line + 1
-    if not isinstance(node, yaml.MappingNode):
-        raise _invalid(path, line, "has an entry that is not a mapping of fingerprint and reason")
-    # Scalars as written, not as YAML would type them: 16 digits are a fingerprint, not a number.
-    values: dict[str, str] = {}
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.value not in ("fingerprint", "reason"):
-            name = key.value if isinstance(key, yaml.ScalarNode) else "a nested value"
-            raise _invalid(path, key.start_mark.line + 1, f"has the unknown key {name!r}")
-        if not isinstance(value, yaml.ScalarNode) or key.value in values:
-            raise _invalid(path, key.start_mark.line + 1, f"needs one text for {key.value!r}")
-        values[key.value] = value.value
-    fingerprint, reason = values.get("fingerprint", ""), values.get("reason", "").strip()
-    if not _FINGERPRINT.fullmatch(fingerprint):
-        raise _invalid(path, line, f"has the fingerprint {fingerprint[:40]!r}, which is not 16 hex digits")
-    if not 0 < len(reason) <= _REASON_LIMIT:
-        raise _invalid(path, line, f"needs a reason of 1 to {_REASON_LIMIT} characters for {fingerprint!r}")
-    return Allowance(fingerprint, reason)
-
-
-def _invalid(path: Path, line: int, what: str) -> ConfigError:
-    return ConfigError(
-        f"{str(path)!r}, line {line}: the file {what}",
-        hint="Each entry reads `- fingerprint: <16 hex digits>` and, below, `  reason: <why it is no secret>`.",
-        path=str(path),
-        line=line,
-    )
 
 
 # --- Matches to findings ----------------------------------------------------------------------------
@@ -267,6 +242,12 @@ class _Cache:
             if findings is not None:
                 self._kept.move_to_end(key)
             return findings
+
+    def kind_of(self, fingerprint: str) -> str | None:
+        """The kind of a kept finding; None where there is none."""
+        with self._lock:
+            kept = [found for findings in reversed(self._kept.values()) for found in findings]
+        return next((found.kind for found in kept if found.fingerprint == fingerprint), None)
 
     def put(self, key: bytes, findings: tuple[Finding, ...]) -> None:
         if len(findings) > _CACHED_FINDINGS:
