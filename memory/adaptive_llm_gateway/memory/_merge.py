@@ -7,6 +7,7 @@ The rules do not depend on which side is ours, so that every clone comes to the 
 - What both sides changed is merged within (`_merge_files`); where that cannot be, both versions are kept.
 - An edit or a move beats a deletion.
 - A memory that both sides made under two paths (an import that ran twice) becomes one.
+- The list of what is no secret is merged by entry (`_merge_allowances`), also where a side removed it.
 - Two files that cannot both be where they are (`_merge_places`) are both kept, one of them beside.
 
 Newer is the file with the later `updated`, of equal ones the one that is greater byte by byte. No file ever gets
@@ -21,6 +22,8 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+from adaptive_llm_gateway.core import ALLOWANCES_FILE
+from adaptive_llm_gateway.memory._merge_allowances import merge_allowances
 from adaptive_llm_gateway.memory._merge_files import (
     SUFFIX,
     MergedFile,
@@ -231,6 +234,11 @@ class _Planner:
         base = self._base(item.base) if item.base is not None else None
         mine = self._our(item.ours) if item.ours is not None else None
         other = self._their(item.theirs) if item.theirs is not None else None
+        if ALLOWANCES_FILE in (item.ours, item.theirs):
+            merged = self._merge_allowances(base, mine, other)
+            if merged is not None:
+                self._plan.decisions.append(f"merged {ALLOWANCES_FILE} by entry")
+                return [_Result(item, ALLOWANCES_FILE, merged)]
         if mine is None or other is None or item.ours is None or item.theirs is None:
             kept, path = (mine, item.ours) if mine is not None else (other, item.theirs)
             if kept is None or path is None or (path == item.base and kept == base):
@@ -241,6 +249,13 @@ class _Planner:
             return [_Result(item, path, kept)]
         path = self._merge_path(item.base, (item.ours, mine), (item.theirs, other))
         return self._merge_contents(item, path, base, mine, other)
+
+    def _merge_allowances(self, base: Entry | None, mine: Entry | None, other: Entry | None) -> bytes | None:
+        """The merged list; None where one side's is simply taken, or a side's is no list."""
+        if mine == other or base in (mine, other) or any(e is not None and e.mode not in _FILES for e in (mine, other)):
+            return None
+        texts = (self._read(entry.blob) if entry is not None else None for entry in (base, mine, other))
+        return merge_allowances(*texts)
 
     def _merge_path(self, base: str | None, mine: tuple[str, Entry], other: tuple[str, Entry]) -> str:
         if other[0] in (mine[0], base):

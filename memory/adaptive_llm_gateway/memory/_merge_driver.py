@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from adaptive_llm_gateway.core import ALLOWANCES_FILE
 from adaptive_llm_gateway.memory._merge_files import (
     SUFFIX,
     beside,
@@ -57,6 +58,12 @@ def run_merge_driver(base: str, ours: str, theirs: str, path: str, *, keep: bool
 
 def _merge(path: str, base: bytes | None, ours: bytes, theirs: bytes) -> tuple[bytes, bytes | None]:
     """The merged file, and what has to be kept beside it."""
+    if path == ALLOWANCES_FILE:
+        from adaptive_llm_gateway.memory._merge_allowances import merge_allowances  # noqa: PLC0415 - rarely needed
+
+        listed = merge_allowances(base, ours, theirs)
+        if listed is not None:
+            return listed, None
     for salt in count():
         merged = merge_files(base, ours, theirs, salt=salt)
         if merged is None:
