@@ -24,16 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum import luhn
 
-from adaptive_llm_gateway.core import Allowance, SecretScanner, Trust
-from adaptive_llm_gateway.gateway import (
-    NOTHING_FOUND,
-    PERSONAL_KINDS,
-    Detection,
-    Part,
-    PersonalScanner,
-    detect,
-    level_of,
-)
+from adaptive_llm_gateway.core import PERSONAL_KINDS, Allowance, PersonalScanner, SecretScanner, Trust
+from adaptive_llm_gateway.gateway import NOTHING_FOUND, Detection, Part, detect, level_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "gh" + "p_" + "x8Kd02LmQz71RtVb64NcYw93HsPfJe5UaTgi"
@@ -485,8 +477,8 @@ def test_the_libraries_are_imported_by_the_first_number_that_needs_them_and_noth
 import socket, sys
 def refused(*args, **kwargs): raise AssertionError("a connection was tried")
 socket.socket.connect = socket.getaddrinfo = refused
-from adaptive_llm_gateway.core import SecretScanner
-from adaptive_llm_gateway.gateway import Part, PersonalScanner, detect
+from adaptive_llm_gateway.core import PersonalScanner, SecretScanner
+from adaptive_llm_gateway.gateway import Part, detect
 personal, scanner = PersonalScanner(), SecretScanner()
 loaded = lambda: {{"phonenumbers", "stdnum"}} & sys.modules.keys()
 assert detect([Part("at 2026-11-22, {EMAIL}", "m")], scanner=scanner, personal=personal).found and not loaded()
@@ -498,7 +490,7 @@ assert loaded() == {{"phonenumbers", "stdnum"}}
 
 def test_loading_before_the_first_text_imports_both() -> None:
     code = (
-        "import sys\nfrom adaptive_llm_gateway.gateway import PersonalScanner\nPersonalScanner().load()\n"
+        "import sys\nfrom adaptive_llm_gateway.core import PersonalScanner\nPersonalScanner().load()\n"
         "assert {'phonenumbers', 'stdnum.iban', 'stdnum.luhn'} <= sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

@@ -75,6 +75,14 @@ if TYPE_CHECKING:
         home_root,
         socket_address,
     )
+    from adaptive_llm_gateway.core._personal_data import (
+        PERSONAL_KINDS,
+        PERSONAL_LEVELS,
+        PersonalFinding,
+        PersonalKind,
+        PersonalScanner,
+        PersonalSpan,
+    )
     from adaptive_llm_gateway.core._provider_kinds import (
         ProviderKind,
     )
@@ -182,6 +190,14 @@ _MODULES = {
         "home_root",
         "socket_address",
     ),
+    "_personal_data": (
+        "PERSONAL_KINDS",
+        "PERSONAL_LEVELS",
+        "PersonalFinding",
+        "PersonalKind",
+        "PersonalScanner",
+        "PersonalSpan",
+    ),
     "_provider_kinds": ("ProviderKind",),
     "_secret_allowances": (
         "ALLOWANCES_FILE",
@@ -228,6 +244,8 @@ _MODULES = {
 __all__ = [
     "ALLOWANCES_FILE",
     "HOME_VARIABLE",
+    "PERSONAL_KINDS",
+    "PERSONAL_LEVELS",
     "POINTS",
     "WAITING_FILE",
     "AlgError",
@@ -250,6 +268,10 @@ __all__ = [
     "NotFound",
     "NotHolder",
     "Offline",
+    "PersonalFinding",
+    "PersonalKind",
+    "PersonalScanner",
+    "PersonalSpan",
     "ProcessLock",
     "ProviderKind",
     "Quarantined",

@@ -103,13 +103,6 @@ if TYPE_CHECKING:
         class_of,
         locality_of,
     )
-    from adaptive_llm_gateway.gateway._personal import (
-        PERSONAL_KINDS,
-        PERSONAL_LEVELS,
-        PersonalKind,
-        PersonalScanner,
-        PersonalSpan,
-    )
     from adaptive_llm_gateway.gateway._policy import (
         DEFAULT_POLICY,
         LARGEST_POLICY,
@@ -321,13 +314,6 @@ _MODULES = {
         "class_of",
         "locality_of",
     ),
-    "_personal": (
-        "PERSONAL_KINDS",
-        "PERSONAL_LEVELS",
-        "PersonalKind",
-        "PersonalScanner",
-        "PersonalSpan",
-    ),
     "_policy": (
         "DEFAULT_POLICY",
         "LARGEST_POLICY",
@@ -467,8 +453,6 @@ __all__ = [
     "NOTICED",
     "NO_CONSENTS",
     "NO_PRICES",
-    "PERSONAL_KINDS",
-    "PERSONAL_LEVELS",
     "POLICY_VERSION",
     "PRICED_KINDS",
     "PROVIDER_CLASSES",
@@ -531,9 +515,6 @@ __all__ = [
     "Outcome",
     "OverBudget",
     "Part",
-    "PersonalKind",
-    "PersonalScanner",
-    "PersonalSpan",
     "Piece",
     "Plan",
     "Policy",

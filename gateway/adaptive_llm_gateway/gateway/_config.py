@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, get_args
 
-from adaptive_llm_gateway.core import ConfigError, ProviderKind, Trust
+from adaptive_llm_gateway.core import ConfigError, PersonalKind, ProviderKind, Trust
 from adaptive_llm_gateway.gateway._breaker import BreakerRules
-from adaptive_llm_gateway.gateway._personal import PersonalKind
 from adaptive_llm_gateway.gateway._retry import RetryRules
 from adaptive_llm_gateway.gateway._routing import Route
 

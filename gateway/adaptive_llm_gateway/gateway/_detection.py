@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from adaptive_llm_gateway.core import SecretScanner, Trust
-from adaptive_llm_gateway.gateway._personal import PersonalScanner, PersonalSpan
+from adaptive_llm_gateway.core import PersonalScanner, PersonalSpan, SecretScanner, Trust
 from adaptive_llm_gateway.gateway._receipt_values import LevelReason, RedactedItem
 
 _ROUNDS: Final = 8
@@ -220,16 +219,9 @@ class _Redaction:
 
 
 def _personal_place(text: str, span: PersonalSpan, scanner: PersonalScanner) -> _Place:
-    value = text[span.start : span.end]
-    if span.kind == "email":
-        same = value.casefold()
-        preview = f"{value[0]}…@….{value.rpartition('.')[2]}"
-    else:
-        same = "".join(c for c in value if c.isalnum()).upper() or value
-        preview = f"{value[:2] if span.kind == 'iban' else ''}…{same[-2:]}"
     level = scanner.levels[span.kind] or Trust.PUBLIC
-    hashed = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return _Place(span.kind, level, span.start, span.end, hashed, preview)
+    hashed = hashlib.blake2b(span.same(text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return _Place(span.kind, level, span.start, span.end, hashed, span.preview(text))
 
 
 def _line_ends(text: str, start: int, end: int) -> int:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, SecretScanner, Trust, new_ulid
+from adaptive_llm_gateway.core import AlgError, InvalidInput, PersonalScanner, SecretScanner, Trust, new_ulid
 from adaptive_llm_gateway.gateway._chain import ChainBroken
 from adaptive_llm_gateway.gateway._config import GatewayConfig
 from adaptive_llm_gateway.gateway._consents import Consent, Consents
@@ -22,7 +22,6 @@ from adaptive_llm_gateway.gateway._detection import LevelDecision, Part, detect,
 from adaptive_llm_gateway.gateway._experience import Experience
 from adaptive_llm_gateway.gateway._hosted import HOSTED
 from adaptive_llm_gateway.gateway._ledger import ConsentLedger
-from adaptive_llm_gateway.gateway._personal import PersonalScanner
 from adaptive_llm_gateway.gateway._policy import Policy, default_policy
 from adaptive_llm_gateway.gateway._port import ProviderFailure, ProviderPort
 from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable, charged

@@ -40,7 +40,8 @@ def gateway_config(settings: Settings) -> GatewayConfig:
     Raises:
         ConfigError: a provider or a route is not usable as it is set.
     """
-    from adaptive_llm_gateway.gateway import PERSONAL_LEVELS, GatewayConfig, Route  # noqa: PLC0415 - as above
+    from adaptive_llm_gateway.core import PERSONAL_LEVELS  # noqa: PLC0415 - as above
+    from adaptive_llm_gateway.gateway import GatewayConfig, Route  # noqa: PLC0415 - as above
 
     section = settings.gateway
     return GatewayConfig(

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
-from adaptive_llm_gateway.core import Trust
-from adaptive_llm_gateway.gateway._personal_emails import email
-from adaptive_llm_gateway.gateway._personal_ids import ANNOUNCING, WINDOW, announced, is_lettered_id, national_id
+from adaptive_llm_gateway.core._personal_emails import email
+from adaptive_llm_gateway.core._personal_ids import ANNOUNCING, WINDOW, announced, is_lettered_id, national_id
+from adaptive_llm_gateway.core._trust import Trust
 
 PersonalKind = Literal["email", "phone", "iban", "card", "national-id", "ip-address"]
 PERSONAL_KINDS: Final[tuple[PersonalKind, ...]] = get_args(PersonalKind)
@@ -47,6 +47,36 @@ class PersonalSpan:
     kind: PersonalKind
     start: int
     end: int
+
+    def preview(self, text: str) -> str:
+        """It, masked, so that somebody who may see the text knows which it is: `j…@….org`, `DE…00`, `…71`."""
+        value = text[self.start : self.end]
+        if self.kind == "email":
+            return f"{value[0]}…@….{value.rpartition('.')[2]}"
+        return f"{value[:2] if self.kind == 'iban' else ''}…{_plain(value)[-2:]}"
+
+    def same(self, text: str) -> str:
+        """What two places have in common that have the same: the value itself, not to be shown nor kept."""
+        value = text[self.start : self.end]
+        return value.casefold() if self.kind == "email" else _plain(value)
+
+
+def _plain(value: str) -> str:
+    return "".join(c for c in value if c.isalnum()).upper() or value
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalFinding:
+    """Something personal that was found, without the thing itself: safe to log, to show and to store.
+
+    Attributes:
+        line: from 1; CR LF, LF and CR each end a line.
+        preview: as `PersonalSpan.preview` has it.
+    """
+
+    kind: PersonalKind
+    line: int
+    preview: str
 
 
 class PersonalScanner:
@@ -80,6 +110,17 @@ class PersonalScanner:
                 if len(self._kept) > _CACHED_TEXTS:
                     self._kept.popitem(last=False)
         return found
+
+    def scan(self, text: str) -> tuple[PersonalFinding, ...]:
+        """Everything personal in `text`, in order, by kind, line and masked preview."""
+        found: list[PersonalFinding] = []
+        line, at = 1, 0
+        for span in self.spans(text):
+            crlf = text.count("\r\n", at, span.start)
+            line += text.count("\n", at, span.start) + text.count("\r", at, span.start) - crlf
+            at = span.start
+            found.append(PersonalFinding(span.kind, line, span.preview(text)))
+        return tuple(found)
 
     def load(self) -> None:
         """Import the libraries now, 0.3 s, which else the first text with a number to check waits for."""
