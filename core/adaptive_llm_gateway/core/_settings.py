@@ -47,6 +47,10 @@ def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _off(value: object) -> object:
+    return "off" if value is False else value  # as YAML reads the word
+
+
 _REPO_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -66,7 +70,7 @@ class MemorySettings(Section):
     max_body_bytes: int = Field(
         2 * 1024 * 1024, ge=1024, le=16 * 1024 * 1024, description="Largest body of one memory, in bytes of UTF-8."
     )
-    watch: Literal["auto", "events", "poll", "off"] = Field(
+    watch: Annotated[Literal["auto", "events", "poll", "off"], BeforeValidator(_off)] = Field(
         "auto", description="How edits by hand are noticed: `events` from the system, `poll`, `auto` or `off`."
     )
     commit_wait_ms: int = Field(
@@ -78,6 +82,11 @@ class MemorySettings(Section):
         le=10_000_000,
         description="A session's log of this many tokens gets a summary by itself, and a new one each time it has "
         "grown by half since the last; 0: only when asked for.",
+    )
+    personal_data: Annotated[Literal["raise", "off"], BeforeValidator(_off)] = Field(
+        "raise",
+        description="What becomes of a memory that is written with personal data in it: its trust level is raised to "
+        "`gateway.personal_data`, and the answer says so; `off`: nothing. `gateway.personal_allowed` holds here, too.",
     )
 
 

@@ -198,7 +198,7 @@ class Handoffs:
 
     def _offered(self, planned: Planned, ticket: Ticket, notes: tuple[str, ...], *, replaced: bool = False) -> Written:
         result = self._store.result(planned, self._store.commit_of(ticket, self._store.commit_wait))
-        return Written(self.one(planned.id), result, notes, replaced=replaced)
+        return Written(self.one(planned.id), result, (*planned.notes, *notes), replaced=replaced)
 
     def _titled(self, new: NewOffer) -> NewOffer:
         """With the title that its objective gives it once it is without secrets: a title may be cut within one."""

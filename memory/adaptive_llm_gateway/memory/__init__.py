@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._opening import look_at_postgres, look_at_qdrant
     from adaptive_llm_gateway.memory._plans import Planned
     from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine
+    from adaptive_llm_gateway.memory._raising import (
+        Raised,
+    )
     from adaptive_llm_gateway.memory._requests import (
         PERSONAL,
         AppendEvent,
@@ -163,6 +166,7 @@ _MODULES = {
         "protocol_here",
         "try_to_leave_with_git",
     ),
+    "_raising": ("Raised",),
     "_requests": (
         "PERSONAL",
         "AppendEvent",
@@ -274,6 +278,7 @@ __all__ = [
     "PostgresConfig",
     "QdrantConfig",
     "Quarantine",
+    "Raised",
     "Record",
     "ReindexReport",
     "ReplaceText",

@@ -336,9 +336,10 @@ class ImportReport:
         *,
         dry_run: bool = False,
         failed: Mapping[str, AlgError | str] | None = None,
+        noted: Mapping[str, Sequence[str]] | None = None,
     ) -> ImportReport:
-        """From a reader's source and its plan; `failed` maps an item's id to what the store said."""
-        problems = failed or {}
+        """From a reader's source and its plan; `failed` and `noted` map an item's id to what the store said."""
+        problems, notes = failed or {}, noted or {}
         updates = [update.item for update in plan.updates]
         done = [item for item in (*plan.creates, *updates) if item.id not in problems]
         refused = [item for item in (*plan.creates, *updates) if item.id in problems]
@@ -352,7 +353,9 @@ class ImportReport:
             kept=tuple((kept.item.key, kept.reason) for kept in plan.kept),
             skipped=plan.skipped,
             failed=tuple((item.key, str(problems[item.id])) for item in refused),
-            warnings=tuple((item.key, warning) for item in done for warning in item.warnings),
+            warnings=tuple(
+                (item.key, warning) for item in done for warning in (*item.warnings, *notes.get(item.id, ()))
+            ),
             attachments=source.attachments,
             links=sum(len(item.links) for item in done),
             unresolved_links=source.unresolved_links,

@@ -29,6 +29,7 @@ from adaptive_llm_gateway.memory._models import MAX_TITLE, stamp
 from adaptive_llm_gateway.memory._names import memory_path, slug
 from adaptive_llm_gateway.memory._plan_event import check_changeable, check_no_event, event_document, imported_path
 from adaptive_llm_gateway.memory._quarantine import Held
+from adaptive_llm_gateway.memory._raising import PersonalRule, Raised, said_by
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import (
     AppendEvent,
@@ -83,6 +84,7 @@ class Planned:
     version: str | None
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...] = ()
+    raised: Raised | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,11 @@ class _Current:
     record: Record
     data: bytes
     version: str
+
+    @property
+    def text(self) -> str:
+        """The file as it is, whatever is in it."""
+        return self.data.decode("utf-8", "replace")
 
     @property
     def document(self) -> Document:
@@ -109,6 +116,7 @@ class Planner:
         read_version: the bytes of a memory's file at a version or commit.
         hub: a short name that tells this hub's session files from another machine's.
         clock: see `StoreSettings`.
+        personal: which level a memory gets for the personal data in it; None: such data is not looked for.
     """
 
     def __init__(
@@ -125,6 +133,7 @@ class Planner:
         max_body_bytes: int,
         clock: Callable[[], datetime] | None = None,
         held: Callable[[], Mapping[str, Held]] = dict,
+        personal: PersonalRule | None = None,
     ) -> None:
         self._root = root
         self._types = types
@@ -137,6 +146,7 @@ class Planner:
         self._max_body = max_body_bytes
         self._clock = clock
         self._held = held
+        self._personal = personal
 
     def plan(self, request: Request) -> Planned:
         """The changes for `request`; raises what is wrong with it, before anything is touched."""
@@ -192,7 +202,7 @@ class Planner:
             fields=request.fields,
         )
         path = memory_path(self._types.folder_of(kind), now, title, front["id"])
-        return self._put(Document.new(front, body), path, "write", request.author, request.reason)
+        return self._put(Document.new(front, body), path, "write", request.author, request.reason, known="")
 
     def _update(self, request: WriteMemory) -> Planned:
         assert request.id is not None  # noqa: S101 - `plan` sends requests without an id to `_create`
@@ -229,7 +239,7 @@ class Planner:
         if document.render() == current.data:
             return self._unchanged(current, "update")
         document = document.with_fields({"updated": stamp(self._now())})
-        planned = self._put(document, current.record.path, "update", request.author, request.reason)
+        planned = self._put(document, current.record.path, "update", request.author, request.reason, known=current.text)
         return self._after_edit(current, planned)
 
     def _replace_text(self, request: ReplaceText) -> Planned:
@@ -244,8 +254,10 @@ class Planner:
             return self._unchanged(current, "edit")
         if document.fields.get("updated") == current.document.fields.get("updated"):
             document = document.with_fields({"updated": stamp(self._now())})
+        # Who changes the level in the same edit has said what it is to be.
+        known = current.text if document.fields.get("trust") == current.document.fields.get("trust") else None
         return self._after_edit(
-            current, self._put(document, current.record.path, "edit", request.author, request.reason)
+            current, self._put(document, current.record.path, "edit", request.author, request.reason, known=known)
         )
 
     def _import(self, request: ImportMemory) -> Planned:
@@ -275,11 +287,11 @@ class Planner:
             if document.render() == current.data:
                 return self._unchanged(current, "import")
             return self._after_edit(
-                current, self._put(document, current.record.path, "import", request.author, request.reason)
+                current, self._put(document, current.record.path, "import", request.author, request.reason, known="")
             )
         folder = self._types.folder_of(request.type)
         path = imported_path(folder, front, self._index.get) or memory_path(folder, request.created, title, request.id)
-        return self._put(document, self._vacant(path), "import", request.author, request.reason)
+        return self._put(document, self._vacant(path), "import", request.author, request.reason, known="")
 
     def _append(self, request: AppendSession) -> Planned:
         if not request.text.strip():
@@ -306,8 +318,10 @@ class Planner:
             body = document.body
             joint = "" if body.endswith("\n\n") or not body else "\n" if body.endswith("\n") else "\n\n"
             document = document.with_body(body + joint + entry).with_fields({"updated": stamp(now)})
-            planned = self._put(document, current.record.path, "append", request.author, request.reason)
-            return self._after_edit(current, replace(planned, notes=notes))
+            planned = self._put(
+                document, current.record.path, "append", request.author, request.reason, known=current.text
+            )
+            return self._after_edit(current, replace(planned, notes=notes + planned.notes))
         if request.session_id is not None and self._index.get(session) is None:
             raise NotFound(f"no session {session!r}", hint="Leave `session_id` out to begin a new session.")
         began = self._index.get(session)
@@ -331,8 +345,9 @@ class Planner:
         started = datetime.fromtimestamp(ulid_milliseconds(session) / 1000, tz=UTC)
         folder = f"{self._types.folder_of('session')}/{started:%Y}/{started:%m}/{session[-8:].lower()}"
         path = f"{folder}/{slug(self._hub)}-{part[-8:].lower()}.md"
-        planned = self._put(Document.new(front, entry), path, "append", request.author, request.reason)
-        return replace(planned, notes=notes)
+        known = began.title if began else ""
+        planned = self._put(Document.new(front, entry), path, "append", request.author, request.reason, known=known)
+        return replace(planned, notes=notes + planned.notes)
 
     def _session_part(self, session: str, size: int, *, begins: bool) -> tuple[str, _Current | None]:
         """The id of the file of this hub that takes the next entry, and the file if it is there."""
@@ -406,7 +421,7 @@ class Planner:
             raise InvalidInput(f"there is a memory with the id {request.id!r} already", hint="Give a new id.")
         request = replace(request, title=self._text(request.title), body=self._text(request.body))
         document, path = event_document(request, offer, self._types, host=self._host)
-        planned = self._put(document, self._vacant(path), "write", request.author, request.reason)
+        planned = self._put(document, self._vacant(path), "write", request.author, request.reason, known=offer.title)
         (made,) = planned.changes
         # The message says what happened; its title and the event's own would say so twice.
         return replace(planned, changes=(replace(made, change=replace(made.change, title=offer.title)),))
@@ -519,18 +534,44 @@ class Planner:
             )
         return _Current(record, data, version)
 
-    def _put(self, document: Document, path: str, operation: Operation, author: Author, reason: str | None) -> Planned:
-        """The change that makes the file at `path` be `document`, checked as a whole."""
+    def _put(
+        self,
+        document: Document,
+        path: str,
+        operation: Operation,
+        author: Author,
+        reason: str | None,
+        *,
+        known: str | None = None,
+    ) -> Planned:
+        """The change that makes the file at `path` be `document`, checked as a whole.
+
+        Args:
+            known: what it, or what it comes from, said before; personal data that is not in it raises the trust level.
+                None leaves the level as the document has it.
+        """
         self._check_held(path, str(document.fields.get("id")))
         self._check_size(document.body)
         data = document.render()
         self._scanner.check(data.decode("utf-8"), where="this memory")
         version = MemoryRepo.blob_id(data)
         record = self._types.to_record(document, path=path, version=version, mtime_ns=0, size=len(data))
+        raised: Raised | None = None
+        if self._personal is not None and known is not None:
+            known += said_by(record.author)
+            raised = self._personal.look(data.decode("utf-8"), known=known, level=record.trust)
+            if raised is not None and raised.after is not record.trust:
+                data = document.with_fields({"trust": str(raised.after)}).render()
+                raised = self._personal.look(data.decode("utf-8"), known=known, level=record.trust)  # lines may move
+                record = replace(record, trust=raised.after if raised else record.trust)
+                version = MemoryRepo.blob_id(data)
+                record = replace(record, version=version, size=len(data))
         reason = self._clean(reason)
         record = replace(record, reason=reason)
         change = Change(path, data, operation, record.id, record.title, author, reason)
-        return Planned(record.id, record.type, record.title, path, operation, version, (FileChange(change, record),))
+        notes = () if raised is None else (raised.note,)
+        done = (FileChange(change, record),)
+        return Planned(record.id, record.type, record.title, path, operation, version, done, notes, raised)
 
     def _check_held(self, path: str, identifier: str) -> None:
         item = self._held().get(path)

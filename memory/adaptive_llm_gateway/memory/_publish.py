@@ -231,6 +231,7 @@ def _result(made: _Made, status: SyncStatus) -> WriteResult:
         Standing("committed", status, made.commit),
         unchanged=not planned.changes,
         notes=planned.notes,
+        raised=planned.raised,
     )
 
 

@@ -17,8 +17,9 @@ from adaptive_llm_gateway.memory._history import Told
 from adaptive_llm_gateway.memory._holding import aside, kept_edits
 from adaptive_llm_gateway.memory._index_rows import PendingChange
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._raising import EditsToTell, PersonalRule
 from adaptive_llm_gateway.memory._repo import MemoryRepo
-from adaptive_llm_gateway.memory._repo_rules import RepoRules
+from adaptive_llm_gateway.memory._repo_rules import RepoRules, level_of
 from adaptive_llm_gateway.memory._requests import FileChange, ReindexReport, Skipped
 from adaptive_llm_gateway.memory._tree import Loaded, Stat, compare, differing, is_memory_path, load_all, scan
 from adaptive_llm_gateway.memory._types import TypeRegistry
@@ -50,6 +51,7 @@ class Reconciler:
         writer: Writer,
         editor: Author,
         rules: RepoRules | None = None,
+        personal: PersonalRule | None = None,
     ) -> None:
         self._rules = rules or RepoRules()
         self._root = root
@@ -58,6 +60,7 @@ class Reconciler:
         self._repo = repo
         self._writer = writer
         self._editor = editor
+        self._personal = EditsToTell(personal) if personal is not None else None
         self._skipped: dict[str, Skipped] = {}
         self._vanished: frozenset[str] = _paths(index.meta_get(_VANISHED))
         self.progress: tuple[int, int] | None = None
@@ -66,6 +69,11 @@ class Reconciler:
     def skipped(self) -> tuple[Skipped, ...]:
         """Files that are not in the index, and why."""
         return tuple(sorted(self._skipped.values(), key=lambda item: item.path))
+
+    @property
+    def personal(self) -> str | None:
+        """What there is to say of personal data that came in by hand."""
+        return self._personal.notice(self._index.get) if self._personal is not None else None
 
     @property
     def vanished(self) -> tuple[str, ...]:
@@ -274,6 +282,23 @@ class Reconciler:
             [change.record for change in changes if id(change) not in fresh and change.record is not None]
         )
         self._writer.absorb(news)
+        for change in news:
+            self._note_personal(change, committed)
+
+    def _note_personal(self, change: FileChange, committed: Mapping[str, str]) -> None:
+        record, data = change.record, change.change.data
+        if self._personal is None or record is None or data is None or change.change.operation != "edit":
+            return
+        version = committed.get(record.path)
+        if version is None:
+            self._personal.note(record, data.decode("utf-8"), before=None, level_before=None)
+            return
+        try:
+            before = self._repo.read_blob(version)
+        except AlgError:  # a partial clone may lack it
+            before = b""
+        level = level_of(record.path, before)[1]
+        self._personal.note(record, data.decode("utf-8"), before=before.decode("utf-8", "replace"), level_before=level)
 
     def _commit_leftovers(
         self,

@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from adaptive_llm_gateway.core import Trust
+from adaptive_llm_gateway.core import PersonalScanner, Trust
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig
+from adaptive_llm_gateway.memory._raising import Raised
 from adaptive_llm_gateway.memory._rerank import Reranker, RerankerConfig
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record, Revision, SyncStatus
 
@@ -72,6 +73,7 @@ class StoreSettings:
         trust: no memory above this level is written or pushed.
         read_only: its remote is only read, and nothing is written.
         hub_name: of the home; None: as the file `hub-name` beside the index has it.
+        personal: what finds personal data in what is written and says which level it has; None: nothing does.
     """
 
     repo: Path
@@ -99,6 +101,7 @@ class StoreSettings:
     trust: Trust = Trust.SECRET
     read_only: bool = False
     hub_name: str | None = None
+    personal: PersonalScanner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class WriteResult:
     """What a write did. `version` is None after a delete; `unchanged` is true when nothing differed; `repo` names the
-    memory repo where there are several.
+    memory repo where there are several; `raised` is personal data that it brought, which the notes tell, too.
     """
 
     id: str
@@ -285,6 +288,7 @@ class WriteResult:
     unchanged: bool = False
     notes: tuple[str, ...] = ()
     repo: str | None = None
+    raised: Raised | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Planned, Planner
 from adaptive_llm_gateway.memory._publish import Publisher
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine, summary
+from adaptive_llm_gateway.memory._raising import PersonalRule
 from adaptive_llm_gateway.memory._reading import Reading, every_record
 from adaptive_llm_gateway.memory._reconcile import Reconciler
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -125,6 +126,7 @@ class MemoryStore:
         self._upkeep: threading.Thread | None = None
         self._state = threading.Lock()
         self.rules = RepoRules(settings.name, settings.trust, settings.read_only)
+        self._personal = PersonalRule(settings.personal, settings.trust) if settings.personal is not None else None
         self._lock: ProcessLock | None = None
         try:
             # Before anything there is made good: what another process is at looks like what a crash has left.
@@ -201,6 +203,7 @@ class MemoryStore:
             writer=self._writer,
             editor=self._editor,
             rules=self.rules,
+            personal=self._personal,
         )
         self._sync = Sync(
             self.repo,
@@ -299,6 +302,7 @@ class MemoryStore:
             max_body_bytes=self._settings.max_body_bytes,
             clock=self._settings.clock,
             held=lambda: self.repo.quarantine.held,
+            personal=self._personal,
         )
 
     def _install_hook(self, command: Sequence[str]) -> None:
@@ -436,6 +440,7 @@ class MemoryStore:
             unchanged=not planned.changes,
             notes=planned.notes,
             repo=self._settings.name,
+            raised=planned.raised,
         )
 
     # -- reading -----------------------------------------------------------------------------------------------
@@ -705,6 +710,7 @@ class MemoryStore:
                 "deletions. Bring them back with `git restore .` in the memory repo, or confirm with "
                 "`alg memory reindex --accept-loss`."
             )
+        notices += [each for each in (self._reconciler.personal,) if each]
         notices += summary(self.repo.quarantine)
         if progress is not None:
             notices.append(f"the index is being built: {progress[0]} of {progress[1]} files")

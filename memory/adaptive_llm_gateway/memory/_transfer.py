@@ -56,6 +56,7 @@ def import_memories(
     source = read_source(path, kind=kind, project=project, name=name)
     plan = plan_import(source.items, _existing(store), overwrite=overwrite, skipped=source.skipped)
     failed: dict[str, AlgError | str] = {}
+    noted: dict[str, tuple[str, ...]] = {}
     work = [(item, None) for item in plan.creates] + [(update.item, update.version) for update in plan.updates]
     if dry_run:
         for item, _ in work:
@@ -71,10 +72,12 @@ def import_memories(
         for (item, _), outcome in zip(batch, store.write_many(requests), strict=True):
             if isinstance(outcome, AlgError):
                 failed[item.id] = outcome
+            elif outcome.notes:
+                noted[item.id] = outcome.notes
         if on_progress is not None:
             on_progress(start + len(batch), len(work))
     store.flush()
-    return ImportReport.build(source, plan, failed=failed)
+    return ImportReport.build(source, plan, failed=failed, noted=noted)
 
 
 def _request(item: ImportItem, version: str | None, author: Author, *, redact: bool) -> ImportMemory:

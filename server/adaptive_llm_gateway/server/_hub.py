@@ -29,6 +29,7 @@ from adaptive_llm_gateway.server._summaries import Summaries
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
+    from adaptive_llm_gateway.core import PersonalScanner
     from adaptive_llm_gateway.memory import Memories, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
     from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
@@ -83,6 +84,20 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         qdrant=qdrant_config(settings),
         hook_command=(*this_installation(), "secrets", "scan", "--staged"),
         merge_driver=(*this_installation(), "merge-driver"),
+        personal=_personal_scanner(settings) if settings.memory.personal_data == "raise" else None,
+    )
+
+
+def _personal_scanner(settings: Settings) -> PersonalScanner:
+    """What is personal, and of which level: as for the gateway, so that a memory is not one thing here and another
+    there.
+    """
+    from adaptive_llm_gateway.core import PERSONAL_LEVELS, PersonalScanner  # noqa: PLC0415 - 20 ms
+
+    gateway = settings.gateway
+    return PersonalScanner(
+        levels={kind: gateway.personal_data for kind, level in PERSONAL_LEVELS.items() if level is not None},
+        allowed=gateway.personal_allowed,
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
     from adaptive_llm_gateway.memory import (
         Hit,
         Quarantine,
+        Raised,
         Record,
         RepoStatus,
         Revision,
@@ -156,6 +157,21 @@ def sync_of_all(done: Mapping[str, Json | AlgError]) -> Json:
     return answer
 
 
+def _raised_json(raised: Raised | None) -> Json:
+    """What personal data a write brought, where it did; no value is in it."""
+    if raised is None:
+        return {}
+    return {
+        "raised": {
+            "from": str(raised.before),
+            "to": str(raised.after),
+            "wanted": str(raised.wanted),
+            "count": raised.count,
+            "found": [{"kind": each.kind, "line": each.line, "preview": each.preview} for each in raised.found],
+        }
+    }
+
+
 def write_json(result: WriteResult) -> Json:
     """What a write did and where it stands."""
     return {
@@ -168,6 +184,7 @@ def write_json(result: WriteResult) -> Json:
         "version": result.version,
         "unchanged": result.unchanged,
         "notes": list(result.notes),
+        **_raised_json(result.raised),
         "state": result.standing.state,
         "commit": result.standing.commit,
         "commit_error": result.standing.error,

@@ -485,6 +485,8 @@ class Operations:
         store = await self.store()
         record = store.record(done["id"])
         session = str((record.fields.get("session_id") if record else None) or done["id"])
+        if "raised" in done and request.session_id is not None:
+            await self._raise_summary(session, author)
         if request.session_id is None:
             self._growth.begun(session)
         if self._growth.appended(session, text):  # counted behind this answer, which waits for none of it
