@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 LOCAL = "jane.doe"
@@ -73,3 +74,36 @@ def test_a_summary_is_raised_with_the_log_that_it_repeats(server: Any) -> None:
         row for row in server.json("memory", "list", "--type", "note")["memories"] if row["title"].startswith("Summary")
     ]
     assert summary["trust"] == "confidential"
+
+
+# --- alg secrets scan --personal ------------------------------------------------------------------------------
+
+
+def test_a_scan_lists_personal_data_as_a_class_of_its_own_and_exits_as_without_it(server: Any, tmp_path: Path) -> None:
+    file = tmp_path / "who.md"
+    file.write_text(f"# Who\n\nmail {EMAIL}\nor git@github.com\n", encoding="utf-8")
+    found = server.json("secrets", "scan", str(tmp_path / "who.md"), "--personal")
+    assert found["findings"] == []
+    assert found["personal"] == [
+        {"path": str(file), "line": 3, "class": "personal", "kind": "email", "preview": "j…@….com"}
+    ]
+    told = server.alg("secrets", "scan", str(file), "--personal")
+    assert told.stdout == f"{file}:3: personal email j…@….com\n"
+    assert "1 piece of personal data" in told.stderr
+    assert LOCAL not in told.stdout + told.stderr
+    assert "personal" not in server.json("secrets", "scan", str(file))
+
+
+def test_a_scan_for_personal_data_still_finds_credentials_and_heeds_allowed_addresses(
+    server: Any, tmp_path: Path
+) -> None:
+    server.configure(f"gateway:\n  personal_allowed: ['{EMAIL}']\n")
+    token = "gh" + "p_" + "x8Kd02LmQz71RtVb64NcYw93HsPfJe5UaTgi"
+    (tmp_path / "a.md").write_text(f"mail {EMAIL}, {token}\n", encoding="utf-8")
+    done = server.alg("secrets", "scan", str(tmp_path / "a.md"), "--personal", "--json", check=False)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["personal"]) == (5, [])
+    assert found["findings"][0]["kind"] == "github-token"
+    refused = server.alg("secrets", "scan", "--staged", "--personal", check=False)
+    assert refused.returncode == 2
+    assert "--personal" in refused.stderr

@@ -270,6 +270,9 @@ def secrets_scan(
     context: typer.Context,
     paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Files and folders.")] = None,
     staged: Annotated[bool, typer.Option("--staged", help="Scan what is staged in the git repo around here.")] = False,
+    personal: Annotated[
+        bool, typer.Option("--personal", help="List personal data, too, which changes no exit code.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Report what looks like a credential.
@@ -282,11 +285,16 @@ def secrets_scan(
 
     if staged == bool(paths):
         raise typer.BadParameter("name files or folders, or give --staged, not both", param_hint="'PATH'")
+    if staged and personal:
+        raise typer.BadParameter("it goes with files and folders, not with --staged", param_hint="'--personal'")
     if staged:
         raise typer.Exit(_cli_secrets.run_staged(as_json=json))
+    from adaptive_llm_gateway.server import _cli_personal  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_setup import memory_repo  # noqa: PLC0415
 
-    scan = _cli_secrets.scan_paths(paths or [], repo=memory_repo(root_of(context)))
+    root = root_of(context)
+    data = _cli_personal.PersonalData(_cli_personal.personal_scanner(root)) if personal else None
+    scan = _cli_secrets.scan_paths(paths or [], repo=memory_repo(root), personal=data)
     emit(scan.as_dict(), as_json=json, text=lambda paint: _cli_secrets.scan_text(scan, paint))
     if not json:
         _cli_secrets.talk_about(scan)

@@ -12,9 +12,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adaptive_llm_gateway.core import Finding, InvalidInput, NotFound, SecretScanner, StorageError, load_allowances
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, paint_for, print_json, talk
+
+if TYPE_CHECKING:
+    from adaptive_llm_gateway.server._cli_personal import PersonalData
 
 ALLOWANCES = "secrets-allowed.yaml"
 MAX_BYTES = 16 * 1024 * 1024
@@ -29,6 +33,7 @@ class Scan:
     findings: list[tuple[str, Finding]] = field(default_factory=list[tuple[str, Finding]])
     scanned: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    personal: PersonalData | None = None
 
     def look(self, scanner: SecretScanner, path: str, data: bytes) -> None:
         """Scan one file's bytes, unless they are too many or no text."""
@@ -41,6 +46,8 @@ class Scan:
             return
         self.scanned += 1
         self.findings += [(path, finding) for finding in scanner.scan(text)]
+        if self.personal is not None:
+            self.personal.look(path, text)
 
     def as_dict(self) -> Json:
         """The scan as JSON."""
@@ -55,6 +62,7 @@ class Scan:
                 }
                 for path, found in self.findings
             ],
+            **({} if self.personal is None else self.personal.as_dict()),
             "scanned": self.scanned,
             "skipped": [{"path": path, "problem": problem} for path, problem in self.skipped],
         }
@@ -73,17 +81,18 @@ def decode(data: bytes) -> str | None:
 # --- Files and folders ------------------------------------------------------------------------------
 
 
-def scan_paths(paths: Sequence[Path], *, repo: Path) -> Scan:
+def scan_paths(paths: Sequence[Path], *, repo: Path, personal: PersonalData | None = None) -> Scan:
     """Scan files and, below folders, every file but git's own.
 
     Args:
         repo: the memory repo, whose allowances count where no folder above a path has a file of them.
+        personal: takes in what is personal, where that is asked for.
 
     Raises:
         NotFound: one of the paths does not exist.
         ConfigError: a file of allowances is not valid.
     """
-    scan = Scan()
+    scan = Scan(personal=personal)
     plain = SecretScanner()
     scanners: dict[Path, SecretScanner] = {}
     for path in paths:
@@ -197,6 +206,8 @@ def scan_text(scan: Scan, paint: Paint) -> str:
         f"{paint(f'fingerprint {found.fingerprint}', 'dim')}"
         for path, found in scan.findings
     ]
+    if scan.personal is not None and (personal := scan.personal.text(paint)):
+        lines.append(personal)
     return "\n".join(lines)
 
 
@@ -204,6 +215,8 @@ def talk_about(scan: Scan, *, allowances: str = ALLOWANCES) -> None:
     """On stderr: what was left out, the count, and how to allow a false positive."""
     for path, problem in scan.skipped:
         talk(f"note: skipped {harmless(path)}: {problem}")
+    if scan.personal is not None:
+        scan.personal.talk()
     files = "file" if scan.scanned == 1 else "files"
     if not scan.findings:
         talk(f"{scan.scanned} {files} scanned, nothing found")
