@@ -45,6 +45,8 @@ _PATH = re.compile(r"(?:\.{1,2}|~|[A-Za-z]:)?[/\\]\S*")
 _LETTERS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")
 HEX = re.compile(r"(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]+")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_HAS_DIGIT = re.compile(r"\d")
+_NO_LETTER = re.compile(r"[\W\d_]+")
 _PART = re.compile(r"[A-Z]?[a-z]{0,12}\d{0,3}|[A-Z]{1,12}\d{0,3}|\d{1,14}")
 _FILE = re.compile(
     r"\.(?:md|mdx|txt|py|json|ya?ml|toml|lock|html?|css|jsx?|tsx?|png|jpe?g|svg|gif|csv|log|db|pdf|zip|gz|sh)$",
@@ -104,21 +106,20 @@ def is_mixed(value: str) -> bool:
     """`is_varied`, and not only words: what a vendor's prefix needs that words may follow as well (`hf_`)."""
     if not is_varied(value):
         return False
-    return any(c.isdigit() for c in value) or (
+    return _HAS_DIGIT.search(value) is not None or (
         value != value.lower() and value != value.upper() and not is_wordy(value)
     )
 
 
 def is_random(value: str) -> bool:
     """What a generator made, for values whose only other sign is where they stand."""
-    letters = sum(c.isalpha() for c in value)
-    digits = sum(c.isdigit() for c in value)
-    if letters < 3 or len(set(value)) < min(9, len(value) // 2) or is_placeholder(value):
+    if len(set(value)) < min(9, len(value) // 2) or len(_NO_LETTER.sub("", value)) < 3 or is_placeholder(value):
         return False
     if HEX.fullmatch(value) or UUID.fullmatch(value):
         return True
-    mixed = any(c.islower() for c in value) and any(c.isupper() for c in value)
-    return (digits > 0 or mixed) and not is_wordy(value) and not _is_slug(value)
+    if _HAS_DIGIT.search(value) is None and (value == value.lower() or value == value.upper()):
+        return False
+    return not is_wordy(value) and not _is_slug(value)
 
 
 def decode(value: str) -> str | None:
@@ -155,6 +156,7 @@ _HASHED = re.compile(
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*\d{0,2}")
 SLUG = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.][A-Za-z0-9]{1,16})+")
+_QUESTION = re.compile(r"[\w./+=-]{1,200}\?[\w./+=&-]{0,200}")  # one sign that no alphabet of keys has: a query
 _STRONG = frozenset("!@#$%^*?~&+=")
 
 
@@ -227,6 +229,7 @@ def key_like(value: str, *, quoted: bool, code: bool) -> bool:
             any(c in "()[]{}<> \t" for c in core)
             or _ATTRIBUTE.fullmatch(core)
             or core.startswith(SSH_PUBLIC)
+            or _QUESTION.fullmatch(core)
             or _PATH.match(core)
         ):
             return False
