@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput
+from adaptive_llm_gateway.server._gate import without_secrets
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Memories
@@ -60,12 +61,13 @@ async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.S
                 work = _carry_out(hub, name, dict(request.get("with") or {}), send)
                 result = await (_while_there(work, coming) if name in _CALLING else work)
             except AlgError as error:
-                await send({"error": error.as_dict()})
+                await send({"error": without_secrets(error.as_dict())})
             except ConnectionError:
                 return
             except Exception as error:  # noqa: BLE001 - told to whoever asked; the hub goes on
                 _log.exception("a request of the command line failed")
-                await send({"error": {"code": "error", "message": f"{type(error).__name__}: {error}", "hint": None}})
+                told = {"code": "error", "message": f"{type(error).__name__}: {error}", "hint": None}
+                await send({"error": without_secrets(told)})
             else:
                 await send({"result": result})
     finally:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
+from adaptive_llm_gateway.server._gate import SecretGate
 from adaptive_llm_gateway.server._mcp_gateway import GatewayTools, progress_of
 from adaptive_llm_gateway.server._mcp_handoff import HandoffTools, add_resource_and_prompt
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
@@ -90,7 +92,7 @@ def build_server(
         title="Adaptive LLM Gateway",
         instructions=INSTRUCTIONS,
         version=version,
-        middleware=[_Calls()],
+        middleware=[_Calls(SecretGate(operations))],
         log_level="WARNING",
         subscriptions=False,
     )
@@ -177,29 +179,60 @@ def _context_line(hit: Json) -> str:
 
 
 class _Calls:
-    """Middleware: accepts dotted tool names, and checks arguments so that an error says what is allowed."""
+    """Middleware: accepts dotted tool names, checks arguments so that an error says what is allowed, and keeps
+    credentials out of whatever is said of a call.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, gate: SecretGate) -> None:
+        self._gate = gate
         self._tools: dict[str, Any] = {}
 
     def learn(self, server: MCPServer[Any]) -> None:
         self._tools = {tool.name: tool for tool in server._tool_manager.list_tools()}  # pyright: ignore[reportPrivateUsage]
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        if ctx.method != "tools/call" or not ctx.params:
+        if ctx.method == "initialize":  # the client's own name, which is not repeated, and looked at when it is stored
             return await call_next(ctx)
-        params: dict[str, Any] = dict(ctx.params)
+        params: dict[str, Any] = dict(ctx.params or {})
         name = params.get("name")
-        if not isinstance(name, str):
+        if ctx.method != "tools/call" or not isinstance(name, str):
+            secret = self._gate.request(ctx.method, ctx.params)
+            if secret is not None:
+                raise MCPError(INVALID_PARAMS, secret)
             return await call_next(ctx)
+        return self._said(await self._call(ctx, call_next, params, name))
+
+    async def _call(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext, params: dict[str, Any], name: str
+    ) -> HandlerResult:
         wire = name.replace(".", "_") if name not in self._tools else name
         tool = self._tools.get(wire)
         if tool is None:
             return _refusal(f"Unknown tool {name!r}. Tools: {', '.join(self._tools)}.")
-        problem = _wrong_arguments(tool, params.get("arguments") or {})
+        given: Any = params.get("arguments") or {}
+        made: Any = given
+        if isinstance(given, dict):
+            made = await self._gate.arguments(wire, cast("dict[str, Any]", given))
+        if isinstance(made, str):
+            return _refusal(made)
+        problem = _wrong_arguments(tool, made)
         if problem is not None:
             return _refusal(problem)
-        return await call_next(replace(ctx, params={**params, "name": wire}))
+        return await call_next(replace(ctx, params={**params, "name": wire, "arguments": made}))
+
+    def _said(self, result: HandlerResult) -> HandlerResult:
+        """A tool's answer; of an error, whatever it quotes, without credentials."""
+        if isinstance(result, CallToolResult):
+            if not result.is_error:
+                return result
+            return _refusal("".join(self._gate.said(part.text) for part in result.content if part.type == "text"))
+        if not isinstance(result, dict) or not result.get("isError"):
+            return result
+        parts: list[dict[str, Any]] = result["content"]
+        return {
+            **result,
+            "content": [{**part, "text": self._gate.said(part["text"])} if "text" in part else part for part in parts],
+        }
 
 
 def _wrong_arguments(tool: Any, arguments: Any) -> str | None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust, Unavailable, is_ulid
+from adaptive_llm_gateway.core import AlgError, InvalidInput, SecretScanner, Trust, Unavailable, is_ulid
 from adaptive_llm_gateway.memory import (
     PERSONAL,
     AppendSession,
@@ -155,6 +155,20 @@ class Operations:
             return "opening", None
         error = self._store.exception()
         return ("failed", error) if error else ("open", None)
+
+    @property
+    def scanners(self) -> tuple[SecretScanner, ...]:
+        """The secret scanners of the memory repos that are open, each with its repo's allowances."""
+        if self._store is None or not self._store.done() or self._store.exception():
+            return ()
+        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - the store is open, so it is loaded
+
+        store = self._store.result()
+        return (
+            (store.scanner,)
+            if isinstance(store, MemoryStore)
+            else tuple(each.scanner for each in store.stores.values())
+        )
 
     @property
     def absent(self) -> dict[str, AlgError]:
