@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._export import (
         ExportReport,
     )
+    from adaptive_llm_gateway.memory._history_places import Stands
+    from adaptive_llm_gateway.memory._history_plan import PlanStep, plan_history
+    from adaptive_llm_gateway.memory._history_scan import (
+        CommitNote,
+        HistoryReport,
+        HistorySecret,
+        scan_history,
+    )
     from adaptive_llm_gateway.memory._import import (
         IMPORT_KINDS,
         ImportKind,
@@ -150,6 +158,9 @@ _MODULES = {
         "HashEmbedder",
         "create_embedder",
     ),
+    "_history_places": ("Stands",),
+    "_history_plan": ("PlanStep", "plan_history"),
+    "_history_scan": ("CommitNote", "HistoryReport", "HistorySecret", "scan_history"),
     "_index": (
         "CorruptIndex",
         "Page",
@@ -248,6 +259,7 @@ __all__ = [
     "AppendSession",
     "Author",
     "Change",
+    "CommitNote",
     "CorruptIndex",
     "DeleteMemory",
     "Embedder",
@@ -261,6 +273,8 @@ __all__ = [
     "HashEmbedder",
     "Held",
     "History",
+    "HistoryReport",
+    "HistorySecret",
     "Hit",
     "ImportKind",
     "ImportMemory",
@@ -274,6 +288,7 @@ __all__ = [
     "Operation",
     "Page",
     "Plan",
+    "PlanStep",
     "Planned",
     "PostgresConfig",
     "QdrantConfig",
@@ -296,6 +311,7 @@ __all__ = [
     "SessionLog",
     "Skipped",
     "Standing",
+    "Stands",
     "StoreSettings",
     "StoreStatus",
     "SyncKind",
@@ -320,9 +336,11 @@ __all__ = [
     "look_at_postgres",
     "look_at_qdrant",
     "look_at_sync",
+    "plan_history",
     "protocol_here",
     "read_time",
     "run_merge_driver",
+    "scan_history",
     "summary_id",
     "try_to_leave_with_git",
     "uninstall_merge_driver",

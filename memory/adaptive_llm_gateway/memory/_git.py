@@ -167,6 +167,14 @@ def git_environment(
     return environment
 
 
+def git_command(arguments: Sequence[str], overrides: Sequence[str] = ()) -> list[str]:
+    """The command line of a hardened git, with further `key=value` settings."""
+    settings: list[str] = []
+    for setting in (*_OVERRIDES, *overrides):
+        settings += ["-c", setting]
+    return ["git", *settings, *arguments]
+
+
 def run_git(
     arguments: Sequence[str],
     *,
@@ -183,6 +191,7 @@ def run_git(
     protocols: Sequence[str] = ("file",),
     stall: float | None = None,
     on_progress: Callable[[str], None] | None = None,
+    alone: bool = False,
 ) -> GitResult:
     """Run `git <arguments>` in `cwd` and wait for it.
 
@@ -199,18 +208,15 @@ def run_git(
         protocols: transports that it may use in offline mode.
         stall: seconds without any output, after which it is stopped as well.
         on_progress: given each line in which git says how far it is (`--progress`); these lines are not kept.
+        alone: it uses no transport at all, whatever the mode: what a partial clone lacks stays missing.
 
     Raises:
         GitFailed, GitTimeout, GitMissing: all of them `StorageError`.
     """
-    settings: list[str] = []
-    if not plain:
-        for setting in (*_OVERRIDES, *overrides):
-            settings += ["-c", setting]
-    command = ["git", *settings, *arguments]
+    command = ["git", *arguments] if plain else git_command(arguments, overrides)
     operation = arguments[0]
     offline = is_offline()
-    environment = git_environment(reading=reading, offline=protocols if offline else None)
+    environment = git_environment(reading=reading, offline=() if alone else protocols if offline else None)
     if index is not None:
         environment["GIT_INDEX_FILE"] = str(index)
     try:

@@ -268,10 +268,13 @@ def secrets() -> None:
 @secrets_app.command("scan")
 def secrets_scan(
     context: typer.Context,
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Files and folders.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Files and folders; git repos.")] = None,
     staged: Annotated[bool, typer.Option("--staged", help="Scan what is staged in the git repo around here.")] = False,
     personal: Annotated[
         bool, typer.Option("--personal", help="List personal data, too, which changes no exit code.")
+    ] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Scan all that git repos ever had; by default, the memory repos.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -280,13 +283,25 @@ def secrets_scan(
     Each with path, line, kind, a masked preview and its fingerprint; exit code 5 when there is one.
     False positives are allowed by fingerprint in `secrets-allowed.yaml`: the nearest one above a path counts, else
     that of the memory repo.
+
+    With --history every object in the store of a git repo is looked at, also those that no branch leads to: files,
+    names, the messages of commits and tags, and git's logs of references. What is found is followed by steps to
+    consider. Nothing is changed.
     """
     from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
 
+    if history and personal:
+        raise typer.BadParameter("it goes with files and folders, not with --history", param_hint="'--personal'")
+    if history and not staged:
+        from adaptive_llm_gateway.server import _cli_secrets_history  # noqa: PLC0415
+
+        raise typer.Exit(_cli_secrets_history.run(root_of(context), paths or [], as_json=json))
     if staged == bool(paths):
         raise typer.BadParameter("name files or folders, or give --staged, not both", param_hint="'PATH'")
     if staged and personal:
         raise typer.BadParameter("it goes with files and folders, not with --staged", param_hint="'--personal'")
+    if history:
+        raise typer.BadParameter("what is staged has no history", param_hint="'--history'")
     if staged:
         raise typer.Exit(_cli_secrets.run_staged(as_json=json))
     from adaptive_llm_gateway.server import _cli_personal  # noqa: PLC0415
