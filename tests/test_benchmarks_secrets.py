@@ -30,7 +30,13 @@ def seeded(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - has to repeat
 
 
-CORPORA = [("_contexts", "sentences"), ("_contexts", "mutations"), ("_files", "files"), ("_languages", "assignments")]
+CORPORA = [
+    ("_contexts", "sentences"),
+    ("_contexts", "mutations"),
+    ("_files", "files"),
+    ("_languages", "assignments"),
+    ("_personal", "personal"),
+]
 
 
 @pytest.mark.parametrize(("where", "corpus"), CORPORA)

@@ -1,8 +1,9 @@
 """What the secret scanner finds, flags without cause and takes: `python benchmarks/secrets/run.py`.
 
 `sentences`, `files`, `languages` and `mutations` have credentials planted in texts of our own, made from seeds; none is
-real. `alarms` has text without any. detect-secrets sees the same texts, as files. The JSON file lists, group by group,
-what is missed in which context, and every line that was flagged without cause.
+real. `alarms` has text without any. detect-secrets sees the same texts, as files. `personal` has personal data in the
+place of credentials. The JSON file lists, group by group, what is missed in which context, and every line that was
+flagged without cause.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the benchmarks share
 
 import _measures
+import _personal
 from _contexts import mutations, sentences
 from _files import files
 from _languages import assignments
@@ -35,6 +37,7 @@ PARTS = Parts(
         "mutations": "Credentials that were changed",
         "alarms": "False alarms",
         "speed": "How fast it scans",
+        "personal": "Personal data",
     },
 )
 
@@ -61,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             "mutations": lambda: kept("mutations", _measures.mutations(mutations, amount, peer)),
             "alarms": lambda: kept("alarms", _measures.alarms(amount, peer)),
             "speed": lambda: _measures.speed(lambda: [*files(1), *files(2)], amount, peer),
+            "personal": lambda: kept("personal", _personal.measured(amount)),
         }
         PARTS.measure(report, options, measures)
     PARTS.show(report, options, made(report, [PEER]))

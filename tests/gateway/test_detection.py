@@ -203,6 +203,7 @@ def test_the_telephones_of_the_world_are_found_in_international_form() -> None:
         "noreply@corp.com, no-reply@corp.com, support@corp.com, security@corp.org",
         "jane@example.com, jane@mail.example.org, jane@corp.test, me@localhost, node@host.internal",
         "12345+jane@users.noreply.github.com",
+        "some-users@googlegroups.com, dev@lists.corp.org, team@corp.com, example@corp.com",
         "react@18.2.0 @types/node@20.1.0 lodash@4.17.21.tgz actions/checkout@v4.1.2",
         "icon@2x.png getty@tty1.service a@np.array @app.route('/x') libc.so.6@GLIBC_2.2.5",
         "follow @jane@mastodon.social",

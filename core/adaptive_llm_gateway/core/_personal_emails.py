@@ -33,10 +33,10 @@ _TOP_LEVEL_NAMES: Final = (
     " win work works world wtf xyz yoga zone"
 )
 _TOP_LEVEL: Final = frozenset(_TOP_LEVEL_NAMES.split())
-_RESERVED_NAMES: Final = (  # RFC 2606, 6761 and 7686, what documentation writes in their place, and masks
+_RESERVED_NAMES: Final = (  # RFC 2606, 6761 and 7686, what documentation writes in their place, masks, and lists
     "example.com example.net example.org example.edu domain.com yourdomain.com mydomain.com yourcompany.com"
     " mycompany.com test.com foo.com bar.com foobar.com contoso.com fabrikam.com users.noreply.github.com"
-    " noreply.github.com users.noreply.gitlab.com"
+    " noreply.github.com users.noreply.gitlab.com googlegroups.com"
 )
 _RESERVED: Final = frozenset(_RESERVED_NAMES.split())
 _NOBODYS_NAMES: Final = (  # mailboxes of a role (RFC 2142), of machines, and of documentation
@@ -44,7 +44,7 @@ _NOBODYS_NAMES: Final = (  # mailboxes of a role (RFC 2142), of machines, and of
     " abuse noc security info support sales marketing contact hello help admin administrator office press jobs billing"
     " git hg svn www ftp news uucp usenet ubuntu ec2-user centos deploy www-data postgres bounce bounces notifications"
     " user username you your.name your-name yourname youremail your-email your_email name someone somebody foo bar"
-    " firstname.lastname first.last"
+    " firstname.lastname first.last example engineering team list lists mailman"
 )
 _NOBODY: Final = frozenset(_NOBODYS_NAMES.split())
 _LOCAL: Final = re.compile(r"[A-Za-z0-9\u00c0-\u024f._%+&-]{1,65}")  # on the text reversed, so from the `@` back
@@ -75,7 +75,12 @@ def email(text: str, at: int, allowed: frozenset[str]) -> tuple[int, int] | None
         return None
     host = ".".join(labels)
     who = name.lower()
-    if host in _RESERVED or ".".join(labels[-2:]) in _RESERVED or who.partition("+")[0] in _NOBODY:
+    if (
+        labels[0] == "lists"
+        or host in _RESERVED
+        or ".".join(labels[-2:]) in _RESERVED
+        or who.partition("+")[0] in _NOBODY
+    ):
         return None
     if f"{who}@{host}" in allowed or f"@{host}" in allowed or _is_no_mailbox(text, start, end):
         return None
