@@ -807,6 +807,34 @@ def test_a_gate_that_is_gone_refuses_and_says_so(repo: MemoryRepo, tmp_path: Pat
     done = commit_by_hand(repo.path, "mine.md")
     assert done.returncode != 0
     assert "hint:" in done.stderr
+    assert "--no-verify" in done.stderr
+
+
+def test_a_gate_that_fails_refuses_and_says_how_to_go_on(repo: MemoryRepo) -> None:
+    repo.install_hook([sys.executable, "-P", "-m", "no_such_module_of_ours"])
+    done = commit_by_hand(repo.path, "mine.md")
+    assert done.returncode != 0
+    assert "did not come to an end (exit code 1)" in done.stderr
+    assert "--no-verify" in done.stderr
+
+
+def test_the_hook_of_messages_gets_the_messages_file_and_keeps_a_hook_of_the_users(
+    repo: MemoryRepo, tmp_path: Path
+) -> None:
+    hook = repo.git_dir / "hooks/commit-msg"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\necho "users hook: $(cat "$1")"\n', encoding="utf-8")
+    hook.chmod(0o755)
+    gate = tmp_path / "gate.py"
+    gate.write_text("import sys; sys.exit(5 * ('bad' in open(sys.argv[1]).read()))\n", encoding="utf-8")
+    assert repo.install_hook([sys.executable, str(gate)], name="commit-msg") == "chained"
+    assert repo.install_hook([sys.executable, str(gate)], name="commit-msg") == "unchanged"
+    (repo.path / "mine.md").write_text("mine\n", encoding="utf-8")
+    git(repo.path, "add", "mine.md")
+    commit = ["git", "-C", str(repo.path), "commit", "-q", "-m"]
+    done = subprocess.run([*commit, "a bad one"], capture_output=True, encoding="utf-8", check=False, timeout=60)
+    assert (done.returncode != 0, done.stderr) == (True, "users hook: a bad one\n")
+    subprocess.run([*commit, "a good one"], capture_output=True, check=True, timeout=60)
 
 
 def test_a_hooks_folder_elsewhere_is_told_and_not_touched(repo: MemoryRepo, tmp_path: Path) -> None:

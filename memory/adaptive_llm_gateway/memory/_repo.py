@@ -863,8 +863,14 @@ class MemoryRepo:
 
     # --- upkeep ---------------------------------------------------------------------------------------
 
-    def install_hook(self, command: Sequence[str]) -> Literal["installed", "unchanged", "chained", "elsewhere"]:
-        """Install the pre-commit hook that runs `command`, for people who use plain git; idempotent.
+    def install_hook(
+        self, command: Sequence[str], *, name: Literal["pre-commit", "commit-msg"] = "pre-commit"
+    ) -> Literal["installed", "unchanged", "chained", "elsewhere"]:
+        """Install a hook that runs `command`, for people who use plain git; idempotent.
+
+        Args:
+            command: gets the hook's arguments behind its own. Exit code 5: it said what it found and what to do.
+            name: `pre-commit` for what is staged, `commit-msg` for the message, whose file is its argument.
 
         Returns:
             `chained` when a hook of the user's own was there: it is kept and runs first. `elsewhere` when
@@ -873,7 +879,7 @@ class MemoryRepo:
         from adaptive_llm_gateway.memory._hook import install_hook  # noqa: PLC0415
 
         with translated(self.path):
-            return install_hook(self.path, command)
+            return install_hook(self.path, command, name)
 
     def maintain(self, *, timeout: float = 120.0) -> bool:
         """Pack what has gathered, when it is much: loose objects, then packs; and what `history` needs to be quick.

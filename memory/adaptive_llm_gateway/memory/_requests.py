@@ -66,6 +66,7 @@ class StoreSettings:
         reranker: which one to make, or one that is made already; the store closes it.
         rerank_top, rerank_timeout: how many of the first hits it judges, and for how many seconds a search waits.
         hook_command: what the repo's pre-commit hook runs, as an argument list; empty leaves hooks alone.
+        message_command: the same for its commit-msg hook, which has the message's file as another argument.
         clock: the time, timezone-aware, for ids, `created`, `updated` and commits; `None` is the machine's own.
         merge_driver: what git runs in the repo to merge a file (see `install_merge_driver`); empty leaves git alone.
         name: the repo's, where a hub has several; its index in a database server is called after it, too.
@@ -92,6 +93,7 @@ class StoreSettings:
     rerank_top: int = 20
     rerank_timeout: float = 2.0
     hook_command: tuple[str, ...] = ()
+    message_command: tuple[str, ...] = ()
     merge_driver: tuple[str, ...] = ()
     postgres: PostgresConfig | None = None
     qdrant: QdrantConfig | None = None

@@ -233,8 +233,7 @@ class MemoryStore:
             watched=configuration_files(self.repo.git_dir, settings.repo / ALLOWANCES),
         )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
-        if settings.hook_command:
-            self._install_hook(settings.hook_command)
+        self._install_hooks()
         if settings.merge_driver:
             self._install_merge_driver(settings.merge_driver)
         if settings.remote is not None:
@@ -305,12 +304,18 @@ class MemoryStore:
             personal=self._personal,
         )
 
-    def _install_hook(self, command: Sequence[str]) -> None:
+    def _install_hooks(self) -> None:
+        staged, message = self._settings.hook_command, self._settings.message_command
+        elsewhere = False
         try:
-            if self.repo.install_hook(command) == "elsewhere":
-                self._notices.append("git's core.hooksPath is set, so the repo's secret check on commit is not active.")
+            if staged:
+                elsewhere = self.repo.install_hook(staged) == "elsewhere"
+            if message:
+                elsewhere |= self.repo.install_hook(message, name="commit-msg") == "elsewhere"
         except AlgError as error:
-            self._notices.append(f"the pre-commit hook could not be installed: {error}")
+            self._notices.append(f"the hook that looks for secrets could not be installed: {error}")
+        if elsewhere:
+            self._notices.append("git's core.hooksPath is set, so the repo's secret check on commit is not active.")
 
     def _install_merge_driver(self, command: Sequence[str]) -> None:
         try:
@@ -546,8 +551,14 @@ class MemoryStore:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """Files that cannot be read as they are now; what they said before stands in the index."""
-        return self._reconciler.skipped
+        """Files that cannot be read as they are now; what they said before stands in the index.
+
+        What is told of them has placeholders for credentials, for a name or a broken line may hold one.
+        """
+        return self._told(self._reconciler.skipped)
+
+    def _told(self, skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:
+        return tuple(Skipped(self._masked(item.path), self._masked(item.problem)) for item in skipped)
 
     def file_of(self, record: Record) -> bytes | None:
         """The bytes of a memory's file, or None when it is gone."""
@@ -606,7 +617,7 @@ class MemoryStore:
         report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending(), accept_loss=accept_loss)
         self._index.tidy()
         self._vectorizer.wake()
-        return report
+        return replace(report, skipped=self._told(report.skipped))
 
     def _damaged(self, index: Index, error: CorruptIndex) -> None:
         """An operation met damage in the index: have it set aside and built anew from the files, once."""
@@ -730,8 +741,8 @@ class MemoryStore:
             sync=self.sync_status(),
             watcher=self._watcher.state,
             reranker=self._reranking.state,
-            skipped=self._reconciler.skipped,
-            notices=tuple(notices),
+            skipped=self.skipped,
+            notices=tuple(map(self._masked, notices)),
             rescues=len(self.repo.rescues()),
             clashes=tuple(self._index.clashes()),
         )

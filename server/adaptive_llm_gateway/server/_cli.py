@@ -125,6 +125,10 @@ def _quick(rest: list[str], root: str) -> int | None:
             from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
 
             return _cli_secrets.run_staged(as_json=len(rest) == 4)
+        case ["secrets", "scan", "--message", file]:
+            from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
+
+            return _cli_secrets.run_message(file)
         case ["--version"]:
             from importlib.metadata import version  # noqa: PLC0415
 

@@ -276,6 +276,9 @@ def secrets_scan(
     history: Annotated[
         bool, typer.Option("--history", help="Scan all that git repos ever had; by default, the memory repos.")
     ] = False,
+    message: Annotated[
+        Path | None, typer.Option("--message", metavar="FILE", help="Scan a commit's message, as git's hook does.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Report what looks like a credential.
@@ -290,18 +293,19 @@ def secrets_scan(
     """
     from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
 
-    if history and personal:
-        raise typer.BadParameter("it goes with files and folders, not with --history", param_hint="'--personal'")
-    if history and not staged:
+    others = staged or message is not None
+    if history and others:
+        raise typer.BadParameter("it goes with neither --staged nor --message", param_hint="'--history'")
+    if personal and (history or others):
+        raise typer.BadParameter("it goes with files and folders alone", param_hint="'--personal'")
+    if history:
         from adaptive_llm_gateway.server import _cli_secrets_history  # noqa: PLC0415
 
         raise typer.Exit(_cli_secrets_history.run(root_of(context), paths or [], as_json=json))
-    if staged == bool(paths):
-        raise typer.BadParameter("name files or folders, or give --staged, not both", param_hint="'PATH'")
-    if staged and personal:
-        raise typer.BadParameter("it goes with files and folders, not with --staged", param_hint="'--personal'")
-    if history:
-        raise typer.BadParameter("what is staged has no history", param_hint="'--history'")
+    if [staged, bool(paths), message is not None].count(True) != 1:
+        raise typer.BadParameter("name files or folders, or give --staged or --message", param_hint="'PATH'")
+    if message is not None:
+        raise typer.Exit(_cli_secrets.run_message(str(message), as_json=json))
     if staged:
         raise typer.Exit(_cli_secrets.run_staged(as_json=json))
     from adaptive_llm_gateway.server import _cli_personal  # noqa: PLC0415

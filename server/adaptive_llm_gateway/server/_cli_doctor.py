@@ -38,6 +38,7 @@ _SEEN_HERE = (
     *("disk_full", "read_only", "corrupt_here", "repo_busy", "detached_head", "ref_locked", "format_too_new"),
     *("index_lock", "index_lock_stale", "identity_missing", "shallow", "ownership", "other"),
 )
+_ANEW = "`alg hub stop` and `alg hub start`"
 _HOOK_MARK = "adaptive-llm-gateway: secret gate"
 _NAME_ANOTHER = "Name a path, or an ssh or https address without a password, under `sync.remote`; then `alg hub stop`."
 _STAYS_HERE = "What was edited here by hand never leaves; bring it to somebody who may push."
@@ -406,17 +407,22 @@ def _hook_of(repo: Path, name: str) -> Iterator[Check]:
         )
         return
     common = _git(["rev-parse", "--git-common-dir"], cwd=repo) or ".git"
-    hook = repo / common / "hooks" / "pre-commit"
+    texts = [_own_hook(repo / common / "hooks" / hook) for hook in ("pre-commit", "commit-msg")]
+    if None in texts:
+        yield Check(name, "warn", "the repo's pre-commit or commit-msg hook is not ours", _ANEW)
+    elif any(sys.executable not in (text or "") for text in texts):
+        yield Check(name, "warn", "the hook belongs to another installation", _ANEW)
+    else:
+        yield Check(name, "ok", "the pre-commit and commit-msg hooks look for secrets")
+
+
+def _own_hook(hook: Path) -> str | None:
+    """The text of a hook of ours that git can run."""
     try:
         text = hook.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        text = ""
-    if _HOOK_MARK not in text or not os.access(hook, os.X_OK):
-        yield Check(name, "warn", "the repo's pre-commit hook is not ours", "`alg hub stop` and `alg hub start`")
-    elif sys.executable not in text:
-        yield Check(name, "warn", "the hook belongs to another installation", "`alg hub stop` and `alg hub start`")
-    else:
-        yield Check(name, "ok", "the pre-commit hook looks for secrets")
+        return None
+    return text if _HOOK_MARK in text and os.access(hook, os.X_OK) else None
 
 
 def _merging(seen: _Seen) -> Iterator[Check]:

@@ -1,6 +1,7 @@
-"""`alg secrets scan`: the secret scanner over files, folders and what is staged in git.
+"""`alg secrets scan`: the secret scanner over files, folders, what is staged in git and a commit's message.
 
-`--staged` runs at every commit in the memory repo, so nothing slow is imported for it: no typer, no settings.
+`--staged` and `--message` run at every commit in the memory repo, so nothing slow is imported for them: no typer, no
+settings.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ALLOWANCES = "secrets-allowed.yaml"
 MAX_BYTES = 16 * 1024 * 1024
 _SNIFFED = 8192
 _EXIT_FOUND = 5
+_IN_NAME = "(in its name) "
 
 
 @dataclass(slots=True)
@@ -48,6 +50,22 @@ class Scan:
         self.findings += [(path, finding) for finding in scanner.scan(text)]
         if self.personal is not None:
             self.personal.look(path, text)
+
+    def look_at_every_byte(self, scanner: SecretScanner, path: str, data: bytes) -> None:
+        """Scan one file's name and its bytes, as a push does it: also of one that is no text."""
+        in_name = scanner.scan(path)
+        if in_name:
+            path = f"{_IN_NAME}{scanner.redact(path)[0]}"
+            self.findings += [(path, finding) for finding in in_name]
+        if b"\0" not in data or len(data) > MAX_BYTES:
+            self.look(scanner, path, data)
+            return
+        from adaptive_llm_gateway.memory._wide_text import narrowed  # noqa: PLC0415 - 15 ms that few commits pay
+
+        self.scanned += 1
+        found = {finding.fingerprint: finding for text in (data, narrowed(data), (decode(data) or "").encode())
+                 for finding in scanner.scan(text.decode("utf-8", "replace"))}  # fmt: skip
+        self.findings += [(path, finding) for finding in found.values()]
 
     def as_dict(self) -> Json:
         """The scan as JSON."""
@@ -153,8 +171,7 @@ def scan_staged(folder: Path) -> Scan:
     staged = list(_staged(folder))
     if not staged:
         return scan
-    top = next((place for place in (folder, *folder.parents) if os.path.lexists(place / ".git")), folder)
-    scanner = SecretScanner(allowed=load_allowances(top / ALLOWANCES))
+    scanner = _scanner_of(folder)
     with subprocess.Popen(
         ["git", "cat-file", "--batch"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as git:
@@ -169,8 +186,35 @@ def scan_staged(folder: Path) -> Scan:
             size = int(head[2])
             data = git.stdout.read(size)
             git.stdout.read(1)
-            scan.look(scanner, os.fsdecode(path), data)
+            scan.look_at_every_byte(scanner, os.fsdecode(path), data)
         git.stdin.close()
+    return scan
+
+
+def _scanner_of(folder: Path) -> SecretScanner:
+    """The scanner of the git repo around `folder`."""
+    top = next((place for place in (folder, *folder.parents) if os.path.lexists(place / ".git")), folder)
+    return SecretScanner(allowed=load_allowances(top / ALLOWANCES))
+
+
+def scan_message(file: Path, folder: Path, people: Sequence[str] = ()) -> Scan:
+    """Scan the message of a commit, as git's `commit-msg` hook has it in a file, and who makes it.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error
+    scan = Scan(scanned=1)
+    # Below this line git shows what is committed to whoever writes the message, and cuts it off. Lines that begin with
+    # a tab behind the sign are its list of changed files; what a file that goes is called is no reason to keep it.
+    text = data.decode("utf-8", "replace").partition(f"# {'-' * 24} >8 {'-' * 24}\n")[0]
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#\t"))
+    scanner = _scanner_of(folder)
+    scan.findings += [("the message", finding) for finding in scanner.scan(text)]
+    scan.findings += [("the author's name", finding) for finding in scanner.scan("\n".join(people))]
     return scan
 
 
@@ -248,10 +292,36 @@ def run_staged(*, as_json: bool) -> int:
     for line in scan_text(scan, paint).splitlines():
         talk(f"  {line}")
     first_path, first = scan.findings[0]
+    named = "" if first_path.startswith(_IN_NAME) else f" {shlex.quote(harmless(first_path))}"
     talk(
-        f"{paint('hint:', 'yellow')} take it out of the file and stage it again "
-        f"(`git restore --staged {shlex.quote(harmless(first_path))}` takes the file back out).\n"
+        f"{paint('hint:', 'yellow')} take it out of the file or its name and stage it again "
+        f"(`git restore --staged{named}` takes the file back out).\n"
         f"hint: if it is no secret, allow it in {ALLOWANCES}:\n"
         f"  - fingerprint: {first.fingerprint}\n    reason: why it is none"
+    )
+    return _EXIT_FOUND
+
+
+def run_message(file: str, *, as_json: bool = False) -> int:
+    """Scan the message of the commit that is being made, and refuse it when something is found; returns the exit code.
+
+    Raises:
+        AlgError: the scan could not be made; then nothing may pass either.
+    """
+    people = [os.environ.get(f"GIT_{who}_{what}", "") for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    scan = scan_message(Path(file), Path.cwd(), people)
+    if as_json:
+        print_json(scan.as_dict())
+        return _EXIT_FOUND if scan.findings else 0
+    if not scan.findings:
+        return 0
+    paint = paint_for(sys.stderr)
+    talk(f"{paint('error:', 'red')} not committed: what looks like a secret is in the commit's message or its author")
+    for line in scan_text(scan, paint).splitlines():
+        talk(f"  {line}")
+    talk(
+        f"{paint('hint:', 'yellow')} commit again without it.\n"
+        f"hint: if it is no secret, allow it in {ALLOWANCES}:\n"
+        f"  - fingerprint: {scan.findings[0][1].fingerprint}\n    reason: why it is none"
     )
     return _EXIT_FOUND

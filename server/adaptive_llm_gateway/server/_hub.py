@@ -84,6 +84,7 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         postgres=postgres_config(settings),
         qdrant=qdrant_config(settings),
         hook_command=(*this_installation(), "secrets", "scan", "--staged"),
+        message_command=(*this_installation(), "secrets", "scan", "--message"),
         merge_driver=(*this_installation(), "merge-driver"),
         personal=_personal_scanner(settings) if settings.memory.personal_data == "raise" else None,
     )
