@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from sync_made import AUTHOR, PATH, SECRET, Clone, failure, git, memory, no_secrets
 
-from adaptive_llm_gateway.core import Trust
+from adaptive_llm_gateway.core import Trust, narrowed
 from adaptive_llm_gateway.memory import _holding, _sync_checks
 from adaptive_llm_gateway.memory._repo_rules import RepoRules, level_of
 from adaptive_llm_gateway.memory._values import Change
-from adaptive_llm_gateway.memory._wide_text import narrowed
 
 NAME = SECRET.decode()
 TOKEN = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"

@@ -130,6 +130,9 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.core._trust import (
         Trust,
     )
+    from adaptive_llm_gateway.core._wide_text import (
+        narrowed,
+    )
 
 _MODULES = {
     "_counted": ("counted",),
@@ -239,6 +242,7 @@ _MODULES = {
     ),
     "_signs": ("signs_of",),
     "_trust": ("Trust",),
+    "_wide_text": ("narrowed",),
 }
 
 __all__ = [
@@ -312,6 +316,7 @@ __all__ = [
     "load_settings",
     "load_waiting",
     "merged_entries",
+    "narrowed",
     "new_ulid",
     "on_first_use",
     "parse_allowances",

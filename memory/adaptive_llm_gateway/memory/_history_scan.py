@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from adaptive_llm_gateway.core import Finding, InvalidInput, SecretScanner
+from adaptive_llm_gateway.core import Finding, InvalidInput, SecretScanner, narrowed
 from adaptive_llm_gateway.memory._git import GitFailed, run_git
 from adaptive_llm_gateway.memory._history_places import (
     Changed,
@@ -30,7 +30,6 @@ from adaptive_llm_gateway.memory._history_places import (
     reachable,
 )
 from adaptive_llm_gateway.memory._object_reader import ObjectReader, StoredObject
-from adaptive_llm_gateway.memory._wide_text import narrowed
 
 MOST_BYTES: Final = 32 * 1024 * 1024
 """Of one object: what a pull takes in as well."""

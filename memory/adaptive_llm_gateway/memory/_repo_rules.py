@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import pygit2
 
-from adaptive_llm_gateway.core import AlgError, RepoReadOnly, Trust, TrustRefused, counted
+from adaptive_llm_gateway.core import AlgError, RepoReadOnly, Trust, TrustRefused, counted, narrowed
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._git import run_git
 from adaptive_llm_gateway.memory._merge_files import CONFLICT_REL, SUFFIX
@@ -18,7 +18,6 @@ from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange
 from adaptive_llm_gateway.memory._sync_errors import sync_error
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
-from adaptive_llm_gateway.memory._wide_text import narrowed
 
 _SHOWN: Final = 5
 _TOLD: Final = 100

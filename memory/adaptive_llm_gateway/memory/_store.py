@@ -22,6 +22,7 @@ from adaptive_llm_gateway.core import (
     SecretScanner,
     Unavailable,
     load_allowances,
+    narrowed,
     new_ulid,
     reach,
 )
@@ -70,7 +71,6 @@ from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
-from adaptive_llm_gateway.memory._wide_text import narrowed
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
 
 _T = TypeVar("_T")
