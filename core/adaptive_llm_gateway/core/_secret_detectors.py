@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
 from adaptive_llm_gateway.core._secret_context import by_context, registry_logins, signatures
+from adaptive_llm_gateway.core._secret_files import files
 from adaptive_llm_gateway.core._secret_formats import azure_client_secrets, formats, marked
 from adaptive_llm_gateway.core._secret_places import command_lines, keys, passwords, private_keys, urls
 from adaptive_llm_gateway.core._secret_values import FORMAT, Match, is_mixed
@@ -99,6 +100,7 @@ def find_matches(text: str) -> list[Match]:
         found.extend(signatures(text, low))
     if "Q~" in text:
         found.extend(azure_client_secrets(text))
+    found.extend(files(text, low))
     if "-u" in low:
         found.extend(command_lines(text, low))
     if "-----" in low or "putty" in low:

@@ -142,14 +142,15 @@ WEAK = frozenset(
     )
 )
 _TRIVIAL = re.compile(
-    r"(?:password|passwd|passw0rd|pass|pwd|secret|test|testing|user|admin|root|foo|bar|baz|abc|abcd|token|key|value|string"
+    r"(?:password|passwd|passw0rd|pass|pwd|secret|test|testing|user|admin|root|foo|bar|baz|abc|abcd"
+    r"|token|key|value|string"
     r"|str|int|uint|sha|md|utf|base|oauth|basic|bearer|version|ver|v|step|line|option|field|param|arg|var|input|char"
     r"|varchar|column|type|level|section|chapter|figure|table|https?|ipv|argon|pbkdf|aes|rsa|des|x|python|node|java"
     r"|bcrypt|scrypt|web|win|wpa|tls|ssl|log4j|k8s|i18n|l10n|a11y|s3|ec2|mp|h)[-_]?\d{0,4}"
     r"|\d{1,5}[-_ ]?(?-i:[A-Z]?[a-z]{1,14}|[A-Z]{1,4})|\d+(?:st|nd|rd|th)|[\d.,:/-]+[A-Za-z]{0,3}",
     re.IGNORECASE,
 )
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")
+EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")
 _ATTRIBUTE = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]*)+")
 _HASHED = re.compile(
     r"(?:pbkdf2|bcrypt|argon2|scrypt|sha-?\d|md5)[:_$]|\$[0-9a-z]{1,9}\$|\{[A-Z0-9]{3,9}\}", re.IGNORECASE
@@ -166,7 +167,7 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
     core = core.rstrip(".,;:!?)\"'*`\\")
     if not 6 <= len(core) <= 256 or is_placeholder(core) or is_placeholder(value) or core.lower() in WEAK:
         return False
-    if any(c.isspace() for c in core) or not core.isprintable() or _TRIVIAL.fullmatch(core) or _EMAIL.fullmatch(core):
+    if any(c.isspace() for c in core) or not core.isprintable() or _TRIVIAL.fullmatch(core) or EMAIL.fullmatch(core):
         return False
     if "://" in core or len(set(core)) < 4:
         return False
@@ -233,7 +234,7 @@ def key_like(value: str, *, quoted: bool, code: bool) -> bool:
             or _PATH.match(core)
         ):
             return False
-        return is_random(core) and "://" not in core and not _EMAIL.fullmatch(core)
+        return is_random(core) and "://" not in core and not EMAIL.fullmatch(core)
     digits = sum(c.isdigit() for c in core)
     changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(core))
     return (
