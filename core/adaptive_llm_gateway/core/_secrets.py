@@ -127,6 +127,16 @@ class SecretScanner:
         spans = [FindingSpan(finding, match.start, match.end) for finding, match in found]
         return tuple(span for span in spans if span.finding.fingerprint not in self._allowed)
 
+    def told(self, text: str, start: int, end: int, *, kind: str) -> Finding | None:
+        """What another scanner found in `text`, characters `start` up to `end`, as a finding; None where it is allowed.
+
+        Args:
+            kind: what that scanner takes it for.
+        """
+        match = Match(kind, start, end, text[start:end], 0)
+        (finding,) = _findings(text, [match])
+        return None if finding.fingerprint in self._allowed else finding
+
     def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
         """The text with `[REDACTED:<kind>]` for each credential and nothing else changed, and what was found.
 

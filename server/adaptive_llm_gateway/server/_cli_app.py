@@ -279,6 +279,9 @@ def secrets_scan(
     message: Annotated[
         Path | None, typer.Option("--message", metavar="FILE", help="Scan a commit's message, as git's hook does.")
     ] = None,
+    second: Annotated[
+        bool, typer.Option("--second-opinion", help="Ask kingfisher, too, where it is installed; takes seconds.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Report what looks like a credential.
@@ -296,8 +299,9 @@ def secrets_scan(
     others = staged or message is not None
     if history and others:
         raise typer.BadParameter("it goes with neither --staged nor --message", param_hint="'--history'")
-    if personal and (history or others):
-        raise typer.BadParameter("it goes with files and folders alone", param_hint="'--personal'")
+    for given, option in ((personal, "--personal"), (second, "--second-opinion")):
+        if given and (history or others):
+            raise typer.BadParameter("it goes with files and folders alone", param_hint=f"'{option}'")
     if history:
         from adaptive_llm_gateway.server import _cli_secrets_history  # noqa: PLC0415
 
@@ -308,12 +312,13 @@ def secrets_scan(
         raise typer.Exit(_cli_secrets.run_message(str(message), as_json=json))
     if staged:
         raise typer.Exit(_cli_secrets.run_staged(as_json=json))
-    from adaptive_llm_gateway.server import _cli_personal  # noqa: PLC0415
+    from adaptive_llm_gateway.server import _cli_personal, _second_opinion  # noqa: PLC0415
     from adaptive_llm_gateway.server._cli_setup import memory_repo  # noqa: PLC0415
 
     root = root_of(context)
     data = _cli_personal.PersonalData(_cli_personal.personal_scanner(root)) if personal else None
-    scan = _cli_secrets.scan_paths(paths or [], repo=memory_repo(root), personal=data)
+    opinion = _second_opinion.second_opinion(paths or []) if second else None
+    scan = _cli_secrets.scan_paths(paths or [], repo=memory_repo(root), personal=data, second=opinion)
     emit(scan.as_dict(), as_json=json, text=lambda paint: _cli_secrets.scan_text(scan, paint))
     if not json:
         _cli_secrets.talk_about(scan)

@@ -28,6 +28,7 @@ from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, paint
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.server._cli_personal import PersonalData
+    from adaptive_llm_gateway.server._second_opinion import SecondOpinion
 
 ALLOWANCES = "secrets-allowed.yaml"
 MAX_BYTES = 16 * 1024 * 1024
@@ -44,6 +45,8 @@ class Scan:
     scanned: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     personal: PersonalData | None = None
+    second: SecondOpinion | None = None
+    also: dict[tuple[str, Finding], str] = field(default_factory=dict[tuple[str, Finding], str])
 
     def look(self, scanner: SecretScanner, path: str, data: bytes) -> None:
         """Scan one file's bytes, unless they are too many or no text."""
@@ -55,7 +58,13 @@ class Scan:
             self.skipped.append((path, "not a text file"))
             return
         self.scanned += 1
-        self.findings += [(path, finding) for finding in scanner.scan(text)]
+        if self.second is None:
+            self.findings += [(path, finding) for finding in scanner.scan(text)]
+        else:
+            for finding, also in self.second.merge(path, text, scanner):
+                self.findings.append((path, finding))
+                if also is not None:
+                    self.also[path, finding] = also
         if self.personal is not None:
             self.personal.look(path, text)
 
@@ -83,6 +92,7 @@ class Scan:
                     "kind": found.kind,
                     "preview": found.preview,
                     "fingerprint": found.fingerprint,
+                    **({} if self.second is None else {"second": self.also.get((path, found))}),
                 }
                 for path, found in self.findings
             ],
@@ -105,18 +115,21 @@ def decode(data: bytes) -> str | None:
 # --- Files and folders ------------------------------------------------------------------------------
 
 
-def scan_paths(paths: Sequence[Path], *, repo: Path, personal: PersonalData | None = None) -> Scan:
+def scan_paths(
+    paths: Sequence[Path], *, repo: Path, personal: PersonalData | None = None, second: SecondOpinion | None = None
+) -> Scan:
     """Scan files and, below folders, every file but git's own.
 
     Args:
         repo: the memory repo, whose allowances count where no folder above a path has a file of them.
         personal: takes in what is personal, where that is asked for.
+        second: what another scanner found in the same files.
 
     Raises:
         NotFound: one of the paths does not exist.
         ConfigError: a file of allowances is not valid.
     """
-    scan = Scan(personal=personal)
+    scan = Scan(personal=personal, second=second)
     plain = SecretScanner()
     scanners: dict[Path, SecretScanner] = {}
     for path in paths:
@@ -253,12 +266,17 @@ def scan_text(scan: Scan, paint: Paint) -> str:
     """A line for each finding."""
     lines = [
         f"{harmless(path)}:{found.line}: {paint(found.kind, 'red')} {found.preview}  "
-        f"{paint(f'fingerprint {found.fingerprint}', 'dim')}"
+        f"{paint(f'fingerprint {found.fingerprint}', 'dim')}{_also(scan, path, found)}"
         for path, found in scan.findings
     ]
     if scan.personal is not None and (personal := scan.personal.text(paint)):
         lines.append(personal)
     return "\n".join(lines)
+
+
+def _also(scan: Scan, path: str, found: Finding) -> str:
+    also = scan.also.get((path, found))
+    return "" if also is None or also == found.kind else f"  also {also}"
 
 
 def talk_about(scan: Scan, *, allowances: str = ALLOWANCES) -> None:
