@@ -270,3 +270,23 @@ def test_many_findings_are_told_by_kind_and_a_few_lines() -> None:
     assert told(raised.found[:1]) == "1 of kind email (line 1, p…@….com)"
     assert "(lines 1, 2, 3, 4, 5 and 20 more, …71)" in raised.note
     assert len(raised.note) < 600
+
+
+def test_lines_are_those_of_the_whole_text_and_a_text_full_of_it_is_not_read_to_its_end() -> None:
+    rule = PersonalRule(PersonalScanner(), Trust.SECRET)
+    long = "a line of words that are nobody's\n" * 12_000
+    raised = rule.look(f"{long}mail {EMAIL}\n{long}call {PHONE}", known="", level=Trust.PUBLIC)
+    assert raised is not None
+    assert [(each.kind, each.line) for each in raised.found] == [("email", 12_001), ("phone", 24_002)]
+    assert rule.look(long + EMAIL, known=f"{long}<{EMAIL.upper()}>", level=Trust.PUBLIC) is None
+    full = rule.look(f"{EMAIL} {PHONE} " * 50_000, known="", level=Trust.PUBLIC)
+    assert full is not None
+    assert not full.whole
+    assert 1_000 <= full.count < 20_000
+    assert "at least" in full.note
+
+
+def test_another_way_to_write_what_was_there_raises_nothing() -> None:
+    rule = PersonalRule(PersonalScanner(), Trust.SECRET)
+    known = f"{IBAN} {CARD} {PHONE}"
+    assert rule.look(f"{IBAN.replace(' ', '')} {CARD.replace(' ', '')}", known=known, level=Trust.PUBLIC) is None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from adaptive_llm_gateway.core import PersonalFinding, PersonalScanner, Trust
 from adaptive_llm_gateway.memory._values import Author, Record
 
+_SIGNS: Final = re.compile(r"[\W_]+")
 _LINES_TOLD: Final = 5
 _FOUND_KEPT: Final = 50
+_MOST_COUNTED: Final = 1_000
+"""Then no more of a text is looked at: what is found after that changes nothing."""
+_PIECE: Final = 128 * 1024
 _EDITS_KEPT: Final = 100
 _EDITS_TOLD: Final = 3
 
@@ -20,7 +25,7 @@ class Raised:
     """What a write brought of personal data, and what came of it; it names no value.
 
     Attributes:
-        found: the first of it, in order; `count` is how many there are.
+        found: the first of it, in order; `count` is how many there are, or more where it is not `whole`.
         before: the level that the memory would have had.
         after: the one that it has: not below `before`.
         wanted: the one that such data has. `after` is lower where the repo takes none as high.
@@ -31,13 +36,14 @@ class Raised:
     before: Trust
     after: Trust
     wanted: Trust
+    whole: bool = True
 
     @property
     def note(self) -> str:
         """All of it in a sentence."""
         what = f"it carries personal data: {told(self.found)}"
         if self.count > len(self.found):
-            what += f" and {self.count - len(self.found):,} more"
+            what += f" and {'' if self.whole else 'at least '}{self.count - len(self.found):,} more"
         if self.after is self.before:
             return (
                 f"{what}; its trust level stays `{self.before}`, for this memory repo takes nothing above it, though "
@@ -97,20 +103,58 @@ class PersonalRule:
             None where nothing new is personal, or the level is high enough.
         """
         scanner = self.scanner
-        spans = scanner.spans(text)
-        if not spans:
-            return None
-        before = {span.same(known) for span in scanner.spans(known)} if known else frozenset[str]()
-        new = [span for span in spans if span.same(text) not in before]
-        levels = [found for span in new if (found := scanner.levels[span.kind]) is not None]
-        if not levels:
-            return None
-        wanted = max(levels, key=lambda each: each.rank)
-        if wanted.rank <= level.rank:
+        before = _Known(known)
+        found: list[PersonalFinding] = []
+        count, lines, wanted = 0, 0, level
+        highest = max((each.rank for each in scanner.levels.values() if each is not None), default=0)
+        whole = True
+        for piece in _pieces(text):
+            if count >= _MOST_COUNTED and wanted.rank >= highest:
+                whole = False
+                break
+            spans = scanner.spans(piece)
+            for span, finding in zip(spans, scanner.scan(piece) if spans else (), strict=True):
+                of_kind = scanner.levels[span.kind]
+                if of_kind is None or before.has(span.kind, span.same(piece)):
+                    continue
+                count += 1
+                wanted = max(wanted, of_kind, key=lambda each: each.rank)
+                if len(found) < _FOUND_KEPT:
+                    found.append(replace(finding, line=lines + finding.line))
+            lines += piece.count("\n")
+        if wanted is level:
             return None
         after = max(level, min(wanted, self.most, key=lambda each: each.rank), key=lambda each: each.rank)
-        places = dict(zip(spans, scanner.scan(text), strict=True))
-        return Raised(tuple(places[span] for span in new[:_FOUND_KEPT]), len(new), level, after, wanted)
+        return Raised(tuple(found), count, level, after, wanted, whole)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text, a longer one in pieces that end with a line where they can."""
+    start = 0
+    while len(text) - start > _PIECE:
+        end = text.rfind("\n", start, start + _PIECE) + 1 or start + _PIECE
+        yield text[start:end]
+        start = end
+    yield text[start:] if start else text
+
+
+class _Known:
+    """What was said before, made ready once something is asked for: most texts have nothing personal in them."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._folded: str | None = None
+        self._plain: str | None = None
+
+    def has(self, kind: str, same: str) -> bool:
+        """Whether it stands there, in whichever way it is written."""
+        if kind == "email":
+            if self._folded is None:
+                self._folded = self._text.casefold()
+            return same in self._folded
+        if self._plain is None:
+            self._plain = _SIGNS.sub("", self._text).upper()
+        return same in self._plain
 
 
 @dataclass(frozen=True, slots=True)
