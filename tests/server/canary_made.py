@@ -124,6 +124,8 @@ def _url(scheme: str, rest: str) -> Make:
     return lambda chance: f"{scheme}://shop:{chance.of(_ALNUM, 22)}@{rest}"
 
 
+_DIGITS = _plain(string.digits, 2)  # letters alone may be a word, which is left to the tests of the scanner
+
 FORMATS: dict[str, Make] = {
     "openai": _glued("sk", "-", _of(_ALNUM, 20), "T3Blbk", "FJ", _plain(_ALNUM, 20)),
     "openai-project": _glued("sk-", "proj-", _of(_WEB, 74), "T3Blbk", "FJ", _plain(_WEB, 74)),
@@ -144,8 +146,8 @@ FORMATS: dict[str, Make] = {
     "github-actions": _checked("gh" + "s_"),
     "github-refresh": _checked("gh" + "r_"),
     "github-fine-grained": _glued("github", "_pat_", _of(_ALNUM, 22), "_", _plain(_ALNUM, 59)),
-    "gitlab": _glued("glp", "at-", _of(_WEB, 20)),
-    "gitlab-deploy": _glued("gld", "t-", _of(_WEB, 20)),
+    "gitlab": _glued("glp", "at-", _of(_WEB, 18), _DIGITS),
+    "gitlab-deploy": _glued("gld", "t-", _of(_WEB, 18), _DIGITS),
     "hugging-face": _glued("h", "f_", _of(string.ascii_letters, 34)),
     "mistral": _glued("MISTRAL_API", "_KEY=", _of(_ALNUM, 32)),
     "groq": _glued("gs", "k_", _of(_ALNUM, 52)),
@@ -184,10 +186,10 @@ FORMATS: dict[str, Make] = {
     "postgres-url": _url("postgresql", "db.shop.test:5432/shop"),
     "amqp-url": _url("amqps", "mq.shop.test/v"),
     "basic-auth-url": _url("https", "registry.shop.test/simple"),
-    "authorization": _glued("Authorization: Bearer ", _of(_ALNUM, 40)),
-    "env": _glued("DB_PASS", "WORD=", _of(_ALNUM, 24)),
-    "shell": _glued("export API_", "TOKEN=", _of(_ALNUM, 32)),
-    "sentence": _glued("the password is ", _of(_ALNUM, 22)),
+    "authorization": _glued("Authorization: Bearer ", _of(_ALNUM, 38), _DIGITS),
+    "env": _glued("DB_PASS", "WORD=", _of(_ALNUM, 22), _DIGITS),
+    "shell": _glued("export API_", "TOKEN=", _of(_ALNUM, 30), _DIGITS),
+    "sentence": _glued("the password is ", _of(_ALNUM, 20), _DIGITS),
 }
 """By name: the vendors' published forms, and those that a text around them tells."""
 

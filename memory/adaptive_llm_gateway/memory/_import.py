@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, Trust, derived_ulid
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretScanner, Trust, derived_ulid
 from adaptive_llm_gateway.memory._values import Link, Record
 
 ImportKind = Literal["markdown", "obsidian", "claude-code", "mcp-memory", "basic-memory"]
@@ -359,6 +359,24 @@ class ImportReport:
             attachments=source.attachments,
             links=sum(len(item.links) for item in done),
             unresolved_links=source.unresolved_links,
+        )
+
+    def masked(self, scanner: SecretScanner) -> ImportReport:
+        """The same with placeholders for credentials: the source's names and broken lines may hold some."""
+
+        def shown(text: str) -> str:
+            return scanner.redact(text)[0]
+
+        def told(pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+            return tuple((shown(path), shown(problem)) for path, problem in pairs)
+
+        return replace(
+            self,
+            name=shown(self.name),
+            kept=told(self.kept),
+            skipped=tuple(SkippedFile(shown(file.path), shown(file.problem)) for file in self.skipped),
+            failed=told(self.failed),
+            warnings=told(self.warnings),
         )
 
     def as_dict(self) -> dict[str, Any]:

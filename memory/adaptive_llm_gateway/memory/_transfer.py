@@ -65,7 +65,7 @@ def import_memories(
             except AlgError as error:
                 if not redact:
                     failed[item.id] = error
-        return ImportReport.build(source, plan, dry_run=True, failed=failed)
+        return ImportReport.build(source, plan, dry_run=True, failed=failed).masked(store.scanner)
     for start in range(0, len(work), _BATCH):
         batch = work[start : start + _BATCH]
         requests = [_request(item, version, author, redact=redact) for item, version in batch]
@@ -77,7 +77,7 @@ def import_memories(
         if on_progress is not None:
             on_progress(start + len(batch), len(work))
     store.flush()
-    return ImportReport.build(source, plan, failed=failed, noted=noted)
+    return ImportReport.build(source, plan, failed=failed, noted=noted).masked(store.scanner)
 
 
 def _request(item: ImportItem, version: str | None, author: Author, *, redact: bool) -> ImportMemory:
