@@ -443,6 +443,8 @@ class Sync:
             return
         exclude = ["--not", tracked] if tracked is not None else []
         self._quarantining.follow_rules()
+        if tracked is None:
+            self._secrets.check_branch()
         self._secrets.check(commit, exclude, "secret_outgoing")
         self._trust.check(commit, exclude)
 

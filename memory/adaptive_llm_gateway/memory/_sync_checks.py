@@ -90,6 +90,18 @@ class SecretCheck:
                     refused.hint = _in_history_only(error)
                 raise refused from error
 
+    def check_branch(self) -> None:
+        """Scan the name of the branch that is here: the remote would get one of this name.
+
+        Raises:
+            SyncError: of the kind `secret_outgoing`.
+        """
+        found = self.text(self._repo.branch, "the branch's name")
+        if found is not None:
+            refused = sync_error("secret_outgoing", f"the name of the branch: {found.replace('it has', 'it holds', 1)}")
+            refused.hint = "Give the branch another name (`git branch -m`), then push again."
+            raise refused
+
     def _check_names(self, commit: str, known: list[str], names: set[str], kind: SyncKind) -> None:
         """Scan the paths of new objects, and those that what the remote has goes by now."""
         git = self._repo.thread_repo
