@@ -126,7 +126,13 @@ def wants_json(arguments: list[str]) -> bool:
 
 
 def print_error(error: Json, *, as_json: bool) -> None:
-    """An error as one JSON document on stdout, or as `error:`, `hint:` and `receipt` lines on stderr."""
+    """An error as one JSON document on stdout, or as `error:`, `hint:` and `receipt` lines on stderr.
+
+    With placeholders for credentials: an error quotes what was typed, and a terminal's scrollback is read by others.
+    """
+    from adaptive_llm_gateway.server._gate import without_secrets  # noqa: PLC0415 - the scanner, for errors alone
+
+    error = without_secrets(error)
     if as_json:
         print_json({"error": {"hint": None, "details": {}, **error}})
         return

@@ -103,6 +103,8 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return asdict(await asyncio.to_thread(store.reindex, **arguments))
     if name in ("import", "export"):
         return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
+    if name in (*_READING, *_GATEWAY):
+        arguments = hub.gate.questions(arguments)
     if name in _GATEWAY:
         return await _gateway(hub, name, arguments, send)
     if name in _CONSENTS:

@@ -70,6 +70,11 @@ class SecretGate:
             )
         return questions
 
+    def questions(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What the command line asks, with a placeholder for each credential in a question."""
+        asked = {name: given[name] for name in _QUESTIONS & given.keys() if self._found(given[name])}
+        return {**given, **{name: self._cleaned(value) for name, value in asked.items()}}
+
     def request(self, method: str, params: object) -> str | None:
         """Why a request other than a tool's call is not answered; None when it may be."""
         # A name before a text may be `progressToken`, which tells nothing of it.

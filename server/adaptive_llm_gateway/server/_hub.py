@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
-from adaptive_llm_gateway.server._gate import CleanFormatter
+from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._registration import this_installation
@@ -199,6 +199,7 @@ class Hub:
             ),
             modes=self.modes,
         )
+        self.gate = SecretGate(self.operations)
         self._gateway: GatewayOperations | None = None
         self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
