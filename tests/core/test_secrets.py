@@ -70,7 +70,7 @@ def test_spans_say_where_each_finding_is(scanner: SecretScanner) -> None:
 def test_positions_hold_after_text_of_other_scripts(scanner: SecretScanner) -> None:
     before = "İstanbul, 東京, Ελλάδα 😀 "
     redacted, findings = scanner.redact(f"{before}{TOKEN} κ")
-    assert redacted == f"{before}[REDACTED:github-token] κ"
+    assert redacted == f"{before}[redacted:github-token] κ"
     assert len(findings) == 1
 
 
@@ -133,8 +133,8 @@ def test_redaction_replaces_the_secret_and_nothing_else(scanner: SecretScanner) 
     text = f"a\r\n  {URL}\r\n\tpassword: '{PASSWORD}' # why\r\n{TOKEN}\n"
     redacted, findings = scanner.redact(text)
     assert redacted == (
-        "a\r\n  postgres://shop:[REDACTED:url-password]@db.internal/shop\r\n"
-        "\tpassword: '[REDACTED:password]' # why\r\n[REDACTED:github-token]\n"
+        "a\r\n  postgres://shop:[redacted:url-password]@db.internal/shop\r\n"
+        "\tpassword: '[redacted:password]' # why\r\n[redacted:github-token]\n"
     )
     assert [finding.kind for finding in findings] == ["url-password", "password", "github-token"]
     assert scanner.scan(redacted) == ()
@@ -171,7 +171,7 @@ _pieces = st.sampled_from(
             "secret",
             "Bearer ",
             "Basic ",
-            "[REDACTED:password]",
+            "[redacted:password]",
             "<",
             ">",
             "&",
@@ -279,7 +279,7 @@ def test_an_allowed_fingerprint_passes_and_only_that_one(scanner: SecretScanner)
     first, second = scanner.scan(text)
     allowing = scanner.with_allowed([Allowance(first.fingerprint, "revoked in 2023, kept as an example")])
     assert allowing.scan(text) == (second,)
-    assert allowing.redact(text)[0] == f"{TOKEN}\npassword: [REDACTED:password]"
+    assert allowing.redact(text)[0] == f"{TOKEN}\npassword: [redacted:password]"
     assert scanner.scan(text) == (first, second)
 
 
@@ -383,7 +383,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "end lines": lambda n: ("Ab1c" * 10 + "\n-----END RSA PRIVATE KEY-----\n") * (n // 71),
     "base64 lines": lambda n: "-----BEGIN PRIVATE KEY-----\n" + ("Ab1c" * 16 + "\n") * (n // 65),
     "braces": lambda n: "password={{[((" * (n // 14),
-    "placeholders": lambda n: "password=[REDACTED:password]" * (n // 28),
+    "placeholders": lambda n: "password=[redacted:password]" * (n // 28),
     "options": lambda n: (" -u a:" + "bcdef1") * (n // 12),
     "digits": lambda n: "1234567890:" * (n // 11),
     "hexadecimal": lambda n: ("0123456789abcdef" * 2 + "-us") * (n // 35),

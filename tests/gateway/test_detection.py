@@ -223,7 +223,7 @@ def test_the_telephones_of_the_world_are_found_in_international_form() -> None:
         "DE89 3704 0044 0532 0130 01 has a wrong check",
         "4111 1111 1111 1112 has a wrong check",
         "6732 4931 4753 4136 6127 3766 6748 3174 2284 6080 1686 7726",
-        "[redacted:email#1] and [redacted:phone#2] and [REDACTED:password]",
+        "[redacted:email#1] and [redacted:phone#2] and [redacted:password]",
         "",
         "\0\ud800\n",
     ],

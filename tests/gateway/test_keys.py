@@ -62,5 +62,5 @@ def test_of_a_short_key_only_the_whole_goes() -> None:
 def test_what_is_stored_has_no_form_of_a_key_in_use() -> None:
     said: list[Json] = [f"{form}!" for form in _keys.forms_of(KEY)]
     found, changed = _plain.cleaned({"said": said}, SecretScanner(), [KEY])
-    assert found == {"said": ["[REDACTED:key]!"] * len(_keys.forms_of(KEY))}
+    assert found == {"said": ["[redacted:key]!"] * len(_keys.forms_of(KEY))}
     assert changed == len(_keys.forms_of(KEY))

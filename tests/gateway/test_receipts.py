@@ -314,8 +314,8 @@ def test_a_key_is_in_no_file_that_a_request_leaves_behind(receipts: Receipts, tm
     for secret in (CANARY, quote(CANARY, safe=""), SHAPED, "hunter2hunter2"):
         assert secret.encode() not in everything
         assert json.dumps(secret)[1:-1].encode() not in everything
-    assert b"[REDACTED:key]" in everything
-    assert b"[REDACTED:github" in everything
+    assert b"[redacted:key]" in everything
+    assert b"[redacted:github" in everything
     assert receipts.verify().holds
     assert receipts.verify().runs == ()
     assert receipts.show(full.id) == filed
@@ -540,7 +540,7 @@ def test_a_text_that_was_cleaned_when_it_was_noted_is_not_cleaned_again_but_of_n
     scanned.clear()
     filed = receipts.file(replace(begun, outcome="failed"), keys=[CANARY])
     assert not any("use" in text for text in scanned)
-    assert filed.receipt.request.messages[0].text.startswith("use [REDACTED:key] and [REDACTED:")
+    assert filed.receipt.request.messages[0].text.startswith("use [redacted:key] and [redacted:")
     assert again(tmp_path).show(begun.id) == filed
     other = replace(begun, request=replace(begun.request, model=SHAPED), id=receipt("two").id)
     receipts.begin(begun)

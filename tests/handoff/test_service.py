@@ -307,7 +307,7 @@ def test_a_secret_anywhere_leaves_nothing_behind(hub: Hub) -> None:
     log = subprocess.run(
         ["git", "-C", str(hub.store.repo.path), "log", "-p", "--all"], capture_output=True, text=True, check=True
     ).stdout
-    assert "REDACTED" in log
+    assert "[redacted:github-token]" in log
     assert TOKEN not in log
 
 

@@ -175,7 +175,7 @@ def test_a_secret_in_an_event_is_refused_or_replaced(bench: Any) -> None:
     made = offer(store)
     refused(store, event(made.id, "progress", body=f"the token is {TOKEN}\n"), SecretRefused)
     done = put(store, made.id, "progress", body=f"the token is {TOKEN}\n", redact=True)
-    assert "[REDACTED:" in store.read(done.id).record.body
+    assert "[redacted:" in store.read(done.id).record.body
 
 
 def test_events_of_one_group_and_one_commit_are_named_together(bench: Any) -> None:

@@ -239,7 +239,7 @@ def test_a_redacted_write_says_nothing_of_the_secret(bench: Any) -> None:
     store = bench.open()
     made = bench.write(store, "x", body=f"use {TOKEN} now\n", redact=True)
     assert TOKEN not in store.read(made.id).text
-    assert "[REDACTED:" in store.read(made.id).text
+    assert "[redacted:" in store.read(made.id).text
 
 
 # --- edit as a whole ---------------------------------------------------------------------------------

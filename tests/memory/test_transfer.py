@@ -90,6 +90,8 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(bench: Any, vault: 
     assert [path for path in sorted(store.repo.path.rglob("*")) if ".git" not in path.parts] == [
         path for path in before if ".git" not in path.parts
     ]
+    told = import_memories(store, vault, author=bench.me, dry_run=True, redact=True)
+    assert (told.created, told.failed, len(told.redacted)) == (4, (), 1)
     real = import_memories(store, vault, author=bench.me)
     assert (real.created, real.failed[0][0]) == (dry.created, dry.failed[0][0])
 
@@ -106,7 +108,12 @@ def test_an_item_with_a_secret_is_refused_and_named_and_the_rest_comes_in(bench:
     assert TOKEN not in bench.git(store, "log", "-p")
     redacted = import_memories(store, vault, author=bench.me, redact=True)
     assert (redacted.created, redacted.failed) == (1, ())
-    assert any("[REDACTED:" in record.body for record in store.records())
+    (item,) = redacted.as_dict()["redacted"]
+    assert (item["where"], item["line"], item["kind"]) == ("body", 1, "github-token")
+    assert item["mark"] in redacted.render()
+    assert "Login" in item["path"]
+    assert TOKEN not in redacted.render() + str(redacted.as_dict())
+    assert any("[redacted:" in record.body for record in store.records())
     assert TOKEN not in bench.git(store, "log", "-p")
     bench.tidy(store)
 

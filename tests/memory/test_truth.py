@@ -134,8 +134,8 @@ def test_redaction_reaches_every_text_of_a_call(tmp_path: Path) -> None:
         )
         text = store.read(made.id).text
         assert token() not in text
-        assert text.count("[REDACTED:") == 4
-        assert "[REDACTED:" in (store.history(made.id).revisions[0].reasons[0])
+        assert text.count("[redacted:") == 4
+        assert "[redacted:" in (store.history(made.id).revisions[0].reasons[0])
 
 
 def test_a_start_that_failed_is_told_and_not_called_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_a_redacted_secret_is_stored_as_a_placeholder(server: Any) -> None:
     written = client.write("Login", body=f"use {token} to log in\n", redact=True)
     text = client.call("memory_read", id=written)
     assert token not in text
-    assert "[REDACTED:" in text
+    assert "[redacted:" in text
 
 
 def test_the_pre_commit_hook_refuses_a_secret_from_plain_git(server: Any) -> None:

@@ -164,7 +164,7 @@ def test_an_argument_that_is_not_utf8_is_refused(server: Any) -> None:
 
 def test_redact_stores_a_placeholder(server: Any) -> None:
     identifier = server.json("memory", "write", f"token {TOKEN}", "--title", "t", "--redact")["id"]
-    assert "[REDACTED:github-token]" in server.alg("memory", "read", identifier).stdout
+    assert "[redacted:github-token]" in server.alg("memory", "read", identifier).stdout
 
 
 # --- edit -----------------------------------------------------------------------------------------------------

@@ -187,10 +187,10 @@ def test_an_error_that_comes_of_a_loss_tells_it(run: Run, monkeypatch: pytest.Mo
 def test_how_many_secrets_were_replaced_is_said(run: Run) -> None:
     secret = "ghp_" + "x7Kq2Lm9Pz4Rt6Wv8Yb1Nc3Df5Gh0Js2Ka4Q"
     made = run(lambda operations: operations.create(f"Use {secret}", state=f"{secret} works", author=ME, redact=True))
-    assert made["notes"][-1].startswith("placeholders stand for 2 secrets")
+    assert made["notes"][-1].startswith("2 secrets were redacted")
     run(lambda operations: operations.claim(made["id"], author=ME))
     told = run(lambda operations: operations.update(made["id"], f"{secret} does not", author=ME, redact=True))
-    assert told["notes"][-1].startswith("placeholders stand for 1 secret:")
+    assert told["notes"][-1].startswith("1 secret was redacted")
     assert run(lambda operations: operations.update(made["id"], "nothing", author=ME, redact=True))["notes"] == []
 
 

@@ -37,6 +37,7 @@ HIT: dict[str, Any] = {
 DONE: dict[str, Any] = {
     "operation": "write", "unchanged": False, "type": "note", "title": "Walrus", "id": ID, "version": "a" * 40,
     "path": "notes/w.md", "state": "committed", "commit": "c" * 40, "commit_error": None, "sync": SYNC, "notes": [],
+    "redacted": [],
 }  # fmt: skip
 
 

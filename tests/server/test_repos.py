@@ -457,3 +457,17 @@ def test_a_repo_that_nothing_is_written_to_is_told_by_doctor(server: Any) -> Non
     assert "nothing is written to 'late', for 'all' before it has every project" in told
     assert server.json("memory", "write", "x", "--project", "x")["repo"] == "all"
     assert server.json("memory", "write", "y")["repo"] == "personal"
+
+
+def test_one_secret_has_one_mark_in_all_repos_of_a_home_and_another_in_another_home(homes: tuple[Any, Any]) -> None:
+    token = "ghp_" + "x8Kd02LmQz71RtVb64" + "NcYw93HsPfJe5UaTgi"
+    marks: list[set[str]] = []
+    for home in homes:
+        made = [
+            home.json("memory", "write", f"the token {token}", "--redact", *project)
+            for project in ((), ("--project", "acme"))
+        ]
+        assert [done.get("repo") for done in made] == ["personal", "team"]
+        marks.append({done["redacted"][0]["mark"] for done in made})
+    assert [len(each) for each in marks] == [1, 1]
+    assert marks[0] != marks[1]

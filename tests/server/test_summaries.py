@@ -303,7 +303,7 @@ def test_binary_large_and_broken_files_are_named_with_their_reason(project: Path
     assert "nearly.txt" in [source["path"] for source in made["sources"]]
 
 
-def test_a_secret_is_masked_and_one_of_several_lines_keeps_its_file_back(project: Path) -> None:
+def test_a_secret_is_replaced_by_a_mark_also_one_of_several_lines(project: Path) -> None:
     write(project / "deploy.py", f'TOKEN = "{TOKEN}"\n\n\ndef deploy(): ...\n')
     write(project / "notes.md", f"The token is {TOKEN} for now.\n")
     write(project / "identity.txt", f"Ours:\n\n{KEY}")
@@ -312,10 +312,10 @@ def test_a_secret_is_masked_and_one_of_several_lines_keeps_its_file_back(project
     said = json.dumps(made)
     assert TOKEN not in said
     assert "MIIEvQ" not in said
-    assert "[REDACTED:" in made["text"]
-    assert "2 secrets were replaced by placeholders" in made["text"]
+    assert "[redacted:" in made["text"]
+    assert "3 secrets were replaced by marks" in made["text"]
     reasons = {one["path"]: one["reason"] for one in made["not_read"]}
-    assert reasons["identity.txt"].startswith("holds a secret: private-key in line 3")
+    assert "identity.txt" not in reasons
     assert reasons["(a name that looks like a secret)"] == "not given out"
 
 

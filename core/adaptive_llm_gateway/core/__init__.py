@@ -86,6 +86,12 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.core._provider_kinds import (
         ProviderKind,
     )
+    from adaptive_llm_gateway.core._redaction import (
+        MARK_KEY_BYTES,
+        Redaction,
+        mark_of,
+        marks_in,
+    )
     from adaptive_llm_gateway.core._secret_allowances import (
         ALLOWANCES_FILE,
         WAITING_FILE,
@@ -202,6 +208,12 @@ _MODULES = {
         "PersonalSpan",
     ),
     "_provider_kinds": ("ProviderKind",),
+    "_redaction": (
+        "MARK_KEY_BYTES",
+        "Redaction",
+        "mark_of",
+        "marks_in",
+    ),
     "_secret_allowances": (
         "ALLOWANCES_FILE",
         "WAITING_FILE",
@@ -248,6 +260,7 @@ _MODULES = {
 __all__ = [
     "ALLOWANCES_FILE",
     "HOME_VARIABLE",
+    "MARK_KEY_BYTES",
     "PERSONAL_KINDS",
     "PERSONAL_LEVELS",
     "POINTS",
@@ -280,6 +293,7 @@ __all__ = [
     "ProviderKind",
     "Quarantined",
     "ReadOnly",
+    "Redaction",
     "RepoBusy",
     "RepoReadOnly",
     "RepoSettings",
@@ -315,6 +329,8 @@ __all__ = [
     "load_allowances",
     "load_settings",
     "load_waiting",
+    "mark_of",
+    "marks_in",
     "merged_entries",
     "narrowed",
     "new_ulid",

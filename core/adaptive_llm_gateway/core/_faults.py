@@ -47,6 +47,8 @@ POINTS = (
     "append.written",
     "append.synced",
     "append.acknowledged",
+    "key.written",
+    "key.renamed",
 )
 
 _wanted, _, _count = os.environ.get("ALG_FAULT", "").partition(":")

@@ -85,6 +85,11 @@ class Home:
         return self.root / "gateway" / "mode"
 
     @property
+    def mark_key(self) -> Path:
+        """The key of the marks that redaction leaves; a lock and a new key that is being made lie beside it."""
+        return self.root / "redaction.key"
+
+    @property
     def hub_lock(self) -> Path:
         """Held by the one hub of this home while it lives."""
         return self.root / "hub.lock"

@@ -40,7 +40,15 @@ _REFERENCE = re.compile(
        |ssm:|arn:|file:|https?:|data:).*""",
     re.IGNORECASE | re.VERBOSE,
 )
-_REDACTED = re.compile(r"\[REDACTED(?::[\w-]{0,40})?\]")
+# `[redacted:password#ab12]`, as it is written, `[REDACTED:password]`, as it was, and other tools' `[REDACTED:EMAIL_1]`.
+# No part of one has room for a credential: a kind has at most one digit, and its small letters alone are none.
+MARK = re.compile(
+    r"\[(?:redacted|REDACTED)"
+    r"(?::(?:[a-z](?=[a-z-]*\d?[a-z-]*[#\]])[a-z\d-]{0,39}|[A-Z][A-Z_-]{0,39}\d?)(?:\#[0-9a-f]{1,4})?)?\]"
+)
+_IMITATION = re.compile(
+    r"\[(?i:redacted):(?:[a-z](?=[a-z-]*\d?[a-z-]*[#:])[a-z\d-]{0,39}[#:])?([^\[\]]*)\]?",
+)
 _PATH = re.compile(r"(?:\.{1,2}|~|[A-Za-z]:)?[/\\]\S*")
 _LETTERS = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")
 HEX = re.compile(r"(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]+")
@@ -71,9 +79,14 @@ _PAIRS = frozenset(
 )
 
 
+def unmarked(value: str) -> str:
+    """A value without the marks in it; of what only looks like a mark, what it carries."""
+    return _IMITATION.sub(r"\1", MARK.sub("", value)) if "[" in value else value
+
+
 def is_placeholder(value: str) -> bool:
     """Whether a value stands for one (`<token>`, `xxxx`, `${VAR}`, `AKIA...EXAMPLE`) or was redacted before."""
-    rest = _REDACTED.sub("", value)
+    rest = unmarked(value)
     if len(rest) < 4 or _FILLER.search(rest) is not None or _REFERENCE.fullmatch(rest) is not None:
         return True
     # In a long random text four letters may come together by chance.
@@ -163,7 +176,7 @@ _STRONG = frozenset("!@#$%^*?~&+=")
 
 def password_like(value: str, *, quoted: bool, code: bool) -> bool:
     """Whether somebody would log in with it: not a word, a reference, a call or a description."""
-    core = _REDACTED.sub("", value).strip(" \t*_\\")
+    core = unmarked(value).strip(" \t*_\\")
     core = core.rstrip(".,;:!?)\"'*`\\")
     if not 6 <= len(core) <= 256 or is_placeholder(core) or is_placeholder(value) or core.lower() in WEAK:
         return False
@@ -224,7 +237,7 @@ def _changes_case(value: str) -> bool:
 
 
 def key_like(value: str, *, quoted: bool, code: bool) -> bool:
-    core = _REDACTED.sub("", value).strip("*_\\ ")
+    core = unmarked(value).strip("*_\\ ")
     if len(core) >= 16:
         if (
             any(c in "()[]{}<> \t" for c in core)
@@ -247,7 +260,7 @@ def key_like(value: str, *, quoted: bool, code: bool) -> bool:
 
 
 def is_url_password(password: str, user: str) -> bool:
-    core = unquote(_REDACTED.sub("", password))
+    core = unquote(unmarked(password))
     if (
         len(core) < 5
         or not core.isprintable()

@@ -6,10 +6,11 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from adaptive_llm_gateway.core._errors import SecretRefused
+from adaptive_llm_gateway.core._redaction import MARK_KEY_BYTES, Redaction, line_ends, with_marks
 from adaptive_llm_gateway.core._secret_allowances import Allowance
 from adaptive_llm_gateway.core._secret_detectors import Match, find_matches
 
@@ -54,6 +55,10 @@ class SecretScanner:
         allowed: findings with these fingerprints are none, until the allowance ends.
         clock: what time it is, timezone-aware; default: the machine's own.
         trouble: why more than these is not allowed, which a refusal says: the list cannot be read.
+        mark_key: 32 bytes with which a redaction's marks are made; without it they only say what was there.
+
+    Raises:
+        ValueError: the key has another length.
     """
 
     def __init__(
@@ -62,7 +67,11 @@ class SecretScanner:
         allowed: Iterable[Allowance] = (),
         clock: Callable[[], datetime] | None = None,
         trouble: str | None = None,
+        mark_key: bytes | None = None,
     ) -> None:
+        if mark_key is not None and len(mark_key) != MARK_KEY_BYTES:
+            raise ValueError(f"the key of the marks has {len(mark_key)} bytes, not {MARK_KEY_BYTES}")
+        self._mark_key = mark_key
         # Of several for one fingerprint the one that ends first; one with keys nobody here knows may be restricted.
         self._ends: dict[str, datetime | None] = {}
         for allowance in allowed:
@@ -77,7 +86,7 @@ class SecretScanner:
 
     def with_allowed(self, allowed: Iterable[Allowance], *, trouble: str | None = None) -> SecretScanner:
         """A scanner with these allowances in place of this one's, sharing what is already known of texts."""
-        scanner = SecretScanner(allowed=allowed, clock=self._clock, trouble=trouble)
+        scanner = SecretScanner(allowed=allowed, clock=self._clock, trouble=trouble, mark_key=self._mark_key)
         scanner._cache = self._cache
         return scanner
 
@@ -137,23 +146,26 @@ class SecretScanner:
         (finding,) = _findings(text, [match])
         return None if finding.fingerprint in self._allowed else finding
 
-    def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
-        """The text with `[REDACTED:<kind>]` for each credential and nothing else changed, and what was found.
+    def redact(self, text: str) -> tuple[str, tuple[Redaction, ...]]:
+        """The text with a mark for each credential and nothing else changed, and what was taken out.
 
-        A scan of the result is clean.
+        A mark is `[redacted:<kind>#<hash>]`, of equal secrets the same (`mark_of`). Of a credential of several lines
+        the line ends stay, and what quotes the lines. A scan of the result is clean, so redacting it changes nothing.
         """
-        found: tuple[Finding, ...] = ()
-        for _ in range(_ROUNDS):
+        done: tuple[Redaction, ...] = ()
+        for number in range(2 * _ROUNDS):
             matches = [match for match in find_matches(text) if _fingerprint(match) not in self._allowed]
             if not matches:
-                return text, found
-            found += _findings(text, matches)
-            text = _replace(text, matches)
-        # Text made to reveal a new credential each time one goes: take the lines whole.
-        while matches := [match for match in find_matches(text) if _fingerprint(match) not in self._allowed]:
-            found += _findings(text, matches)
-            text = _replace(text, [_whole_lines(text, match) for match in matches])
-        return text, found
+                return text, done
+            if number >= _ROUNDS:  # text made to reveal a new credential each time one goes: take the lines whole
+                matches = [_whole_lines(text, match) for match in matches]
+            text, more = with_marks(text, matches, self._mark_key)
+            done += more
+        matches = [match for match in find_matches(text) if _fingerprint(match) not in self._allowed]
+        if matches:
+            text, more = with_marks(text, [replace(matches[0], start=0, end=len(text))], self._mark_key)
+            done += more
+        return text, done
 
     def _about(self, findings: tuple[Finding, ...]) -> str:
         """Why what seems to be allowed is not."""
@@ -182,7 +194,7 @@ class SecretScanner:
             f"{where} carries what looks like a secret: {named}{more}",
             # Whoever reads this may be a model, which is not to allow anything by itself; the command line names the
             # command to people.
-            hint="Remove it and try again, or pass redact=true to store a placeholder in its place. "
+            hint="Remove it and try again, or pass redact=true to store a mark in its place. "
             f"{self._about(findings)} Only the person at this machine can allow what is no secret, by its "
             f"fingerprint ({findings[0].fingerprint}): leave that to them.".replace("  ", " "),
             where=where,
@@ -199,15 +211,10 @@ def _findings(text: str, matches: list[Match]) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     line, at = 1, 0
     for match in matches:
-        line += _line_ends(text, at, match.start)
+        line += line_ends(text, at, match.start)
         at = match.start
         findings.append(Finding(match.kind, line, _preview(match.secret), _fingerprint(match)))
     return tuple(findings)
-
-
-def _line_ends(text: str, start: int, end: int) -> int:
-    crlf = text.count("\r\n", start, end)
-    return text.count("\n", start, end) + text.count("\r", start, end) - crlf
 
 
 def _fingerprint(match: Match) -> str:
@@ -222,21 +229,10 @@ def _preview(secret: str) -> str:
     return f"{shown[:2]}…" if len(secret) >= 12 else "…"
 
 
-def _replace(text: str, matches: list[Match]) -> str:
-    parts: list[str] = []
-    at = 0
-    for match in matches:
-        if match.start < at:
-            continue
-        parts += (text[at : match.start], f"[REDACTED:{match.kind}]")
-        at = match.end
-    return "".join([*parts, text[at:]])
-
-
 def _whole_lines(text: str, match: Match) -> Match:
     start = text.rfind("\n", 0, match.start) + 1
     end = text.find("\n", match.end)
-    return Match(match.kind, start, len(text) if end < 0 else end, match.secret, match.rank)
+    return replace(match, start=start, end=len(text) if end < 0 else end)
 
 
 class _Cache:

@@ -60,7 +60,7 @@ _FIELDS: dict[type[object], tuple[str, ...]] = {}
 
 
 def cleaned(value: Json, scanner: SecretScanner | None, keys: Collection[str] = ()) -> tuple[Json, int]:
-    """`value` with placeholders for credentials, and how many texts were changed.
+    """`value` with marks for credentials, and how many texts were changed.
 
     Args:
         scanner: what it names goes; None where that was done.
@@ -80,7 +80,7 @@ def cleaned(value: Json, scanner: SecretScanner | None, keys: Collection[str] = 
 
     def change(text: str) -> str:
         nonlocal changed
-        new = pattern.sub("[REDACTED:key]", text) if pattern else text
+        new = pattern.sub("[redacted:key]", text) if pattern else text
         new = scanner.redact(new)[0] if scanner is not None else new
         changed += new != text
         return new

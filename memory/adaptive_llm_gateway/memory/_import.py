@@ -13,13 +13,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretScanner, Trust, derived_ulid
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, Redaction, SecretScanner, Trust, derived_ulid
 from adaptive_llm_gateway.memory._values import Link, Record
 
 ImportKind = Literal["markdown", "obsidian", "claude-code", "mcp-memory", "basic-memory"]
@@ -312,6 +312,7 @@ class ImportReport:
         failed: (key, problem) of items that the store refused; they are not in `created` or `updated`.
         warnings: (key, problem) of items that were imported all the same.
         attachments, unresolved_links: as in `ImportSource`.
+        redacted: (key, secret) for each that a mark stands for now.
     """
 
     kind: str
@@ -327,6 +328,7 @@ class ImportReport:
     attachments: int = 0
     links: int = 0
     unresolved_links: int = 0
+    redacted: tuple[tuple[str, Redaction], ...] = ()
 
     @classmethod
     def build(
@@ -337,8 +339,11 @@ class ImportReport:
         dry_run: bool = False,
         failed: Mapping[str, AlgError | str] | None = None,
         noted: Mapping[str, Sequence[str]] | None = None,
+        redacted: Mapping[str, Sequence[Redaction]] | None = None,
     ) -> ImportReport:
-        """From a reader's source and its plan; `failed` and `noted` map an item's id to what the store said."""
+        """From a reader's source and its plan; `failed` and `noted` map an item's id to what the store said, `redacted`
+        to what was taken out of it.
+        """
         problems, notes = failed or {}, noted or {}
         updates = [update.item for update in plan.updates]
         done = [item for item in (*plan.creates, *updates) if item.id not in problems]
@@ -359,6 +364,7 @@ class ImportReport:
             attachments=source.attachments,
             links=sum(len(item.links) for item in done),
             unresolved_links=source.unresolved_links,
+            redacted=tuple((item.key, each) for item in done for each in (redacted or {}).get(item.id, ())),
         )
 
     def masked(self, scanner: SecretScanner) -> ImportReport:
@@ -399,6 +405,7 @@ class ImportReport:
             "attachments": self.attachments,
             "links": self.links,
             "unresolved_links": self.unresolved_links,
+            "redacted": [{"path": key, **asdict(redaction)} for key, redaction in self.redacted],
         }
 
     def render(self, *, problems: int = 10) -> str:
@@ -414,6 +421,7 @@ class ImportReport:
             ("links", self.links),
             ("links to nothing", self.unresolved_links),
             ("attachments left alone", self.attachments),
+            ("secrets redacted", len(self.redacted)),
         ]
         shown = [(label, count) for label, count in rows if count or label.endswith(("created", "unchanged"))]
         width = max(len(label) for label, _ in shown)
@@ -425,6 +433,7 @@ class ImportReport:
             ("kept", list(self.kept)),
             ("skipped", skipped),
             ("warnings", list(self.warnings)),
+            ("redacted", [(key, str(redaction)) for key, redaction in self.redacted]),
         ):
             if pairs:
                 lines += ["", f"{heading}:"]

@@ -14,6 +14,7 @@ from adaptive_llm_gateway.core import (
     InvalidInput,
     NotFound,
     Quarantined,
+    Redaction,
     SecretScanner,
     TooLarge,
     UnsafePath,
@@ -48,6 +49,7 @@ from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record
 
 _IMITATION = "a line that looks like the beginning of an entry was indented by a space, so that it begins none"
+_OWN_FIELD = "import_hash"  # the store's word, and no text of a caller's: by itself a hash looks like a key
 _LONGEST_SHOWN = 60  # characters of what was given for an id
 _SESSION_FILE_BYTES = 1024 * 1024  # then the hub goes on in a new file of the same session
 
@@ -85,6 +87,7 @@ class Planned:
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...] = ()
     raised: Raised | None = None
+    redacted: tuple[Redaction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,11 @@ class Planner:
         author = request.author
         self._scanner.check(f"{author.client}\n{author.agent or ''}", where="the client's name")
         if isinstance(request, _Redactable) and request.redact:
-            request = self._redacted(request)
+            request, done = self._redacted(request)
+            return replace(self._planned(request), redacted=done)
+        return self._planned(request)
+
+    def _planned(self, request: Request) -> Planned:
         match request:
             case WriteMemory():
                 return self._create(request) if request.id is None else self._update(request)
@@ -477,23 +484,32 @@ class Planner:
     def _new_id(self, now: datetime) -> str:
         return new_ulid(milliseconds=None if self._clock is None else int(now.timestamp() * 1000))
 
-    def _redacted(self, request: _Redactable) -> _Redactable:
-        """The request with a placeholder for each secret, wherever a text of the caller's goes."""
+    def _redacted(self, request: _Redactable) -> tuple[_Redactable, tuple[Redaction, ...]]:
+        """The request with a mark for each secret, wherever a text of the caller's goes, and what was taken out."""
+        done: list[Redaction] = []
         changes = {
-            name: self._without_secrets(value)
+            name: self._without_secrets(value, name, done)
             for name in ("title", "body", "text", "tags", "project", "source", "fields", "reason")
             if (value := getattr(request, name, None)) is not None
         }
-        return replace(request, **changes)
+        return replace(request, **changes), tuple(done)
 
-    def _without_secrets(self, value: Any) -> Any:
+    def _without_secrets(self, value: Any, where: str, done: list[Redaction]) -> Any:
         if isinstance(value, str):
             self._check_size(value)
-            return self._scanner.redact(value)[0]
+            text, taken = self._scanner.redact(value)
+            done += [replace(each, where=where) for each in taken]
+            return text
         if isinstance(value, Mapping):
-            return {key: self._without_secrets(item) for key, item in cast(Mapping[str, Any], value).items()}
+            fields = cast(Mapping[str, Any], value)
+            return {
+                key: item
+                if key == _OWN_FIELD
+                else self._without_secrets(item, key if where == "fields" else where, done)
+                for key, item in fields.items()
+            }
         if isinstance(value, list | tuple):
-            return [self._without_secrets(item) for item in cast(Sequence[Any], value)]
+            return [self._without_secrets(item, where, done) for item in cast(Sequence[Any], value)]
         return value
 
     def _past(self, identifier: str, path: str, at: str) -> Document:

@@ -232,6 +232,7 @@ def _result(made: _Made, status: SyncStatus) -> WriteResult:
         unchanged=not planned.changes,
         notes=planned.notes,
         raised=planned.raised,
+        redacted=planned.redacted,
     )
 
 

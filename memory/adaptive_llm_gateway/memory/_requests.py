@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from adaptive_llm_gateway.core import PersonalScanner, Trust
+from adaptive_llm_gateway.core import PersonalScanner, Redaction, Trust
 from adaptive_llm_gateway.memory._embed import Embedder, EmbedderConfig
 from adaptive_llm_gateway.memory._raising import Raised
 from adaptive_llm_gateway.memory._rerank import Reranker, RerankerConfig
@@ -75,6 +75,8 @@ class StoreSettings:
         read_only: its remote is only read, and nothing is written.
         hub_name: of the home; None: as the file `hub-name` beside the index has it.
         personal: what finds personal data in what is written and says which level it has; None: nothing does.
+        mark_key: 32 bytes with which the marks of redacted secrets are made; None: they are made without a hash.
+        notices: what the status tells a person besides, a line each.
     """
 
     repo: Path
@@ -104,6 +106,8 @@ class StoreSettings:
     read_only: bool = False
     hub_name: str | None = None
     personal: PersonalScanner | None = None
+    mark_key: bytes | None = field(default=None, repr=False)
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class WriteMemory:
     Attributes:
         fields: the type's own fields by name.
         if_version: refuse unless this is the current version.
-        redact: store `[REDACTED:kind]` in place of what the secret scanner names, rather than refuse.
+        redact: store `[redacted:kind#ab12]` in place of what the secret scanner names, rather than refuse.
     """
 
     author: Author
@@ -277,7 +281,8 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class WriteResult:
     """What a write did. `version` is None after a delete; `unchanged` is true when nothing differed; `repo` names the
-    memory repo where there are several; `raised` is personal data that it brought, which the notes tell, too.
+    memory repo where there are several; `raised` is personal data that it brought, which the notes tell, too;
+    `redacted` is what marks stand for in what was given.
     """
 
     id: str
@@ -291,6 +296,7 @@ class WriteResult:
     notes: tuple[str, ...] = ()
     repo: str | None = None
     raised: Raised | None = None
+    redacted: tuple[Redaction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

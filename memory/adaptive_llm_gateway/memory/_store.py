@@ -114,7 +114,7 @@ class MemoryStore:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._editor = Author(client="editor", host=settings.host)
-        self._notices: list[str] = []
+        self._notices: list[str] = [*settings.notices]
         self._allowance_notices: list[str] = []
         self._trouble: str | None = None
         self._mending = False
@@ -165,7 +165,7 @@ class MemoryStore:
         settings = self._settings
         self._types, notices = TypeRegistry.load(settings.repo / TYPES_FOLDER)
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
-        self._scanner = SecretScanner(allowed=self._allowances())
+        self._scanner = SecretScanner(allowed=self._allowances(), mark_key=settings.mark_key)
         self._overlay = Overlay(self._index)
         self._reading = Reading(settings.repo, self._index, self.repo)
         self._planner = self._make_planner()
@@ -444,6 +444,7 @@ class MemoryStore:
             ),
             unchanged=not planned.changes,
             notes=planned.notes,
+            redacted=planned.redacted,
             repo=self._settings.name,
             raised=planned.raised,
         )
@@ -698,7 +699,7 @@ class MemoryStore:
         """Read the user's types and allowances again."""
         self._types, notices = TypeRegistry.load(self._settings.repo / TYPES_FOLDER)
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
-        self._scanner = SecretScanner(allowed=self._allowances())
+        self._scanner = SecretScanner(allowed=self._allowances(), mark_key=self._settings.mark_key)
         self._planner = self._make_planner()
 
     def flush(self, timeout: float = 30.0) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Trust
+from adaptive_llm_gateway.core import AlgError, InvalidInput, Redaction, Trust
 from adaptive_llm_gateway.memory._export import ExportReport, export_graph, export_jsonl, export_markdown
 from adaptive_llm_gateway.memory._import import (
     ExistingMemory,
@@ -57,27 +58,36 @@ def import_memories(
     plan = plan_import(source.items, _existing(store), overwrite=overwrite, skipped=source.skipped)
     failed: dict[str, AlgError | str] = {}
     noted: dict[str, tuple[str, ...]] = {}
+    redacted: dict[str, tuple[Redaction, ...]] = {}
     work = [(item, None) for item in plan.creates] + [(update.item, update.version) for update in plan.updates]
     if dry_run:
         for item, _ in work:
             try:
                 store.scanner.check(f"{item.title}\n{item.body}", where="this file")
             except AlgError as error:
-                if not redact:
+                if redact:
+                    redacted[item.id] = _redactions(store, item)
+                else:
                     failed[item.id] = error
-        return ImportReport.build(source, plan, dry_run=True, failed=failed).masked(store.scanner)
+        return ImportReport.build(source, plan, dry_run=True, failed=failed, redacted=redacted).masked(store.scanner)
     for start in range(0, len(work), _BATCH):
         batch = work[start : start + _BATCH]
         requests = [_request(item, version, author, redact=redact) for item, version in batch]
         for (item, _), outcome in zip(batch, store.write_many(requests), strict=True):
             if isinstance(outcome, AlgError):
                 failed[item.id] = outcome
-            elif outcome.notes:
+            else:
+                redacted[item.id] = outcome.redacted
                 noted[item.id] = outcome.notes
         if on_progress is not None:
             on_progress(start + len(batch), len(work))
     store.flush()
-    return ImportReport.build(source, plan, failed=failed, noted=noted).masked(store.scanner)
+    return ImportReport.build(source, plan, failed=failed, noted=noted, redacted=redacted).masked(store.scanner)
+
+
+def _redactions(store: Memories, item: ImportItem) -> tuple[Redaction, ...]:
+    texts = {"title": item.title, "body": item.body}
+    return tuple(replace(each, where=where) for where, text in texts.items() for each in store.scanner.redact(text)[1])
 
 
 def _request(item: ImportItem, version: str | None, author: Author, *, redact: bool) -> ImportMemory:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, counted, load_settings, set_offline
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
+from adaptive_llm_gateway.server._mark_key import look_at_mark_key
 from adaptive_llm_gateway.server._registration import NAME, registration
 from adaptive_llm_gateway.server._render_sync import standing_line, what_is_so
 from adaptive_llm_gateway.server._repos import PERSONAL, RepoInfo, check_apart, configured_repos, personal_sync
@@ -162,9 +163,23 @@ def _home(home: Home) -> Iterator[Check]:
         yield Check("home", "warn", f"{str(root)!r} is open to others (mode {mode:04o})", f"chmod 700 {root}")
     else:
         yield Check("home", "ok", str(root))
+    yield _marks(home)
     free = shutil.disk_usage(root).free
     if free < _FREE_BYTES:
         yield Check("disk", "warn", f"{free // 2**20} MB free", "Free some space.")
+
+
+def _marks(home: Home) -> Check:
+    problem = look_at_mark_key(home.mark_key)
+    if problem is None:
+        there = "its key is there" if home.mark_key.exists() else "the first hub makes their key"
+        return Check("marks", "ok", f"of redacted secrets: {there}")
+    return Check(
+        "marks",
+        "warn",
+        f"{str(home.mark_key)!r} {problem}: marks of redacted secrets may not tell equal ones",
+        "`alg hub stop`; the next hub mends it, or says in `alg memory status` what is to be done.",
+    )
 
 
 def _mode(home: Home) -> Check:

@@ -24,7 +24,7 @@ HandoffId = Annotated[str, typer.Argument(metavar="ID", help="The handoff's id."
 Agent = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="As this agent; without it, as the command line.")
 ]
-Redact = Annotated[bool, typer.Option("--redact", help="Store placeholders for secrets, rather than refuse.")]
+Redact = Annotated[bool, typer.Option("--redact", help="Store marks for secrets, rather than refuse.")]
 Lease = Annotated[
     int | None, typer.Option(metavar="MINUTES", help="Hold it for this long from now. Default: as configured.")
 ]

@@ -269,10 +269,11 @@ def status(context: typer.Context, json: JsonOption = False) -> None:
 
 def _done(done: Json, *, as_json: bool) -> None:
     from adaptive_llm_gateway.server._cli_text import write_text  # noqa: PLC0415
+    from adaptive_llm_gateway.server._render import redacted_text  # noqa: PLC0415
 
     emit(done, as_json=as_json, text=lambda paint: write_text(done, paint))
     if not as_json:
-        for note in done["notes"]:
+        for note in [*([redacted_text(done["redacted"])] if done["redacted"] else []), *done["notes"]]:
             talk(f"note: {harmless(note)}")
 
 
@@ -301,9 +302,7 @@ def write(
     reason: Reason = None,
     id: Annotated[str | None, typer.Option(metavar="ID", help="Update this memory instead of a new one.")] = None,
     if_version: IfVersion = None,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Store placeholders for secrets, rather than refuse.")
-    ] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Store marks for secrets, rather than refuse.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Write a memory. With --id update one, leaving alone what is not given."""
@@ -403,9 +402,7 @@ def import_memories(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Let the source win over changes made here.")] = False,
-    redact: Annotated[
-        bool, typer.Option("--redact", help="Store placeholders for secrets, rather than refuse.")
-    ] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Store marks for secrets, rather than refuse.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Import a folder, a vault or another tool's memories.

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 _CONTENT = frozenset(
     {"body", "messages", "objective", "prompt", "rationale"} | {"result", "state", "system", "text", "texts"}
 )
-# With `redact=true` a placeholder is stored in these.
+# With `redact=true` a mark is stored in these.
 _REDACTED = frozenset(
     {"alternatives", "constraints", "fields", "next_action", "open_questions"}
     | {"project", "reason", "source", "tags", "title"}
 )
-# What is looked for is not stored: it is asked with a placeholder rather than not at all.
+# What is looked for is not stored: it is asked with a mark rather than not at all.
 _QUESTIONS = frozenset({"context", "query"})
 _LONG = 1_000_000  # characters; whoever is to store or send such a text refuses it, or looks at it
 _SLOW = 20_000  # characters that are looked at in a thread
@@ -62,7 +62,7 @@ class SecretGate:
                 questions[name] = self._cleaned(value)
                 continue
             where = f"the name of an argument of {tool}" if in_name else f"the argument {name!r} of {tool}"
-            how = ", or pass redact=true to store a placeholder in its place" if name in _REDACTED else ""
+            how = ", or pass redact=true to store a mark in its place" if name in _REDACTED else ""
             return (
                 f"{where} carries what looks like a secret: {_shown(found)}. Nothing was done. Remove it and try "
                 f"again{how}. If it is none, add its fingerprint ({found[0].fingerprint}) with a reason to "
@@ -107,7 +107,7 @@ class SecretGate:
         return ()
 
     def _scanners(self) -> tuple[SecretScanner, ...]:
-        return self._operations.scanners or (_PLAIN,)
+        return self._operations.scanners or (_plain,)
 
 
 def texts_of(value: object, *, named: bool = True) -> Iterator[str]:
@@ -135,9 +135,9 @@ def _shown(found: tuple[Finding, ...]) -> str:
 
 
 def without_secrets(value: Any) -> Any:
-    """A JSON value with a placeholder for each credential in its texts: for errors, whatever they quote."""
+    """A JSON value with a mark for each credential in its texts: for errors, whatever they quote."""
     if isinstance(value, str):
-        return _PLAIN.redact(value)[0]
+        return _plain.redact(value)[0]
     if isinstance(value, dict):
         return {without_secrets(key): without_secrets(one) for key, one in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
@@ -146,12 +146,12 @@ def without_secrets(value: Any) -> Any:
 
 
 class CleanFormatter(logging.Formatter):
-    """Lines of the log with a placeholder for each credential, also in what an exception quotes."""
+    """Lines of the log with a mark for each credential, also in what an exception quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the lines of the exception below it."""
         text = super().format(record)
-        return text if _is_plain(record) else _PLAIN.redact(text)[0]
+        return text if _is_plain(record) else _plain.redact(text)[0]
 
 
 def _is_plain(record: logging.LogRecord) -> bool:
@@ -162,4 +162,10 @@ def _is_plain(record: logging.LogRecord) -> bool:
     return all(isinstance(one, int | float) or (isinstance(one, str) and len(one) < _SHORT) for one in given)
 
 
-_PLAIN = SecretScanner()
+_plain = SecretScanner()
+
+
+def use_mark_key(key: bytes | None) -> None:
+    """From here on, errors and the log of this process have the marks of a home."""
+    global _plain  # noqa: PLW0603 - the log is set up before its home's key is known
+    _plain = SecretScanner(mark_key=key)

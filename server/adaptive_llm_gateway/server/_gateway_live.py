@@ -6,18 +6,22 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from adaptive_llm_gateway.core import AlgError, Finding, SecretScanner, load_allowances
+from adaptive_llm_gateway.core import AlgError, Finding, FindingSpan, Redaction, SecretScanner, load_allowances
 from adaptive_llm_gateway.gateway import FiledReceipt, Receipt, Receipts
 
 _log = logging.getLogger(__name__)
 
 
 class LiveScanner(SecretScanner):
-    """A scanner with the allowances as they are now: a gateway has one scanner, and the file may change under it."""
+    """A scanner with the allowances as they are now: a gateway has one scanner, and the file may change under it.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._current = SecretScanner()
+    Args:
+        mark_key: see `SecretScanner`.
+    """
+
+    def __init__(self, *, mark_key: bytes | None = None) -> None:
+        super().__init__(mark_key=mark_key)
+        self._current = SecretScanner(mark_key=mark_key)
 
     def use(self, path: Path) -> None:
         """Take the allowances of a file; without one that can be read there are none, as for the memory."""
@@ -31,7 +35,11 @@ class LiveScanner(SecretScanner):
         """As `SecretScanner.scan`."""
         return self._current.scan(text)
 
-    def redact(self, text: str) -> tuple[str, tuple[Finding, ...]]:
+    def spans(self, text: str) -> tuple[FindingSpan, ...]:
+        """As `SecretScanner.spans`."""
+        return self._current.spans(text)
+
+    def redact(self, text: str) -> tuple[str, tuple[Redaction, ...]]:
         """As `SecretScanner.redact`."""
         return self._current.redact(text)
 

@@ -50,13 +50,21 @@ class GatewayOperations:
         memory: where context comes from, and where is kept how models fared.
         host: this machine, as memories name it.
         upkeep: seconds from one look at what is to be done in the background to the next.
+        mark_key: with which the marks in the place of secrets are made.
 
     Attributes:
         consents, records: the operations on those.
     """
 
     def __init__(
-        self, home: Home, settings: Settings, memory: Operations, *, host: str, upkeep: float = _UPKEEP_SECONDS
+        self,
+        home: Home,
+        settings: Settings,
+        memory: Operations,
+        *,
+        host: str,
+        upkeep: float = _UPKEEP_SECONDS,
+        mark_key: bytes | None = None,
     ) -> None:
         self._settings = settings
         self._memory = memory
@@ -67,6 +75,7 @@ class GatewayOperations:
             mode=lambda: memory.modes.mode,
             on_receipt=self._notes.add,
             experience=self._notes.experience,
+            mark_key=mark_key,
         )
         self.consents = ConsentOperations(self._gateway, self._setup.files)
         self.records = RecordOperations(self._gateway, self._setup.files, settings)

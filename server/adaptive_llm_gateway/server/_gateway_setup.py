@@ -104,7 +104,9 @@ class GatewaySetup:
         mode: Callable[[], Mode],
         on_receipt: Callable[[Receipt], None],
         experience: Callable[[], tuple[Experience, ...]],
+        mark_key: bytes | None = None,
     ) -> None:
+        self._mark_key = mark_key
         self.files = GatewayFiles.of(home, settings)
         self._settings = settings
         self._mode = mode
@@ -167,7 +169,7 @@ class GatewaySetup:
             from adaptive_llm_gateway.gateway import Gateway  # noqa: PLC0415 - after the hub listens
             from adaptive_llm_gateway.server._gateway_live import LiveScanner, ObservedReceipts  # noqa: PLC0415
 
-            self._scanner = LiveScanner()
+            self._scanner = LiveScanner(mark_key=self._mark_key)
             config = gateway_config(self._settings)
             gateway = Gateway(
                 config, self.files.folder, scanner=self._scanner, mode=self._mode(), experience=self._experience

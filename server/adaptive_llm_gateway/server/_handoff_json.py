@@ -12,6 +12,7 @@ from adaptive_llm_gateway.server._memory_json import repo_of, write_json
 from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.core import Redaction
     from adaptive_llm_gateway.handoff import (
         Claim,
         Event,
@@ -28,9 +29,6 @@ Json = dict[str, Any]
 
 MOST_DAMAGE: Final = 20
 """Of a handoff's damaged files, those that are named; all are counted."""
-
-PLACEHOLDER: Final = "[REDACTED:"
-"""With what a placeholder for a secret begins."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +115,9 @@ def step_json(step: Step) -> Json:
     }
 
 
-def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) -> Json:
+def written_json(
+    done: Written, notes: Sequence[str], *, patch: Event | None, redacted: Sequence[Redaction] = ()
+) -> Json:
     """What a write did, and where it stands."""
     from adaptive_llm_gateway.handoff import unfence  # noqa: PLC0415 - after the hub listens
 
@@ -128,22 +128,33 @@ def written_json(done: Written, notes: Sequence[str], *, patch: Event | None) ->
         **repo_of(done.result.repo),
         "standing": standing,
         "notes": list(notes),
+        "redacted": [asdict(each) for each in redacted],
         "again": done.again,
         "replaced": done.replaced,
         "patch": {"id": patch.id, "bytes": len((unfence(patch.text) or "").encode())} if patch else None,
     }
 
 
-def placeholders(done: Written, patch: Event | None) -> int:
-    """How many placeholders for secrets are in what was written."""
+def marks_of(done: Written, patch: Event | None) -> list[Redaction]:
+    """The marks that stand for secrets in what was written; lines are those of each text, the patch's of the patch."""
+    from adaptive_llm_gateway.core import marks_in  # noqa: PLC0415 - after the hub listens
+    from adaptive_llm_gateway.handoff import unfence  # noqa: PLC0415 - as above
+
     offer = done.handoff.offer
     if done.result.id != offer.id:
-        texts = [step.event.text for step in done.handoff.steps if step.event.id == done.result.id]
+        events = [step.event for step in done.handoff.steps if step.event.id == done.result.id]
+        texts = [("text", event.text) for event in events]
     else:
-        lines = (*offer.open_questions, *offer.constraints, *offer.tags, *offer.work.dirty)
-        one = (offer.objective, offer.next_action, offer.state, offer.to, offer.project)
-        texts = [*lines, *filter(None, one), patch.text if patch is not None else ""]
-    return sum(text.count(PLACEHOLDER) for text in texts)
+        texts = [
+            *(("objective", offer.objective), ("next_action", offer.next_action), ("state", offer.state)),
+            *(("to", offer.to), ("project", offer.project)),
+            *(("open_questions", line) for line in offer.open_questions),
+            *(("constraints", line) for line in offer.constraints),
+            *(("tags", line) for line in offer.tags),
+            *(("work", line) for line in offer.work.dirty),
+            ("patch", unfence(patch.text) if patch is not None else None),
+        ]
+    return [mark for where, text in texts if text for mark in marks_in(text, where=where)]
 
 
 def patch_json(service: Handoffs | SeveralHandoffs, handoff: Handoff, here: Path | None) -> Json | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
@@ -16,17 +16,17 @@ from adaptive_llm_gateway.core import AlgError, InvalidInput, NotHolder, Trust, 
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
 from adaptive_llm_gateway.server._handoff_json import (
-    PLACEHOLDER,
     handoff_json,
     looked_json,
+    marks_of,
     patch_json,
-    placeholders,
     step_json,
     written_json,
 )
 from adaptive_llm_gateway.server._handoff_payload import is_session, of_session, of_transcript
 from adaptive_llm_gateway.server._memory_json import repo_of, sync_json
 from adaptive_llm_gateway.server._operations import Operations
+from adaptive_llm_gateway.server._render import redacted_text
 from adaptive_llm_gateway.server._times import LOCAL, moment
 from adaptive_llm_gateway.server._underway import Underway
 
@@ -423,9 +423,10 @@ class HandoffOperations:
         lost = service.lost(by) if by is not None else ()
         patch = service.patch_of(done.handoff)
         told = [*notes, *done.notes, *lost]
-        if redact and (count := placeholders(done, patch)):
-            told.append(f"placeholders stand for {count:,} secret{'s' if count > 1 else ''}: {PLACEHOLDER}...]")
-        return written_json(done, told, patch=patch)
+        marks = marks_of(done, patch) if redact else []
+        if marks:
+            told.append(redacted_text([asdict(mark) for mark in marks]))
+        return written_json(done, told, patch=patch, redacted=marks)
 
     async def _pushed(self, answer: Json) -> Json:
         """The answer, after a moment in which the remote may take what it speaks of."""

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
-from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate
+from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
+from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._registration import this_installation
@@ -51,8 +52,8 @@ def distribution_version() -> str:
     return metadata.version("adaptive-llm-gateway")
 
 
-def store_settings(home: Home, settings: Settings) -> StoreSettings:
-    """The store's frozen values from the configuration."""
+def store_settings(home: Home, settings: Settings, marks: MarkKey) -> StoreSettings:
+    """The store's frozen values from the configuration, and the home's key of marks."""
     from adaptive_llm_gateway.memory import EmbedderConfig, StoreSettings  # noqa: PLC0415 - after the hub listens
 
     embedder = settings.embedder
@@ -86,6 +87,8 @@ def store_settings(home: Home, settings: Settings) -> StoreSettings:
         hook_command=(*this_installation(), "secrets", "scan", "--staged"),
         message_command=(*this_installation(), "secrets", "scan", "--message"),
         merge_driver=(*this_installation(), "merge-driver"),
+        mark_key=marks.value,
+        notices=(marks.notice,) if marks.notice is not None else (),
         personal=_personal_scanner(settings) if settings.memory.personal_data == "raise" else None,
     )
 
@@ -189,13 +192,18 @@ class Hub:
         self._numbers = iter(range(1, sys.maxsize))
         self._stop = asyncio.Event()
         self._idle_since = time.monotonic()
+        repos = [repo.path for repo in configured_repos(home, settings)]
+        self.marks = mark_key(home.mark_key, repos=repos)
+        use_mark_key(self.marks.value)
         self.modes = ModeSwitch(home.mode)
         self.operations = Operations(
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
             compact_sessions_at=settings.memory.compact_sessions_at,
             summaries=Summaries(
-                settings.summaries.roots, private=(home.root, *(repo.path for repo in configured_repos(home, settings)))
+                settings.summaries.roots,
+                private=(home.root, *repos),
+                mark_key=self.marks.value,
             ),
             modes=self.modes,
         )
@@ -240,7 +248,9 @@ class Hub:
             from adaptive_llm_gateway.server._handoff_operations import HandoffOperations  # noqa: PLC0415
             from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
 
-            self._gateway = GatewayOperations(self.home, self.settings, self.operations, host=_host())
+            self._gateway = GatewayOperations(
+                self.home, self.settings, self.operations, host=_host(), mark_key=self.marks.value
+            )
             self._handoffs = HandoffOperations(self.operations, self.settings.handoffs, is_connected=self.is_connected)
             self._mcp = build_server(self.operations, self._gateway, self._handoffs, version=self.version)
             self.operations.open()
@@ -267,7 +277,7 @@ class Hub:
         return server
 
     def _open_store(self) -> Memories:
-        store = open_memories(self.home, self.settings, store_settings(self.home, self.settings))
+        store = open_memories(self.home, self.settings, store_settings(self.home, self.settings, self.marks))
         _log.info("store open: %s", ", ".join(map(str, store.folders)))
         return store
 

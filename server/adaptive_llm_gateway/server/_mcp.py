@@ -79,7 +79,7 @@ Trust = Annotated[
 ]
 RepoName = Annotated[str | None, Field(description="Only this memory repo; memory_status names them")]
 RepoOf = Annotated[str | None, Field(description="Only the memory repo of this project")]
-Redact = Annotated[bool, Field(description="Replace detected secrets by placeholders, not refuse; default false")]
+Redact = Annotated[bool, Field(description="Store [redacted:kind#ab12] for secrets, not refuse; default false")]
 Version = Annotated[str | None, Field(description="Refuse unless this is the current version")]
 
 

@@ -27,7 +27,7 @@ HANDOFF = "adaptive-llm-gateway/handoff"
 _MOST_DIGITS = 20
 
 Identifier = Annotated[str, Field(description="Handoff id")]
-Redact = Annotated[bool, Field(description="Replace detected secrets by placeholders, not refuse; default false")]
+Redact = Annotated[bool, Field(description="Store [redacted:kind#ab12] for secrets, not refuse; default false")]
 Project = Annotated[str | None, Field(description="Project name, e.g. the repository's name")]
 Lease = Annotated[
     float | None, Field(description="Minutes that it is yours without a word of you, 1-1440; default as configured, 60")

@@ -185,6 +185,7 @@ def write_json(result: WriteResult) -> Json:
         "unchanged": result.unchanged,
         "notes": list(result.notes),
         **_raised_json(result.raised),
+        "redacted": [asdict(each) for each in result.redacted],
         "state": result.standing.state,
         "commit": result.standing.commit,
         "commit_error": result.standing.error,

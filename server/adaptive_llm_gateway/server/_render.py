@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from adaptive_llm_gateway.core import counted
@@ -12,6 +12,7 @@ from adaptive_llm_gateway.server._render_sync import progress_text, sentence, sy
 Json = dict[str, Any]
 
 _CLASHES_SHOWN: Final = 5
+_MOST_REDACTED: Final = 10
 _IN_ORDER: Final = ("pushed", "pending", "pulled", "local")
 
 
@@ -155,7 +156,18 @@ def write_text(done: Json) -> str:
     lines.append(standing_text(done))
     if done["operation"] == "delete":
         lines.append("Its history stays; memory_restore with the id brings it back.")
-    return "\n".join([*lines, *_notices(done["notes"])])
+    told = [redacted_text(done["redacted"])] if done["redacted"] else []
+    return "\n".join([*lines, *_notices([*told, *done["notes"]])])
+
+
+def redacted_text(redacted: Sequence[Json]) -> str:
+    """What was redacted, in one line: how many secrets, and of each the kind, the place and the mark."""
+    from adaptive_llm_gateway.core import Redaction  # noqa: PLC0415 - brings the scanner's expressions along
+
+    many = counted(len(redacted), "secret was", "secrets were")
+    each = "; ".join(str(Redaction(**one)) for one in redacted[:_MOST_REDACTED])
+    more = f"; and {len(redacted) - _MOST_REDACTED:,} more" if len(redacted) > _MOST_REDACTED else ""
+    return f"{many} redacted; equal marks stand for equal secrets: {each}{more}"
 
 
 def compaction_text(done: Json) -> str:

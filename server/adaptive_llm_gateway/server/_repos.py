@@ -155,6 +155,7 @@ def _place(repo: RepoInfo, personal: StoreSettings) -> RepoPlace:
         branch=repo.branch,
         trust=repo.trust,
         read_only=repo.read_only,
+        notices=(),
     )
     return RepoPlace(repo.name, settings, repo.projects)
 

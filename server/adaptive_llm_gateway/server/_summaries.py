@@ -18,7 +18,7 @@ from adaptive_llm_gateway.server._allowed_files import Found, Limits, Unread, Wa
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import Outline, Summary, SummaryFile, TokenCounter
-    from adaptive_llm_gateway.core import SecretScanner
+    from adaptive_llm_gateway.core import Redaction, SecretScanner
 
 Json = dict[str, Any]
 
@@ -75,6 +75,7 @@ class Summaries:
     Args:
         roots: nothing but these and what lies below them is read.
         private: folders that are not read, whatever the roots are.
+        mark_key: with which the marks in the place of secrets are made.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Summaries:
         private: Sequence[Path] = (),
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        mark_key: bytes | None = None,
     ) -> None:
+        self._mark_key = mark_key
         self._roots = tuple(roots)
         self._private = tuple(private)
         self._limits = limits or Limits()
@@ -162,7 +165,7 @@ class Summaries:
     def _scanner(self) -> SecretScanner:
         from adaptive_llm_gateway.core import SecretScanner  # noqa: PLC0415 - after the hub listens
 
-        return SecretScanner()
+        return SecretScanner(mark_key=self._mark_key)
 
     def _shown(self, path: str) -> str:
         return path if not self._scanner.scan(path) else _UNNAMED
@@ -185,7 +188,7 @@ class Summaries:
         return facts
 
     def _read(self, content: bytes, language: str | None, *, data: bool) -> _Facts:
-        """What a content says; a secret in it is masked, or keeps all of it back where its lines would shift."""
+        """What a content says, with marks for the secrets in it, which leave every line where it is."""
         from adaptive_llm_gateway.compression import (  # noqa: PLC0415 - as above
             LONGEST_SOURCE,
             READ,
@@ -206,16 +209,13 @@ class Summaries:
         lines = text.count("\n") + (not text.endswith("\n") and bool(text))
         if data:
             return _Facts(lines=lines, length=len(text))
-        findings = self._scanner.scan(text)
-        if findings:
-            masked, findings = self._scanner.redact(text)
-            if masked.count("\n") != text.count("\n"):
-                return _Facts(f"holds a secret: {findings[0].kind} in line {findings[0].line}")
-            text = masked
+        done: tuple[Redaction, ...] = ()
+        if self._scanner.scan(text):
+            text, done = self._scanner.redact(text)
         if language is not None and len(text.encode("utf-8", "replace")) <= LONGEST_SOURCE:
             outline = outline_of(text, language)
-            return _Facts(None, "", lines, len(text), outline, outline.names, len(findings))
-        return _Facts(None, text[: READ + 1], lines, len(text), None, names_of_text(text), len(findings))
+            return _Facts(None, "", lines, len(text), outline, outline.names, len(done))
+        return _Facts(None, text[: READ + 1], lines, len(text), None, names_of_text(text), len(done))
 
 
 def _kind_of(path: str, *, folder: bool) -> tuple[str | None, bool]:
@@ -237,7 +237,7 @@ def _notices(walk: Walk, secrets: int, without: set[str]) -> list[str]:
     if walk.stopped:
         notices.append(f"not all was read: {walk.stopped}; ask for a folder in it")
     if secrets:
-        notices.append(f"{secrets:,} {'secret was' if secrets == 1 else 'secrets were'} replaced by placeholders")
+        notices.append(f"{secrets:,} {'secret was' if secrets == 1 else 'secrets were'} replaced by marks")
     if without:
         names = ", ".join(sorted(without))
         notices.append(f"extracts instead of outlines of {names}: adaptive-llm-gateway[code] is not installed")
