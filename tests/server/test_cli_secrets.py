@@ -173,11 +173,57 @@ def test_a_staged_scan_outside_of_a_repo_is_refused(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["error"]["code"] == "invalid_input"
 
 
-def test_allowances_at_the_top_count_for_what_is_staged(repo: Path) -> None:
+def allow_all(repo: Path) -> str:
+    found = json.loads(alg("secrets", "scan", "--staged", "--json", cwd=repo).stdout)
+    fingerprint: str = found["findings"][0]["fingerprint"]
+    text = f"- fingerprint: {fingerprint}\n  reason: made up\n"
+    (repo / "secrets-allowed.yaml").write_text(text, encoding="utf-8")
+    return fingerprint
+
+
+def test_for_what_is_staged_the_list_counts_as_it_is_staged(repo: Path) -> None:
+    (repo / "sub").mkdir()
+    (repo / "sub" / "a.txt").write_text(TOKEN, encoding="utf-8")
+    git(repo, "add", ".")
+    allow_all(repo)
+    assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 5  # nobody would know why it may be there
+    git(repo, "add", "secrets-allowed.yaml")
+    assert alg("secrets", "scan", "--staged", cwd=repo / "sub").returncode == 0
+    (repo / "secrets-allowed.yaml").unlink()
+    assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 0
+    git(repo, "commit", "-qm", "both in one")
+    (repo / "b.txt").write_text(f"more {TOKEN}", encoding="utf-8")
+    git(repo, "add", "b.txt")
+    assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 0
+    git(repo, "add", "-A")  # which takes the list away
+    assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 5
+
+
+def test_what_waits_for_the_person_does_not_count_for_what_is_staged(repo: Path) -> None:
     (repo / "a.txt").write_text(TOKEN, encoding="utf-8")
     git(repo, "add", ".")
-    found = json.loads(alg("secrets", "scan", "--staged", "--json", cwd=repo).stdout)
-    (repo / "secrets-allowed.yaml").write_text(
-        f"- fingerprint: {found['findings'][0]['fingerprint']}\n  reason: made up\n", encoding="utf-8"
-    )
+    fingerprint = allow_all(repo)
+    git(repo, "add", ".")
+    (repo / ".git" / "alg-allowances.json").write_text(json.dumps({"waiting": {fingerprint: None}}), encoding="utf-8")
+    assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 5
+
+
+def test_a_staged_list_that_cannot_be_read_allows_nothing_and_hinders_no_clean_commit(repo: Path) -> None:
+    (repo / "secrets-allowed.yaml").write_text("broken: [\n", encoding="utf-8")
+    git(repo, "add", ".")
     assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 0
+    (repo / "a.txt").write_text(TOKEN, encoding="utf-8")
+    git(repo, "add", ".")
+    done = alg("secrets", "scan", "--staged", cwd=repo)
+    assert done.returncode == 5
+    assert "nothing is allowed: 'secrets-allowed.yaml', line 2" in done.stderr
+
+
+def test_an_allowance_that_has_ended_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TOKEN, encoding="utf-8")
+    _, found = scan(tmp_path / "a.txt")
+    text = f"- fingerprint: {found['findings'][0]['fingerprint']}\n  reason: made up\n"
+    (tmp_path / "secrets-allowed.yaml").write_text(text, encoding="utf-8")
+    assert scan(tmp_path / "a.txt")[0] == 0
+    (tmp_path / "secrets-allowed.yaml").write_text(text + "  until: 2020-01-01\n", encoding="utf-8")
+    assert scan(tmp_path / "a.txt")[0] == 5

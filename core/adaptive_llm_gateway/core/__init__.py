@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         agreed_to,
         arriving,
         decode_allowances,
+        git_folder,
         is_fingerprint,
         load_agreed,
         load_allowances,
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
         without_allowance,
     )
     from adaptive_llm_gateway.core._secrets import (
+        LEAVE_TO_PERSON,
         Finding,
         FindingSpan,
         SecretScanner,
@@ -223,6 +225,7 @@ _MODULES = {
         "agreed_to",
         "arriving",
         "decode_allowances",
+        "git_folder",
         "is_fingerprint",
         "load_agreed",
         "load_allowances",
@@ -242,6 +245,7 @@ _MODULES = {
         "without_allowance",
     ),
     "_secrets": (
+        "LEAVE_TO_PERSON",
         "Finding",
         "FindingSpan",
         "SecretScanner",
@@ -260,6 +264,7 @@ _MODULES = {
 __all__ = [
     "ALLOWANCES_FILE",
     "HOME_VARIABLE",
+    "LEAVE_TO_PERSON",
     "MARK_KEY_BYTES",
     "PERSONAL_KINDS",
     "PERSONAL_LEVELS",
@@ -319,6 +324,7 @@ __all__ = [
     "derived_ulid",
     "entry_text",
     "fsync_path",
+    "git_folder",
     "home_root",
     "is_fingerprint",
     "is_here",

@@ -25,7 +25,7 @@ WAITING_FILE: Final = "alg-allowances.json"
 """Where the git folder of a memory repo has which of them wait for a person."""
 ENDING_SOON: Final = timedelta(days=30)
 
-_LIMIT: Final = 1_000_000  # bytes
+_LIMIT: Final = 250_000  # bytes, which take some seconds to read
 _REASON_LIMIT: Final = 500
 _TEXT_LIMIT: Final = 200
 _LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
@@ -183,6 +183,7 @@ def _allowance(where: str, text: str, node: yaml.Node) -> tuple[Allowance, yaml.
     line = node.start_mark.line + 1
     if not isinstance(node, yaml.MappingNode):
         raise _invalid(where, line, "has an entry that is not a mapping of fingerprint and reason")
+    # No value is quoted: somebody may have put the secret itself there.
     # Scalars as written, not as YAML would type them: 16 digits are a fingerprint, not a number.
     values: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -199,7 +200,7 @@ def _allowance(where: str, text: str, node: yaml.Node) -> tuple[Allowance, yaml.
         values[key.value], lines[key.value] = value.value.strip(), at
     fingerprint, reason = values.get("fingerprint", ""), values.get("reason", "")
     if not is_fingerprint(fingerprint):
-        raise _invalid(where, line, f"has the fingerprint {fingerprint[:40]!r}, which is not 16 hex digits")
+        raise _invalid(where, line, "has a fingerprint that is not 16 hex digits")
     if not 0 < len(reason) <= _REASON_LIMIT:
         raise _invalid(where, line, f"needs a reason of 1 to {_REASON_LIMIT} characters for {fingerprint!r}")
     for key in ("by", "kind"):
@@ -210,7 +211,7 @@ def _allowance(where: str, text: str, node: yaml.Node) -> tuple[Allowance, yaml.
             if key in values:
                 parse_until(values[key])
         except ValueError as error:
-            raise _invalid(where, lines[key], f"has {key!r} {values[key][:40]!r}, which is {error}") from None
+            raise _invalid(where, lines[key], f"has an end or a time in {key!r} that is {error}") from None
     return Allowance(**values, unknown=tuple(unknown), line=line), node
 
 

@@ -16,6 +16,8 @@ from adaptive_llm_gateway.core._secret_detectors import Match, find_matches
 
 _CACHED_TEXTS = 4096
 _CACHED_FINDINGS = 64  # a text with more is scanned again rather than kept
+LEAVE_TO_PERSON = "If it is no secret, leave it to the person at this machine to allow it"
+"""What a refusal says to whoever may be a model; the command line has the command in its place."""
 _ROUNDS = 16
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)  # the end of what never counts
 
@@ -170,11 +172,11 @@ class SecretScanner:
     def _about(self, findings: tuple[Finding, ...]) -> str:
         """Why what seems to be allowed is not."""
         if self._trouble is not None:
-            return f"Nothing is allowed: {self._trouble}."
+            return f"Nothing is allowed: {self._trouble}. "
         ended = self._ends.get(findings[0].fingerprint)
         if ended is None or ended == _NEVER:
             return ""
-        return f"It was allowed until {ended.isoformat(timespec='seconds').replace('+00:00', 'Z')}."
+        return f"It was allowed until {ended.isoformat(timespec='seconds').replace('+00:00', 'Z')}. "
 
     def check(self, text: str, *, where: str) -> None:
         """Refuse `text` when it carries a credential.
@@ -195,8 +197,7 @@ class SecretScanner:
             # Whoever reads this may be a model, which is not to allow anything by itself; the command line names the
             # command to people.
             hint="Remove it and try again, or pass redact=true to store a mark in its place. "
-            f"{self._about(findings)} Only the person at this machine can allow what is no secret, by its "
-            f"fingerprint ({findings[0].fingerprint}): leave that to them.".replace("  ", " "),
+            f"{self._about(findings)}{LEAVE_TO_PERSON}, by its fingerprint ({findings[0].fingerprint}).",
             where=where,
             findings=[
                 {"kind": f.kind, "line": f.line, "preview": f.preview, "fingerprint": f.fingerprint} for f in findings

@@ -157,6 +157,8 @@ class HubSettings(Section):
 
 TrustLevel = Literal["public", "internal", "confidential", "secret"]
 
+RemoteAllowances = Literal["ask", "trust"]
+
 
 class SyncSettings(Section):
     """The remote of the memory repo, and what holds for every remote."""
@@ -186,6 +188,11 @@ class SyncSettings(Section):
         "secret", description="Highest trust level that the memory repo takes, and that may go to its remote."
     )
     read_only: bool = Field(False, description="Only pull: what is written here would never be pushed, and is refused.")
+    remote_allowances: RemoteAllowances = Field(
+        "ask",
+        description="Whether what a pull adds to the list of what is no secret counts once you have agreed to it here, "
+        "or at once: then whoever can push there opens the gate for you, too.",
+    )
 
 
 def _checked_repo_name(name: str) -> str:
@@ -217,6 +224,7 @@ class RepoSettings(Section):
         "internal", description="Highest trust level that it takes, and that may go to its remote."
     )
     read_only: bool = Field(False, description="Only pull: writes that belong here are refused.")
+    remote_allowances: RemoteAllowances = Field("ask", description="As `sync.remote_allowances`, for this repo.")
 
 
 Repos = dict[Annotated[str, AfterValidator(_checked_repo_name)], RepoSettings]

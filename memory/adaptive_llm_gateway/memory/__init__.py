@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 from adaptive_llm_gateway.core import on_first_use
 
 if TYPE_CHECKING:
+    from adaptive_llm_gateway.memory._allowing import (
+        Allow,
+        Allowed,
+        one_of,
+    )
     from adaptive_llm_gateway.memory._asking import (
         Answer,
         Plan,
@@ -146,6 +151,11 @@ if TYPE_CHECKING:
     )
 
 _MODULES = {
+    "_allowing": (
+        "Allow",
+        "Allowed",
+        "one_of",
+    ),
     "_asking": (
         "Answer",
         "Plan",
@@ -254,6 +264,8 @@ __all__ = [
     "PERSONAL",
     "SUMMARISES",
     "WORST_FIRST",
+    "Allow",
+    "Allowed",
     "Answer",
     "AppendEvent",
     "AppendSession",
@@ -336,6 +348,7 @@ __all__ = [
     "look_at_postgres",
     "look_at_qdrant",
     "look_at_sync",
+    "one_of",
     "plan_history",
     "protocol_here",
     "read_time",

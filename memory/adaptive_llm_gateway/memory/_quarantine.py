@@ -23,7 +23,7 @@ MOST_IN_HISTORY: Final = 50
 
 HeldKind = Literal[
     "secret", "link", "submodule", "mode", "path", "name", "depth", "size", "attributes", "submodules", "collision",
-    "unreadable", "moved",
+    "unreadable", "moved", "allowances",
 ]  # fmt: skip
 _KINDS: Final = frozenset(get_args(HeldKind))
 _LONGEST_SHOWN: Final = 200

@@ -73,6 +73,7 @@ class StoreSettings:
         branch: the branch that it is on; None: whichever it is.
         trust: no memory above this level is written or pushed.
         read_only: its remote is only read, and nothing is written.
+        remote_allowances: whether an allowance that a pull brings counts at once, or once a person here has agreed.
         hub_name: of the home; None: as the file `hub-name` beside the index has it.
         personal: what finds personal data in what is written and says which level it has; None: nothing does.
         mark_key: 32 bytes with which the marks of redacted secrets are made; None: they are made without a hash.
@@ -108,6 +109,7 @@ class StoreSettings:
     personal: PersonalScanner | None = None
     mark_key: bytes | None = field(default=None, repr=False)
     notices: tuple[str, ...] = ()
+    remote_allowances: Literal["ask", "trust"] = "ask"
 
 
 @dataclass(frozen=True, slots=True)

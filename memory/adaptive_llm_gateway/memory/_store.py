@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adaptive_llm_gateway.core import (
+    ALLOWANCES_FILE,
     AlgError,
-    Allowance,
     InvalidInput,
     ProcessLock,
+    SecretRefused,
     SecretScanner,
+    StandingAllowance,
     Unavailable,
-    load_allowances,
     narrowed,
     new_ulid,
     reach,
 )
+from adaptive_llm_gateway.memory._allowing import Allow, Allowed, Allowing
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._files import prepare_scratch, read_file, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
@@ -76,7 +78,6 @@ from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
-ALLOWANCES = "secrets-allowed.yaml"
 TYPES_FOLDER = "types"
 _SAVE_SECONDS = 60.0
 _COMMITS_PER_UPKEEP = 500
@@ -115,7 +116,6 @@ class MemoryStore:
         self._settings = settings
         self._editor = Author(client="editor", host=settings.host)
         self._notices: list[str] = [*settings.notices]
-        self._allowance_notices: list[str] = []
         self._trouble: str | None = None
         self._mending = False
         self._left = False  # what the last end left is yet to be taken in
@@ -165,7 +165,14 @@ class MemoryStore:
         settings = self._settings
         self._types, notices = TypeRegistry.load(settings.repo / TYPES_FOLDER)
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
-        self._scanner = SecretScanner(allowed=self._allowances(), mark_key=settings.mark_key)
+        self._allowing = Allowing(
+            self.repo,
+            scratch=self._scratch,
+            clock=settings.clock,
+            rules=self.rules,
+            trusting=settings.remote_allowances == "trust",
+        )
+        self._scanner = self._allowing.scanner(SecretScanner(clock=settings.clock, mark_key=settings.mark_key))
         self._overlay = Overlay(self._index)
         self._reading = Reading(settings.repo, self._index, self.repo)
         self._planner = self._make_planner()
@@ -211,7 +218,8 @@ class MemoryStore:
             timeout=settings.sync_timeout,
             in_writer=self._merge_in_writer,
             mask=self._masked,
-            checks=lambda: self._scanner,
+            checks=lambda: self._allowing.same_until_changed(self._scanner),
+            arriving=self._allowing.arrive,
             rules=self.rules,
             alone=self._vectorizer.held_back,
         )
@@ -230,7 +238,7 @@ class MemoryStore:
             prepare=self._before_sync,
             done=self._synced,
             pace=Pace(settings.sync_interval, settings.push_delay if pushes else None),
-            watched=configuration_files(self.repo.git_dir, settings.repo / ALLOWANCES),
+            watched=configuration_files(self.repo.git_dir, settings.repo / ALLOWANCES_FILE),
         )
         self._watcher = Watcher(settings.repo, mode=settings.watch, on_change=self._edited)
         self._install_hooks()
@@ -274,17 +282,14 @@ class MemoryStore:
         """Seconds that an answer waits for its commit."""
         return self._settings.commit_wait
 
-    def _allowances(self) -> tuple[Allowance, ...]:
-        self._allowance_notices = []
-        try:
-            return load_allowances(self._settings.repo / ALLOWANCES)
-        except AlgError as error:
-            self._allowance_notices = [str(error)]
-            return ()
-
     def _plan(self, request: Request) -> Planned:
         self.rules.check_open()
-        planned = self._planner.plan(request)  # another one after the user's types changed
+        try:
+            planned = self._planner.plan(request)  # another one after the user's types changed
+        except SecretRefused as refused:
+            if self._settings.name not in (None, PERSONAL):
+                refused.details["repo"] = self._settings.name  # whose allowances count
+            raise
         self.rules.check(planned.changes)
         return planned
 
@@ -642,6 +647,7 @@ class MemoryStore:
         if self._left:
             self._look_again()
             return
+        self._commit_allowances()
         self._reconciler.recover(self._types, self._scanner)
         self._release()
         self._vectorizer.wake()
@@ -683,23 +689,34 @@ class MemoryStore:
         if self._left:
             self._recover()
         paths = self._incoming.others(paths)
-        if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES for path in paths):
-            self._reload()
-            self._index_rest()
-            self._reconciler.take_in(self._types, self._scanner)
-            self._release()
+        if "" in paths or any(path.startswith(f"{TYPES_FOLDER}/") or path == ALLOWANCES_FILE for path in paths):
+            self._allowances_changed()
         else:
             self._reconciler.take_in(self._types, self._scanner, only=paths)
 
-    def _take_in(self, paths: Iterable[str]) -> None:
+    def _allowances_changed(self) -> None:
+        """In the writer's thread: what is refused or held back may pass now, or the other way round."""
+        self._reload()
+        self._commit_allowances()
+        self._index_rest()
+        self._reconciler.take_in(self._types, self._scanner)
+        self._release()
+
+    def _commit_allowances(self) -> None:
+        if self._allowing.commit_edits(self._editor) is not None:
+            self._committed()
+
+    def _take_in(self, paths: Collection[str]) -> None:
         if not self.repo.is_in_hand():  # since the caller looked
-            self._reconciler.take_in(self._types, self._scanner, only=paths)
+            self._commit_allowances()
+            if paths:
+                self._reconciler.take_in(self._types, self._scanner, only=paths)
 
     def _reload(self) -> None:
         """Read the user's types and allowances again."""
         self._types, notices = TypeRegistry.load(self._settings.repo / TYPES_FOLDER)
         self._type_notices = [f"{notice.path}: {notice.problem}" for notice in notices]
-        self._scanner = SecretScanner(allowed=self._allowances(), mark_key=self._settings.mark_key)
+        self._scanner = self._allowing.scanner(self._scanner)
         self._planner = self._make_planner()
 
     def flush(self, timeout: float = 30.0) -> bool:
@@ -711,7 +728,7 @@ class MemoryStore:
         """The store at a glance; no network, a few milliseconds."""
         counts = self._index.statistics()
         progress = self._reconciler.progress
-        notices = [*self._notices, *self._allowance_notices, *self._type_notices]
+        notices = [*self._notices, *self._allowing.notices, *self._type_notices]
         failed = self._failed_start()
         notices += [notice for notice in (failed, self._trouble) if notice]
         if self._writer.commit_error is not None:
@@ -855,6 +872,36 @@ class MemoryStore:
         self._committed()
         return dropped
 
+    # -- allowances --------------------------------------------------------------------------------------------
+
+    def allowances(self) -> tuple[StandingAllowance, ...]:
+        """What is allowed though it looks like a secret, and whether each entry counts now.
+
+        Raises:
+            ConfigError: the list cannot be read; then nothing is allowed.
+        """
+        return self._allowing.all()
+
+    def allow(self, wanted: Allow, author: Author) -> Allowed:
+        """Let findings with a fingerprint pass; see `Allowing.allow`. What was refused for it comes in at once."""
+        kind = self._scanner.kind_of(wanted.fingerprint.strip().lower())
+        return self._change_allowances(lambda: self._allowing.allow(wanted, author, kind=kind))
+
+    def revoke_allowance(self, fingerprint: str, author: Author, *, by: str | None = None) -> str | None:
+        """Let findings with a fingerprint pass no more; the commit. See `Allowing.revoke`."""
+        return self._change_allowances(lambda: self._allowing.revoke(fingerprint, author, by))
+
+    def _change_allowances(self, change: Callable[[], _T]) -> _T:
+        def task() -> _T:
+            self.repo.check_ready()
+            done = change()
+            self._allowances_changed()
+            return done
+
+        done = self._when_committed(task)
+        self._committed()
+        return done
+
     def _set_remote(self, url: str) -> None:
         try:
             if self._sync.remote.url() != url:
@@ -876,7 +923,7 @@ class MemoryStore:
             found = None if self._left else self._reconciler.look(self._types, step=give_way)
             if found is None:
                 self._when_committed(self._recover)
-            elif found:
+            else:
                 self._writer.run(lambda: self._take_in(found)).result(_SAVE_SECONDS)
         self._all_committed()
 

@@ -123,6 +123,7 @@ class Sync:
         checks: what the checks of incoming files depend on beside the files; when it is another one, what is held back
             is looked at again.
         timeout: seconds for each git command that uses the network.
+        arriving: called with the commit that the branch is on and the one that a pull moves it to, before it does.
         in_writer: runs a function where the memory repo may be written (the writer's thread) and returns its result;
             looking at what came in and planning the merge happen outside of it.
         rules: what may be pushed.
@@ -139,11 +140,12 @@ class Sync:
         in_writer: Callable[[Callable[[], PullResult | None]], PullResult | None] = lambda run: run(),
         mask: Callable[[str], str] = str,
         checks: Callable[[], object] = lambda: None,
+        arriving: Callable[[str, str], None] = lambda _start, _target: None,
         rules: RepoRules | None = None,
         alone: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         rules = rules or RepoRules()
-        self._repo, self._in_writer, self._alone = repo, in_writer, alone
+        self._repo, self._in_writer, self._alone, self._arriving = repo, in_writer, alone, arriving
         self.remote = Remote(repo, remote, timeout=timeout, read_only=rules.read_only)
         self._trust = OutgoingTrust(repo, rules, masked=mask, timeout=timeout)
         self.state = SyncState(repo, self.remote)
@@ -284,6 +286,7 @@ class Sync:
             if not (new is None and path in sources)
         ]
         self._tell_of_removals(prepared, merged, rescue)
+        self._arriving(prepared.ours, move.target)
         written = partial(self.progress.phase, "writing files")
         if not carry_out(repo, move, f"alg: pull {label}", staged=staged, step=written):
             return None

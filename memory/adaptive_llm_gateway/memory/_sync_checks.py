@@ -10,7 +10,16 @@ from typing import Any, Final
 import pygit2
 from pygit2.enums import ObjectType
 
-from adaptive_llm_gateway.core import FormatTooNew, SecretRefused, SyncError, UnsafePath
+from adaptive_llm_gateway.core import (
+    ALLOWANCES_FILE,
+    ConfigError,
+    FormatTooNew,
+    SecretRefused,
+    SyncError,
+    UnsafePath,
+    decode_allowances,
+    parse_allowances,
+)
 from adaptive_llm_gateway.memory._brought import brought
 from adaptive_llm_gateway.memory._frontmatter import MAX_FILE
 from adaptive_llm_gateway.memory._git import run_git
@@ -233,8 +242,8 @@ def _in_history_only(error: SecretRefused) -> str:
     named = f" ({findings[0]['fingerprint']})" if findings and findings[0].get("fingerprint") else ""
     return (
         "No file here has it, only the history, which no edit reaches. Make it invalid where it gives access, then "
-        f"allow it by its fingerprint{named} in secrets-allowed.yaml and push again. What nobody else has yet can also "
-        "be taken out of the commits that wait."
+        f"have the person at this machine allow its fingerprint{named} and push again. What nobody else has yet can "
+        "also be taken out of the commits that wait."
     )
 
 
@@ -243,13 +252,16 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
+def _shown(item: Mapping[str, Any]) -> str:
+    shown = [str(item["preview"])] if item.get("preview") else []
+    shown += [f"fingerprint {item['fingerprint']}"] if item.get("fingerprint") else []
+    return f" ({', '.join(shown)})" if shown else ""
+
+
 def findings_text(error: SecretRefused) -> str:
     """What a scan found, without what it found: kinds, lines and masked previews."""
     findings: list[Mapping[str, Any]] = list(error.details.get("findings") or [])
-    named = [
-        f"{item.get('kind')} in line {item.get('line')}" + (f" ({item['preview']})" if item.get("preview") else "")
-        for item in findings[:3]
-    ]
+    named = [f"{item.get('kind')} in line {item.get('line')}" + _shown(item) for item in findings[:3]]
     more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
     return f"it has what looks like a secret: {', '.join(named)}{more}" if named else "it has what looks like a secret"
 
@@ -285,9 +297,20 @@ class Judge:
                 if attribute is not None:
                     return Problem("attributes", f"it sets {attribute!r}, and git would change what files hold")
             secret = self._secrets.blob(entry.blob, path)
+            if secret is None and path == ALLOWANCES_FILE:
+                return _problem_of_allowances(self._repo.read_blob(entry.blob))
         except (KeyError, ValueError, pygit2.GitError):
             return Problem("unreadable", "its content is not there")
         return Problem("secret", secret) if secret is not None else None
+
+
+def _problem_of_allowances(data: bytes) -> Problem | None:
+    """A list that cannot be read would allow nothing more, whatever the last good one does."""
+    try:
+        parse_allowances(decode_allowances(data, where=ALLOWANCES_FILE))
+    except ConfigError as error:
+        return Problem("allowances", f"it is no list of allowances: {error.message}")
+    return None
 
 
 def _problem_of_mode(entry: Entry) -> Problem | None:

@@ -195,7 +195,8 @@ _HINTS: Final[dict[SyncKind, str]] = {
     "no_remote": "Name one: `alg init --remote URL`.",
     "transport_refused": "Use a path, or an ssh, https or git URL.",
     "ssh_setup": "Mend it: git's words name the file, or the program that it looks for (core.sshCommand, GIT_SSH).",
-    "secret_outgoing": "Remove it from the commits that wait, or allow it by its fingerprint, then push again.",
+    "secret_outgoing": "Remove it from the commits that wait, or have the person at this machine allow its "
+    "fingerprint, then push again.",
     "trust_outgoing": "Allow the remote a higher level, if it may have them. Else take them out of the commits that "
     "wait, as docs/several-repos.md says: history keeps what a later commit changes.",
     "pull_only": "Pull from it. What was edited here by hand stays here; bring it to somebody who may push.",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from adaptive_llm_gateway.server._cli_allowances import allow, list_allowances, revoke
 from adaptive_llm_gateway.server._cli_gateway import (
     ModeName,
     chat_command,
@@ -25,7 +26,7 @@ _GROUP: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, **_GROUP)
 hub_app = typer.Typer(help="Start, stop and look at the hub.", **_GROUP)
-secrets_app = typer.Typer(help="Look for credentials in files.", **_GROUP)
+secrets_app = typer.Typer(help="Look for credentials in files, and allow what is none.", **_GROUP)
 
 
 def build_command(words: list[str] | None = None) -> Any:
@@ -262,7 +263,7 @@ def tokens(
 
 @secrets_app.callback()
 def secrets() -> None:
-    """Look for credentials in files."""
+    """Look for credentials in files, and allow what is none."""
 
 
 @secrets_app.command("scan")
@@ -287,8 +288,8 @@ def secrets_scan(
     """Report what looks like a credential.
 
     Each with path, line, kind, a masked preview and its fingerprint; exit code 5 when there is one.
-    False positives are allowed by fingerprint in `secrets-allowed.yaml`: the nearest one above a path counts, else
-    that of the memory repo.
+    False positives are allowed by fingerprint (`alg secrets allow`) in `secrets-allowed.yaml`: the nearest one above a
+    path counts, else that of the memory repo.
 
     With --history every object in the store of a git repo is looked at, also those that no branch leads to: files,
     names, the messages of commits and tags, and git's logs of references. What is found is followed by steps to
@@ -325,6 +326,10 @@ def secrets_scan(
     if scan.findings:
         raise typer.Exit(5)
 
+
+secrets_app.command("allow")(allow)
+secrets_app.command("list")(list_allowances)
+secrets_app.command("revoke")(revoke)
 
 app.command("context")(context_command)
 app.command("summarize")(summarize_command)

@@ -18,7 +18,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 
-from adaptive_llm_gateway.core import AlgError, Home, LockHeld, ProcessLock, counted, load_settings, set_offline
+from adaptive_llm_gateway.core import (
+    ALLOWANCES_FILE,
+    AlgError,
+    Home,
+    LockHeld,
+    ProcessLock,
+    counted,
+    load_agreed,
+    load_settings,
+    set_offline,
+)
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._mark_key import look_at_mark_key
@@ -240,6 +250,7 @@ def _store(seen: _Seen) -> Iterator[Check]:
         return
     if seen.store is None:
         yield Check("store", "ok", f"{seen.repo} (not open: no hub is running)")
+        yield from _allowances_of(seen.repo, "allowances")
         return
     count: int = seen.store["uncommitted"]
     waiting = f", {counted(count, 'write waits', 'writes wait')} for a commit" if count else ""
@@ -284,6 +295,14 @@ def _repo_open(repo: RepoInfo, told: Json) -> Iterator[Check]:
     yield from _remote_of(f"remote {repo.name}", repo.path, told["sync"], is_open=True)
 
 
+def _allowances_of(repo: Path, name: str) -> Iterator[Check]:
+    """Whether the list of what is no secret can be read; a hub that runs tells that itself."""
+    try:
+        load_agreed(repo / ALLOWANCES_FILE)
+    except AlgError as error:
+        yield Check(name, "warn", f"no finding of secrets is allowed: {error}", error.hint)
+
+
 def _repo_closed(repo: RepoInfo) -> Iterator[Check]:
     name = f"repo {repo.name}"
     if not (repo.path / ".git").exists():
@@ -293,6 +312,7 @@ def _repo_closed(repo: RepoInfo) -> Iterator[Check]:
             yield Check(name, "ok", f"{str(repo.path)!r} is not there yet; the hub makes it")
         return
     yield Check(name, "ok", str(repo.path))
+    yield from _allowances_of(repo.path, f"allowances {repo.name}")
     sync = _look_at_sync(repo.path, read_only=repo.read_only)
     yield from _remote_of(f"remote {repo.name}", repo.path, sync, is_open=False)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from adaptive_llm_gateway.core import AlgError, HubUnavailable
+from adaptive_llm_gateway.core import LEAVE_TO_PERSON, AlgError, HubUnavailable
 
 Json = dict[str, Any]
 
@@ -138,12 +138,24 @@ def print_error(error: Json, *, as_json: bool) -> None:
         return
     paint = paint_for(sys.stderr)
     talk(f"{paint('error:', 'red')} {in_a_line(error['message'])}")
-    if error.get("hint"):
-        talk(f"{paint('hint:', 'yellow')} {in_a_line(error['hint'])}")
     details: Json = error.get("details") or {}
+    hint = hint_for_people(error.get("hint"), details)
+    if hint:
+        talk(f"{paint('hint:', 'yellow')} {in_a_line(hint)}")
     receipt = details.get("receipt")
     if receipt:
         talk(in_a_line(receipt_named(str(receipt), details)))
+
+
+def hint_for_people(hint: str | None, details: Json) -> str | None:
+    """The hint, with how a person allows what was found where it was a secret: models are not told that."""
+    findings: list[Json] = details.get("findings") or []
+    fingerprint = findings[0].get("fingerprint") if findings else None
+    if not fingerprint:
+        return hint
+    repo = f" --repo {details['repo']}" if details.get("repo") else ""
+    before = (hint or "").partition(LEAVE_TO_PERSON)[0].strip()
+    return f"{before} If it is no secret: `alg secrets allow {fingerprint}{repo} --reason WHY`.".strip()
 
 
 def receipt_named(receipt: str, details: Json) -> str:

@@ -16,13 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptive_llm_gateway.core import (
+    ALLOWANCES_FILE,
+    ConfigError,
     Finding,
     InvalidInput,
     NotFound,
     SecretScanner,
     StorageError,
-    load_allowances,
+    agreed_to,
+    decode_allowances,
+    git_folder,
+    load_agreed,
+    load_waiting,
     narrowed,
+    parse_allowances,
 )
 from adaptive_llm_gateway.server._cli_output import Json, Paint, harmless, paint_for, print_json, talk
 
@@ -30,7 +37,6 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.server._cli_personal import PersonalData
     from adaptive_llm_gateway.server._second_opinion import SecondOpinion
 
-ALLOWANCES = "secrets-allowed.yaml"
 MAX_BYTES = 16 * 1024 * 1024
 _SNIFFED = 8192
 _EXIT_FOUND = 5
@@ -39,7 +45,11 @@ _IN_NAME = "(in its name) "
 
 @dataclass(slots=True)
 class Scan:
-    """What a scan came upon: findings with their paths, files read, and what was left out with the reason."""
+    """What a scan came upon: findings with their paths, files read, and what was left out with the reason.
+
+    Attributes:
+        trouble: why nothing was allowed.
+    """
 
     findings: list[tuple[str, Finding]] = field(default_factory=list[tuple[str, Finding]])
     scanned: int = 0
@@ -47,6 +57,7 @@ class Scan:
     personal: PersonalData | None = None
     second: SecondOpinion | None = None
     also: dict[tuple[str, Finding], str] = field(default_factory=dict[tuple[str, Finding], str])
+    trouble: str | None = None
 
     def look(self, scanner: SecretScanner, path: str, data: bytes) -> None:
         """Scan one file's bytes, unless they are too many or no text."""
@@ -135,9 +146,9 @@ def scan_paths(
     for path in paths:
         if not os.path.lexists(path):
             raise NotFound(f"there is no {str(path)!r}", hint="Name a file or a folder.", path=str(path))
-        allowances = find_allowances(path) or repo / ALLOWANCES
+        allowances = find_allowances(path) or repo / ALLOWANCES_FILE
         if allowances not in scanners:
-            scanners[allowances] = plain.with_allowed(load_allowances(allowances))
+            scanners[allowances] = plain.with_allowed(load_agreed(allowances))
         for file in [path] if not path.is_dir() else _files(path, scan):
             _scan_file(scan, scanners[allowances], file)
     return scan
@@ -147,7 +158,7 @@ def find_allowances(path: Path) -> Path | None:
     """The nearest file of allowances in the folder of `path` or above it."""
     start = path.resolve()
     for folder in (start, *start.parents):
-        candidate = folder / ALLOWANCES
+        candidate = folder / ALLOWANCES_FILE
         if candidate.is_file():
             return candidate
     return None
@@ -182,6 +193,9 @@ def _scan_file(scan: Scan, scanner: SecretScanner, file: Path) -> None:
 def scan_staged(folder: Path) -> Scan:
     """Scan what the next commit of the git repo around `folder` would add or change.
 
+    What counts are the allowances that this commit would have, not those in the folder: else a text would go where
+    nobody is told why it may. Those that wait for the person at this machine do not count.
+
     Raises:
         InvalidInput: `folder` is in no git repo.
         StorageError: git failed.
@@ -190,7 +204,7 @@ def scan_staged(folder: Path) -> Scan:
     staged = list(_staged(folder))
     if not staged:
         return scan
-    scanner = _scanner_of(folder)
+    scanner = _scanner_of(scan, folder)
     with subprocess.Popen(
         ["git", "cat-file", "--batch"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as git:
@@ -210,10 +224,23 @@ def scan_staged(folder: Path) -> Scan:
     return scan
 
 
-def _scanner_of(folder: Path) -> SecretScanner:
-    """The scanner of the git repo around `folder`."""
+def _scanner_of(scan: Scan, folder: Path) -> SecretScanner:
+    """The scanner of the git repo around `folder`, with the allowances that are staged and that the person agreed to.
+
+    Without a list that can be read nothing is allowed, which is told beside what is found.
+    """
     top = next((place for place in (folder, *folder.parents) if os.path.lexists(place / ".git")), folder)
-    return SecretScanner(allowed=load_allowances(top / ALLOWANCES))
+    command = ["git", "cat-file", "blob", f":0:{ALLOWANCES_FILE}"]
+    listed = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    if listed.returncode != 0:  # there is none
+        return SecretScanner()
+    git_dir = git_folder(top)
+    try:
+        staged = parse_allowances(decode_allowances(listed.stdout, where=ALLOWANCES_FILE))
+        return SecretScanner(allowed=agreed_to(staged, load_waiting(git_dir) if git_dir is not None else {}))
+    except ConfigError as error:
+        scan.trouble = error.message
+        return SecretScanner()
 
 
 def scan_message(file: Path, folder: Path, people: Sequence[str] = ()) -> Scan:
@@ -231,7 +258,7 @@ def scan_message(file: Path, folder: Path, people: Sequence[str] = ()) -> Scan:
     # a tab behind the sign are its list of changed files; what a file that goes is called is no reason to keep it.
     text = data.decode("utf-8", "replace").partition(f"# {'-' * 24} >8 {'-' * 24}\n")[0]
     text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#\t"))
-    scanner = _scanner_of(folder)
+    scanner = _scanner_of(scan, folder)
     scan.findings += [("the message", finding) for finding in scanner.scan(text)]
     scan.findings += [("the author's name", finding) for finding in scanner.scan("\n".join(people))]
     return scan
@@ -279,7 +306,7 @@ def _also(scan: Scan, path: str, found: Finding) -> str:
     return "" if also is None or also == found.kind else f"  also {also}"
 
 
-def talk_about(scan: Scan, *, allowances: str = ALLOWANCES) -> None:
+def talk_about(scan: Scan) -> None:
     """On stderr: what was left out, the count, and how to allow a false positive."""
     for path, problem in scan.skipped:
         talk(f"note: skipped {harmless(path)}: {problem}")
@@ -292,7 +319,8 @@ def talk_about(scan: Scan, *, allowances: str = ALLOWANCES) -> None:
     talk(f"{scan.scanned} {files} scanned, {len(scan.findings)} found")
     fingerprint = scan.findings[0][1].fingerprint
     talk(
-        f"{paint_for(sys.stderr)('hint:', 'yellow')} if one is no secret, allow it in {allowances}:\n"
+        f"{paint_for(sys.stderr)('hint:', 'yellow')} if one is no secret: `alg secrets allow {fingerprint} --reason "
+        f"WHY` in the memory repo; elsewhere in a {ALLOWANCES_FILE} above the files:\n"
         f"  - fingerprint: {fingerprint}\n    reason: why it is none"
     )
 
@@ -320,9 +348,12 @@ def run_staged(*, as_json: bool) -> int:
     talk(
         f"{paint('hint:', 'yellow')} take it out of the file or its name and stage it again "
         f"(`git restore --staged{named}` takes the file back out).\n"
-        f"hint: if it is no secret, allow it in {ALLOWANCES}:\n"
+        f"hint: if it is no secret: `alg secrets allow {first.fingerprint} --reason WHY`, or stage {ALLOWANCES_FILE} "
+        f"with it:\n"
         f"  - fingerprint: {first.fingerprint}\n    reason: why it is none"
     )
+    if scan.trouble is not None:
+        talk(f"note: nothing is allowed: {harmless(scan.trouble)}")
     return _EXIT_FOUND
 
 
@@ -345,7 +376,10 @@ def run_message(file: str, *, as_json: bool = False) -> int:
         talk(f"  {line}")
     talk(
         f"{paint('hint:', 'yellow')} commit again without it.\n"
-        f"hint: if it is no secret, allow it in {ALLOWANCES}:\n"
+        f"hint: if it is no secret: `alg secrets allow {scan.findings[0][1].fingerprint} --reason WHY`, or stage "
+        f"{ALLOWANCES_FILE} with it:\n"
         f"  - fingerprint: {scan.findings[0][1].fingerprint}\n    reason: why it is none"
     )
+    if scan.trouble is not None:
+        talk(f"note: nothing is allowed: {harmless(scan.trouble)}")
     return _EXIT_FOUND

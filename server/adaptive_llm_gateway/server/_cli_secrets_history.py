@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptive_llm_gateway.core import (
+    ALLOWANCES_FILE,
     ConfigError,
     Home,
     InvalidInput,
     SecretScanner,
     counted,
-    load_allowances,
+    load_agreed,
     load_settings,
 )
 from adaptive_llm_gateway.server._cli_output import Json, Paint, emit, harmless, in_a_line, paint_for, talk
-from adaptive_llm_gateway.server._cli_secrets import ALLOWANCES, find_allowances
+from adaptive_llm_gateway.server._cli_secrets import find_allowances
 from adaptive_llm_gateway.server._cli_setup import memory_repo
 from adaptive_llm_gateway.server._repos import configured_repos
 
@@ -48,8 +49,8 @@ def run(root: str, paths: Sequence[Path], *, as_json: bool) -> int:
     plain = SecretScanner()
     reports: list[HistoryReport] = []
     for path in paths or _memory_repos(root):
-        allowances = find_allowances(path) or memory_repo(root) / ALLOWANCES
-        scanner = plain.with_allowed(load_allowances(allowances))
+        allowances = find_allowances(path) or memory_repo(root) / ALLOWANCES_FILE
+        scanner = plain.with_allowed(load_agreed(allowances))
         with _progress(path) as show:
             reports.append(scan_history(path, scanner, on_progress=show))
     emit(_as_json(reports), as_json=as_json, text=lambda paint: _as_text(reports, paint))

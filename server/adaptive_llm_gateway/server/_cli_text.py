@@ -151,7 +151,8 @@ def quarantine_text(found: Json) -> str:
         ]
     if lines:
         lines += [
-            "Each comes in by itself once the remote has a version that passes, or what was found is allowed.",
+            "Each comes in by itself once the remote has a version that passes, or what was found is allowed "
+            "(`alg secrets allow`).",
             "`alg memory quarantine drop PATH` gives one up, for everybody; the remote's history still has it.",
         ]
     for item in found["history"]:
@@ -159,6 +160,6 @@ def quarantine_text(found: Json) -> str:
     if found["history"]:
         lines.append(
             "Whoever can read the remote can read these: make them invalid where they give access. One that is allowed "
-            "by its fingerprint in secrets-allowed.yaml is not told of any more."
+            "(`alg secrets allow`) is not told of any more."
         )
     return "\n".join(lines) or "Nothing is held back."

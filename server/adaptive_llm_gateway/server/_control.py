@@ -31,6 +31,7 @@ Step = Callable[[int, int], None]
 
 _READING = ("search", "context", "summarize_path", "list", "read", "history", "status", "quarantine")
 _WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore", "drop_quarantined")
+_ALLOWANCES = ("secrets_allow", "secrets_list", "secrets_revoke")
 _SYNCING = ("pull", "push", "sync")
 _MODE = ("mode", "set_mode")
 _STREAMING = ("gateway_complete", "gateway_chat")
@@ -109,6 +110,8 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return await _gateway(hub, name, arguments, send)
     if name in _CONSENTS:
         return await _of(hub.gateway.consents, name, arguments)
+    if name in _ALLOWANCES:
+        return await _allowances(hub, name, arguments)
     if name in _RECORDS:
         return await _of(hub.gateway.records, name, arguments)
     if name.removeprefix("handoff_") in _HANDOFFS and name.startswith("handoff_"):
@@ -122,6 +125,16 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
 
         arguments["author"] = Author(client="command-line")
     return await _of(hub.operations, name, arguments)
+
+
+async def _allowances(hub: Hub, name: str, arguments: dict[str, Any]) -> Any:
+    from adaptive_llm_gateway.server._allowance_operations import AllowanceOperations  # noqa: PLC0415
+
+    if name != "secrets_list":
+        from adaptive_llm_gateway.memory import Author  # noqa: PLC0415
+
+        arguments["author"] = Author(client="command-line")
+    return await _of(AllowanceOperations(hub.operations), name, arguments)
 
 
 async def _handoff(hub: Hub, name: str, arguments: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from adaptive_llm_gateway.core import ConfigError, Home
+from adaptive_llm_gateway.core import ALLOWANCES_FILE, ConfigError, Home
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import Settings
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 POLICY_FILE: Final = "policy.yaml"
 POLICY_TESTS_FILE: Final = "policy-tests.yaml"
-ALLOWANCES: Final = "secrets-allowed.yaml"
 DEFAULT_POLICY_NAME: Final = "the default policy"
 
 
@@ -41,7 +40,7 @@ class GatewayFiles:
             policy=home.root / POLICY_FILE,
             prices=home.root / "prices.yaml",
             folder=home.root / "gateway",
-            allowances=repo / ALLOWANCES,
+            allowances=repo / ALLOWANCES_FILE,
         )
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from adaptive_llm_gateway.core import AlgError, Finding, FindingSpan, Redaction, SecretScanner, load_allowances
+from adaptive_llm_gateway.core import AlgError, Finding, FindingSpan, Redaction, SecretScanner, load_agreed
 from adaptive_llm_gateway.gateway import FiledReceipt, Receipt, Receipts
 
 _log = logging.getLogger(__name__)
@@ -24,9 +24,12 @@ class LiveScanner(SecretScanner):
         self._current = SecretScanner(mark_key=mark_key)
 
     def use(self, path: Path) -> None:
-        """Take the allowances of a file; without one that can be read there are none, as for the memory."""
+        """Take the allowances of a file as far as the person has agreed to them, each until it ends.
+
+        Without a file that can be read there are none, as for the memory.
+        """
         try:
-            self._current = self._current.with_allowed(load_allowances(path))
+            self._current = self._current.with_allowed(load_agreed(path))
         except AlgError as error:
             _log.warning("no finding of secrets is allowed: %s", error)
             self._current = self._current.with_allowed(())

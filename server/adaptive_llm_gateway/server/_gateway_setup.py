@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptive_llm_gateway.core import ConfigError, Home, Settings
+from adaptive_llm_gateway.core import WAITING_FILE, ConfigError, Home, Settings, git_folder
 from adaptive_llm_gateway.server._gateway_files import GatewayFiles, load_policy, load_price_table
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ class GatewaySetup:
 
     def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
         files = self.files
-        return tuple(_signature(path) for path in (files.policy, files.prices, files.allowances))
+        waiting = (git_folder(files.allowances.parent) or files.folder) / WAITING_FILE
+        return tuple(_signature(path) for path in (files.policy, files.prices, files.allowances, waiting))
 
     async def _made(self) -> Gateway:
         def make() -> Gateway:

@@ -71,6 +71,7 @@ def store_settings(home: Home, settings: Settings, marks: MarkKey) -> StoreSetti
         sync_timeout=settings.sync.timeout_seconds,
         trust=Trust(settings.sync.trust),
         read_only=settings.sync.read_only,
+        remote_allowances=settings.sync.remote_allowances,
         embedder=EmbedderConfig(
             kind=embedder.kind,
             model=embedder.model,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptive_llm_gateway.core import ConfigError, Home, Settings, Trust
 from adaptive_llm_gateway.memory import PERSONAL
@@ -32,6 +32,7 @@ class RepoInfo:
     trust: Trust = Trust.SECRET
     read_only: bool = False
     branch: str | None = None
+    remote_allowances: Literal["ask", "trust"] = "ask"
 
     @property
     def key(self) -> str:
@@ -62,6 +63,7 @@ def configured_repos(home: Home, settings: Settings) -> list[RepoInfo]:
                 Trust(repo.trust),
                 repo.read_only,
                 repo.branch,
+                repo.remote_allowances,
             )
             for name, repo in settings.repos.items()
         ),
@@ -156,6 +158,7 @@ def _place(repo: RepoInfo, personal: StoreSettings) -> RepoPlace:
         trust=repo.trust,
         read_only=repo.read_only,
         notices=(),
+        remote_allowances=repo.remote_allowances,
     )
     return RepoPlace(repo.name, settings, repo.projects)
 
