@@ -124,11 +124,12 @@ def test_a_broken_list_is_told_by_the_commands_the_status_and_doctor_with_and_wi
 
 def test_a_model_is_told_to_leave_it_to_the_person_and_has_no_tool_for_it(server: Any) -> None:
     client = server.client("claude-code")
-    told = client.refused("memory_write", title="Sample", body=f"sample {TOKEN}")
-    assert FINGERPRINT in told
-    assert "leave it to the person" in told
-    assert "secrets allow" not in told
-    assert "secrets-allowed.yaml" not in told
+    for arguments in ({"body": f"sample {TOKEN}"}, {"body": "a sample", "tags": [TOKEN]}):
+        told = client.refused("memory_write", title="Sample", **arguments)
+        assert FINGERPRINT in told
+        assert "leave it to the person" in told
+        assert "secrets allow" not in told
+        assert "secrets-allowed.yaml" not in told
     names = [tool["name"] for tool in client.request("tools/list")["result"]["tools"]]
     assert "memory_write" in names
     assert not any("allow" in name or "secret" in name for name in names)
@@ -150,3 +151,24 @@ def test_the_gateway_takes_what_the_person_has_agreed_to_of_their_own_repo(tmp_p
     (tmp_path / ".git" / "alg-allowances.json").unlink()
     scanner.use(file)
     assert len(scanner.scan(TOKEN)) == 1
+
+
+def test_with_several_repos_each_has_a_list_of_its_own_and_the_refusal_names_the_repo(server: Any) -> None:
+    server.configure("repos:\n  team:\n    projects: [acme]\n")
+    refused = server.alg(
+        "memory", "write", f"sample {TOKEN}", "--title", "Sample", "--project", "acme", check=False
+    )  # fmt: skip
+    assert f"`alg secrets allow {FINGERPRINT} --repo team --reason WHY`" in refused.stderr
+    server.json("secrets", "allow", FINGERPRINT, "--reason", "mine")
+    assert failed(server, "memory", "write", TOKEN, "--title", "Sample", "--project", "acme")[0] == 5
+    assert server.json("memory", "write", TOKEN, "--title", "Mine")["repo"] == "personal"
+    server.json("secrets", "allow", FINGERPRINT, "--reason", "of the team", "--repo", "team")
+    assert server.json("memory", "write", TOKEN, "--title", "Sample", "--project", "acme")["repo"] == "team"
+    found = server.json("secrets", "list")["allowances"]
+    assert {(item["repo"], item["reason"]) for item in found} == {("personal", "mine"), ("team", "of the team")}
+    assert [item["repo"] for item in server.json("secrets", "list", "--repo", "team")["allowances"]] == ["team"]
+    code, error = failed(server, "secrets", "revoke", FINGERPRINT)
+    assert (code, "--repo" in error["hint"]) == (2, True)
+    server.alg("secrets", "revoke", FINGERPRINT, "--repo", "personal")
+    assert server.json("secrets", "revoke", FINGERPRINT)["repo"] == "team"
+    assert failed(server, "secrets", "revoke", FINGERPRINT)[0] == 3

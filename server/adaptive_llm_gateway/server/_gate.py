@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptive_llm_gateway.core import Finding, SecretScanner
+from adaptive_llm_gateway.core import LEAVE_TO_PERSON, Finding, SecretScanner
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.server._operations import Operations
@@ -65,8 +65,7 @@ class SecretGate:
             how = ", or pass redact=true to store a mark in its place" if name in _REDACTED else ""
             return (
                 f"{where} carries what looks like a secret: {_shown(found)}. Nothing was done. Remove it and try "
-                f"again{how}. If it is none, add its fingerprint ({found[0].fingerprint}) with a reason to "
-                "secrets-allowed.yaml."
+                f"again{how}. {LEAVE_TO_PERSON}, by its fingerprint ({found[0].fingerprint})."
             )
         return questions
 
