@@ -121,6 +121,24 @@ def test_paths_are_told_as_they_were_given(file: Path, bin_folder: Path, monkeyp
     assert kinds == ["github-token", "kingfisher:some-key"]
 
 
+def test_places_that_cannot_be_are_told_all_the_same(file: Path, bin_folder: Path) -> None:
+    places = [(-3, 1), (0, -7), (10**9, 10**9), (4, 10**6)]
+    at = saying(bin_folder, *(finding(file, line, OTHER, column=column) for line, column in places))
+    told = list(second_opinion([file], at=at).merge(str(file), file.read_text(encoding="utf-8"), SecretScanner()))
+    assert ("kingfisher:some-key", 4) in [(each.kind, each.line) for each, _ in told]
+    empty = file.with_name("empty.md")
+    empty.write_text("", encoding="utf-8")
+    at = saying(bin_folder, finding(empty, 1, OTHER))
+    assert len(list(second_opinion([empty], at=at).merge(str(empty), "", SecretScanner()))) == 1
+
+
+def test_two_on_a_line_are_two(file: Path, bin_folder: Path) -> None:
+    file.write_text(f"{OTHER} and {OTHER}\n", encoding="utf-8")
+    at = saying(bin_folder, finding(file, 1, OTHER, column=1), finding(file, 1, OTHER, column=len(OTHER) + 6))
+    told = list(second_opinion([file], at=at).merge(str(file), file.read_text(encoding="utf-8"), SecretScanner()))
+    assert len(told) == 2
+
+
 # --- A program that does not behave -------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -38,6 +38,7 @@ _FLAGS: Final = (
 _KEPT: Final = frozenset({"HOME", "LANG", "LC_ALL", "PATH", "SYSTEMROOT", "XDG_CACHE_HOME", "KF_RULE_CACHE_DIR"})
 _NO_KIND: Final = re.compile(r"[^a-z0-9.]+")
 _LONGEST_KIND: Final = 60
+_LINE_END: Final = re.compile("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class SecondOpinion:
         Args:
             path: as our scan calls the file.
         """
-        others = [(*_place(text, each), each.kind) for each in self._by_path.get(path, ())]
+        lines = [0, *(found.end() for found in _LINE_END.finditer(text))]
+        others = [(*_place(text, lines, each), each.kind) for each in self._by_path.get(path, ())]
         others.sort(key=lambda each: (each[0], -each[1], each[2]))
         ours = scanner.with_allowed(()).spans(text)  # what is allowed here is not to come back under another name
         starts = [span.start for span in ours]
@@ -250,22 +252,21 @@ def _shown(path: str, asked: Mapping[str, Path]) -> str:
     return path
 
 
-def _place(text: str, told: _Told) -> tuple[int, int]:
-    """Where in the text it is: the thing itself on that line or soon after, else (it was decoded) the whole line."""
-    start = 0
-    for _ in range(told.line - 1):
-        following = text.find("\n", start)
-        if following < 0:
-            break
-        start = following + 1
-    end = text.find("\n", start)
-    end = len(text) if end < 0 else end
+def _place(text: str, lines: Sequence[int], told: _Told) -> tuple[int, int]:
+    """Where in the text it is: the thing itself from that line on, else (it was decoded) the whole line.
+
+    Args:
+        lines: where each line begins.
+    """
+    number = min(max(told.line, 1), len(lines))
+    start = lines[number - 1]
+    end = lines[number] - 1 if number < len(lines) else len(text)
     if told.secret:
-        column = max(0, told.column - 1)
-        found: Callable[[int], int] = lambda at: text.find(told.secret, at, end + len(told.secret))  # noqa: E731
-        at = found(start + max(0, column - len(told.secret))) if column else found(start)
-        at = at if at >= 0 else found(start)
-        if at >= 0:
-            return at, at + len(told.secret)
+        last = end + len(told.secret)  # it may go on in the next lines
+        near = start + max(0, told.column - 1 - len(told.secret))  # the second of two on a line; columns count bytes
+        for begin in (near, start):
+            at = text.find(told.secret, begin, last)
+            if at >= 0:
+                return at, at + len(told.secret)
     whole = text[start:end]
     return start + len(whole) - len(whole.lstrip()), max(end - (len(whole) - len(whole.rstrip())), start)
