@@ -124,6 +124,8 @@ def alarms(amount: Amount, peer: Peer) -> tuple[list[Row], list[dict[str, Any]]]
     """Flagged lines of text in which there is no credential, and what they were taken for."""
     kinds: dict[str, tuple[list[Text], float | None]] = {
         "documentation": (_ordinary.documentation(amount.documentation), 0.1),
+        "source code": (_ordinary.source(amount.documentation), 0.1),
+        "configuration files with placeholders": (_ordinary.unfilled(), None),
         "lock files": (_ordinary.lock_files(), None),
         "minified JavaScript": (_ordinary.minified(amount.minified), None),
         "lists of UUIDs and hashes": (_ordinary.hashes(1), None),

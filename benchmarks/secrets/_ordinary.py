@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import _files
 import _formats as f
 from _planting import plant
 
@@ -41,6 +42,7 @@ def documentation(limit: int) -> list[Text]:
         limit: bytes of all of them, at most.
     """
     ours = [*_ROOT.glob("*.md"), *_ROOT.glob("docs/**/*.md"), *_ROOT.glob("examples/**/*.md")]
+    ours = [path for path in ours if path.name != "quickstart.md"]  # it shows how a password is refused
     packages = Path(sysconfig.get_path("purelib"))
     theirs = [path for pattern in ("METADATA", "*.md", "*.rst") for path in packages.rglob(pattern)]
     return _read(_ROOT, sorted(ours), limit // 4) + _read(packages, sorted(theirs), limit)
@@ -52,6 +54,28 @@ def minified(limit: int) -> list[Text]:
     rng = random.Random("minified")
     made = [Text(f"made-up-{number}.min.js", _minified(rng)) for number in range(5)]
     return made + _read(packages, sorted(packages.rglob("*.min.js")), limit)
+
+
+def source(limit: int) -> list[Text]:
+    """Modules of the standard library."""
+    library = Path(sysconfig.get_path("stdlib"))
+    paths = [path for path in sorted(library.rglob("*.py")) if "site-packages" not in path.parts]
+    return _read(library, paths, limit)
+
+
+_PLACEHOLDERS = (
+    "<password>|xxxxxxxx|changeme|CHANGE_ME|${SECRET}|$SECRET|{{ secret }}|%(secret)s|your-password-here|YOUR_API_KEY"
+    "|********|REPLACE_ME|example-secret|<%= ENV['X'] %>|@secret@|TODO|insert-token-here|my-secret-key|dummy-key"
+)
+
+
+def unfilled() -> list[Text]:
+    """Configuration files with a placeholder wherever a credential belongs."""
+    return [
+        Text(f"{name}: {placeholder}", plant("", "", template, lambda _, value=placeholder: value).text)
+        for name, template in _files.FILES.items()
+        for placeholder in _PLACEHOLDERS.split("|")
+    ]
 
 
 def lock_files() -> list[Text]:

@@ -49,7 +49,7 @@ def _defined(text: str, low: str, shape: Shape) -> Iterator[Match]:
             continue
         group = "s" if found["s"] is not None else "d"
         value = found[group]
-        secret = len(value) >= 16 and " your " not in value and len(set(value)) >= 10 and "://" not in value
+        secret = len(value) >= 32 and " your " not in value and len(set(value)) >= 10 and "://" not in value
         if found["name"].endswith(("_KEY", "_SALT", "_SECRET")):
             given = secret and (is_random(value) or sum(not c.isalnum() for c in value) >= 6)
         else:
@@ -90,7 +90,8 @@ def secret_keys(text: str, low: str) -> Iterator[Match]:
             continue
         group = "s" if found["s"] is not None else "d"
         value = found[group]
-        signs = sum(not c.isalnum() for c in value)
+        made = value.removeprefix("django-insecure-")
+        signs = sum(not c.isalnum() for c in made) if len(made) >= 32 else 0
         if " " not in value and len(set(value)) >= 12 and signs >= 3 and not is_placeholder(value):
             yield match_of(found, "api-key", group=group)
 

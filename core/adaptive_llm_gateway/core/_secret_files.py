@@ -64,6 +64,8 @@ def _plain(text: str, low: str, shape: Shape, *, secret: bool) -> Iterator[Match
         yield from _npm(text, low, "_password", shape)
         yield from _firefox(text, low)
         yield from _netrc(text, low)
+    if "auth" in low:
+        yield from _docker(text, low)
     if password or secret or "community " in low:
         yield from _network(text, low, shape)
     yield from omniauth(text, low)
@@ -80,7 +82,7 @@ _IN_QUOTES = r"(?:\"(?P<d>[^\"\n]{1,256})\"|'(?P<s>[^'\n]{1,256})'|(?P<u>[^\s\"'
 _ENDS = r"(?=[ \t]{0,8}(?:[,;}\])]|$|\r?\n|#|[ \t][\w-]{1,40}(?:[ \t=:]|$|\r?\n)))"
 _PLACE = re.compile(
     _PLACE_NAME
-    + r"[\"'\])]{0,3}[ \t]{0,40}(?P<sep>=>|:=|[:=]|[ \t])[ \t]{0,40}(?:[0-7][ \t]{1,4})?[u@]?"
+    + r"[\"'\])]{0,3}[ \t]{0,40}(?P<sep>=>|:=|[:=]|[ \t])[ \t]{0,40}(?:[0-7][ \t]{1,4})?(?:[u@](?=[\"']))?"
     + _IN_QUOTES
     + _ENDS,
     re.IGNORECASE,
@@ -200,6 +202,7 @@ def _accounts(text: str, low: str, sign: str, shape: Shape) -> Iterator[Match]:
 
 # --- JSON and properties of package managers --------------------------------------------------------------------
 
+_DOCKER_AUTH = re.compile(r"\"auth\"[ \t]{0,8}:[ \t]{0,8}\"(?P<value>[A-Za-z0-9+/_-]{6,1024}={0,2})\"")
 _NPM_AUTH = re.compile(r"(?P<name>_(?:auth(?:Token)?|password))[ \t]{0,8}=[ \t]{0,8}[\"']?(?P<value>[^\s\"']{4,1024})")
 _FIREFOX = re.compile(
     r"\"(?:encrypted(?:Username|Password)|encPassword)\"[ \t]{0,8}:[ \t]{0,8}"
@@ -210,6 +213,14 @@ _SECRET_DATA = re.compile(
     r"(?P<in>[ \t]{1,16})[\w.\"'-]{1,80}:[ \t]{1,8}[\"']?(?P<value>[A-Za-z0-9+/]{4,8192}={0,2})[\"']?[ \t]{0,16}\r?$"
 )
 _KUBE = re.compile(r"client-key-data[\"']?:[ \t]{0,8}[\"']?(?P<value>[A-Za-z0-9+/]{24,16384}={0,2})")
+
+
+def _docker(text: str, low: str) -> Iterator[Match]:
+    for at in at_each(low, '"auth"'):
+        found = _DOCKER_AUTH.match(text, at)
+        pair = decode(found["value"]) if found is not None else None
+        if found is not None and pair is not None and ":" in pair and is_given(pair.partition(":")[2].strip()):
+            yield match_of(found, "registry-login")
 
 
 def _npm(text: str, low: str, word: str, shape: Shape) -> Iterator[Match]:

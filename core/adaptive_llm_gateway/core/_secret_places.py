@@ -24,7 +24,8 @@ from adaptive_llm_gateway.core._secret_values import (
 _QUOTED = r"\\{0,2}(?:\"(?P<d>[^\"\n]{4,256})\"|'(?P<s>[^'\n]{4,256})'|`(?P<b>[^`\n]{4,256})`)"
 _BARE = r"(?P<u>[^\s\"'`,;<>|]{4,256})"
 _SUFFIX = (
-    r"(?:[_-](?:prod(?:uction)?|dev|staging|stage|live|test|local|root|admin|base64|b64|value|[a-z0-9]{1,2})){0,2}"
+    r"(?:[_-](?:prod(?:uction)?|dev|staging|stage|live|test|local|root|admin|base64|b64|value"
+    r"|(?!id)[a-z0-9]{1,2})){0,2}"
 )
 _ASSIGN = (
     r"\\{0,2}[\"'`*\])]{0,4}[ \t]{0,8}(?P<sep>:=|=>|={1,3}|!=|:|\||(?<=[\"'])[ \t]{0,2},"
@@ -60,6 +61,8 @@ _KEY_VARIABLE = re.compile(r"(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|P
 _CODE = re.compile(r"[A-Za-z]\w*(?:\.\w+)+|\w+=\S*|.*::.*|-.*")
 _ENV_NAME = re.compile(r"\bENV [A-Z0-9_]*$")
 _BESIDE = re.compile(r"(?<![^\s\"'`:/(|])[^\s\"'`<>:/(){}\[\]\\=,;|]{8,40}(?![^\s\"'`<>,;.:)|])")
+_OTHER_SIGN = re.compile(r"[^A-Za-z0-9+=]")
+_LONG_RUN = 44  # characters without a blank, as a password has not
 _BEFORE, _AFTER = 60, 100  # characters around such a word
 _LOGINS = ("credential", "login", "identified by")
 _STEMS = ("pass", "pw", "kennwort", "contrase", "senha", "wachtwoord", *_LOGINS)
@@ -114,8 +117,23 @@ def _beside(text: str, at: int) -> Iterator[Match]:
     end = min(len(text), at + _AFTER) if end < 0 else end
     for found in _BESIDE.finditer(text, begin, end):
         value = found.group().rstrip(".,:)")
-        if not (cut and found.end() == end) and is_strong(value):
+        if (
+            not (cut and found.end() == end)
+            and is_strong(value)
+            and not _within_a_run(text, found.start(), found.end())
+        ):
             yield Match("password", found.start(), found.start() + len(value), value, CONTEXT)
+
+
+def _within_a_run(text: str, start: int, end: int) -> bool:
+    """Whether it is a piece of something long and unbroken, such as a line of base64."""
+    if end - start > 20 and not _OTHER_SIGN.search(text, start, end):
+        return True
+    while start > 0 and end - start < _LONG_RUN and not text[start - 1].isspace():
+        start -= 1
+    while end < len(text) and end - start < _LONG_RUN and not text[end].isspace():
+        end += 1
+    return end - start >= _LONG_RUN and text.count("/", start, end) + text.count("+", start, end) > 0
 
 
 def _password_at(text: str, at: int) -> tuple[Match | None, int]:
@@ -129,7 +147,7 @@ def _password_at(text: str, at: int) -> tuple[Match | None, int]:
         read = _read_to(start, end, quoted=quoted)
     for pattern in (_PASS_TOLD, _PASS_DIRECT):
         told = pattern.match(text, at)
-        if told is not None:
+        if told is not None and not text.startswith("pass to ", at):
             value, start, end, quoted = _told_value(told)
             # Words that only stand beside the word `password`, such as a slug or a piece of code, are about it.
             beside = _CODE if quoted else SLUG
@@ -170,7 +188,7 @@ def _separated(text: str, at: int, found: re.Match[str]) -> bool:
     if found["sep"] != ">":
         return True
     opened = text.rfind("<", max(0, at - 40), at)
-    return opened >= 0 and " " not in text[opened:at]
+    return opened >= 0 and " " not in text[opened:at] and text.startswith("<", found.end())
 
 
 def _is_code(found: re.Match[str]) -> bool:
@@ -199,12 +217,29 @@ def keys(text: str, low: str) -> Iterator[Match]:
             at = low.find(stem, after)
 
 
+_ARN = re.compile(r"arn:[\w:/-]{1,80}")  # the name of a resource of AWS, of which `secret:` is a part
+_NOT_A_TOKEN = re.compile(
+    r"(?:next|starting|change|client|update|page|continuation|cursor|lock|resume|pagination|idempotency|request|unit)"
+    r"[_-]?$",
+    re.IGNORECASE,
+)
+
+
 def _key_named(text: str, at: int, stem: str) -> bool:
     begin = at
     while begin > max(0, at - 40) and (text[begin - 1].isalnum() or text[begin - 1] in "_.-"):
         begin -= 1
     name = text[begin:at]
-    if NOT_A_KEY.search(name) or text.startswith(".svg?", begin - 5):
+    if (
+        NOT_A_KEY.search(name)
+        or text.startswith(".svg?", begin - 5)
+        or ("." not in name and text.startswith("::", begin - 2))
+    ):
+        return False
+    resource = text.rfind("arn:", max(0, begin - 80), begin)
+    if resource >= 0 and _ARN.fullmatch(text, resource, at) is not None:
+        return False
+    if stem == "token" and _NOT_A_TOKEN.search(name) is not None:
         return False
     if _KEY_NAME.search(text, max(0, at - 20), at) or _KEY_VARIABLE.fullmatch(name):
         return True
@@ -279,7 +314,8 @@ def private_keys(text: str, low: str) -> Iterator[Match]:
         at = low.find("-----end ", at + 9)
     if "putty-user-key-file" in low:
         for found in _PUTTY.finditer(text):
-            yield Match("private-key", found.start("body"), found.end("body"), found["body"], PLACE)
+            if len(set(found["body"])) >= 20:
+                yield Match("private-key", found.start("body"), found.end("body"), found["body"], PLACE)
 
 
 def _key_body(text: str, at: int) -> tuple[str, int]:

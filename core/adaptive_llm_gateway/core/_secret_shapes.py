@@ -53,8 +53,9 @@ _NOTHING = frozenset(
 )
 _REFERRED = re.compile(
     r"[\^~<>=v]{0,2}\d{1,5}(?:\.[\dx*]{1,5}){1,3}(?:-[\w.]{1,20})?|[$%@{<\[&!].*|.*[(){}<>].*|.*://.*"
-    r"|[~.]{0,2}/.*|[A-Za-z]:\\.*|-.*|[*.•x?_-]+|\\.*|.*[\"'`].*"
+    r"|[~.]{0,2}/.*|[A-Za-z]:\\.*|[-:].*|[*.•x?_-]+|\\.*|.*[\"'`].*"
 )
+_SCHEME = re.compile(r"^(?:sha\d{0,3}|md5|argon2|bcrypt|plain):", re.IGNORECASE)
 _NEAR = 400  # characters before and after a place that belong to the same setting
 
 
@@ -144,7 +145,7 @@ def _is_prose(line: str) -> bool:
 
 def is_given(value: str) -> bool:
     """Whether a value in a place for credentials is one, however weak: no placeholder, no reference, no type."""
-    core = value.strip()
+    core = _SCHEME.sub("", value.strip())
     if not 4 <= len(core) <= 512 or not core.isprintable() or any(c.isspace() for c in core):
         return False
     if core.lower() in _NOTHING or _REFERRED.fullmatch(core) is not None:

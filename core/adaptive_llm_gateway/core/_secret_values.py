@@ -32,7 +32,8 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _FILLER = re.compile(
-    r"""xxxx|XXXX|\*\*\*|\.\.\.|…|12345678|01234567|abcdefgh|ABCDEFGH|(.)\1{7}|\$[{(]|\{\{|\{%|<%""", re.VERBOSE
+    r"""xxxx|XXXX|\*\*\*|\.\.\.|…|12345678|01234567|abcdefgh|ABCDEFGH|(.)\1{7}|\$[{(]|\{\{|\{%|<%|EXAMPLE""",
+    re.VERBOSE,
 )
 _REFERENCE = re.compile(
     r"""\$\w+|%\w+%|<[^>]*>?|\{[^}]*\}?|\[[^\]]*\]?|@\w+@|%\(\w+\)\w?|%[sdrv]|:\w+|[&!|>][A-Za-z-]*|\#.*
@@ -60,10 +61,18 @@ _FILE = re.compile(
     r"\.(?:md|mdx|txt|py|json|ya?ml|toml|lock|html?|css|jsx?|tsx?|png|jpe?g|svg|gif|csv|log|db|pdf|zip|gz|sh)$",
     re.IGNORECASE,
 )
+_RESOURCE = re.compile(r"(?:key|alias|policy|role|user|secret|sink|domain|fleet|build|table|cluster)/")
+_CAMEL_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_FIRST = ord("a")
 SSH_PUBLIC = ("AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNh", "AAAAGnNr", "AAAAInNr")
 
 NOT_A_KEY = re.compile(
-    r"public|fingerprint|sha-?\d|md5|checksum|digest|integrity|hash|commit|revision|blob|etag|uuid", re.I
+    r"public|fingerprint|sha-?\d|md5|checksum|digest|integrity|hash|commit|revision|blob|etag|uuid"
+    # What names a thing, or marks a place in a list: the last words before a value.
+    r"|(?:arn:[\w:-]{3,80}:|\w::\w{1,40}[`\"' =:]{0,6}|(?:identifier"
+    r"|(?:next|starting|change|client|update|page|continuation|cursor|lock|resume"
+    r"|pagination|idempotency|request)[ _-]?(?:page[ _-]?)?token)[`\"' =:]{0,6})$",
+    re.IGNORECASE,
 )
 
 # Adjacent letters in technical English are one of these 140 pairs in 83 % of cases, random letters in 21 %.
@@ -128,11 +137,28 @@ def is_random(value: str) -> bool:
     """What a generator made, for values whose only other sign is where they stand."""
     if len(set(value)) < min(9, len(value) // 2) or len(_NO_LETTER.sub("", value)) < 3 or is_placeholder(value):
         return False
+    if _RESOURCE.match(value) is not None or _is_sequence(value):
+        return False
     if HEX.fullmatch(value) or UUID.fullmatch(value):
         return True
-    if _HAS_DIGIT.search(value) is None and (value == value.lower() or value == value.upper()):
+    if _HAS_DIGIT.search(value) is None and (value == value.lower() or value == value.upper() or _is_camel(value)):
         return False
     return not is_wordy(value) and not _is_slug(value)
+
+
+def _is_camel(value: str) -> bool:
+    """`AsyncAdminAPIKeys`: a name of words joined by their capitals, which random letters change too often for."""
+    parts = _CAMEL_PART.findall(value)
+    return len(value) >= 4 * len(parts) and sum(map(len, parts)) == len(value)
+
+
+def _is_sequence(value: str, *, shortest: int = 10) -> bool:
+    """`1a2b3c4d-5e6f-7a8b-9c0d`, `AB1C2defGHijklMN`: the alphabet in its order, as samples have it."""
+    letters = [ord(c) | 0x20 for c in value if c.isascii() and c.isalpha()]
+    if len(letters) < shortest:
+        return False
+    steps = sum(after - before == 1 or after == _FIRST for before, after in pairwise(letters))
+    return steps * 10 >= (len(letters) - 1) * 9
 
 
 def decode(value: str) -> str | None:
@@ -151,7 +177,7 @@ WEAK = frozenset(
         r"\S+",
         "password passwd passw0rd pass pwd secret user username test admin root guest hunter example foo bar baz "
         "none null true false string default changeme letmein value token key postgres mysql redis rabbitmq mongo "
-        "minio ",
+        "minio passwort kennwort wachtwoord contraseña contrasena senha motdepasse gebruiker",
     )
 )
 _TRIVIAL = re.compile(
@@ -160,6 +186,8 @@ _TRIVIAL = re.compile(
     r"|str|int|uint|sha|md|utf|base|oauth|basic|bearer|version|ver|v|step|line|option|field|param|arg|var|input|char"
     r"|varchar|column|type|level|section|chapter|figure|table|https?|ipv|argon|pbkdf|aes|rsa|des|x|python|node|java"
     r"|bcrypt|scrypt|web|win|wpa|tls|ssl|log4j|k8s|i18n|l10n|a11y|s3|ec2|mp|h)[-_]?\d{0,4}"
+    r"|argon2(?:id|i|d)|(?:bug|issue|pr|mr|gh|rt)?#\d{1,9}(?:,#\d{1,9}){0,9}|(?:bug|issue)#.{1,60}"
+    r"|\\?x[0-9a-f]{2}(?:\\x[0-9a-f]{2}){1,40}|(?:\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\[0-7]{3}){1,40}"
     r"|\d{1,5}[-_ ]?(?-i:[A-Z]?[a-z]{1,14}|[A-Z]{1,4})|\d+(?:st|nd|rd|th)|[\d.,:/-]+[A-Za-z]{0,3}",
     re.IGNORECASE,
 )
@@ -171,6 +199,11 @@ _HASHED = re.compile(
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*\d{0,2}")
 SLUG = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.][A-Za-z0-9]{1,16})+")
 _QUESTION = re.compile(r"[\w./+=-]{1,200}\?[\w./+=&-]{0,200}")  # one sign that no alphabet of keys has: a query
+_HOST_PORT = re.compile(r"(?:localhost|[\w-]{1,64}(?:\.[\w-]{1,64}){1,6}):\d{1,5}")
+_MARKUP = re.compile(r"\\[f&*s|-]|\$[A-Za-z_]\w*(?:::|->|\[|\{|\()")  # of manual pages; of programs
+_TELLING = re.compile(
+    r"p[a4@][s5$]{2}[-_]?(?:w(?:or|0r)?[dt]|phrase)|(?<![a-z])secret|secret(?:pass|key|\d)", re.IGNORECASE
+)
 _STRONG = frozenset("!@#$%^*?~&+=")
 
 
@@ -182,7 +215,15 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
         return False
     if any(c.isspace() for c in core) or not core.isprintable() or _TRIVIAL.fullmatch(core) or EMAIL.fullmatch(core):
         return False
-    if "://" in core or len(set(core)) < 4:
+    if (
+        core[0] == ":"
+        or "://" in core
+        or len(set(core)) < 4
+        or _MARKUP.search(core) is not None
+        or _HOST_PORT.fullmatch(core) is not None
+    ):
+        return False
+    if _is_sample(core):
         return False
     if _HASHED.match(core) or (_PATH.match(core) and (is_wordy(core) or not any(c.isdigit() for c in core))):
         return False
@@ -206,6 +247,15 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
             len(core) >= 8 and (quoted or not code) and not (core[0] in "@#&" and not quoted) and not _prose_sign(core)
         )
     return len(core) >= 10 and core.isascii() and not is_wordy(core) and _changes_case(core)
+
+
+def _is_sample(core: str) -> bool:
+    """What says itself that it is a password, follows the alphabet, or is words in base64: written for a reader."""
+    if len(core) < 24 and _TELLING.search(core) is not None and sum(c in _STRONG for c in core[1:-1]) < 2:
+        return True
+    if core.endswith("=") and " " in (decode(core) or ""):
+        return True
+    return _is_sequence(core, shortest=4)
 
 
 def is_attribute(value: str) -> bool:
@@ -247,7 +297,7 @@ def key_like(value: str, *, quoted: bool, code: bool) -> bool:
             or _PATH.match(core)
         ):
             return False
-        return is_random(core) and "://" not in core and not EMAIL.fullmatch(core)
+        return is_random(core) and ":/" not in core and not EMAIL.fullmatch(core)
     digits = sum(c.isdigit() for c in core)
     changes = sum(a.isdigit() != b.isdigit() for a, b in pairwise(core))
     return (
