@@ -120,6 +120,7 @@ if TYPE_CHECKING:
         with_entry_text,
         without_allowance,
     )
+    from adaptive_llm_gateway.core._secret_version import scanner_version
     from adaptive_llm_gateway.core._secrets import (
         LEAVE_TO_PERSON,
         Finding,
@@ -244,6 +245,7 @@ _MODULES = {
         "with_entry_text",
         "without_allowance",
     ),
+    "_secret_version": ("scanner_version",),
     "_secrets": (
         "LEAVE_TO_PERSON",
         "Finding",
@@ -346,6 +348,7 @@ __all__ = [
     "reach",
     "render_allowances",
     "says_entries",
+    "scanner_version",
     "set_offline",
     "signs_of",
     "socket_address",

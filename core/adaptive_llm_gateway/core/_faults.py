@@ -49,6 +49,8 @@ POINTS = (
     "append.acknowledged",
     "key.written",
     "key.renamed",
+    "objects.trying",
+    "objects.seen",
 )
 
 _wanted, _, _count = os.environ.get("ALG_FAULT", "").partition(":")

@@ -230,6 +230,23 @@ class RepoSettings(Section):
 Repos = dict[Annotated[str, AfterValidator(_checked_repo_name)], RepoSettings]
 
 
+class SecretsSettings(Section):
+    """The second look for secrets, beside those that every write, commit, push and pull gets."""
+
+    idle_scan: bool = Field(
+        True,
+        description="Look through the objects of the memory repos while nothing else is to be done, and tell of "
+        "secrets: `alg memory status` and `alg doctor` show them.",
+    )
+    idle_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="How long nobody must have asked for anything before that begins.",
+    )
+
+
 class SummariesSettings(Section):
     """Which files may be summarised."""
 
@@ -298,6 +315,7 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Further memory repos, by names of your own, each for some projects.",
     )
+    secrets: SecretsSettings = SecretsSettings()  # pyright: ignore[reportCallIssue]
     summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
     handoffs: HandoffSettings = HandoffSettings()  # pyright: ignore[reportCallIssue]
     gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]

@@ -121,6 +121,10 @@ def _quick(rest: list[str], root: str) -> int | None:
             from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
 
             return _cli_hub.run(root, int(number))
+        case ["hub", "look-at-objects", repo, state]:
+            from adaptive_llm_gateway.server import _objects_seen  # noqa: PLC0415
+
+            return _objects_seen.serve_slices(repo, state)
         case ["secrets", "scan", "--staged"] | ["secrets", "scan", "--staged", "--json"]:
             from adaptive_llm_gateway.server import _cli_secrets  # noqa: PLC0415
 

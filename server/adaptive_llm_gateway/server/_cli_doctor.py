@@ -96,7 +96,7 @@ def examine(root: str) -> list[Check]:
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)
     seen = replace(seen, sync=personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
-    for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _merging, _remote, _clients):
+    for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _objects, _merging, _remote, _clients):
         checks += look(seen)
     return checks
 
@@ -458,6 +458,28 @@ def _own_hook(hook: Path) -> str | None:
     except OSError:
         return None
     return text if _HOOK_MARK in text and os.access(hook, os.X_OK) else None
+
+
+def _objects(seen: _Seen) -> Iterator[Check]:
+    """What the hub found in git's objects while it had nothing else to do."""
+    if seen.settings is None:
+        return
+    from adaptive_llm_gateway.server._objects_seen import seen_json, seen_text  # noqa: PLC0415 - only where it is wanted
+
+    for repo in configured_repos(seen.home, seen.settings):
+        name = "objects" if repo.name == PERSONAL else f"objects {repo.name}"
+        found = seen_json(repo)
+        if found is None:
+            continue
+        if found["secrets"]:
+            yield Check(
+                name, "warn", seen_text(found), "`alg secrets scan --history` shows each, and what to consider."
+            )
+        unread = f", {found['unread']:,} could not be" if found["unread"] else ""
+        so_far = "" if found["complete"] else " so far"
+        looked = f"{counted(found['seen'], 'git object')} looked through for secrets{so_far}{unread}"
+        if not found["secrets"]:
+            yield Check(name, "ok", looked)
 
 
 def _merging(seen: _Seen) -> Iterator[Check]:

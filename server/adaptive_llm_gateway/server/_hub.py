@@ -18,11 +18,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from adaptive_llm_gateway.core import ConfigError, Home, ProcessLock, Settings, StorageError, Trust
+from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
 from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
+from adaptive_llm_gateway.server._object_scan import ObjectScan
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._registration import this_installation
 from adaptive_llm_gateway.server._repos import configured_repos, open_memories
@@ -209,6 +210,16 @@ class Hub:
             modes=self.modes,
         )
         self.gate = SecretGate(self.operations)
+        self._asked = time.monotonic()
+        self.objects: ObjectScan | None = None
+        if settings.secrets.idle_scan:
+            self.objects = ObjectScan(
+                configured_repos(home, settings),
+                home.root,
+                quiet=self._quiet_seconds,
+                after=settings.secrets.idle_seconds,
+            )
+            self.operations.objects = self.objects.told
         self._gateway: GatewayOperations | None = None
         self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
@@ -258,7 +269,10 @@ class Hub:
             upkeep = asyncio.create_task(self._upkeep())
             proving = asyncio.create_task(self.modes.look())
             loading = asyncio.create_task(self._gateway.load_ahead())
+            looking = asyncio.create_task(self._look_at_objects())
             await self._stop.wait()
+            looking.cancel()
+            await asyncio.wait({looking})  # with the process that it started
             upkeep.cancel()
             loading.cancel()
             proving.cancel()
@@ -306,6 +320,24 @@ class Hub:
             await self._gateway.close()
         _log.info("stopped")
 
+    def _quiet_seconds(self) -> float:
+        """For how long nobody has asked for anything; 0 while something is being done."""
+        busy = not self.operations.idle or (self._gateway is not None and not self._gateway.idle)
+        return 0.0 if busy else time.monotonic() - self._asked
+
+    async def _look_at_objects(self) -> None:
+        if self.objects is None:
+            return
+        with contextlib.suppress(AlgError):
+            await self.operations.store()  # it may make the repos
+        await self.objects.run()
+
+    async def _noted(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The lines, each of which is somebody who asks for something."""
+        async for line in lines:
+            self._asked = time.monotonic()
+            yield line
+
     async def _upkeep(self) -> None:
         idle = self.settings.hub.idle_minutes * 60
         while True:
@@ -330,7 +362,7 @@ class Hub:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in one
         self._serving.add(task)
-        lines = read_lines(reader)
+        lines = self._noted(read_lines(reader))
         try:
             first = await asyncio.wait_for(anext(lines, None), _HELLO_SECONDS)
             hello: Any = json.loads(first) if first else {}

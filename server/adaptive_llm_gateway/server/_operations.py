@@ -141,6 +141,8 @@ class Operations:
         self._compacting = asyncio.Lock()  # one after the other: an older summary must not replace a newer one
         self._summaries: set[asyncio.Task[None]] = set()
         self._underway = Underway()
+        self.objects: Callable[[], list[Json]] | None = None
+        """Tells what a look through git's objects found; None where nobody looks."""
 
     def open(self) -> None:
         """Begin to open the store, in a thread."""
@@ -417,6 +419,7 @@ class Operations:
             "types": list((await self.store()).types.names),
             "mode": self.modes.mode,
             "mode_problem": self.modes.problem,
+            "objects": await asyncio.to_thread(self.objects) if self.objects is not None else [],
         }
 
     # -- writing -----------------------------------------------------------------------------------------------

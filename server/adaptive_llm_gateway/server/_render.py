@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from adaptive_llm_gateway.core import counted
+from adaptive_llm_gateway.server._objects_seen import objects_lines
 from adaptive_llm_gateway.server._render_sync import progress_text, sentence, sync_lines, sync_text
 
 Json = dict[str, Any]
@@ -273,6 +274,7 @@ def status_text(status: Json) -> str:
         f"edits by hand are noticed by: {status['watcher']}",
         f"types: {', '.join(status['types'])}",
         *mode_text(status),
+        *objects_lines(status.get("objects", ())),
     ]
     for item in status["skipped"][:20]:
         lines.append(f"skipped {item['path']}: {item['problem']}")
