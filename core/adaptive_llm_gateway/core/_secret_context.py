@@ -27,14 +27,13 @@ from adaptive_llm_gateway.core._secret_values import (
 from adaptive_llm_gateway.core._secret_vendors import OWN_NAMES, VENDORS
 
 _NEAR, _WINDOW, _PAIR = 60, 100, 300  # characters before a run: of a vendor's name, of its context, of its other half
-_LONGEST_KEY = 1024
+_LONGEST_KEY, _AWS_LENGTH = 1024, 40
 _RUN_VALUE = re.compile(r"[A-Za-z0-9_.\-+/~%]{16,4096}={0,3}", re.ASCII)
 # A sign that a run is a part of something else: it goes on behind one of these, or has begun before one.
 _GOES_ON = re.compile(r"[!#@$^*(\[][A-Za-z0-9]|\?[A-Za-z0-9\"']|\^|(?<==)[A-Za-z0-9]", re.ASCII)
 _BEGUN = re.compile(r"[?!#^*~+]|(?<=[\"'=+/])=|(?<=[A-Za-z0-9])@")
-# One of these stands before a key that nothing else tells; `akia` and `asia` before the secret of an AWS pair.
-_KEY_HINTS = ("key", "token", "secret", "credential", "password", "bearer", "basic", "sig=", "akia", "asia", "auth")
-_HASHED = ("sha256:", "sha512:", "sha384:", "sha1:", "md5:", "blake3:", "@sha256:", "hash:", "hash=")
+_HASHED = ("sha256:", "sha512:", "sha384:", "sha1:", "md5:", "blake3:", "hash:", "hash=")
+_DIGESTS = ("sha512-", "sha384-", "sha256-", "sha1-", "h1:")  # of subresources and lock files
 _BLANK = " \t\r\n\"'`*|>-\\"
 _STEMS = ("key", "token", "secret", "credential", "password")
 _QUALIFIER = re.compile(
@@ -87,14 +86,14 @@ def by_context(text: str, low: str, start: int, end: int) -> Iterator[Match]:
     Args:
         low: the text in lower case, character for character.
     """
-    if end - start > _LONGEST_KEY or low.endswith(_HASHED, max(0, start - 8), start):
+    length = end - start
+    if length > _LONGEST_KEY or low.startswith(_DIGESTS, start):
         return
+    if low[start] in "./" and length != _AWS_LENGTH and low[start - 1 : start] != "=":
+        return  # a path
     window = low[max(0, start - _PAIR) : start]
-    vendor = ""
-    if not any(hint in window for hint in _KEY_HINTS):
-        vendor = _vendor(window[-_NEAR:], OWN_NAMES)
-        if not vendor:
-            return
+    if window.endswith(_HASHED) or not (_is_hinted(window) or _vendor(window[-_NEAR:], OWN_NAMES)):
+        return
     found = _RUN_VALUE.match(text, start)
     if found is None or _GOES_ON.match(text, found.end()) or (start and _BEGUN.match(text, start - 1)):
         return
@@ -104,6 +103,23 @@ def by_context(text: str, low: str, start: int, end: int) -> Iterator[Match]:
         yield Match(kind, start, start + len(value), value, CONTEXT)
 
 
+def _is_hinted(window: str) -> bool:
+    """Whether a word stands in it that is before a key which nothing else tells, or an AWS key's id."""
+    return (
+        "key" in window
+        or "token" in window
+        or "secret" in window
+        or "auth" in window
+        or "credential" in window
+        or "password" in window
+        or "bearer" in window
+        or "basic" in window
+        or "sig=" in window
+        or "akia" in window
+        or "asia" in window
+    )
+
+
 def _kind(window: str, value: str) -> str:
     end = window[-32:].rstrip(" \t\"'`")
     if end.endswith(_AZURE):
@@ -111,7 +127,7 @@ def _kind(window: str, value: str) -> str:
     if end.endswith("basic"):
         pair = decode(value)
         return "basic-authorization" if pair and ":" in pair and _plain(pair) else ""
-    if value.startswith((*SSH_PUBLIC, "/", "./", "../")) or ".svg?" in window[-16:] or not is_random(value):
+    if value.startswith(SSH_PUBLIC) or ".svg?" in window[-16:] or not is_random(value):
         return ""
     if "EXAMPLE" in value or _ARN.search(window):
         return ""
@@ -123,7 +139,7 @@ def _kind(window: str, value: str) -> str:
     exact = HEX.fullmatch(value) is not None or UUID.fullmatch(value) is not None
     if _AWS_SECRET.fullmatch(value) and not exact and (_AWS_ID.search(window) or _aws_named(before)):
         return "aws-secret-key"
-    if NOT_A_KEY.search(before) or _NAMED_ID.search(before):
+    if value[0] in "./" or NOT_A_KEY.search(before) or _NAMED_ID.search(before):
         return ""
     named = _is_named(before, value, exact=exact, window=window)
     vendor = _vendor(before, VENDORS) if len(value) >= 20 else ""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
 from adaptive_llm_gateway.core._secret_context import by_context, registry_logins, signatures
+from adaptive_llm_gateway.core._secret_declarations import declarations
 from adaptive_llm_gateway.core._secret_files import files
 from adaptive_llm_gateway.core._secret_formats import azure_client_secrets, formats, marked
 from adaptive_llm_gateway.core._secret_places import command_lines, keys, passwords, private_keys, urls
@@ -35,7 +36,6 @@ _PLUGINS: dict[str, tuple[str, str, str]] = {
     "gitlab": ("gitlab_token", "GitLabTokenDetector", "gitlab-token"),
     "mailchimp": ("mailchimp", "MailchimpDetector", "mailchimp-key"),
     "softlayer": ("softlayer", "SoftlayerDetector", "softlayer-credential"),
-    "square": ("square_oauth", "SquareOAuthDetector", "square-secret"),
     "telegram": ("telegram_token", "TelegramBotTokenDetector", "telegram-token"),
 }
 _PLUGIN_HINT = re.compile(
@@ -46,11 +46,13 @@ _PLUGIN_HINT = re.compile(
       | (?P<gitlab>GR1348941)
       | (?P<mailchimp>[0-9a-z]{32}-us\d)
       | (?P<softlayer>(?i:softlayer|sl)[_-]?(?i:api|key|p)|api\.softlayer)
-      | (?P<square>sq0csp-)
       | (?P<telegram>\d{8,10}:[\w-]{35})
     )""",
     re.VERBOSE | re.ASCII,
 )
+
+
+_SHORT_NAME = re.compile(r"(?<![A-Za-z0-9])(?:[cC][lL]|[sS][lL])(?:[oO][uU])?[_-]?[aApPkK]")
 
 
 @functools.cache
@@ -61,8 +63,18 @@ def _plugin(module: str, name: str) -> _Plugin:
 _LONGER_THAN_ARTIFACTORY = 75  # a line of base64: two letters and a digit come up in it by chance
 
 
+def _may_be_plugins(text: str, start: int, end: int) -> bool:
+    """A cheaper question first: whether anything of what `_PLUGIN_HINT` looks for is there."""
+    if text[start] in "AGMNO" or text[start - 1 : start] == ":":
+        return True
+    run = text[max(0, start - 32) : min(end, start + 256)]
+    return "-us" in run or "AKC" in run or "softlayer" in run.lower() or _SHORT_NAME.search(run) is not None
+
+
 def _plugins(text: str, start: int, end: int) -> Iterator[Match]:
     """What detect-secrets' plugins find around one run, asked string by string without its global settings."""
+    if not _may_be_plugins(text, start, end):
+        return
     low = max(0, start - 32, text.rfind("\n", max(0, start - 32), start) + 1)
     for hint in _PLUGIN_HINT.finditer(text, low, min(end, start + 256)):
         module, name, kind = _PLUGINS[cast(str, hint.lastgroup)]
@@ -99,6 +111,7 @@ def find_matches(text: str) -> list[Match]:
     found.extend(urls(text))
     found.extend(passwords(text, low))
     found.extend(keys(text, low))
+    found.extend(declarations(text, low))
     if "auth" in low:
         found.extend(registry_logins(text, low))
     if "sig=" in low:
@@ -118,7 +131,7 @@ def _add_run(found: list[Match], text: str, low: str, start: int, end: int) -> N
     found.extend(formats(text, start, end))
     if len(found) > count or _MIXED.search(text, start, end) is None:
         return
-    if end - start >= 36:
+    if 36 <= end - start <= 100:
         found.extend(marked(text, start, end))
     found.extend(_plugins(text, start, end))
     if len(found) == count:

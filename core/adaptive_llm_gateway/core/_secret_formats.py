@@ -418,23 +418,30 @@ def formats(text: str, start: int, end: int) -> Iterator[Match]:
 
 # --- Tokens that are known by something within or at their end -----------------------------------------
 
-_WITHIN = re.compile(
-    r"(?P<azure>JQQJ99|AZDO|AzSe[ABCD]|AzFu|\+A(?:St|CR|IoT|Sb|Eh|MC)[A-D]|ACDb|APIM)"
-    r"|(?P<new_relic>(?<=[0-9a-fA-F]{4})NRAL|-NRMA)(?![A-Za-z0-9])|(?P<maxmind>_mmk)(?![A-Za-z0-9])"
-    r"|(?P<mailgun>(?<![0-9a-zA-Z])[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8})(?![0-9A-Za-z-])"
-)
+_WITHIN = {
+    **dict.fromkeys(("JQQJ99", "AZDO", "ACDb", "APIM", "AzFu", "AzSe"), "azure-key"),
+    **dict.fromkeys(("+ASt", "+ACR", "+AIoT", "+ASb", "+AEh", "+AMC"), "azure-key"),
+    **dict.fromkeys(("NRAL", "-NRMA"), "new-relic-key"),
+    "_mmk": "maxmind-key",
+}
+_AT_THE_END = ("NRAL", "-NRMA", "_mmk")
 _TOKEN = re.compile(r"[A-Za-z0-9_+/-]{36,100}={0,2}", re.ASCII)
+_MAILGUN = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}")
 
 
 def marked(text: str, start: int, end: int) -> Iterator[Match]:
     """A token that carries its maker's mark within: of Azure's services, New Relic, MaxMind, Mailgun."""
-    mark = _WITHIN.search(text, start, end)
-    if mark is None:
+    run = text[start:end]
+    if len(run) == 50 and _MAILGUN.fullmatch(run):
+        yield Match("mailgun-key", start, end, run, FORMAT)
         return
-    found = _TOKEN.match(text, start)
-    if found is not None and found.end() >= mark.end() and is_random(found.group()):
-        kind = (mark.lastgroup or "").replace("_", "-") + "-key"
-        yield Match(kind, start, found.end(), found.group(), FORMAT)
+    for mark, kind in _WITHIN.items():
+        if mark in run:
+            found = _TOKEN.match(text, start)
+            whole = found is not None and (mark not in _AT_THE_END or found.group().endswith(mark))
+            if found is not None and whole and is_random(found.group()):
+                yield Match(kind, start, found.end(), found.group(), FORMAT)
+            return
 
 
 _AZURE_CLIENT = re.compile(r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~-])", re.ASCII)

@@ -31,10 +31,15 @@ PLACEHOLDER = re.compile(
     |undefined|censored|masked""",
     re.IGNORECASE | re.VERBOSE,
 )
-_FILLER = re.compile(
-    r"""xxxx|XXXX|\*\*\*|\.\.\.|…|12345678|01234567|abcdefgh|ABCDEFGH|(.)\1{7}|\$[{(]|\{\{|\{%|<%|EXAMPLE""",
-    re.VERBOSE,
+_PLACEHOLDER_PARTS = tuple(
+    re.findall(
+        r"\S+",
+        "example placeholder redacted change replace insert dummy sample your here real my fake todo to-do to_do foo"
+        " undefined censored masked",
+    )
 )
+_FILLERS = tuple(re.findall(r"\S+", "xxxx XXXX *** ... … 12345678 01234567 abcdefgh ABCDEFGH ${ $( {{ {% <% EXAMPLE"))
+_EIGHT_SAME = re.compile(r"(.)\1{7}")
 _REFERENCE = re.compile(
     r"""\$\w+|%\w+%|<[^>]*>?|\{[^}]*\}?|\[[^\]]*\]?|@\w+@|%\(\w+\)\w?|%[sdrv]|:\w+|[&!|>][A-Za-z-]*|\#.*
     |(?:os\.|process\.|env[.\[(:]|secrets?[.\[:]|vars?[.\[]|config[.\[]|settings[.\[]|self[.\[]|this\.|op://|vault:
@@ -95,22 +100,38 @@ def unmarked(value: str) -> str:
 
 def is_placeholder(value: str) -> bool:
     """Whether a value stands for one (`<token>`, `xxxx`, `${VAR}`, `AKIA...EXAMPLE`) or was redacted before."""
-    rest = unmarked(value)
-    if len(rest) < 4 or _FILLER.search(rest) is not None or _REFERENCE.fullmatch(rest) is not None:
+    rest = unmarked(value) if "[" in value else value
+    if len(rest) < 4 or _is_filler(rest) or _REFERENCE.fullmatch(rest) is not None:
         return True
     # In a long random text four letters may come together by chance.
-    return (len(rest) < 40 or len(set(rest)) < 20) and PLACEHOLDER.search(rest) is not None
+    if len(rest) >= 40 and len(set(rest)) >= 20:
+        return False
+    low = rest.lower()
+    for part in _PLACEHOLDER_PARTS:  # most values have none of them: looking for words is cheaper than the expression
+        if part in low:
+            return PLACEHOLDER.search(rest) is not None
+    return False
+
+
+def _is_filler(value: str) -> bool:
+    for filler in _FILLERS:
+        if filler in value:
+            return True
+    return _EIGHT_SAME.search(value) is not None
 
 
 def is_wordy(value: str) -> bool:
     """Whether most of it reads like words rather than like chance; too little to tell is not words."""
-    covered = total = common = 0
-    for word in _LETTERS.findall(value):
+    words = _LETTERS.findall(value)
+    covered = sum(map(len, words))
+    total = covered - len(words)
+    if total < 4 or covered * 2 < len(value):
+        return False
+    common = 0
+    for word in words:
         run = word.lower()
-        covered += len(run)
-        total += len(run) - 1
-        common += sum(run[i : i + 2] in _PAIRS for i in range(len(run) - 1))
-    return total >= 4 and covered * 2 >= len(value) and common > 0.6 * total
+        common += sum([run[i : i + 2] in _PAIRS for i in range(len(run) - 1)])
+    return common > 0.6 * total
 
 
 def _is_slug(value: str) -> bool:
@@ -204,6 +225,7 @@ _MARKUP = re.compile(r"\\[f&*s|-]|\$[A-Za-z_]\w*(?:::|->|\[|\{|\()")  # of manua
 _TELLING = re.compile(
     r"p[a4@][s5$]{2}[-_]?(?:w(?:or|0r)?[dt]|phrase)|(?<![a-z])secret|secret(?:pass|key|\d)", re.IGNORECASE
 )
+_BRACKETS, _NO_KEY_SIGN = frozenset("()[]{}<>|"), frozenset("()[]{}<> \t")
 _STRONG = frozenset("!@#$%^*?~&+=")
 
 
@@ -213,7 +235,7 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
     core = core.rstrip(".,;:!?)\"'*`\\")
     if not 6 <= len(core) <= 256 or is_placeholder(core) or is_placeholder(value) or core.lower() in WEAK:
         return False
-    if any(c.isspace() for c in core) or not core.isprintable() or _TRIVIAL.fullmatch(core) or EMAIL.fullmatch(core):
+    if len(core.split()) != 1 or not core.isprintable() or _TRIVIAL.fullmatch(core) or EMAIL.fullmatch(core):
         return False
     if (
         core[0] == ":"
@@ -227,15 +249,15 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
         return False
     if _HASHED.match(core) or (_PATH.match(core) and (is_wordy(core) or not any(c.isdigit() for c in core))):
         return False
-    if not quoted and (any(c in "()[]{}<>|" for c in core) or _ATTRIBUTE.fullmatch(core)):
+    if not quoted and (not _BRACKETS.isdisjoint(core) or _ATTRIBUTE.fullmatch(core)):
         return False
     if quoted and (
         core[0] in "^([{" or any(sign in core for sign in ("\\w", "\\d", "\\s", "[a-", "[A-", "[0-", "()", "):"))
     ):
         return False
-    letters = sum(c.isalpha() for c in core)
-    digits = sum(c.isdigit() for c in core)
-    strong = sum(c in _STRONG for c in core)
+    letters = len(_NO_LETTER.sub("", core))
+    digits = len(_HAS_DIGIT.findall(core))
+    strong = sum(map(_STRONG.__contains__, core))
     if not letters:
         return digits >= 6 and strong >= 2
     if digits:
@@ -266,9 +288,10 @@ def is_attribute(value: str) -> bool:
 def is_strong(value: str) -> bool:
     """Small and capital letters, digits and a sign within: a password by the rules of every sign-up form."""
     return (
-        any(c.islower() for c in value)
-        and any(c.isupper() for c in value)
-        and any(c.isdigit() for c in value)
+        value != value.upper()
+        and value != value.lower()
+        and _HAS_DIGIT.search(value) is not None
+        and not _STRONG.isdisjoint(value)
         and any(c in _STRONG for c in value[1:-1] + value[:1].strip("@#$&+*~%") + value[-1:].strip("?*+&=~%"))
         and not is_wordy(value)
         and password_like(value, quoted=True, code=False)
@@ -290,7 +313,7 @@ def key_like(value: str, *, quoted: bool, code: bool) -> bool:
     core = unmarked(value).strip("*_\\ ")
     if len(core) >= 16:
         if (
-            any(c in "()[]{}<> \t" for c in core)
+            not _NO_KEY_SIGN.isdisjoint(core)
             or _ATTRIBUTE.fullmatch(core)
             or core.startswith(SSH_PUBLIC)
             or _QUESTION.fullmatch(core)
