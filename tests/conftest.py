@@ -24,12 +24,17 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 from pydantic import BaseModel
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and what they start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
