@@ -63,10 +63,10 @@ def test_the_lines_of_a_credential_are_those_it_stands_in() -> None:
     assert [list(planted.lines(span)) for span in planted.spans] == [[2, 3], [5, 6]]
 
 
-def test_there_are_more_than_forty_formats_each_in_at_least_ten_contexts() -> None:
+def test_there_are_more_than_a_hundred_and_thirty_formats_each_in_at_least_ten_contexts() -> None:
     formats, contexts = module("_formats"), module("_contexts")
     names = [form.name for form in formats.FORMATS]
-    assert len(names) == len(set(names)) >= 40
+    assert len(names) == len(set(names)) >= 130
     for form in formats.FORMATS:
         assert len(contexts.contexts_of(form)) >= 10, form.name
         assert form.make(seeded(1)) != form.make(seeded(2)), form.name

@@ -264,6 +264,7 @@ LEFT = (
     '"KmsKeyId": "arn:aws:kms:us-east-1:123456789012:key/{G}"',
     "client_id: {A32}",
     "--next-token {A40}",
+    "--change-token {A40}",
     "primary_key: {A24}",
     "cache_key = {A24}",
     "publicKey: {A44}",

@@ -44,9 +44,9 @@ _QUALIFIER = re.compile(
 _MY_KEY = re.compile(r"(?<![a-z])(?:the|our|my|new|this) $|[?&]$")
 _TAIL = re.compile(
     r"(?:_?id)?s?(?:[_-]?(?:prod|production|dev|staging|stage|live|test|local|value|string|base64|b64|hex|[a-z]"
-    r"|\d{1,2})){0,2}"
+    r"|\d{1,2})){0,2}(?:_(?:of|for|from|in|to)(?:_[a-z0-9]{1,16}){1,5})?"
     r"[\"'`*\])}\\]{0,4}[ \t]{0,8}"
-    r"(?P<gap>(?:\([^()\n]{0,40}\)|(?:for|of|to|on|in|from|with|we|i|that|which|the)\b[^.;:=\n]{0,40}?)?)[ \t]{0,8}"
+    r"(?P<gap>(?:\([^()\n]{0,40}\)|(?:for|of|to|on|in|from|with|we|i|that|which|the)\b[^.;:=\n]{0,40}?)??)[ \t]{0,8}"
     r"(?::[ \t]{0,2}[\w&'<>\[\]]{1,24}[ \t]{0,4}(?==)|(?:string|str|as string)[ \t]{1,4}(?==))?"
     r"(?P<sep>:=|=>|->|→|={1,3}|!=|:{1,2}|\||,|>|<-|\(|[-–—](?=[ \t])"
     r"|(?<![a-z])(?:is|was|ist|to|as|equals|now|est|es)(?![a-z]))?"
@@ -196,7 +196,9 @@ def _is_named(before: str, value: str, *, exact: bool, window: str) -> bool:
     sep = tail["sep"]
     if strong:
         return sep is not None or not (tail["gap"] or (exact and "api" not in ahead))
-    if sep in (None, ">", ",", "|") or tail["gap"] or _NO_KEY.search(ahead):
+    if _NO_KEY.search(ahead):
+        return False
+    if (sep in (None, ">", ",", "|") or tail["gap"]) and not (sep and _vendor(before[:at], VENDORS)):
         return False
     own = name.group() if name is not None else ""
     if not own:  # only `key`, which may be one of a lock, a map or a sort

@@ -34,7 +34,10 @@ _GROUPS = ("d", "s", "b", "c", "u")
 _FOLLOWS = frozenset(" \t\r:[{<>|?(\"'`_-sodw0123456789,)]}=\n")  # `password` goes on after `passw`
 _JOINTS = ("_", "-", ".")
 _REACH = 100  # characters from a name to the quote before its value
-_NOT_SECRET = re.compile(r"(?:public|primary|foreign|sort|cache|partition|next|page|csrf|hash|type|kind)[_-]?$")
+_NOT_SECRET = re.compile(
+    r"(?:public|primary|foreign|sort|cache|partition|next|page|csrf|hash|type|kind|change|start|starting|continuation"
+    r"|product|action|resume|cursor|upload|idempotency|snapshot|paging|max|num)[_-]?$"
+)
 _KEY_NAMES = tuple(
     re.findall(
         r"\w+",

@@ -135,7 +135,7 @@ _TABLE: tuple[tuple[str, str, str, _Check], ...] = (
     # Clouds and hosting
     ("aws-access-key-id", "AKIA ASIA ABIA ACCA", r"[A-Z0-9]{16}" + _END, is_varied),
     ("appsync-key", "da2-", r"[a-z0-9]{26}" + _END, is_mixed),
-    ("alibaba-access-key", "LTAI", _A + r"{16,26}" + _END, is_random),
+    ("alibaba-access-key", "LTAI", _A + r"{16,26}" + _END, is_mixed),
     ("tencent-access-key", "AKID", _A + r"{32,36}" + _END, is_random),
     ("baidu-access-key", "bce-v3/ALTAK-", _A + r"{21}/[0-9a-f]{40}", is_mixed),
     ("volcengine-access-key", "AKLT", _A + r"{40,60}" + _END, is_random),
@@ -432,9 +432,11 @@ _MAILGUN = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}")
 def marked(text: str, start: int, end: int) -> Iterator[Match]:
     """A token that carries its maker's mark within: of Azure's services, New Relic, MaxMind, Mailgun."""
     run = text[start:end]
-    if len(run) == 50 and _MAILGUN.fullmatch(run):
-        yield Match("mailgun-key", start, end, run, FORMAT)
-        return
+    if 50 <= len(run) <= 51 and run[32] == "-":
+        found = _MAILGUN.match(run)
+        if found is not None and run[50:] in ("", "."):
+            yield Match("mailgun-key", start, start + 50, found.group(), FORMAT)
+            return
     for mark, kind in _WITHIN.items():
         if mark in run:
             found = _TOKEN.match(text, start)
