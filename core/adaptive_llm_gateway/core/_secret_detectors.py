@@ -15,6 +15,7 @@ from typing import Protocol, cast
 
 from adaptive_llm_gateway.core._secret_context import by_context, registry_logins, signatures
 from adaptive_llm_gateway.core._secret_declarations import declarations
+from adaptive_llm_gateway.core._secret_encoded import DEPTH, changed
 from adaptive_llm_gateway.core._secret_files import files
 from adaptive_llm_gateway.core._secret_formats import azure_client_secrets, formats, marked
 from adaptive_llm_gateway.core._secret_places import command_lines, keys, passwords, private_keys, urls
@@ -96,8 +97,12 @@ _RUN_CLASS = bytes(0x61 if (chr(c).isalnum() and c < 128) or chr(c) in "_.-+/" e
 _MIXED = re.compile(r"[0-9]|(?:[a-z]{1,4}[A-Z]{1,4}){2}[a-z]")  # few words have either, few keys have neither
 
 
-def find_matches(text: str) -> list[Match]:
-    """Every credential in `text`, in order and without overlap; the more specific match wins where two meet."""
+def find_matches(text: str, depth: int = 0) -> list[Match]:
+    """Every credential in `text`, in order and without overlap; the more specific match wins where two meet.
+
+    Args:
+        depth: that the text is a decoded reading of another, of which there is an end.
+    """
     raw = text.encode("ascii", "replace")  # one byte for one character, so positions agree
     mask = raw.translate(_RUN_CLASS)
     low = raw.lower().decode("ascii")
@@ -123,6 +128,8 @@ def find_matches(text: str) -> list[Match]:
         found.extend(command_lines(text, low))
     if "-----" in low or "putty" in low:
         found.extend(private_keys(text, low))
+    if depth < DEPTH:
+        found.extend(changed().find(text, raw, low, found, find_matches, depth))
     return _without_overlap(found)
 
 

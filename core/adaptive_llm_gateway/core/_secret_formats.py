@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from adaptive_llm_gateway.core._secret_values import FORMAT, Match, decode, is_mixed, is_random, is_varied
@@ -361,13 +361,13 @@ class _Format:
     check: _Check
 
 
-def _tree(words: list[str]) -> str:
+def tree(words: list[str]) -> str:
     """One expression for all words, a branch for each letter: the longest that stands at a place is found."""
     branches: dict[str, list[str]] = {}
     for word in words:
         branches.setdefault(word[:1], []).append(word[1:])
     ends = branches.pop("", None) is not None
-    parts = [re.escape(first) + _tree(rest) for first, rest in sorted(branches.items())]
+    parts = [re.escape(first) + tree(rest) for first, rest in sorted(branches.items())]
     if not parts:
         return ""
     if len(parts) == 1 and not ends:
@@ -386,7 +386,12 @@ def _formats() -> tuple[re.Pattern[str], dict[str, list[_Format]]]:
     whole = {
         prefix: [form for end in range(len(prefix), 0, -1) for form in table.get(prefix[:end], ())] for prefix in table
     }
-    return re.compile("(?<![A-Za-z0-9])" + _tree(list(table)), re.ASCII), whole
+    return re.compile("(?<![A-Za-z0-9])" + tree(list(table)), re.ASCII), whole
+
+
+def prefixes() -> Iterable[str]:
+    """What tokens begin with."""
+    return _formats()[1]
 
 
 @functools.cache
