@@ -82,8 +82,8 @@ def test_nothing_that_was_committed_past_the_hook_is_pushed(server: Any, tmp_pat
         said.append((f"the push with {way}", (done.stdout + done.stderr).encode()))
         answer = client.answer(client.start_call("memory_push"))["result"]
         said.append((f"memory_push with {way}", json.dumps(answer).encode()))
-        said.append((f"the status with {way}", json.dumps(server.json("memory", "status")).encode()))
         git(server.repo, "reset", "-q", "--hard", good)
+    said.append(("the status", json.dumps(server.json("memory", "status")).encode()))
     branch = planter.plant("a branch's name")
     git(server.repo, "checkout", "-q", "-b", branch)
     done = server.alg("memory", "push", check=False)

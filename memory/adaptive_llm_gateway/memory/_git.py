@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from adaptive_llm_gateway.core import StorageError, is_offline, when_offline
+from adaptive_llm_gateway.core import SecretScanner, StorageError, is_offline, when_offline
 from adaptive_llm_gateway.memory._sync_progress import is_git_progress
 
 DEFAULT_TIMEOUT = 30.0
@@ -78,6 +78,7 @@ _KEPT_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_")
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s'\"]+)@")
+_SCANNER = SecretScanner()
 _QUERY = re.compile(r"(?i)([?&][\w.-]*(?:token|password|passwd|secret|key|auth|sig)[\w.-]*=)[^&\s'\"]+")
 _HEADER = re.compile(r"(?i)(authorization:\s*\w+\s+)\S+")
 
@@ -115,7 +116,8 @@ class GitMissing(StorageError):
 
 
 def mask_credentials(text: str) -> str:
-    """`text` with passwords and tokens in URLs and authorization headers replaced by `***`.
+    """`text` with passwords and tokens in URLs and authorization headers replaced by `***`, and with placeholders for
+    credentials anywhere else in it, such as a token in an address' path.
 
     A user name alone is masked too in http(s) URLs, where it may be a token; `ssh://git@host` stays readable.
     """
@@ -126,7 +128,7 @@ def mask_credentials(text: str) -> str:
             return match[0]
         return f"{scheme}***@"
 
-    return _QUERY.sub(r"\1***", _HEADER.sub(r"\1***", _USERINFO.sub(masked, text)))
+    return _SCANNER.redact(_QUERY.sub(r"\1***", _HEADER.sub(r"\1***", _USERINFO.sub(masked, text))))[0]
 
 
 def git_environment(

@@ -69,7 +69,9 @@ def _run(arguments: list[str]) -> int:
             raise
         import traceback  # noqa: PLC0415
 
-        traceback.print_exc()
+        from adaptive_llm_gateway.server._gate import without_secrets  # noqa: PLC0415
+
+        print(without_secrets(traceback.format_exc()), file=sys.stderr, end="")
         message = f"{type(error).__name__}: {error}"
         print_error({"code": "error", "message": message, "hint": "This should not happen."}, as_json=as_json)
         return 1

@@ -31,6 +31,7 @@ from adaptive_llm_gateway.core import (
 )
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
+from adaptive_llm_gateway.server._gate import without_secrets
 from adaptive_llm_gateway.server._mark_key import look_at_mark_key
 from adaptive_llm_gateway.server._registration import NAME, registration
 from adaptive_llm_gateway.server._render_sync import standing_line, what_is_so
@@ -98,7 +99,13 @@ def examine(root: str) -> list[Check]:
     seen = replace(seen, sync=personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
     for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _objects, _merging, _remote, _clients):
         checks += look(seen)
-    return checks
+    return [_told(check) for check in checks]
+
+
+def _told(check: Check) -> Check:
+    """The same with placeholders for credentials: it may quote a wrong setting, or what a git remote is called."""
+    hint = without_secrets(check.hint) if check.hint else check.hint
+    return replace(check, message=without_secrets(check.message), hint=hint)
 
 
 def as_json(checks: list[Check]) -> Json:
