@@ -171,6 +171,11 @@ def work(planter: Planter, folder: Path) -> Path:
     return folder
 
 
+def codex(kind: str, **payload: Any) -> dict[str, Any]:
+    """A line of what Codex keeps of a session."""
+    return {"timestamp": "2026-11-22T12:00:00.000Z", "type": kind, "payload": payload}
+
+
 def test_nothing_of_the_work_that_is_handed_off_takes_a_credential_along(server: Any, tmp_path: Path) -> None:
     server.configure(CONFIG)
     planter = Planter()
@@ -202,8 +207,28 @@ def test_nothing_of_the_work_that_is_handed_off_takes_a_credential_along(server:
     for words in (["--session", "s", "--transcript", str(transcript)], ["--session", planter.plant("a session's id")]):
         done = server.alg("handoff", "checkpoint", *words, "--directory", str(folder), "--patch", check=False)
         said.append(("a checkpoint", (done.stdout + done.stderr).encode()))
-    listed = server.alg("handoff", "list", "--checkpoints", "--json").stdout
-    assert json.loads(listed)["handoffs"]
+    thread = "01a202df-b894-7be0-b2ed-610b032a02f0"
+    rollout = tmp_path / "codex/sessions/2026/11/22" / f"rollout-2026-11-22T12-00-00-{thread}.jsonl"
+    rollout.parent.mkdir(parents=True)
+    lines = [codex("session_meta", id=thread, session_id=thread, cwd=str(folder), originator="codex_exec")]
+    for role in ("user", "assistant"):
+        text = text_with(planter.plant(f"what the {role} said in Codex"))
+        block = {"type": "output_text" if role == "assistant" else "input_text", "text": text}
+        lines.append(codex("response_item", type="message", role=role, content=[block]))
+    plan = {"plan": [{"step": planter.plant("a step in Codex"), "status": "pending"}]}
+    lines.append(
+        codex("response_item", type="function_call", name="update_plan", arguments=json.dumps(plan), call_id="c")
+    )
+    rollout.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    notice = {"type": "agent-turn-complete", "thread-id": thread, "cwd": str(folder),
+              "input-messages": [planter.plant("what Codex tells its hook")]}  # fmt: skip
+    environment = {**os.environ, "CODEX_HOME": str(tmp_path / "codex")}
+    done = server.alg("handoff", "checkpoint", "--hook", json.dumps(notice), env=environment)
+    said.append(("Codex's hook", (done.stdout + done.stderr).encode()))
+    listed: str = server.wait_until(
+        lambda: (shown := server.alg("handoff", "list", "--checkpoints", "--json").stdout).count(thread) and shown,
+        what="a checkpoint of Codex",
+    )
     told = planter.sweep([*said, ("the list", listed.encode()), *left(server, tmp_path)])
     assert not told, "\n".join(told)
 
