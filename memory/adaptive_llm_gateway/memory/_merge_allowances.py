@@ -60,7 +60,7 @@ def _by_entries(one: str, other: str, wanted: Mapping[str, Allowance]) -> str | 
     """The first text with what the other one has of the merged entries."""
     made = one
     try:
-        for fingerprint in {item.fingerprint for item in parse_allowances(one)} - wanted.keys():
+        for fingerprint in sorted({item.fingerprint for item in parse_allowances(one)} - wanted.keys()):
             made = without_allowance(made, fingerprint)
         present = {item.fingerprint: item for item in parse_allowances(made)}
         known = {item.fingerprint: item for item in parse_allowances(other)}
