@@ -57,3 +57,13 @@ def test_a_baseline_of_the_plugin_knows_its_findings_again(tmp_path: Path) -> No
         results = json.loads(baseline.read_text(encoding="utf-8"))["results"]
         assert [found["type"] for found in results["notes.md"]] == [TYPE]
         assert token not in baseline.read_text(encoding="utf-8")
+
+
+def test_the_command_line_prints_where_the_plugin_is() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "adaptive_llm_gateway.server", "secrets", "plugin"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert Path(printed.stdout.removesuffix("\n")).samefile(PLUGIN)

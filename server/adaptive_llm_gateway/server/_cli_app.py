@@ -327,6 +327,20 @@ def secrets_scan(
         raise typer.Exit(5)
 
 
+@secrets_app.command("plugin")
+def secrets_plugin(json: JsonOption = False) -> None:
+    """Print the path of the scanner as a plugin of detect-secrets.
+
+    For those who have detect-secrets look at other repos: `detect-secrets scan -p PATH`.
+    """
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    found = find_spec("adaptive_llm_gateway.core._detect_secrets_plugin")
+    assert found is not None  # noqa: S101 - a module of ours
+    where = str(found.origin)
+    emit({"path": where}, as_json=json, text=lambda _: where)
+
+
 secrets_app.command("allow")(allow)
 secrets_app.command("list")(list_allowances)
 secrets_app.command("revoke")(revoke)
