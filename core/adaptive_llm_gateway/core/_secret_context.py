@@ -80,27 +80,33 @@ _AZURE = ("accountkey=", "sharedaccesskey=", "sharedsecretaccesskey=", "sig=")
 _UPPER, _LOWER, _DIGITS = (re.compile(f"[{span}]", re.ASCII) for span in ("A-Z", "a-z", "0-9"))
 
 
-def by_context(text: str, low: str, start: int, end: int) -> Iterator[Match]:
+def is_digest(low: str, start: int) -> bool:
+    """Whether a run at `start` is said to be a digest: of a subresource, an image, a package in a lock file."""
+    return low.startswith(_DIGESTS, start) or low.endswith(_HASHED, max(0, start - 8), start)
+
+
+def by_context(text: str, low: str, start: int, end: int) -> Match | None:
     """A run `text[start:end]` without a vendor's form, taken for a key because of what stands before it.
 
     Args:
         low: the text in lower case, character for character.
     """
     length = end - start
-    if length > _LONGEST_KEY or low.startswith(_DIGESTS, start):
-        return
+    if length > _LONGEST_KEY:
+        return None
     if low[start] in "./" and length != _AWS_LENGTH and low[start - 1 : start] != "=":
-        return  # a path
+        return None  # a path
     window = low[max(0, start - _PAIR) : start]
-    if window.endswith(_HASHED) or not (_is_hinted(window) or _vendor(window[-_NEAR:], OWN_NAMES)):
-        return
+    if not (_is_hinted(window) or _vendor(window[-_NEAR:], OWN_NAMES)):
+        return None
     found = _RUN_VALUE.match(text, start)
     if found is None or _GOES_ON.match(text, found.end()) or (start and _BEGUN.match(text, start - 1)):
-        return
+        return None
     value = found.group().rstrip(".")
     kind = _kind(window, value)
     if kind and not _is_prose(value):
-        yield Match(kind, start, start + len(value), value, CONTEXT)
+        return Match(kind, start, start + len(value), value, CONTEXT)
+    return None
 
 
 def _is_hinted(window: str) -> bool:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
-from adaptive_llm_gateway.core._secret_context import by_context, registry_logins, signatures
+from adaptive_llm_gateway.core._secret_context import by_context, is_digest, registry_logins, signatures
 from adaptive_llm_gateway.core._secret_declarations import declarations
 from adaptive_llm_gateway.core._secret_encoded import DEPTH, changed
 from adaptive_llm_gateway.core._secret_files import files
@@ -53,9 +53,6 @@ _PLUGIN_HINT = re.compile(
 )
 
 
-_SHORT_NAME = re.compile(r"(?<![A-Za-z0-9])(?:[cC][lL]|[sS][lL])(?:[oO][uU])?[_-]?[aApPkK]")
-
-
 @functools.cache
 def _plugin(module: str, name: str) -> _Plugin:
     return cast(_Plugin, getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)())
@@ -64,18 +61,19 @@ def _plugin(module: str, name: str) -> _Plugin:
 _LONGER_THAN_ARTIFACTORY = 75  # a line of base64: two letters and a digit come up in it by chance
 
 
-def _may_be_plugins(text: str, start: int, end: int) -> bool:
+def _may_be_plugins(text: str, low: str, start: int, end: int) -> bool:
     """A cheaper question first: whether anything of what `_PLUGIN_HINT` looks for is there."""
-    if text[start] in "AGMNO" or text[start - 1 : start] == ":":
+    first = text[start]
+    if first in "MNO" and text.find(".", start + 24, start + 27) >= 0:
         return True
-    run = text[max(0, start - 32) : min(end, start + 256)]
-    return "-us" in run or "AKC" in run or "softlayer" in run.lower() or _SHORT_NAME.search(run) is not None
+    if text.startswith(("AKC", "AP", "GR1348941"), start) or (text[start - 1 : start] == ":" and start > 8):
+        return True
+    run = low[max(0, start - 32) : min(end, start + 256)]
+    return "-us" in run or "akc" in run or "cl" in run or "sl" in run or "softlayer" in run
 
 
 def _plugins(text: str, start: int, end: int) -> Iterator[Match]:
     """What detect-secrets' plugins find around one run, asked string by string without its global settings."""
-    if not _may_be_plugins(text, start, end):
-        return
     low = max(0, start - 32, text.rfind("\n", max(0, start - 32), start) + 1)
     for hint in _PLUGIN_HINT.finditer(text, low, min(end, start + 256)):
         module, name, kind = _PLUGINS[cast(str, hint.lastgroup)]
@@ -134,15 +132,24 @@ def find_matches(text: str, depth: int = 0) -> list[Match]:
 
 
 def _add_run(found: list[Match], text: str, low: str, start: int, end: int) -> None:
-    count = len(found)
-    found.extend(formats(text, start, end))
-    if len(found) > count or _MIXED.search(text, start, end) is None:
+    by_form = formats(text, start, end)
+    if by_form:
+        found += by_form
         return
-    if 36 <= end - start <= 100:
-        found.extend(marked(text, start, end))
-    found.extend(_plugins(text, start, end))
-    if len(found) == count:
-        found.extend(by_context(text, low, start, end))
+    if _MIXED.search(text, start, end) is None or is_digest(low, start):
+        return
+    match = marked(text, start, end) if 36 <= end - start <= 100 else None
+    if match is not None:
+        found.append(match)
+    if _may_be_plugins(text, low, start, end):
+        count = len(found)
+        found.extend(_plugins(text, start, end))
+        if len(found) > count:
+            return
+    if match is None:
+        match = by_context(text, low, start, end)
+        if match is not None:
+            found.append(match)
 
 
 def _without_overlap(found: list[Match]) -> list[Match]:

@@ -183,7 +183,7 @@ class Changed:
             if rest is None or len(set(rest.group()[:24])) < 8:
                 continue
             for token in _tokens(written, rest.group(), same=same):
-                match = next(formats(token, 0, len(token)), None)
+                match = next(iter(formats(token, 0, len(token))), None)
                 if match is None or match.start > 0:
                     continue
                 room = end - start - match.end

@@ -403,22 +403,25 @@ def _compiled(expression: str) -> re.Pattern[str]:
 _LONGEST_PATH = 256  # characters: a longer run of them is data in base64, in which `/` and `+` are letters
 
 
-def formats(text: str, start: int, end: int) -> Iterator[Match]:
+def formats(text: str, start: int, end: int) -> list[Match]:
     """Vendors' tokens that begin in `text[start:end]`, a run of token characters."""
-    prefixes, table = _formats()
+    pattern, table = _formats()
+    begin = start
     if start and text[start - 1] in "~$=":  # `sha256~`, `access_token$production$`: a sign within the prefix
-        start = max(0, start - 24)
-    after = start
-    for found in prefixes.finditer(text, start, end):
-        at = found.start()
-        if at < after or (at > start and end - start > _LONGEST_PATH and text[at - 1] in "+/"):
-            continue
-        for form in table[found.group()]:
-            rest = _compiled(form.rest).match(text, at + form.prefix)
-            if rest is not None and form.check(rest.group()):
-                after = rest.end()
-                yield Match(form.kind, at, after, text[at:after], FORMAT)
-                break
+        begin = max(0, start - 24)
+    found = pattern.search(text, begin, end)
+    matches: list[Match] = []
+    while found is not None:
+        at, after = found.span()
+        if not (at > begin and end - begin > _LONGEST_PATH and text[at - 1] in "+/"):
+            for form in table[found.group()]:
+                rest = _compiled(form.rest).match(text, at + form.prefix)
+                if rest is not None and form.check(rest.group()):
+                    after = rest.end()
+                    matches.append(Match(form.kind, at, after, text[at:after], FORMAT))
+                    break
+        found = pattern.search(text, after, end)
+    return matches
 
 
 # --- Tokens that are known by something within or at their end -----------------------------------------
@@ -434,21 +437,23 @@ _TOKEN = re.compile(r"[A-Za-z0-9_+/-]{36,100}={0,2}", re.ASCII)
 _MAILGUN = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}")
 
 
-def marked(text: str, start: int, end: int) -> Iterator[Match]:
+def marked(text: str, start: int, end: int) -> Match | None:
     """A token that carries its maker's mark within: of Azure's services, New Relic, MaxMind, Mailgun."""
     run = text[start:end]
     if 50 <= len(run) <= 51 and run[32] == "-":
         found = _MAILGUN.match(run)
         if found is not None and run[50:] in ("", "."):
-            yield Match("mailgun-key", start, start + 50, found.group(), FORMAT)
-            return
+            return Match("mailgun-key", start, start + 50, found.group(), FORMAT)
+    if "A" not in run and "JQQJ99" not in run and "_mmk" not in run:
+        return None
     for mark, kind in _WITHIN.items():
         if mark in run:
             found = _TOKEN.match(text, start)
             whole = found is not None and (mark not in _AT_THE_END or found.group().endswith(mark))
             if found is not None and whole and is_random(found.group()):
-                yield Match(kind, start, found.end(), found.group(), FORMAT)
-            return
+                return Match(kind, start, found.end(), found.group(), FORMAT)
+            return None
+    return None
 
 
 _AZURE_CLIENT = re.compile(r"(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~-])", re.ASCII)
