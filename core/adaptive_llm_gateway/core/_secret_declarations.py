@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from adaptive_llm_gateway.core._secret_values import CONTEXT, HEX, Match, key_like, password_like
+from adaptive_llm_gateway.core._secret_values import CONTEXT, HEX, NOT_A_TOKEN, Match, key_like, password_like
 
 _STEMS = ("passw", "passphrase", "pwd", "token", "secret", "key")
 # What is between: a type after a colon or a blank, an array, accessors of a property; then what gives the value.
@@ -81,7 +81,7 @@ def _declared(low: str, at: int, found: re.Match[str], *, key: bool) -> Match | 
     if not _gives(low, at, found, group):
         return None
     before = low[max(0, at - 24) : at]
-    if _NOT_SECRET.search(before):
+    if _NOT_SECRET.search(before) or (low.startswith("token", at) and NOT_A_TOKEN.search(before)):
         return None
     quoted = group != "u"
     if not key:

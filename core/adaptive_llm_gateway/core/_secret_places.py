@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from adaptive_llm_gateway.core._secret_values import (
     CONTEXT,
     NOT_A_KEY,
+    NOT_A_TOKEN,
     PLACE,
     PLACEHOLDER,
     SLUG,
@@ -41,24 +42,9 @@ _TOLD = (
     r"|(?:set|changed|reset|updated|rotated)[ \t]+to|to|=):?|:)"
     rf"[ \t]+\*{{0,2}}(?:{_QUOTED}|{_BARE})"
 )
-# How else languages give a name its value: with a type between, on the next line, as a default, as an argument.
-_NEXT_LINE = r"[\"']?,?[ \t]{0,4}\r?\n[ \t]{0,40}(?:- )?[\"']?value[\"']?[ \t]{0,4}[:=][ \t]{0,4}"
-_OTHERWISE = (
-    r"(?:(?:\[\][ \t]{0,4}=|[ \t]{0,4}:[ \t]{0,4}(?:constant )?[&\w.\[\]<>?]{1,24}[ \t]{0,4}:?="
-    r"|[ \t]as[ \t]\w{1,16}[ \t]="
-    r"|[ \t]\w{1,16}[ \t]=|[ \t]{0,2}\{[ \w;]{1,24}\}[ \t]{0,2}=|[ \t]{0,4}(?:\|\||\?\?|<-|->)"
-    r"|[ \t](?:db|to|or)(?=[ \t])"
-    r"|[ \t]PIC[ \t]\S{1,12}[ \t]VALUE|::|(?<=\w)[{(]|(?<=[a-z]),"
-    rf"|{_NEXT_LINE})[ \t]{{0,4}}[@bru]?(?:{_QUOTED})"
-    rf"|(?:(?<=\w):-?(?=[^\s{{}}]{{4,256}}\}})|>[ \t]?<!\[CDATA\[|[ \t]\{{|{_NEXT_LINE}"
-    r"|[ \t]{0,4}(?:->|→)[ \t]{0,4})"
-    r"(?P<u>[^\s\"'`,;<>|{}\[\]]{4,256}))"
-)
-_SIGNS = frozenset(":={(|?<-→")
-_GIVERS = ("to ", "as ", "As ", "AS ", "db ", "or ", "PIC ")
-_BELOW = (  # on a line of its own below the name
-    r"[\"'`*]{0,3}:\*{0,2}[ \t]{0,4}(?:\r?\n[ \t>]{0,8}){1,2}[\"'`]{0,3}"
-    r"(?P<u>[^\s\"'`]{4,256})[\"'`]{0,3}[ \t]{0,4}(?=\r|\n|$)"
+_BELOW = (  # after an arrow, or on a line of its own below the name
+    r"(?:[ \t]{0,4}(?:->|→)[ \t]{0,4}|[\"'`*]{0,3}:\*{0,2}[ \t]{0,4}(?:\r?\n[ \t>]{0,8}){1,2})[\"'`]{0,3}"
+    r"(?P<u>[^\s\"'`]{4,256})[\"'`]{0,3}[ \t]{0,4}(?=\r|\n|$|[.,;)])"
 )
 _DIRECT = rf"[ \t]+\(?(?:{_QUOTED})"
 _NAMES = (
@@ -68,12 +54,9 @@ _NAMES = (
 _PASS_ASSIGN = re.compile(_NAMES + _SUFFIX + _ASSIGN, re.IGNORECASE)
 _PASS_TOLD = re.compile(_NAMES + _TOLD, re.IGNORECASE)
 _PASS_DIRECT = re.compile(r"(?:pass(?:word|wd|phrase|code)|passwort|pwd|kennwort)" + _DIRECT, re.IGNORECASE)
-_PASS_NAME = re.compile(_NAMES + _SUFFIX, re.IGNORECASE)
-_PASS_OTHERWISE = re.compile(_NAMES + _SUFFIX + _OTHERWISE, re.IGNORECASE)
-_PASS_BELOW = re.compile(_NAMES + _BELOW, re.IGNORECASE)
+_PASS_BELOW = re.compile(_NAMES + _SUFFIX + _BELOW, re.IGNORECASE)
 _PASS_OPTION = re.compile(_NAMES + rf"[ \t]{{1,4}}(?:{_QUOTED}|{_BARE})", re.IGNORECASE)
 _KEY_ASSIGN = re.compile(r"(?:key|token|secret)(?:[_-]?(?:key|token|base))?" + _SUFFIX + _ASSIGN, re.IGNORECASE)
-_KEY_OTHERWISE = re.compile(r"(?:key|token|secret)(?:[_-]?(?:key|token|base))?" + _SUFFIX + _OTHERWISE, re.IGNORECASE)
 _KEY_NAME = re.compile(
     r"(?:api|access|secret|private|auth|encryption|signing|master|service|account|storage|client|session|app|admin|jwt"
     r"|hmac|webhook|license|consumer|shared|deploy|subscription|integration|bot|bearer|refresh|security|django|flask"
@@ -178,15 +161,9 @@ def _password_at(text: str, at: int) -> tuple[Match | None, int]:
                 continue
             if password_like(value, quoted=quoted, code=False):
                 return Match("password", start, end, value, CONTEXT), end
-    named = _PASS_NAME.match(text, at)
-    for pattern in (_PASS_OTHERWISE, _PASS_BELOW) if named is not None and _may_be_given(text, named.end()) else ():
-        other = pattern.match(text, at)
-        if other is not None:
-            value, start, end, quoted = _read(other)
-            called = "(" in value or text.startswith(("pass(", "Pass("), at)
-            if password_like(value, quoted=quoted, code=False) and not called and not _is_hash(text, at):
-                return Match("password", start, end, value, CONTEXT), end
-            read = max(read, _read_to(start, end, quoted=quoted))
+    below = _PASS_BELOW.match(text, at)
+    if below is not None and password_like(below["u"], quoted=False, code=False) and not _is_hash(text, at):
+        return Match("password", below.start("u"), below.end("u"), below["u"], CONTEXT), below.end()
     name = text[max(0, at - 40) : at]
     if name.endswith(("-", "require")) or " login " in name or _ENV_NAME.search(name):
         option = _PASS_OPTION.match(text, at)
@@ -200,22 +177,6 @@ def _password_at(text: str, at: int) -> tuple[Match | None, int]:
 def _read_to(start: int, end: int, *, quoted: bool) -> int:
     # A long unbroken value was judged as one: reading it again from each word in it would cost its square.
     return end if not quoted and end - start > 64 else start
-
-
-def _may_be_given(text: str, end: int) -> bool:
-    """Whether what follows a name may give it a value: most names in prose are followed by a word or a full stop."""
-    after = text[end : end + 1]
-    if after in " \t":
-        return text[end + 1 : end + 2] in _SIGNS or "=" in text[end : end + 24] or text.startswith(_GIVERS, end + 1)
-    if after in "\r\n,":
-        return "alue" in text[end : end + 60] or text[end + 1 : end + 3].strip()[:1] in "\"'`"
-    return after not in ".;!?)"
-
-
-def _read(found: re.Match[str]) -> tuple[str, int, int, bool]:
-    """The value, of whichever group has one."""
-    name = next(name for name in ("d", "s", "b", "u") if found.groupdict().get(name) is not None)
-    return found[name], found.start(name), found.end(name), name != "u"
 
 
 def _is_hash(text: str, at: int) -> bool:
@@ -252,7 +213,6 @@ def keys(text: str, low: str) -> Iterator[Match]:
         while at >= 0:
             after = at + len(stem)
             found = _KEY_ASSIGN.match(text, at)
-            match = None
             if found is not None:
                 value, start, end, quoted = _value(found)
                 after = max(after, _read_to(start, end, quoted=quoted))
@@ -262,25 +222,11 @@ def keys(text: str, low: str) -> Iterator[Match]:
                     and _key_named(text, at, stem)
                     and key_like(value, quoted=quoted, code=_is_code(found))
                 ):
-                    match = Match("api-key", start, end, value, CONTEXT)
-            if match is None and _may_be_given(text, at + len(stem)):
-                found = _KEY_OTHERWISE.match(text, at)
-                if found is not None:
-                    value, start, end, quoted = _read(found)
-                    after = max(after, _read_to(start, end, quoted=quoted))
-                    if len(value) >= 16 and _key_named(text, at, stem) and key_like(value, quoted=quoted, code=False):
-                        match = Match("api-key", start, end, value, CONTEXT)
-            if match is not None:
-                yield match
+                    yield Match("api-key", start, end, value, CONTEXT)
             at = low.find(stem, after)
 
 
 _ARN = re.compile(r"arn:[\w:/-]{1,80}")  # the name of a resource of AWS, of which `secret:` is a part
-_NOT_A_TOKEN = re.compile(
-    r"(?:next|starting|change|client|update|page|continuation|cursor|lock|resume|pagination|idempotency|request|unit)"
-    r"[_-]?$",
-    re.IGNORECASE,
-)
 
 
 def _key_named(text: str, at: int, stem: str) -> bool:
@@ -297,7 +243,7 @@ def _key_named(text: str, at: int, stem: str) -> bool:
     resource = text.rfind("arn:", max(0, begin - 80), begin)
     if resource >= 0 and _ARN.fullmatch(text, resource, at) is not None:
         return False
-    if stem == "token" and _NOT_A_TOKEN.search(name) is not None:
+    if stem == "token" and NOT_A_TOKEN.search(name) is not None:
         return False
     if _KEY_NAME.search(text, max(0, at - 20), at) or _KEY_VARIABLE.fullmatch(name):
         return True

@@ -68,6 +68,7 @@ _FILE = re.compile(
 )
 _RESOURCE = re.compile(r"(?:key|alias|policy|role|user|secret|sink|domain|fleet|build|table|cluster)/")
 _CAMEL_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_THREE = re.compile("|".join(chr(c) + chr(c + 1) + chr(c + 2) for c in range(97, 121)).encode())
 _FIRST = ord("a")
 SSH_PUBLIC = ("AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNh", "AAAAGnNr", "AAAAInNr")
 
@@ -77,6 +78,13 @@ NOT_A_KEY = re.compile(
     r"|(?:arn:[\w:-]{3,80}:|\w::\w{1,40}[`\"' =:]{0,6}|(?:identifier"
     r"|(?:next|starting|change|client|update|page|continuation|cursor|lock|resume"
     r"|pagination|idempotency|request)[ _-]?(?:page[ _-]?)?token)[`\"' =:]{0,6})$",
+    re.IGNORECASE,
+)
+
+# What a token of no worth to anybody else is called before the word `token`.
+NOT_A_TOKEN = re.compile(
+    r"(?:next|starting|change|client|update|page|continuation|cursor|lock|resume|pagination|idempotency|request|unit)"
+    r"[_-]?$",
     re.IGNORECASE,
 )
 
@@ -175,8 +183,8 @@ def _is_camel(value: str) -> bool:
 
 def _is_sequence(value: str, *, shortest: int = 10) -> bool:
     """`1a2b3c4d-5e6f-7a8b-9c0d`, `AB1C2defGHijklMN`: the alphabet in its order, as samples have it."""
-    letters = [ord(c) | 0x20 for c in value if c.isascii() and c.isalpha()]
-    if len(letters) < shortest:
+    letters = _NO_LETTER.sub("", value[:96]).lower().encode("ascii", "ignore")
+    if len(letters) < shortest or _THREE.search(letters) is None:
         return False
     steps = sum(after - before == 1 or after == _FIRST for before, after in pairwise(letters))
     return steps * 10 >= (len(letters) - 1) * 9
@@ -220,6 +228,7 @@ _HASHED = re.compile(
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*\d{0,2}")
 SLUG = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.][A-Za-z0-9]{1,16})+")
 _QUESTION = re.compile(r"[\w./+=-]{1,200}\?[\w./+=&-]{0,200}")  # one sign that no alphabet of keys has: a query
+_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){1,40}")
 _HOST_PORT = re.compile(r"(?:localhost|[\w-]{1,64}(?:\.[\w-]{1,64}){1,6}):\d{1,5}")
 _MARKUP = re.compile(r"\\[f&*s|-]|\$[A-Za-z_]\w*(?:::|->|\[|\{|\()")  # of manual pages; of programs
 _TELLING = re.compile(
@@ -311,6 +320,8 @@ def _changes_case(value: str) -> bool:
 
 def key_like(value: str, *, quoted: bool, code: bool) -> bool:
     core = unmarked(value).strip("*_\\ ")
+    if core.endswith("-") or _ESCAPES.fullmatch(value) is not None:
+        return False
     if len(core) >= 16:
         if (
             not _NO_KEY_SIGN.isdisjoint(core)
