@@ -28,6 +28,11 @@ def _service_key(rng: random.Random) -> str:
     return json.dumps(f.pem_lines("", 24)(rng) + "\n")[1:-1]
 
 
+def _weak(rng: random.Random) -> str:
+    """A word with a digit or without one, as people choose them."""
+    return rng.choice(f.WORDS) + rng.choice(["", "", str(rng.randrange(1, 99))])
+
+
 _BY_NAME = {form.name: form.make for form in f.FORMATS}
 MAKERS: dict[str, f.Make] = {
     **_BY_NAME,
@@ -49,6 +54,13 @@ MAKERS: dict[str, f.Make] = {
     "bcrypt": f.glued(f.fixed("$2y", "$10$"), f.of(f.ALNUM + "./", 53)),
     "apr1": f.glued(f.fixed("$ap", "r1$"), f.of(f.ALNUM, 8), f.fixed("$"), f.of(f.ALNUM + "./", 22)),
     "sha512": f.glued(f.fixed("$", "6$"), f.of(f.ALNUM, 16), f.fixed("$"), f.of(f.ALNUM + "./", 86)),
+    "md5crypt": f.glued(f.fixed("$", "1$"), f.of(f.ALNUM, 4), f.fixed("$"), f.of(f.ALNUM + "./", 22)),
+    "descrypt": f.glued(f.of(f.ALNUM + "./", 10), f.of(f.DIGITS, 2), f.fixed("Q")),
+    "type7": f.glued(f.fixed("0"), f.of(f.DIGITS, 2), f.of("0123456789ABCDEF", 7)),
+    "weak": _weak,
+    "weak64": _base64_of(_weak),
+    "nss": f.glued(f.fixed("MDIEEPg", "A" * 22, "EwFAYIKoZIhvcNAwcECF"), f.of(f.ALNUM, 28)),
+    "sealed": f.glued(f.fixed("{AQAAABAAAAAQ"), f.of(f.ALNUM, 43), f.fixed("=}")),
     "pin": f.of(f.DIGITS, 6),
     "uuid": f.uuid,
     "rsa": f.pem_lines("RSA ", 24),

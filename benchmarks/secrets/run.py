@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         measures: dict[str, Callable[[], list[Row]]] = {
             "sentences": lambda: kept("sentences", _measures.found(sentences, "in Markdown", 98, amount, peer)),
-            "files": lambda: kept("files", _measures.found(files, "in configuration files", 75, amount, peer)),
+            "files": lambda: kept("files", _measures.found(files, "in configuration files", 90, amount, peer)),
             "languages": lambda: kept("languages", _measures.found(assignments, "in source code", 88, amount, peer)),
             "mutations": lambda: kept("mutations", _measures.mutations(mutations, amount, peer)),
             "alarms": lambda: kept("alarms", _measures.alarms(amount, peer)),

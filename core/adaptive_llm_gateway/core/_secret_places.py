@@ -60,7 +60,7 @@ _KEY_ASSIGN = re.compile(r"(?:key|token|secret)(?:[_-]?(?:key|token|base))?" + _
 _KEY_NAME = re.compile(
     r"(?:api|access|secret|private|auth|encryption|signing|master|service|account|storage|client|session|app|admin|jwt"
     r"|hmac|webhook|license|consumer|shared|deploy|subscription|integration|bot|bearer|refresh|security|django|flask"
-    r"|cookie|crypt|encrypt)[ _.-]?$",
+    r"|cookie|crypt|encrypt|identity|validation|decryption)[ _.-]?$",
     re.IGNORECASE,
 )
 _KEY_VARIABLE = re.compile(r"(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|PAGE|NEXT))[A-Z][A-Z0-9_]{1,40}_")
