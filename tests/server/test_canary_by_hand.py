@@ -182,3 +182,23 @@ def test_plain_git_commits_none_of_it_and_names_every_place(server: Any, tmp_pat
     assert planter.sweep(said) == []
     assert server.git("rev-parse", "HEAD") == head
     assert git(server.repo, "commit", "-m", "fine", env=environment).returncode == 0
+
+
+def test_an_edit_with_a_credential_is_kept_for_its_writer_alone(server: Any, tmp_path: Path) -> None:
+    client = server.client()
+    known = client.write("How to log in", body="Ask Kim.\n")
+    server.settled()
+    planter = Planter()
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\necho 'it is {planter.plant('an edit')}' >> \"$1\"\n", encoding="utf-8")
+    editor.chmod(0o755)
+    environment = {**os.environ, "EDITOR": str(editor), "VISUAL": ""}
+    done = server.alg("memory", "edit", known, check=False, env=environment)
+    assert done.returncode == 5
+    (kept,) = (server.home / "edits").iterdir()  # nobody's typing is lost; the copy is not in the repo
+    assert str(kept) in done.stderr
+    assert kept.stat().st_mode & 0o077 == 0
+    server.alg("hub", "stop")
+    places = [("what it says", (done.stdout + done.stderr).encode()), *every_byte(server.home, tmp_path / "user")]
+    told = planter.sweep(places, but=lambda where, _: where == str(kept))
+    assert not told, "\n".join(told)

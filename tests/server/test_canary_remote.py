@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -169,5 +170,38 @@ def test_what_a_remote_sends_is_in_gits_objects_and_nowhere_that_is_read(
     server.alg("hub", "stop")
     own = str(server.repo)
     places = [*said, *every_byte(server.home, tmp_path / "tmp", tmp_path / "user")]
+    told = planter.sweep(places, but=lambda where, _: own in where and any(part in where for part in HELD_IN_GIT))
+    assert not told, "\n".join(told)
+
+
+@pytest.mark.parametrize("point", ["sync.fetched", "sync.objects_written", "sync.tree_updated"])
+def test_a_pull_that_is_killed_leaves_what_a_remote_sent_in_git_alone(
+    server: Any, tmp_path: Path, remote: Path, point: str
+) -> None:
+    server.configure(CONFIG.format(remote=remote))
+    server.client().write("How to log in", body="Ask Kim.\n")
+    server.settled()
+    server.alg("memory", "push")
+    server.alg("hub", "stop")
+    hostile = tmp_path / "hostile"
+    git(tmp_path, "clone", "-q", str(remote), str(hostile))
+    planter = Planter()
+    put(hostile, by_hand(planter) | names_by_hand(planter))
+    commit_past_the_hook(hostile, f"Add\n\n{planter.plant('the message of what comes')}\n")
+    git(hostile, "push", "-q", "origin", "main")
+
+    own = str(server.repo)
+    done = server.alg("memory", "pull", check=False, env={**os.environ, "ALG_FAULT": point})
+    assert done.returncode != 0
+    assert server.hub_pid() is None
+    said = [("the pull", (done.stdout + done.stderr).encode())]
+    at_once = list(every_byte(server.home, tmp_path / "tmp"))
+    done = server.alg("memory", "pull")
+    said.append(("the next pull", (done.stdout + done.stderr).encode()))
+    assert len(server.json("memory", "quarantine")["held"]) > len(FORMATS)
+    server.alg("hub", "stop")
+    # The same names, and no content, for as long as a pull is under way.
+    at_once = [each for each in at_once if not each[0].endswith("/.git/alg-sync-journal.json")]
+    places = [*said, *at_once, *every_byte(server.home, tmp_path / "tmp", tmp_path / "user")]
     told = planter.sweep(places, but=lambda where, _: own in where and any(part in where for part in HELD_IN_GIT))
     assert not told, "\n".join(told)
