@@ -29,6 +29,8 @@ NEEDED: dict[str, dict[str, str]] = {
     "complete": {"prompt": "What is a lease?"},
     "embed": {"text": "a text"},
     "secrets scan": {"paths": "{folder}/a.md"},
+    "secrets allow": {"fingerprint": "0123456789abcdef"},
+    "secrets revoke": {"fingerprint": "0123456789abcdef"},
     "memory read": {"id": "{memory}"},
     "memory history": {"id": "{memory}"},
     "memory write": {"body": "A text"},

@@ -383,6 +383,7 @@ class ImportReport:
             skipped=tuple(SkippedFile(shown(file.path), shown(file.problem)) for file in self.skipped),
             failed=told(self.failed),
             warnings=told(self.warnings),
+            redacted=tuple((shown(path), each) for path, each in self.redacted),
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -154,8 +154,10 @@ def hint_for_people(hint: str | None, details: Json) -> str | None:
     if not fingerprint:
         return hint
     repo = f" --repo {details['repo']}" if details.get("repo") else ""
-    before = (hint or "").partition(LEAVE_TO_PERSON)[0].strip()
-    return f"{before} If it is no secret: `alg secrets allow {fingerprint}{repo} --reason WHY`.".strip()
+    before, _, behind = (hint or "").partition(LEAVE_TO_PERSON)
+    kept = behind.partition(". ")[2]  # what a command has added, such as where an edit is kept
+    told = f"{before.strip()} If it is no secret: `alg secrets allow {fingerprint}{repo} --reason WHY`. {kept}"
+    return told.strip()
 
 
 def receipt_named(receipt: str, details: Json) -> str:
