@@ -248,7 +248,7 @@ def test_a_finding_is_where_the_encoded_form_is_and_redaction_leaves_the_rest(sc
     assert span.finding.line == 4
     assert text[span.start : span.end] == secret
     redacted, (finding,) = scanner.redact(text)
-    assert redacted == text.replace(secret, f"[REDACTED:{finding.kind}]")
+    assert redacted == text.replace(secret, f"[redacted:{finding.kind}]")
 
 
 def test_only_what_stands_for_the_credential_is_taken_out_of_an_encoded_text(scanner: SecretScanner) -> None:
