@@ -190,7 +190,7 @@ def test_a_chain_of_right_hashes_with_something_else_in_it_gives_no_consent(path
     assert broken.line == 1
 
 
-KEY = "sk-proj-" + "a1B2c3D4e5F6g7H8" * 3
+KEY = "sk-proj-" + "CI5CFKlFNXfsfYQc87OMjaGd" + "lpbCB0GNEPCr990RtoreVy0x"
 
 
 @pytest.mark.parametrize("field", ["provider", "by", "purpose", "project", "reason"])
