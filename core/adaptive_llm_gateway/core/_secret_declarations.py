@@ -103,12 +103,12 @@ def _gives(low: str, at: int, found: re.Match[str], group: str) -> bool:
     if between.endswith(("value:", "value=", 'value":', "value':")):
         return group != "u" or found["end"] is not None
     if group == "u":
-        begin = low.rfind("\n", max(0, at - 60), at) + 1
+        begin = max(low.rfind("\n", max(0, at - 60), at) + 1, at - 60, 0)
         if between == "{":  # `set name {value}` of Tcl
             return found["end"] == "}" and low.rfind("set ", begin, at) >= 0
         return not between and found["blank"] != "" and _OPTION.search(low, begin, at) is not None
     if not between:  # `#define NAME "value"`, `(def name "value")`, `:name "value"`, `-Name "value"`
-        begin = low.rfind("\n", max(0, at - 60), at) + 1
+        begin = max(low.rfind("\n", max(0, at - 60), at) + 1, at - 60, 0)
         return found["blank"] != "" and _DEFINES.search(low, begin, at) is not None
     if between == ",":  # `{name, "value"}` of Erlang, `put("name", "value")`
         return low[max(0, at - 24) : at].rstrip("abcdefghijklmnopqrstuvwxyz_-").endswith(("{", "(", "'", '"'))

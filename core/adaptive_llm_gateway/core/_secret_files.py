@@ -125,9 +125,13 @@ def _settings(text: str, low: str, shape: Shape) -> Iterator[Match]:
                 yield match_of(found, "url-password")
 
 
+_BEFORE_SETTING = 2_000  # characters of a long line that are looked at, so that it is not read again from each word
+
+
 def _is_setting(text: str, found: re.Match[str]) -> bool:
     """No call and no condition; and where only a blank parts name and value, no value of another setting."""
-    before = text[text.rfind("\n", max(0, found.start() - 200), found.start()) + 1 : found.start()]
+    at = found.start()
+    before = text[max(text.rfind("\n", max(0, at - 200), at) + 1, at - _BEFORE_SETTING, 0) : at]
     return "(" not in before and (found["sep"] not in (" ", "\t") or not (":" in before or "=" in before))
 
 
@@ -225,7 +229,7 @@ def _docker(text: str, low: str) -> Iterator[Match]:
 
 def _npm(text: str, low: str, word: str, shape: Shape) -> Iterator[Match]:
     for at in at_each(low, word):
-        name = text[text.rfind("\n", max(0, at - 200), at) + 1 : at]
+        name = text[max(text.rfind("\n", max(0, at - 200), at) + 1, at - 200, 0) : at]
         if not (name.startswith("//") and name.endswith(":")) and (name or word == "_password"):
             continue
         found = _NPM_AUTH.match(text, at)
