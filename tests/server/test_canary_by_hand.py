@@ -141,6 +141,41 @@ def test_of_a_message_what_git_adds_for_its_writer_is_left_out(tmp_path: Path) -
     assert scan_message(file, tmp_path, ["x", secret]).findings[-1][0] == "the author's name"
 
 
+@pytest.mark.parametrize("line", ["#\t{}", "# ------------------------ >8 ------------------------\n{}"])
+def test_what_git_keeps_of_a_message_is_looked_at_however_it_begins(server: Any, line: str) -> None:
+    server.client().close()
+    server.alg("hub", "stop")
+    secret = Planter().plant("a message")
+    message = f"Add it\n\n{line.format(secret)}\n"
+    head = server.git("rev-parse", "HEAD")
+    done = git(server.repo, "commit", "--allow-empty", "-F", "-", input=message)  # without an editor all is kept
+    assert done.returncode != 0
+    assert secret not in done.stdout + done.stderr
+    server.git("config", "core.commentChar", ";")
+    editor = server.home / "message"
+    editor.write_text(f"Add it\n\n#\t{secret}\n", encoding="utf-8")
+    environment = {**os.environ, "GIT_EDITOR": f"cp {editor}"}
+    assert git(server.repo, "commit", "--allow-empty", env=environment).returncode != 0
+    server.git("config", "--unset", "core.commentChar")
+    server.git("config", "commit.cleanup", "whitespace")
+    assert git(server.repo, "commit", "--allow-empty", env=environment).returncode != 0
+    assert server.git("rev-parse", "HEAD") == head
+
+
+@pytest.mark.parametrize("setting", ["user.name", "author.name", "committer.name", "committer.email"])
+def test_who_commits_is_looked_at_wherever_git_has_it_from(server: Any, setting: str) -> None:
+    server.client().close()
+    server.alg("hub", "stop")
+    secret = Planter().plant("a setting")
+    server.git("config", setting, secret)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_AUTHOR", "GIT_COMM"))}
+    environment |= {"GIT_AUTHOR_NAME": "Kim"} if setting == "user.name" else {}
+    done = git(server.repo, "commit", "--allow-empty", "-m", "x", env=environment)
+    assert done.returncode != 0
+    assert secret not in done.stdout + done.stderr
+    assert "the author's name" in done.stderr
+
+
 def test_plain_git_commits_none_of_it_and_names_every_place(server: Any, tmp_path: Path) -> None:
     client = server.client()
     client.write("How to log in", body="Ask Kim.\n")

@@ -254,14 +254,43 @@ def scan_message(file: Path, folder: Path, people: Sequence[str] = ()) -> Scan:
     except OSError as error:
         raise StorageError(f"{str(file)!r} cannot be read: {error.strerror}", path=str(file)) from error
     scan = Scan(scanned=1)
-    # Below this line git shows what is committed to whoever writes the message, and cuts it off. Lines that begin with
-    # a tab behind the sign are its list of changed files; what a file that goes is called is no reason to keep it.
-    text = data.decode("utf-8", "replace").partition(f"# {'-' * 24} >8 {'-' * 24}\n")[0]
-    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#\t"))
+    text = _kept_of_message(data.decode("utf-8", "replace"), folder)
     scanner = _scanner_of(scan, folder)
     scan.findings += [("the message", finding) for finding in scanner.scan(text)]
     scan.findings += [("the author's name", finding) for finding in scanner.scan("\n".join(people))]
     return scan
+
+
+def _kept_of_message(text: str, folder: Path) -> str:
+    """A commit's message without what git is sure to take out of it.
+
+    To whoever writes in an editor git lists the changed files in lines that begin with its sign for comments and a tab,
+    and below a certain line shows what is committed. What a file that goes is called is no reason to keep it. Without
+    an editor, which git tells its hooks so, all is kept that was given.
+    """
+    if os.environ.get("GIT_EDITOR") == ":":
+        return text
+    told = _git_says(folder, "config", "-z", "--get-regexp", r"^(core\.comment(char|string)|commit\.cleanup)$")
+    settings = dict(item.partition("\n")[::2] for item in told.split("\0") if item)
+    sign = settings.get("core.commentstring") or settings.get("core.commentchar") or "#"
+    if settings.get("commit.cleanup", "default") not in {"default", "strip", "scissors"} or sign == "auto":
+        return text
+    text = text.partition(f"{sign} {'-' * 24} >8 {'-' * 24}\n")[0]
+    if settings.get("commit.cleanup") == "scissors":
+        return text
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(f"{sign}\t"))
+
+
+def _people(folder: Path) -> list[str]:
+    """Who makes the commit, as the hook's environment has it and as git would say, which knows the settings, too."""
+    asked = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    told = [_git_says(folder, "var", f"GIT_{who}_IDENT").rpartition(">")[0] for who in ("AUTHOR", "COMMITTER")]
+    return [os.environ.get(name, "") for name in asked] + [ident.replace(" <", "\n") for ident in told]
+
+
+def _git_says(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
 
 def _staged(folder: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -363,8 +392,8 @@ def run_message(file: str, *, as_json: bool = False) -> int:
     Raises:
         AlgError: the scan could not be made; then nothing may pass either.
     """
-    people = [os.environ.get(f"GIT_{who}_{what}", "") for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
-    scan = scan_message(Path(file), Path.cwd(), people)
+    folder = Path.cwd()
+    scan = scan_message(Path(file), folder, _people(folder))
     if as_json:
         print_json(scan.as_dict())
         return _EXIT_FOUND if scan.findings else 0
