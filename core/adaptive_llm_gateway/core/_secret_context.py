@@ -13,7 +13,6 @@ from adaptive_llm_gateway.core._secret_values import (
     CONTEXT,
     FORMAT,
     HEX,
-    NOT_A_KEY,
     SSH_PUBLIC,
     UUID,
     WEAK,
@@ -23,6 +22,7 @@ from adaptive_llm_gateway.core._secret_values import (
     is_placeholder,
     is_random,
     is_varied,
+    names_no_key,
 )
 from adaptive_llm_gateway.core._secret_vendors import OWN_NAMES, VENDORS
 
@@ -135,7 +135,7 @@ def _kind(window: str, value: str) -> str:
         return "basic-authorization" if pair and ":" in pair and _plain(pair) else ""
     if value.startswith(SSH_PUBLIC) or ".svg?" in window[-16:] or not is_random(value):
         return ""
-    if "EXAMPLE" in value or _ARN.search(window):
+    if "EXAMPLE" in value or ("arn:aws" in window and _ARN.search(window)):
         return ""
     if is_attribute(value) or (_GROUPS.fullmatch(value) and not UUID.fullmatch(value)):
         return ""
@@ -145,7 +145,7 @@ def _kind(window: str, value: str) -> str:
     exact = HEX.fullmatch(value) is not None or UUID.fullmatch(value) is not None
     if _AWS_SECRET.fullmatch(value) and not exact and (_AWS_ID.search(window) or _aws_named(before)):
         return "aws-secret-key"
-    if value[0] in "./" or NOT_A_KEY.search(before) or _NAMED_ID.search(before):
+    if value[0] in "./" or names_no_key(before) or ("id" in before and _NAMED_ID.search(before)):
         return ""
     named = _is_named(before, value, exact=exact, window=window)
     vendor = _vendor(before, VENDORS) if len(value) >= 20 else ""

@@ -58,6 +58,7 @@ def _plugin(module: str, name: str) -> _Plugin:
     return cast(_Plugin, getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)())
 
 
+_ABBREVIATED = re.compile(r"(?:cl(?:ou)?|sl)[_-]?(?:api|key|p)")
 _LONGER_THAN_ARTIFACTORY = 75  # a line of base64: two letters and a digit come up in it by chance
 
 
@@ -69,7 +70,9 @@ def _may_be_plugins(text: str, low: str, start: int, end: int) -> bool:
     if text.startswith(("AKC", "AP", "GR1348941"), start) or (text[start - 1 : start] == ":" and start > 8):
         return True
     run = low[max(0, start - 32) : min(end, start + 256)]
-    return "-us" in run or "akc" in run or "cl" in run or "sl" in run or "softlayer" in run
+    if "-us" in run or "akc" in run or "softlayer" in run:
+        return True
+    return ("cl" in run or "sl" in run) and _ABBREVIATED.search(run) is not None
 
 
 def _plugins(text: str, start: int, end: int) -> Iterator[Match]:
@@ -92,7 +95,8 @@ def _plugins(text: str, start: int, end: int) -> Iterator[Match]:
 
 _RUN = b"a" * 16
 _RUN_CLASS = bytes(0x61 if (chr(c).isalnum() and c < 128) or chr(c) in "_.-+/" else 0x20 for c in range(256))
-_MIXED = re.compile(r"[0-9]|(?:[a-z]{1,4}[A-Z]{1,4}){2}[a-z]")  # few words have either, few keys have neither
+_DIGIT = re.compile("[0-9]")
+_CAMEL = re.compile("(?:[a-z]{1,4}[A-Z]{1,4}){2}[a-z]")
 
 
 def find_matches(text: str, depth: int = 0) -> list[Match]:
@@ -136,7 +140,7 @@ def _add_run(found: list[Match], text: str, low: str, start: int, end: int) -> N
     if by_form:
         found += by_form
         return
-    if _MIXED.search(text, start, end) is None or is_digest(low, start):
+    if not _is_mixed_run(text, low, start, end) or is_digest(low, start):
         return
     match = marked(text, start, end) if 36 <= end - start <= 100 else None
     if match is not None:
@@ -150,6 +154,13 @@ def _add_run(found: list[Match], text: str, low: str, start: int, end: int) -> N
         match = by_context(text, low, start, end)
         if match is not None:
             found.append(match)
+
+
+def _is_mixed_run(text: str, low: str, start: int, end: int) -> bool:
+    """Whether there is a digit, or capitals within: few words have either, few keys have neither."""
+    if _DIGIT.search(text, start, end) is not None:
+        return True
+    return text[start:end] != low[start:end] and _CAMEL.search(text, start, end) is not None
 
 
 def _without_overlap(found: list[Match]) -> list[Match]:

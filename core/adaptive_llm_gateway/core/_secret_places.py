@@ -17,6 +17,7 @@ from adaptive_llm_gateway.core._secret_values import (
     is_url_password,
     is_wordy,
     key_like,
+    names_no_key,
     password_like,
 )
 
@@ -57,17 +58,21 @@ _PASS_DIRECT = re.compile(r"(?:pass(?:word|wd|phrase|code)|passwort|pwd|kennwort
 _PASS_BELOW = re.compile(_NAMES + _SUFFIX + _BELOW, re.IGNORECASE)
 _PASS_OPTION = re.compile(_NAMES + rf"[ \t]{{1,4}}(?:{_QUOTED}|{_BARE})", re.IGNORECASE)
 _KEY_ASSIGN = re.compile(r"(?:key|token|secret)(?:[_-]?(?:key|token|base))?" + _SUFFIX + _ASSIGN, re.IGNORECASE)
-_KEY_NAME = re.compile(
-    r"(?:api|access|secret|private|auth|encryption|signing|master|service|account|storage|client|session|app|admin|jwt"
-    r"|hmac|webhook|license|consumer|shared|deploy|subscription|integration|bot|bearer|refresh|security|django|flask"
-    r"|cookie|crypt|encrypt|identity|validation|decryption)[ _.-]?$",
-    re.IGNORECASE,
+_KEY_NAMES = tuple(
+    re.findall(
+        r"\w+",
+        "api access secret private auth encryption signing master service account storage client session app admin jwt"
+        " hmac webhook license consumer shared deploy subscription integration bot bearer refresh security django flask"
+        " cookie crypt encrypt identity validation decryption",
+    )
 )
+_KEY_NAME = re.compile(rf"(?:{'|'.join(_KEY_NAMES)})[ _.-]?$", re.IGNORECASE)
 _KEY_VARIABLE = re.compile(r"(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|PAGE|NEXT))[A-Z][A-Z0-9_]{1,40}_")
 _CODE = re.compile(r"[A-Za-z]\w*(?:\.\w+)+|\w+=\S*|.*::.*|-.*")
 _ENV_NAME = re.compile(r"\bENV [A-Z0-9_]*$")
 _BESIDE = re.compile(r"(?<![^\s\"'`:/(|])[^\s\"'`<>:/(){}\[\]\\=,;|]{8,40}(?![^\s\"'`<>,;.:)|])")
 _OTHER_SIGN = re.compile(r"[^A-Za-z0-9+=]")
+_JOINTS = (" ", "_", ".", "-")
 _LONG_RUN = 44  # characters without a blank, as a password has not
 _BEFORE, _AFTER = 60, 100  # characters around such a word
 _LOGINS = ("credential", "login", "identified by")
@@ -165,7 +170,7 @@ def _password_at(text: str, at: int) -> tuple[Match | None, int]:
     if below is not None and password_like(below["u"], quoted=False, code=False) and not _is_hash(text, at):
         return Match("password", below.start("u"), below.end("u"), below["u"], CONTEXT), below.end()
     name = text[max(0, at - 40) : at]
-    if name.endswith(("-", "require")) or " login " in name or _ENV_NAME.search(name):
+    if name.endswith(("-", "require")) or " login " in name or ("ENV " in name and _ENV_NAME.search(name)):
         option = _PASS_OPTION.match(text, at)
         if option is not None:
             value, start, end, quoted = _value(option)
@@ -229,13 +234,21 @@ def keys(text: str, low: str) -> Iterator[Match]:
 _ARN = re.compile(r"arn:[\w:/-]{1,80}")  # the name of a resource of AWS, of which `secret:` is a part
 
 
+def _is_key_name(before: str) -> bool:
+    """`_KEY_NAME`, without trying it at each place of what is before a word."""
+    if not before.isascii():
+        return _KEY_NAME.search(before) is not None
+    before = before.lower().removesuffix("\n")
+    return before.endswith(_KEY_NAMES) or (before[-1:] in _JOINTS and before[:-1].endswith(_KEY_NAMES))
+
+
 def _key_named(text: str, at: int, stem: str) -> bool:
     begin = at
     while begin > max(0, at - 40) and (text[begin - 1].isalnum() or text[begin - 1] in "_.-"):
         begin -= 1
     name = text[begin:at]
     if (
-        NOT_A_KEY.search(name)
+        (names_no_key(name.lower()) if name.isascii() else NOT_A_KEY.search(name))
         or text.startswith(".svg?", begin - 5)
         or ("." not in name and text.startswith("::", begin - 2))
     ):
@@ -245,7 +258,7 @@ def _key_named(text: str, at: int, stem: str) -> bool:
         return False
     if stem == "token" and NOT_A_TOKEN.search(name) is not None:
         return False
-    if _KEY_NAME.search(text, max(0, at - 20), at) or _KEY_VARIABLE.fullmatch(name):
+    if _is_key_name(text[max(0, at - 20) : at]) or _KEY_VARIABLE.fullmatch(name):
         return True
     return (
         stem != "key"

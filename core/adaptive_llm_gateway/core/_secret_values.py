@@ -61,6 +61,7 @@ HEX = re.compile(r"(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]+")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HAS_DIGIT = re.compile(r"\d")
 _NO_LETTER = re.compile(r"[\W\d_]+")
+_NO_ASCII_LETTER = bytes(code for code in range(128) if not chr(code).isalpha())
 _PART = re.compile(r"[A-Z]?[a-z]{0,12}\d{0,3}|[A-Z]{1,12}\d{0,3}|\d{1,14}")
 _FILE = re.compile(
     r"\.(?:md|mdx|txt|py|json|ya?ml|toml|lock|html?|css|jsx?|tsx?|png|jpe?g|svg|gif|csv|log|db|pdf|zip|gz|sh)$",
@@ -80,6 +81,19 @@ NOT_A_KEY = re.compile(
     r"|pagination|idempotency|request)[ _-]?(?:page[ _-]?)?token)[`\"' =:]{0,6})$",
     re.IGNORECASE,
 )
+
+_NOT_KEY_WORDS = tuple(
+    "public fingerprint sha md5 checksum digest integrity hash commit revision blob etag uuid arn: ::".split()
+)
+
+
+def names_no_key(low: str) -> bool:
+    """Whether `NOT_A_KEY` is in a text of small ASCII letters; most have none of its words, which is seen sooner."""
+    for word in _NOT_KEY_WORDS:
+        if word in low:
+            return NOT_A_KEY.search(low) is not None
+    return low.rstrip("`\"' =:\n").endswith(("token", "identifier")) and NOT_A_KEY.search(low) is not None
+
 
 # What a token of no worth to anybody else is called before the word `token`.
 NOT_A_TOKEN = re.compile(
@@ -148,6 +162,13 @@ def _is_slug(value: str) -> bool:
     return _FILE.search(value) is not None or (len(parts) > 2 and all(_PART.fullmatch(part) for part in parts))
 
 
+def _letters(value: str) -> int:
+    """How many letters a value has."""
+    if value.isascii():
+        return len(value.encode().translate(None, _NO_ASCII_LETTER))
+    return len(_NO_LETTER.sub("", value))
+
+
 def is_varied(value: str) -> bool:
     """Enough different characters for a token, and no placeholder: all that a vendor's own prefix still needs."""
     return len(set(value)) >= min(8, len(value) // 2) and not is_placeholder(value)
@@ -164,7 +185,7 @@ def is_mixed(value: str) -> bool:
 
 def is_random(value: str) -> bool:
     """What a generator made, for values whose only other sign is where they stand."""
-    if len(set(value)) < min(9, len(value) // 2) or len(_NO_LETTER.sub("", value)) < 3 or is_placeholder(value):
+    if len(set(value)) < min(9, len(value) // 2) or _letters(value) < 3 or is_placeholder(value):
         return False
     if _RESOURCE.match(value) is not None or _is_sequence(value):
         return False
@@ -183,7 +204,10 @@ def _is_camel(value: str) -> bool:
 
 def _is_sequence(value: str, *, shortest: int = 10) -> bool:
     """`1a2b3c4d-5e6f-7a8b-9c0d`, `AB1C2defGHijklMN`: the alphabet in its order, as samples have it."""
-    letters = _NO_LETTER.sub("", value[:96]).lower().encode("ascii", "ignore")
+    if value.isascii():
+        letters = value[:96].encode().translate(None, _NO_ASCII_LETTER).lower()
+    else:
+        letters = _NO_LETTER.sub("", value[:96]).lower().encode("ascii", "ignore")
     if len(letters) < shortest or _THREE.search(letters) is None:
         return False
     steps = sum(after - before == 1 or after == _FIRST for before, after in pairwise(letters))
@@ -264,7 +288,7 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
         core[0] in "^([{" or any(sign in core for sign in ("\\w", "\\d", "\\s", "[a-", "[A-", "[0-", "()", "):"))
     ):
         return False
-    letters = len(_NO_LETTER.sub("", core))
+    letters = _letters(core)
     digits = len(_HAS_DIGIT.findall(core))
     strong = sum(map(_STRONG.__contains__, core))
     if not letters:
