@@ -85,6 +85,62 @@ public_key = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
 ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI83qaMffkdUwtv9BuR6mqyIQQWzJorspWZa/qWC+8zbg deploy@shop
 """
 
+# Ids, versions and names beside words for credentials, as notes of a working day have them.
+EVERYDAY = """
+The memory about API keys is 01KAQXNB96KPYY6QH9N54M126E.
+The decision on the master key is 01KAQXNB96KPYY6QH9N54M126E, version 3.
+The bug with the deploy key is 7e405e988447e50fdbb6cd6fa225c931aaf27259.
+we moved the passphrase to kv/v2/shop-prod.
+The secret of db2 moved, see the license key in GHSA-xr7r-f8xq-vfvv
+| master key | CVE-2026-21626 |
+| license key | ubuntu-22.04 |
+| signing key | SHA256:zyLDTG_ki4ofOKaCGno4K9PMxTN6LpOlyNxi8gF-EwU |
+| encryption key | PBKDF2-HMAC-SHA256 |
+ticket for deploy key: p95=552ms
+deploy key: src/auth/token2.py:6405
+checksum/secret: 1e193656ac80d306fe78669e6e8f96aa4a7330b5d9abf34195c50885b77875df
+checksum/secret-api-key: "1e193656ac80d306fe78669e6e8f96aa4a7330b5d9abf34195c50885b77875df"
+[Bearer token](8a12c57407f5e92b763397b6f2203c18d0c3fab9)
+The key of the map is `user:a5cef8df-7178-40e5-a217-c9d0b5f3c829`, the value the session.
+kubectl get secret shop-api-key-q7xtn -o yaml
+MountVolume.SetUp failed for volume "db" : secret "shop-db-password-6d4cf56db6-x2k9f" not found
+sub: auth0|d49a9f7ee71b6edf87c0e84c
+Sec-WebSocket-Key: wakTl293dLge4P6RErqjyw==
+password: ENC[AES256_GCM,data:WF7KPfLkE/kEmG6jSVvzYg==,iv:3TTjbSPFK/CocXvCuBrHgA==,type:str]
+password request_id=db-prod-2
+OBJECT:32:_ZTIPw@@CXXABI_1.3
+OBJECT:4:_ZNSt8ios_base6skipwsE@@GLIBCXX_3.4
+assert count_tokens("\\ud83d\\ude00", "o200k_base") == 1
+$pass = '-anonymous@'
+load_keys(xmlSecKeysMngrPtr mngr, xmlSecKeyDataPtr data);
+xmlSecAdoptSecKey  (xmlSecKeysMngrPtr mngr,
+"""
+
+
+@pytest.mark.parametrize("line", EVERYDAY.strip().split("\n"))
+def test_what_names_a_thing_beside_a_word_for_a_credential_is_no_secret(scanner: SecretScanner, line: str) -> None:
+    for text in (line, f"# Notes\n\n{line}\n\nAnd then we went on with it.\n", f"> {line}", f"- {line}"):
+        assert scanner.scan(text) == ()
+
+
+def test_a_sentence_on_a_page_of_markup_gives_no_weak_password(scanner: SecretScanner) -> None:
+    head = "<nav>\n" + '<li><a href="tls.html">TLS</a></li>\n' * 500 + "</nav>\nport: 443\n"
+    assert scanner.scan(f"{head}<p>PSK ciphers are disabled by default, and using them requires a setting.</p>\n") == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The decision: the API key is 8a12c57407f5e92b763397b6f2203c18d0c3fab9.",
+        "master key: 01khr6zjp3kq84bx0vw2ntf5ya9d7c",
+        "api_key=8a12c57407f5e92b763397b6f2203c18d0c3fab9",
+        "password: kV7/mQ2xLp9Zr",
+        "login admin, pw Xy7#pwLm2q",
+    ],
+)
+def test_what_only_resembles_such_a_name_is_still_a_secret(scanner: SecretScanner, text: str) -> None:
+    assert len(scanner.scan(text)) == 1
+
 
 @pytest.mark.parametrize("line", [*SPOKEN.strip().split("\n"), *DATA.strip().split("\n")])
 def test_a_line_that_only_speaks_of_credentials_is_no_secret(scanner: SecretScanner, line: str) -> None:

@@ -77,3 +77,13 @@ def test_what_has_no_credential_goes_through_as_it_is() -> None:
     given = {"query": "why did we choose `sk-` keys?", "tags": ["a", "b"], "context": {"query": "x", "budget": 3}}
     assert asked("memory_search", given) == given
     assert without_secrets({"a": ["b", 1, None, True], "c": {"d": 2.5}}) == {"a": ["b", 1, None, True], "c": {"d": 2.5}}
+
+
+def test_the_hash_or_id_of_something_is_refused_in_no_argument() -> None:
+    for value in (
+        "3d1219c7c4c5404aaa1f6d2a48adfda4",
+        "01KAQXNB96KPYY6QH9N54M126E",
+        "8a12c57407f5e92b763397b6f2203c18d0c3fab9",
+    ):
+        given = {"query": value, "id": value, "tags": [value], "filters": {"project": value, "commits": [value]}}
+        assert asked("memory_search", given) == given

@@ -63,6 +63,15 @@ _NO_TOKEN = re.compile(
     r"(?:next|start|starting|continuation|page|paging|change|request|idempotency|resume|sync|upload|snapshot|cursor|unit"
     r"|product|forward|backward|max|num|marker)[ _.-]?$"
 )
+# `The decision on the API key is 01J...`: what is told is the decision's id, not the key.
+_ABOUT = re.compile(
+    r"(?<![a-z])(?:memory|memories|decision|handoff|ticket|issue|bug|incident|commit|task|note|runbook|thread|page|doc|fix"
+    r"|change|pr|pull request|merge request) (?:about|on|for|of|with|regarding) (?:the |our |this |an? )?[\w -]{0,24}$"
+)
+_PARAMETER = re.compile(r"[ \t*&]{1,4}[A-Za-z_]\w{0,40}[ \t]{0,2}[,)]")
+_OF_A_MAP = re.compile(
+    r"(?:of|in|for) (?:the |this |that |each |a |an )?(?:map|dict|table|cache|index|entry|row|object|record)\b"
+)
 _IDENTIFIER = re.compile(r"[a-z0-9_.-]{0,40}$")
 _ELEMENT = re.compile(r"<[a-z.:_-]{0,40}(?:secret|password|token|key|passphrase)>[^<\n]{0,60}$")
 _BESIDE = re.compile(r"[a-z0-9_.-]{0,12}[ \t]{0,4}(?::=|[:=(]|=>|->)?[ \t]{0,4}(?:[\"'`]|(?<=[:=>]) ?|(?<= ))$")
@@ -103,6 +112,8 @@ def by_context(text: str, low: str, start: int, end: int) -> Match | None:
     if found is None or _GOES_ON.match(text, found.end()) or (start and _BEGUN.match(text, start - 1)):
         return None
     value = found.group().rstrip(".")
+    if value.isalpha() and _PARAMETER.match(text, found.end()) is not None:
+        return None  # a type
     kind = _kind(window, value)
     if kind and not _is_prose(value):
         return Match(kind, start, start + len(value), value, CONTEXT)
@@ -133,7 +144,9 @@ def _kind(window: str, value: str) -> str:
     if end.endswith("basic"):
         pair = decode(value)
         return "basic-authorization" if pair and ":" in pair and _plain(pair) else ""
-    if value.startswith(SSH_PUBLIC) or ".svg?" in window[-16:] or not is_random(value):
+    if value.startswith((*SSH_PUBLIC, "pk_live_", "pk_test_")) or end.endswith("auth0|"):
+        return ""  # keys that Stripe has everybody see; the id of a user
+    if ".svg?" in window[-16:] or not is_random(value):
         return ""
     if "EXAMPLE" in value or ("arn:aws" in window and _ARN.search(window)):
         return ""
@@ -194,12 +207,16 @@ def _is_named(before: str, value: str, *, exact: bool, window: str) -> bool:
     ahead = before[max(0, at - 24) : at]
     if stem == "token" and _NO_TOKEN.search(ahead):
         return False
+    if _ABOUT.search(before, 0, at) or before.endswith("]("):  # the target of a link in Markdown
+        return False
     strong = (
         _QUALIFIER.search(ahead) is not None
         or (stem != "key" and not ahead[-1:].isalpha())
         or (stem == "key" and _MY_KEY.search(ahead) is not None)
     )
     sep = tail["sep"]
+    if stem == "key" and _OF_A_MAP.match(tail["gap"]):
+        return False
     if strong:
         return sep is not None or not (tail["gap"] or (exact and "api" not in ahead))
     if _NO_KEY.search(ahead):

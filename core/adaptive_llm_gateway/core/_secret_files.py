@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from adaptive_llm_gateway.core._secret_code import calls, omniauth, secret_keys
 from adaptive_llm_gateway.core._secret_commands import commands
-from adaptive_llm_gateway.core._secret_shapes import Shape, at_each, is_given, match_of
+from adaptive_llm_gateway.core._secret_shapes import Shape, at_each, is_given, is_prose, match_of
 from adaptive_llm_gateway.core._secret_sql import rows
 from adaptive_llm_gateway.core._secret_values import (
     CONTEXT,
@@ -126,13 +126,20 @@ def _settings(text: str, low: str, shape: Shape) -> Iterator[Match]:
 
 
 _BEFORE_SETTING = 2_000  # characters of a long line that are looked at, so that it is not read again from each word
+_GIVEN = re.compile(r"[a-z]\w{1,30}=")  # another setting, as lines of a log have them
 
 
 def _is_setting(text: str, found: re.Match[str]) -> bool:
     """No call and no condition; and where only a blank parts name and value, no value of another setting."""
     at = found.start()
     before = text[max(text.rfind("\n", max(0, at - 200), at) + 1, at - _BEFORE_SETTING, 0) : at]
-    return "(" not in before and (found["sep"] not in (" ", "\t") or not (":" in before or "=" in before))
+    if "(" in before:
+        return False
+    if found["sep"] not in (" ", "\t"):
+        return True
+    if ":" in before or "=" in before or _GIVEN.match(_quoted(found)[0]) is not None:
+        return False
+    return not is_prose(before + text[at : found.end() + 60].partition("\n")[0])
 
 
 # `dbpass`, `keypass`: what a name of a password begins with where no sign and no capital parts it. `compass` is none.

@@ -106,7 +106,7 @@ def passwords(text: str, low: str) -> Iterator[Match]:
                 if match is not None:
                     yield match
             if at >= near:
-                yield from _beside(text, at)
+                yield from _beside(text, at, after=at + len(stem) if stem == "pw" else at)
                 near = at + _BEFORE
             at = low.find(stem, after)
 
@@ -120,8 +120,12 @@ def _is_name(low: str, at: int, stem: str) -> bool:
     return low.startswith(("password", "passwd", "passphrase", "passcode", "pwd"), at)
 
 
-def _beside(text: str, at: int) -> Iterator[Match]:
-    """What can hardly be anything but a password, on a line that speaks of logging in: `admin / Xy7#...`."""
+def _beside(text: str, at: int, *, after: int) -> Iterator[Match]:
+    """What can hardly be anything but a password, on a line that speaks of logging in: `admin / Xy7#...`.
+
+    Args:
+        after: what goes from `at` to here names no login within a value; two letters come up by chance.
+    """
     begin = max(text.rfind("\n", max(0, at - _BEFORE), at) + 1, at - _BEFORE)
     end = text.find("\n", at, at + _AFTER)
     cut = end < 0 and at + _AFTER < len(text)
@@ -130,6 +134,7 @@ def _beside(text: str, at: int) -> Iterator[Match]:
         value = found.group().rstrip(".,:)")
         if (
             not (cut and found.end() == end)
+            and not found.start() <= at < after <= found.end()
             and is_strong(value)
             and not _within_a_run(text, found.start(), found.end())
         ):
@@ -249,6 +254,7 @@ def _key_named(text: str, at: int, stem: str) -> bool:
     name = text[begin:at]
     if (
         (names_no_key(name.lower()) if name.isascii() else NOT_A_KEY.search(name))
+        or text.startswith("checksum/", begin - 9)  # an annotation of Helm, so that pods restart
         or text.startswith(".svg?", begin - 5)
         or ("." not in name and text.startswith("::", begin - 2))
     ):

@@ -77,7 +77,7 @@ class Shape:
             if not rest or _COMMENT.match(rest) is not None:
                 continue
             lines += 1
-            if rest.count(" ") > 2 and _is_prose(rest):
+            if rest.count(" ") > 2 and is_prose(rest):
                 prose += 1
                 if prose > bearable or (prose > 2 and prose * 12 > lines):
                     return None
@@ -137,7 +137,8 @@ class Shape:
         return place < len(self._companions) and self._companions[place] < end + _NEAR
 
 
-def _is_prose(line: str) -> bool:
+def is_prose(line: str) -> bool:
+    """Whether a line is a sentence, or a part of one."""
     if _PROSE.search(line, 0, 300) is None:
         return False
     return line.endswith((".", "?")) or _DIRECTIVE.match(line) is None

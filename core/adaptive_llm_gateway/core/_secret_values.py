@@ -41,7 +41,7 @@ _PLACEHOLDER_PARTS = tuple(
 _FILLERS = tuple(re.findall(r"\S+", "xxxx XXXX *** ... … 12345678 01234567 abcdefgh ABCDEFGH ${ $( {{ {% <% EXAMPLE"))
 _EIGHT_SAME = re.compile(r"(.)\1{7}")
 _REFERENCE = re.compile(
-    r"""\$\w+|%\w+%|<[^>]*>?|\{[^}]*\}?|\[[^\]]*\]?|@\w+@|%\(\w+\)\w?|%[sdrv]|:\w+|[&!|>][A-Za-z-]*|\#.*
+    r"""\$\w+|%\w+%|ENC\[[A-Z0-9_]{3,20}.*|<[^>]*>?|\{[^}]*\}?|\[[^\]]*\]?|@\w+@|%\(\w+\)\w?|%[sdrv]|:\w+|[&!|>][A-Za-z-]*|\#.*
     |(?:os\.|process\.|env[.\[(:]|secrets?[.\[:]|vars?[.\[]|config[.\[]|settings[.\[]|self[.\[]|this\.|op://|vault:
        |ssm:|arn:|file:|https?:|data:).*""",
     re.IGNORECASE | re.VERBOSE,
@@ -71,10 +71,26 @@ _RESOURCE = re.compile(r"(?:key|alias|policy|role|user|secret|sink|domain|fleet|
 _CAMEL_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _THREE = re.compile("|".join(chr(c) + chr(c + 1) + chr(c + 2) for c in range(97, 121)).encode())
 _FIRST = ord("a")
+# What names a thing and is no credential, whatever it stands beside: an id, an advisory, an algorithm, a version, a
+# measure, a place in a file.
+_NAMED = re.compile(
+    r"(?:(?:mem|memory|handoff|session|id)[:/_-])?01[0-9A-HJKMNP-TV-Z]{24}"  # a ULID, as memories and handoffs have
+    r"|GHSA(?:-[23456789cfghjmpqrvwx]{4}){3}|CVE-\d{4}-\d{3,7}|[A-Z]{2,8}-(?:20\d\d-)?\d{1,6}|20\d\d-(?:Q[1-4]|[WH]\d\d?)"
+    r"|(?i:aes|rsa|hmac|pbkdf2|hkdf|ecdhe?|ecdsa|eddsa|ed25519|x25519|chacha20|sha\d{1,3}|oauth\d?|argon2i?d?)"
+    r"(?:[-_/](?:\d{1,4}|[A-Za-z]{1,8}\d{0,4})){0,5}(?:\.\d)?"
+    r"|(?:[a-z]{2,20}[-@])?v?\d{1,4}(?:\.\d{1,4}){1,3}(?:-?(?:rc|alpha|beta|dev|post|pre|build)[.-]?\d{0,4})?"
+    r"|[a-z]{1,12}\d{0,3}[=<>]{1,2}\d{1,9}(?:\.\d{1,6})?(?:[munµ]?s|min|h|d|[kKMG](?:i?B)?|%|px)"
+    r"|[\w./-]{1,200}\.(?:pyi?|[jt]sx?|go|rs|java|kts?|rb|php|cs|[ch](?:pp)?|swift|sql|sh|md|ya?ml|toml|json)(?::\d{1,6}){1,2}"
+)
+# `shop-db-password-x2k9f`: an object in Kubernetes, with letters at its end that spell no words.
+_OBJECT = re.compile(
+    r"[a-z]{2,20}\d?(?:-[a-z]{2,20}\d?){1,6}(?:-[bcdfghjklmnpqrstvwxz2456789]{6,10})?-(?:[bcdfghjklmnpqrstvwxz2456789]{5}){1,2}"
+)
+_SLUG_PATH = re.compile(r"(?:[a-z]{2,20}\d{0,2}|v?\d{1,2})(?:[-_./](?:[a-z]{1,20}\d{0,2}|v?\d{1,2})){2,12}")
 SSH_PUBLIC = ("AAAAB3NzaC1", "AAAAC3NzaC1", "AAAAE2VjZHNh", "AAAAGnNr", "AAAAInNr")
 
 NOT_A_KEY = re.compile(
-    r"public|fingerprint|sha-?\d|md5|checksum|digest|integrity|hash|commit|revision|blob|etag|uuid"
+    r"public|fingerprint|sha-?\d|md5|checksum|digest|integrity|hash|commit|revision|blob|etag|uuid|websocket-"
     # What names a thing, or marks a place in a list: the last words before a value.
     r"|(?:arn:[\w:-]{3,80}:|\w::\w{1,40}[`\"' =:]{0,6}|(?:identifier"
     r"|(?:next|starting|change|client|update|page|continuation|cursor|lock|resume"
@@ -83,7 +99,10 @@ NOT_A_KEY = re.compile(
 )
 
 _NOT_KEY_WORDS = tuple(
-    "public fingerprint sha md5 checksum digest integrity hash commit revision blob etag uuid arn: ::".split()
+    re.findall(
+        r"\S+",
+        "public fingerprint sha md5 checksum digest integrity hash commit revision blob etag uuid websocket- arn: ::",
+    )
 )
 
 
@@ -187,7 +206,9 @@ def is_random(value: str) -> bool:
     """What a generator made, for values whose only other sign is where they stand."""
     if len(set(value)) < min(9, len(value) // 2) or _letters(value) < 3 or is_placeholder(value):
         return False
-    if _RESOURCE.match(value) is not None or _is_sequence(value):
+    if _RESOURCE.match(value) is not None or _is_sequence(value) or _NAMED.fullmatch(value) is not None:
+        return False
+    if _OBJECT.fullmatch(value) is not None:
         return False
     if HEX.fullmatch(value) or UUID.fullmatch(value):
         return True
@@ -240,14 +261,15 @@ _TRIVIAL = re.compile(
     r"|varchar|column|type|level|section|chapter|figure|table|https?|ipv|argon|pbkdf|aes|rsa|des|x|python|node|java"
     r"|bcrypt|scrypt|web|win|wpa|tls|ssl|log4j|k8s|i18n|l10n|a11y|s3|ec2|mp|h)[-_]?\d{0,4}"
     r"|argon2(?:id|i|d)|(?:bug|issue|pr|mr|gh|rt)?#\d{1,9}(?:,#\d{1,9}){0,9}|(?:bug|issue)#.{1,60}"
-    r"|\\?x[0-9a-f]{2}(?:\\x[0-9a-f]{2}){1,40}|(?:\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\[0-7]{3}){1,40}"
+    r"|\\?x[0-9a-f]{2}(?:\\x[0-9a-f]{2}){1,40}|\\?(?:x[0-9a-f]{2}|u[0-9a-f]{4})(?:\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\[0-7]{3}){0,40}"
+    r"|(?:\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\[0-7]{3}){1,40}|-?anonymous@?"
     r"|\d{1,5}[-_ ]?(?-i:[A-Z]?[a-z]{1,14}|[A-Z]{1,4})|\d+(?:st|nd|rd|th)|[\d.,:/-]+[A-Za-z]{0,3}",
     re.IGNORECASE,
 )
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")
 _ATTRIBUTE = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]*)+")
 _HASHED = re.compile(
-    r"(?:pbkdf2|bcrypt|argon2|scrypt|sha-?\d|md5)[:_$]|\$[0-9a-z]{1,9}\$|\{[A-Z0-9]{3,9}\}", re.IGNORECASE
+    r"(?:pbkdf2|bcrypt|argon2|scrypt|sha-?\d{1,3}|md5)[:_$]|\$[0-9a-z]{1,9}\$|\{[A-Z0-9]{3,9}\}", re.IGNORECASE
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*\d{0,2}")
 SLUG = re.compile(r"[A-Za-z]+\d{0,3}(?:[-_.][A-Za-z0-9]{1,16})+")
@@ -278,7 +300,11 @@ def password_like(value: str, *, quoted: bool, code: bool) -> bool:
         or _HOST_PORT.fullmatch(core) is not None
     ):
         return False
-    if _is_sample(core):
+    if (
+        _is_sample(core)
+        or _NAMED.fullmatch(core) is not None
+        or ("/" in core and _SLUG_PATH.fullmatch(core) is not None)
+    ):
         return False
     if _HASHED.match(core) or (_PATH.match(core) and (is_wordy(core) or not any(c.isdigit() for c in core))):
         return False
@@ -344,7 +370,7 @@ def _changes_case(value: str) -> bool:
 
 def key_like(value: str, *, quoted: bool, code: bool) -> bool:
     core = unmarked(value).strip("*_\\ ")
-    if core.endswith("-") or _ESCAPES.fullmatch(value) is not None:
+    if core.endswith("-") or _ESCAPES.fullmatch(value) is not None or _OBJECT.fullmatch(core) is not None:
         return False
     if len(core) >= 16:
         if (
@@ -353,6 +379,7 @@ def key_like(value: str, *, quoted: bool, code: bool) -> bool:
             or core.startswith(SSH_PUBLIC)
             or _QUESTION.fullmatch(core)
             or _PATH.match(core)
+            or _HASHED.match(core)
         ):
             return False
         return is_random(core) and ":/" not in core and not EMAIL.fullmatch(core)
