@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sqlite3
 import string
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptive_llm_gateway.core import SecretScanner, scanner_version
+from adaptive_llm_gateway.core import SecretScanner, StorageError, scanner_version
 from adaptive_llm_gateway.memory import ObjectsSeen, ObjectWatch, look_at_objects, objects_folder, store_signature
 from adaptive_llm_gateway.memory import _object_watch as module
 
@@ -179,6 +180,25 @@ def test_a_damaged_file_is_begun_anew(repo: Path, state: Path, content: bytes) -
     assert look_at_objects(state, repo) is None
     assert look(repo, state) == 3
     assert set(places(repo, state)) == {fingerprint(1)}
+
+
+@pytest.mark.parametrize("table", ["seen", "found", "trying", "unread", "meta"])
+def test_damage_within_the_file_ends_one_look_and_not_those_after_it(repo: Path, state: Path, table: str) -> None:
+    commit(repo, "start", a=f"{token(1)}\n")
+    look(repo, state)
+    with contextlib.closing(sqlite3.connect(state)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    data = bytearray(state.read_bytes())
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    state.write_bytes(bytes(data))
+    commit(repo, "more", b=f"{token(2)}\n")
+    with contextlib.suppress(StorageError):
+        look(repo, state)
+    look(repo, state)
+    assert set(places(repo, state)) == {fingerprint(1), fingerprint(2)}
+    assert seen(repo, state).complete
 
 
 def test_what_was_seen_of_another_repo_does_not_count(repo: Path, state: Path, tmp_path: Path) -> None:

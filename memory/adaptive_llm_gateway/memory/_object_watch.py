@@ -165,9 +165,11 @@ class ObjectWatch:
         self._signature = ""
         try:
             self._database = _open(state, repo)
+            tried = fetch_all(self._database, "SELECT id FROM trying ORDER BY attempts")
         except apsw.Error as error:
+            _forget_if_broken(state, error)
             raise StorageError(f"{str(state)!r} cannot be used: {error}", path=str(state)) from error
-        self._careful = [_hex(id) for (id,) in fetch_all(self._database, "SELECT id FROM trying ORDER BY attempts")]
+        self._careful = [_hex(id) for (id,) in tried]
 
     def close(self) -> None:
         """End git and let the file go."""
@@ -194,6 +196,7 @@ class ObjectWatch:
                     break
             return Slice(done, left, _count(self._database, "found"), _count(self._database, "unread"))
         except apsw.Error as error:
+            _forget_if_broken(self._state, error)
             raise StorageError(f"{str(self._state)!r} cannot be written: {error}", path=str(self._state)) from error
 
     # -- which objects -----------------------------------------------------------------------------------------
@@ -362,10 +365,16 @@ def _why_not(each: StoredObject) -> str | None:
 def _open(state: Path, repo: Path) -> apsw.Connection:
     try:
         return _prepared(state, repo)
-    except _BROKEN:
+    except _BROKEN as error:
+        _forget_if_broken(state, error)
+        return _prepared(state, repo)
+
+
+def _forget_if_broken(state: Path, error: apsw.Error) -> None:
+    """Take a damaged file away, so that the next one to look begins anew rather than meets the damage again."""
+    if isinstance(error, _BROKEN):
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{state}{suffix}").unlink(missing_ok=True)
-        return _prepared(state, repo)
 
 
 def _prepared(state: Path, repo: Path) -> apsw.Connection:
