@@ -408,3 +408,13 @@ found = SecretScanner().scan("x" * 2_500_000 + " {TOKEN[:8]}" + {TOKEN[8:]!r} + 
 assert [finding.kind for finding in found] == ["github-token"]
 """
     _run(code, timeout=120)
+
+
+def test_a_refusal_of_very_many_secrets_lists_the_first_and_counts_the_rest() -> None:
+    chance = random.Random(8)  # noqa: S311 - has to repeat
+    tokens = ["ghp_" + "".join(chance.choices(string.ascii_letters + string.digits, k=36)) for _ in range(1_000)]
+    with pytest.raises(SecretRefused) as refused:
+        SecretScanner().check("\n".join(tokens), where="the body")
+    assert refused.value.message.endswith("and 995 more")
+    assert [found["line"] for found in refused.value.details["findings"]] == list(range(1, 101))
+    assert refused.value.details["found"] == 1_000

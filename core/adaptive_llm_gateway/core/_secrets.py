@@ -18,6 +18,7 @@ _CACHED_TEXTS = 4096
 _CACHED_FINDINGS = 64  # a text with more is scanned again rather than kept
 LEAVE_TO_PERSON = "If it is no secret, leave it to the person at this machine to allow it"
 """What a refusal says to whoever may be a model; the command line has the command in its place."""
+_MOST_TOLD = 100  # findings that a refusal lists, whoever reads it
 _ROUNDS = 16
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)  # the end of what never counts
 
@@ -185,7 +186,8 @@ class SecretScanner:
             where: what the text is, for the message: `the body`, a path, `the commit message`.
 
         Raises:
-            SecretRefused: `details["findings"]` has each finding's `kind`, `line`, `preview` and `fingerprint`.
+            SecretRefused: `details["findings"]` has `kind`, `line`, `preview` and `fingerprint` of each finding; of
+                more than 100 the first ones, and `details["found"]` how many there are.
         """
         findings = self.scan(text)
         if len(findings) == 0:
@@ -200,8 +202,10 @@ class SecretScanner:
             f"{self._about(findings)}{LEAVE_TO_PERSON}, by its fingerprint ({findings[0].fingerprint}).",
             where=where,
             findings=[
-                {"kind": f.kind, "line": f.line, "preview": f.preview, "fingerprint": f.fingerprint} for f in findings
+                {"kind": f.kind, "line": f.line, "preview": f.preview, "fingerprint": f.fingerprint}
+                for f in findings[:_MOST_TOLD]
             ],
+            **({"found": len(findings)} if len(findings) > _MOST_TOLD else {}),
         )
 
 

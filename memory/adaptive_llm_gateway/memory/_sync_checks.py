@@ -262,7 +262,8 @@ def findings_text(error: SecretRefused) -> str:
     """What a scan found, without what it found: kinds, lines and masked previews."""
     findings: list[Mapping[str, Any]] = list(error.details.get("findings") or [])
     named = [f"{item.get('kind')} in line {item.get('line')}" + _shown(item) for item in findings[:3]]
-    more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
+    count = int(error.details.get("found") or len(findings))
+    more = f" and {count - 3} more" if count > 3 else ""
     return f"it has what looks like a secret: {', '.join(named)}{more}" if named else "it has what looks like a secret"
 
 
