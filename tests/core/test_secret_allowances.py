@@ -192,7 +192,7 @@ def test_what_waits_is_kept_in_the_git_folder_and_without_a_readable_one_nothing
     waiting.write_bytes(waiting_bytes({ONE: None, TWO: "2027-01-01"}))
     assert load_waiting(tmp_path / ".git") == {ONE: None, TWO: "2027-01-01"}
     assert load_agreed(file) == (Allowance(TWO, "b", until="2027-01-01"),)
-    for broken in ("", "{}", "[]", '{"waiting": []}', json.dumps({"waiting": {ONE: "soon"}})):
+    for broken in ("", "{}", "[]", "[" * 100_000, '{"waiting": []}', json.dumps({"waiting": {ONE: "soon"}})):
         waiting.write_text(broken, encoding="utf-8")
         with pytest.raises(ConfigError, match=WAITING_FILE):
             load_agreed(file)

@@ -208,6 +208,19 @@ def test_what_waits_for_the_person_does_not_count_for_what_is_staged(repo: Path)
     assert alg("secrets", "scan", "--staged", cwd=repo).returncode == 5
 
 
+def test_what_waits_does_not_count_where_gits_folder_is_elsewhere_either(repo: Path, tmp_path: Path) -> None:
+    (repo / "a.txt").write_text(f"{TOKEN}\n", encoding="utf-8")
+    git(repo, "add", ".")
+    fingerprint = allow_all(repo)
+    git(repo, "add", ".")
+    apart = tmp_path / "apart.git"
+    (repo / ".git").rename(apart)
+    environment = {**os.environ, "GIT_DIR": str(apart), "GIT_WORK_TREE": str(repo)}
+    assert alg("secrets", "scan", "--staged", cwd=repo, env=environment).returncode == 0
+    (apart / "alg-allowances.json").write_text(json.dumps({"waiting": {fingerprint: None}}), encoding="utf-8")
+    assert alg("secrets", "scan", "--staged", cwd=repo, env=environment).returncode == 5
+
+
 def test_a_staged_list_that_cannot_be_read_allows_nothing_and_hinders_no_clean_commit(repo: Path) -> None:
     (repo / "secrets-allowed.yaml").write_text("broken: [\n", encoding="utf-8")
     git(repo, "add", ".")

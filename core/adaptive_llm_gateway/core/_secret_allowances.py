@@ -300,7 +300,7 @@ def load_waiting(git_dir: Path) -> Waiting:
         for until in found.values():
             if until:
                 parse_until(until)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path) from error
     return found
 

@@ -25,7 +25,6 @@ from adaptive_llm_gateway.core import (
     StorageError,
     agreed_to,
     decode_allowances,
-    git_folder,
     load_agreed,
     load_waiting,
     narrowed,
@@ -229,15 +228,17 @@ def _scanner_of(scan: Scan, folder: Path) -> SecretScanner:
 
     Without a list that can be read nothing is allowed, which is told beside what is found.
     """
-    top = next((place for place in (folder, *folder.parents) if os.path.lexists(place / ".git")), folder)
     command = ["git", "cat-file", "blob", f":0:{ALLOWANCES_FILE}"]
     listed = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     if listed.returncode != 0:  # there is none
         return SecretScanner()
-    git_dir = git_folder(top)
+    # Asked of git, which may have been told of another folder than the one here.
+    git_dir = _git_says(folder, "rev-parse", "--path-format=absolute", "--git-common-dir").removesuffix("\n")
     try:
         staged = parse_allowances(decode_allowances(listed.stdout, where=ALLOWANCES_FILE))
-        return SecretScanner(allowed=agreed_to(staged, load_waiting(git_dir) if git_dir is not None else {}))
+        if not git_dir:
+            raise ConfigError("git does not say where its folder is")
+        return SecretScanner(allowed=agreed_to(staged, load_waiting(Path(git_dir))))
     except ConfigError as error:
         scan.trouble = error.message
         return SecretScanner()
@@ -271,7 +272,10 @@ def _kept_of_message(text: str, folder: Path) -> str:
     if os.environ.get("GIT_EDITOR") == ":":
         return text
     told = _git_says(folder, "config", "-z", "--get-regexp", r"^(core\.comment(char|string)|commit\.cleanup)$")
-    settings = dict(item.partition("\n")[::2] for item in told.split("\0") if item)
+    settings: dict[str, str] = {}
+    for item in told.split("\0"):
+        name, _, value = item.partition("\n")
+        settings[name] = value
     sign = settings.get("core.commentstring") or settings.get("core.commentchar") or "#"
     if settings.get("commit.cleanup", "default") not in {"default", "strip", "scissors"} or sign == "auto":
         return text
@@ -290,7 +294,7 @@ def _people(folder: Path) -> list[str]:
 
 def _git_says(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+    return os.fsdecode(done.stdout) if done.returncode == 0 else ""
 
 
 def _staged(folder: Path) -> Iterator[tuple[bytes, bytes]]:
