@@ -112,6 +112,8 @@ OBJECT:32:_ZTIPw@@CXXABI_1.3
 OBJECT:4:_ZNSt8ios_base6skipwsE@@GLIBCXX_3.4
 assert count_tokens("\\ud83d\\ude00", "o200k_base") == 1
 $pass = '-anonymous@'
+"access_token":"2YotnFZFEjr1zCsicMWpAA", "refresh_token":"tGzv3JOkF0XG5Qx2TlKWIA"
+Authorization: Basic czZCaGRSa3F0MzpnWDFmQmF0M2JW
 load_keys(xmlSecKeysMngrPtr mngr, xmlSecKeyDataPtr data);
 xmlSecAdoptSecKey  (xmlSecKeysMngrPtr mngr,
 """

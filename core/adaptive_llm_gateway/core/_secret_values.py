@@ -39,6 +39,11 @@ _PLACEHOLDER_PARTS = tuple(
     )
 )
 _FILLERS = tuple(re.findall(r"\S+", "xxxx XXXX *** ... … 12345678 01234567 abcdefgh ABCDEFGH ${ $( {{ {% <% EXAMPLE"))
+# The values in the examples of RFC 6749 and RFC 6750 (OAuth 2.0), which every documentation of an API repeats.
+_PUBLISHED = frozenset(
+    {"2YotnFZFEjr1zCsicMWpAA", "tGzv3JOkF0XG5Qx2TlKWIA", "gX1fBat3bV", "45ghiukldjahdnhzdauz", "mF_9.B5f-4.1JqM"}
+    | {"SplxlOBeZQQYbYS6WxSbIA", "7Fjfp0ZBr1KtDRbnfVdmIw", "dbjftJeZ4CVP"}
+)
 _EIGHT_SAME = re.compile(r"(.)\1{7}")
 _REFERENCE = re.compile(
     r"""\$\w+|%\w+%|ENC\[[A-Z0-9_]{3,20}.*|<[^>]*>?|\{[^}]*\}?|\[[^\]]*\]?|@\w+@|%\(\w+\)\w?|%[sdrv]|:\w+|[&!|>][A-Za-z-]*|\#.*
@@ -142,7 +147,7 @@ def unmarked(value: str) -> str:
 def is_placeholder(value: str) -> bool:
     """Whether a value stands for one (`<token>`, `xxxx`, `${VAR}`, `AKIA...EXAMPLE`) or was redacted before."""
     rest = unmarked(value) if "[" in value else value
-    if len(rest) < 4 or _is_filler(rest) or _REFERENCE.fullmatch(rest) is not None:
+    if len(rest) < 4 or rest in _PUBLISHED or _is_filler(rest) or _REFERENCE.fullmatch(rest) is not None:
         return True
     # In a long random text four letters may come together by chance.
     if len(rest) >= 40 and len(set(rest)) >= 20:
