@@ -267,7 +267,7 @@ def _kubernetes_secret(text: str, low: str) -> Iterator[Match]:
     for at in at_each(low, "kind: secret"):
         if at < done or low[at + 12 : at + 13] not in ("", "\r", "\n", " "):
             continue
-        start = text.rfind("\n---", max(0, at - 8_192), at) + 1
+        start = max(text.rfind("\n---", max(0, at - 8_192), at) + 1, done)
         end = text.find("\n---", at, at + 65_536)
         done = end = end if end >= 0 else min(len(text), at + 65_536)
         block = re.compile(r"^data:[ \t]{0,16}\r?$", re.MULTILINE).search(text, start, end)

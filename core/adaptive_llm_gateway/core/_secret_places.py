@@ -38,7 +38,7 @@ _TOLD = (
     r"[\"'`*)]{0,3}(?:[ \t]+\([^()\n]{1,40}\))?"
     r"(?:[ \t]+(?:for|to|of|on|at|in|into|from|zum?|für|vo[mn]|pour|para|del?|du)[ \t](?:[^\n.;:=]|\.(?=\w)){1,60}?)?"
     r"[\"'`*]{0,3}(?:[ \t]+(?:(?:is|was|are|ist|war|lautet|est|es|era|é|è|becomes|remains|has been|will be)"
-    r"(?:[ \t]+(?:now|still|currently|just|again|temporarily)){0,2}"
+    r"(?:[ \t]{1,64}(?:now|still|currently|just|again|temporarily)){0,2}"
     r"(?:[ \t]+(?:set|changed|reset|updated|rotated)[ \t]+to)?"
     r"|(?:set|changed|reset|updated|rotated)[ \t]+to|to|=):?|:)"
     rf"[ \t]+\*{{0,2}}(?:{_QUOTED}|{_BARE})"
@@ -68,7 +68,7 @@ _KEY_NAMES = tuple(
 )
 _KEY_NAME = re.compile(rf"(?:{'|'.join(_KEY_NAMES)})[ _.-]?$", re.IGNORECASE)
 _KEY_VARIABLE = re.compile(r"(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|PAGE|NEXT))[A-Z][A-Z0-9_]{1,40}_")
-_CODE = re.compile(r"[A-Za-z]\w*(?:\.\w+)+|\w+=\S*|.*::.*|-.*")
+_CODE = re.compile(r"[A-Za-z]\w*(?:\.\w{1,256})+|\w+=\S*|.*::.*|-.*")
 _ENV_NAME = re.compile(r"\bENV [A-Z0-9_]*$")
 _BESIDE = re.compile(r"(?<![^\s\"'`:/(|])[^\s\"'`<>:/(){}\[\]\\=,;|]{8,40}(?![^\s\"'`<>,;.:)|])")
 _OTHER_SIGN = re.compile(r"[^A-Za-z0-9+=]")

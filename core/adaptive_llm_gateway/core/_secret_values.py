@@ -272,7 +272,7 @@ _TRIVIAL = re.compile(
     re.IGNORECASE,
 )
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+")
-_ATTRIBUTE = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]*)+")
+_ATTRIBUTE = re.compile(r"[A-Za-z_$][\w$]*(?:(?:\.|->|::|\?\.)[A-Za-z_$][\w$]{0,4096})+")
 _HASHED = re.compile(
     r"(?:pbkdf2|bcrypt|argon2|scrypt|sha-?\d{1,3}|md5)[:_$]|\$[0-9a-z]{1,9}\$|\{[A-Z0-9]{3,9}\}", re.IGNORECASE
 )
