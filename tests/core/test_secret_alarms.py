@@ -196,3 +196,12 @@ def test_this_repositorys_documentation_is_no_secret(scanner: SecretScanner) -> 
             span for span in scanner.spans(text) if not re.search(r"\$ memory write .*$", text[: span.start][-80:])
         ]
         assert spans == [], path
+
+
+@pytest.mark.parametrize("length", [32, 40, 64, 128])
+def test_a_text_that_is_nothing_but_a_hash_is_no_secret(length: int) -> None:
+    draw = random.Random(length)  # noqa: S311
+    for _ in range(20):
+        digest = "".join(draw.choices("0123456789abcdef", k=length))
+        for text in (digest, f"{digest}\n", f"  {digest.upper()}  "):
+            assert SecretScanner().scan(text) == ()

@@ -162,9 +162,9 @@ def test_an_argument_that_is_not_utf8_is_refused(server: Any) -> None:
     assert json.loads(done.stdout)["error"]["code"] == "invalid_input"
 
 
-def test_redact_stores_a_placeholder(server: Any) -> None:
+def test_redact_stores_a_mark(server: Any) -> None:
     identifier = server.json("memory", "write", f"token {TOKEN}", "--title", "t", "--redact")["id"]
-    assert "[redacted:github-token]" in server.alg("memory", "read", identifier).stdout
+    assert "[redacted:github-token#" in server.alg("memory", "read", identifier).stdout
 
 
 # --- edit -----------------------------------------------------------------------------------------------------

@@ -375,7 +375,6 @@ def _nagios(text: str, low: str) -> Iterator[Match]:
 
 # --- Files that are one credential ------------------------------------------------------------------------------
 
-_KEY_FILE = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z][\w.@-]{1,63}")
 _DIGEST_LINE = re.compile(
     r"[\w.@+-]{1,64}:(?:[\w .@-]{1,64}:)?(?P<value>[0-9a-f]{32}|[A-Za-z0-9./]{13})(?::.{0,200})?[ \t]{0,16}\r?$"
@@ -383,12 +382,9 @@ _DIGEST_LINE = re.compile(
 
 
 def _whole(text: str) -> Iterator[Match]:
-    """Rails' `master.key`, a user and a password on two lines, and lists of URLs with passwords."""
+    """A user and a password on two lines, and lists of URLs with passwords."""
     if len(text) < 2_000:
         body = text.strip()
-        start = len(text) - len(text.lstrip())
-        if _KEY_FILE.fullmatch(body) is not None and HEX.fullmatch(body) is not None and not is_placeholder(body):
-            yield Match("api-key", start, start + len(body), body, CONTEXT)
         lines = body.split("\n")
         if len(lines) == 2 and _NAME.fullmatch(lines[0].strip()) is not None:
             value = lines[1].strip()
