@@ -240,3 +240,32 @@ def test_an_allowance_that_has_ended_does_not_count(tmp_path: Path) -> None:
     assert scan(tmp_path / "a.txt")[0] == 0
     (tmp_path / "secrets-allowed.yaml").write_text(text + "  until: 2020-01-01\n", encoding="utf-8")
     assert scan(tmp_path / "a.txt")[0] == 5
+
+
+def test_a_name_that_is_a_credential_is_found_and_told_with_a_mark(tmp_path: Path, repo: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / f"{TOKEN}.txt").write_text(f"fine\n{TOKEN}\n", encoding="utf-8")
+    (folder / f"{TOKEN}.bin").write_bytes(b"\x7fELF\0\0")
+    code, found = scan(folder)
+    assert code == 5
+    assert [(each["path"].replace(str(folder), ""), each["line"]) for each in found["findings"]] == [
+        ("(in its name) /[redacted:github-token].bin", 1),
+        ("(in its name) /[redacted:github-token].txt", 1),
+        ("/[redacted:github-token].txt", 2),
+    ]
+    assert [each["path"] for each in found["skipped"]] == [str(folder / "[redacted:github-token].bin")]
+    (repo / f"{TOKEN}.txt").write_text(f"fine\n{TOKEN}\n", encoding="utf-8")
+    git(repo, "add", ".")
+    staged = json.loads(alg("secrets", "scan", "--staged", "--json", cwd=repo).stdout)
+    assert [(each["path"], each["line"]) for each in staged["findings"]] == [
+        ("(in its name) [redacted:github-token].txt", 1),
+        ("[redacted:github-token].txt", 2),
+    ]
+
+
+def test_what_lies_above_the_folder_that_is_named_is_no_finding(tmp_path: Path) -> None:
+    folder = tmp_path / TOKEN
+    folder.mkdir()
+    (folder / "a.txt").write_text("fine\n", encoding="utf-8")
+    assert scan(folder)[0] == 0

@@ -308,7 +308,9 @@ def secrets_scan(
 
         raise typer.Exit(_cli_secrets_history.run(root_of(context), paths or [], as_json=json))
     if [staged, bool(paths), message is not None].count(True) != 1:
-        raise typer.BadParameter("name files or folders, or give --staged or --message", param_hint="'PATH'")
+        raise typer.BadParameter(
+            "name files or folders, or give one of --staged, --history and --message", param_hint="'PATH'"
+        )
     if message is not None:
         raise typer.Exit(_cli_secrets.run_message(str(message), as_json=json))
     if staged:

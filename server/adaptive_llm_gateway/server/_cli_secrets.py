@@ -58,39 +58,51 @@ class Scan:
     also: dict[tuple[str, Finding], str] = field(default_factory=dict[tuple[str, Finding], str])
     trouble: str | None = None
 
-    def look(self, scanner: SecretScanner, path: str, data: bytes) -> None:
-        """Scan one file's bytes, unless they are too many or no text."""
+    def look(self, scanner: SecretScanner, path: str, data: bytes, *, shown: str | None = None) -> None:
+        """Scan one file's bytes, unless they are too many or no text.
+
+        Args:
+            shown: how the path is told, where that is not `path`.
+        """
+        shown = shown or path
         if len(data) > MAX_BYTES:
-            self.skipped.append((path, f"larger than {MAX_BYTES:,} bytes"))
+            self.skipped.append((shown, f"larger than {MAX_BYTES:,} bytes"))
             return
         text = decode(data)
         if text is None:
-            self.skipped.append((path, "not a text file"))
+            self.skipped.append((shown, "not a text file"))
             return
         self.scanned += 1
         if self.second is None:
-            self.findings += [(path, finding) for finding in scanner.scan(text)]
+            self.findings += [(shown, finding) for finding in scanner.scan(text)]
         else:
             for finding, also in self.second.merge(path, text, scanner):
-                self.findings.append((path, finding))
+                self.findings.append((shown, finding))
                 if also is not None:
-                    self.also[path, finding] = also
+                    self.also[shown, finding] = also
         if self.personal is not None:
-            self.personal.look(path, text)
+            self.personal.look(shown, text)
 
     def look_at_every_byte(self, scanner: SecretScanner, path: str, data: bytes) -> None:
         """Scan one file's name and its bytes, as a push does it: also of one that is no text."""
-        in_name = scanner.scan(path)
-        if in_name:
-            path = f"{_IN_NAME}{scanner.redact(path)[0]}"
-            self.findings += [(path, finding) for finding in in_name]
+        shown = self.look_at_name(scanner, path, path)
         if b"\0" not in data or len(data) > MAX_BYTES:
-            self.look(scanner, path, data)
+            self.look(scanner, path, data, shown=shown)
             return
         self.scanned += 1
         found = {finding.fingerprint: finding for text in (data, narrowed(data), (decode(data) or "").encode())
                  for finding in scanner.scan(text.decode("utf-8", "replace"))}  # fmt: skip
-        self.findings += [(path, finding) for finding in found.values()]
+        self.findings += [(shown, finding) for finding in found.values()]
+
+    def look_at_name(self, scanner: SecretScanner, path: str, name: str) -> str:
+        """Scan what a file is called, and give its path as it may be told: with a mark for what is found in it.
+
+        Args:
+            name: the end of `path` that is the file's own: what lies above belongs to whoever asks.
+        """
+        shown = scanner.redact(path)[0]
+        self.findings += [(f"{_IN_NAME}{shown}", finding) for finding in scanner.scan(name)]
+        return shown
 
     def as_dict(self) -> Json:
         """The scan as JSON."""
@@ -148,8 +160,9 @@ def scan_paths(
         allowances = find_allowances(path) or repo / ALLOWANCES_FILE
         if allowances not in scanners:
             scanners[allowances] = plain.with_allowed(load_agreed(allowances))
-        for file in [path] if not path.is_dir() else _files(path, scan):
-            _scan_file(scan, scanners[allowances], file)
+        scanner = scanners[allowances]
+        for file in [path] if not path.is_dir() else _files(path, scan, scanner):
+            _scan_file(scan, scanner, file, str(file.relative_to(path)) if file != path else file.name)
     return scan
 
 
@@ -163,9 +176,9 @@ def find_allowances(path: Path) -> Path | None:
     return None
 
 
-def _files(folder: Path, scan: Scan) -> Iterator[Path]:
+def _files(folder: Path, scan: Scan, scanner: SecretScanner) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
-        scan.skipped.append((str(error.filename), error.strerror or "cannot be read"))
+        scan.skipped.append((scanner.redact(str(error.filename))[0], error.strerror or "cannot be read"))
 
     for where, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if name != ".git")
@@ -173,17 +186,18 @@ def _files(folder: Path, scan: Scan) -> Iterator[Path]:
             yield Path(where, name)
 
 
-def _scan_file(scan: Scan, scanner: SecretScanner, file: Path) -> None:
+def _scan_file(scan: Scan, scanner: SecretScanner, file: Path, name: str) -> None:
+    shown = scan.look_at_name(scanner, str(file), name)
     try:
         if not file.is_file():  # a pipe or a device would keep us waiting
-            scan.skipped.append((str(file), "a link to nothing" if file.is_symlink() else "not a file"))
+            scan.skipped.append((shown, "a link to nothing" if file.is_symlink() else "not a file"))
             return
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)
     except OSError as error:
-        scan.skipped.append((str(file), error.strerror or "cannot be read"))
+        scan.skipped.append((shown, error.strerror or "cannot be read"))
         return
-    scan.look(scanner, str(file), data)
+    scan.look(scanner, str(file), data, shown=shown)
 
 
 # --- What is staged -----------------------------------------------------------------------------------
