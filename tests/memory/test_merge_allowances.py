@@ -20,8 +20,8 @@ A, B, C, D = (f"{number:015d}{letter}" for number, letter in enumerate("abcd"))
 COMMAND = (sys.executable, "-P", "-m", "adaptive_llm_gateway.server", "merge-driver")
 
 
-def entry(fingerprint: str, reason: str = "a sample", **more: str) -> str:
-    return render_allowances([Allowance(fingerprint, reason, **more)])
+def entry(fingerprint: str, reason: str = "a sample", *, by: str = "", added: str = "", until: str = "") -> str:
+    return render_allowances([Allowance(fingerprint, reason, by=by, added=added, until=until)])
 
 
 def merged(base: str | None, one: str | None, other: str | None) -> str:
