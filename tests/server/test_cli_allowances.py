@@ -44,6 +44,7 @@ def test_the_refusal_names_the_command_to_people_and_after_it_the_text_passes(se
     refused = server.alg("memory", "write", f"sample {TOKEN}", "--title", "Sample", check=False)
     assert refused.returncode == 5
     assert f"If it is no secret: `alg secrets allow {FINGERPRINT} --reason WHY`" in refused.stderr
+    assert "pass --redact to store a mark" in refused.stderr
     done = server.json("secrets", "allow", FINGERPRINT, "--reason", "of the manual", "--by", "Ada")
     (entry,) = done["allowed"]
     assert (entry["outcome"], entry["kind"], entry["by"], entry["repo"]) == (

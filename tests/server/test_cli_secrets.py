@@ -170,7 +170,8 @@ def test_strange_names_of_staged_files_are_no_way_around(repo: Path) -> None:
 def test_a_staged_scan_outside_of_a_repo_is_refused(tmp_path: Path) -> None:
     done = alg("secrets", "scan", "--staged", "--json", cwd=tmp_path)
     assert done.returncode == 2
-    assert json.loads(done.stdout)["error"]["code"] == "invalid_input"
+    error = json.loads(done.stdout)["error"]
+    assert (error["code"], error["message"]) == ("invalid_input", f"{str(tmp_path)!r} is in no git repo")
 
 
 def allow_all(repo: Path) -> str:

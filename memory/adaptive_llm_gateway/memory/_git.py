@@ -116,7 +116,7 @@ class GitMissing(StorageError):
 
 
 def mask_credentials(text: str) -> str:
-    """`text` with passwords and tokens in URLs and authorization headers replaced by `***`, and with placeholders for
+    """`text` with passwords and tokens in URLs and authorization headers replaced by `***`, and with marks for
     credentials anywhere else in it, such as a token in an address' path.
 
     A user name alone is masked too in http(s) URLs, where it may be a token; `ssh://git@host` stays readable.

@@ -368,7 +368,7 @@ class ImportReport:
         )
 
     def masked(self, scanner: SecretScanner) -> ImportReport:
-        """The same with placeholders for credentials: the source's names and broken lines may hold some."""
+        """The same with marks for credentials: the source's names and broken lines may hold some."""
 
         def shown(text: str) -> str:
             return scanner.redact(text)[0]

@@ -559,7 +559,7 @@ class MemoryStore:
     def skipped(self) -> tuple[Skipped, ...]:
         """Files that cannot be read as they are now; what they said before stands in the index.
 
-        What is told of them has placeholders for credentials, for a name or a broken line may hold one.
+        What is told of them has marks for credentials, for a name or a broken line may hold one.
         """
         return self._told(self._reconciler.skipped)
 

@@ -78,6 +78,8 @@ def list_allowances(
         return
     for problem in found["problems"]:
         talk(f"note: nothing is allowed in {problem['repo']}: {in_a_line(problem['message'])}")
+    if not found["allowances"] and not found["problems"]:
+        talk("nothing is allowed")
     if left:
         talk(f"note: {left} that ended long ago left out; --all shows them")
     waiting = [item for item in shown if item["state"] == "waiting"]

@@ -103,7 +103,7 @@ def examine(root: str) -> list[Check]:
 
 
 def _told(check: Check) -> Check:
-    """The same with placeholders for credentials: it may quote a wrong setting, or what a git remote is called."""
+    """The same with marks for credentials: it may quote a wrong setting, or what a git remote is called."""
     hint = without_secrets(check.hint) if check.hint else check.hint
     return replace(check, message=without_secrets(check.message), hint=hint)
 

@@ -128,7 +128,7 @@ def wants_json(arguments: list[str]) -> bool:
 def print_error(error: Json, *, as_json: bool) -> None:
     """An error as one JSON document on stdout, or as `error:`, `hint:` and `receipt` lines on stderr.
 
-    With placeholders for credentials: an error quotes what was typed, and a terminal's scrollback is read by others.
+    With marks for credentials: an error quotes what was typed, and a terminal's scrollback is read by others.
     """
     from adaptive_llm_gateway.server._gate import without_secrets  # noqa: PLC0415 - the scanner, for errors alone
 
@@ -156,6 +156,7 @@ def hint_for_people(hint: str | None, details: Json) -> str | None:
     repo = f" --repo {details['repo']}" if details.get("repo") else ""
     before, _, behind = (hint or "").partition(LEAVE_TO_PERSON)
     kept = behind.partition(". ")[2]  # what a command has added, such as where an edit is kept
+    before = before.replace("pass redact=true", "pass --redact")
     told = f"{before.strip()} If it is no secret: `alg secrets allow {fingerprint}{repo} --reason WHY`. {kept}"
     return told.strip()
 

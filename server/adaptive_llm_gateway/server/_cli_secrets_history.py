@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Generator, Sequence
@@ -15,6 +16,7 @@ from adaptive_llm_gateway.core import (
     ConfigError,
     Home,
     InvalidInput,
+    NotFound,
     SecretScanner,
     counted,
     load_agreed,
@@ -40,6 +42,7 @@ def run(root: str, paths: Sequence[Path], *, as_json: bool) -> int:
         The exit code: 5 when something is found.
 
     Raises:
+        NotFound: one of the paths does not exist.
         InvalidInput: a path is in no git repo, or there is no memory repo.
         ConfigError: a file of allowances is not valid.
         StorageError: git failed.
@@ -49,6 +52,8 @@ def run(root: str, paths: Sequence[Path], *, as_json: bool) -> int:
     plain = SecretScanner()
     reports: list[HistoryReport] = []
     for path in paths or _memory_repos(root):
+        if not os.path.lexists(path):
+            raise NotFound(f"there is no {str(path)!r}", hint="Name a git repo, or a folder in one.", path=str(path))
         allowances = find_allowances(path) or memory_repo(root) / ALLOWANCES_FILE
         scanner = plain.with_allowed(load_agreed(allowances))
         with _progress(path) as show:

@@ -70,7 +70,7 @@ class SecretGate:
         return questions
 
     def questions(self, given: dict[str, Any]) -> dict[str, Any]:
-        """What the command line asks, with a placeholder for each credential in a question."""
+        """What the command line asks, with a mark for each credential in a question."""
         asked = {name: given[name] for name in _QUESTIONS & given.keys() if self._found(given[name])}
         return {**given, **{name: self._cleaned(value) for name, value in asked.items()}}
 
