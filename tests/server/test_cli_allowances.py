@@ -57,7 +57,10 @@ def test_the_refusal_names_the_command_to_people_and_after_it_the_text_passes(se
     assert all(word in text for word in (FINGERPRINT, "of the manual", "Ada", "github-token", "allowed"))
     log = git(server.home / "memory", "log", "--format=%s", "--", "secrets-allowed.yaml")
     assert log == f"Allow {FINGERPRINT} (github-token): of the manual\n"
-    assert server.json("secrets", "revoke", FINGERPRINT)["revoked"] == FINGERPRINT
+    revoked = server.alg("secrets", "revoke", FINGERPRINT)
+    assert revoked.stdout == f"revoked {FINGERPRINT} in personal\n"
+    assert "what it let pass stays where it is" in revoked.stderr
+    assert "nothing is allowed" in server.alg("secrets", "list").stderr
     assert failed(server, "memory", "write", f"other {TOKEN}", "--title", "Other")[0] == 5
     assert listed(server) == {}
 

@@ -49,6 +49,13 @@ def every_object(repo: Path) -> bytes:
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
+def test_a_path_that_is_missing_and_a_folder_of_no_repo_are_told_apart(server: Tools, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    for name, code in (("missing", 3), ("plain", 2)):
+        done = server.alg("secrets", "scan", "--history", str(tmp_path / name), check=False)
+        assert done.returncode == code, done.stderr
+
+
 def test_json_has_each_secret_with_its_place_and_the_plan_and_exit_code_5(server: Tools, tmp_path: Path) -> None:
     repo_with_secrets(tmp_path / "work")
     done = server.alg("secrets", "scan", "--history", str(tmp_path / "work"), "--json", check=False)

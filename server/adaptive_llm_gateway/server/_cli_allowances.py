@@ -96,9 +96,14 @@ def revoke(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Take an allowance back: what it let pass is refused again."""
+    """Take an allowance back: what it let pass is refused again.
+
+    What is stored already stays where it is, and `alg secrets scan --history` finds it.
+    """
     done = _call(context, "secrets_revoke", fingerprint=fingerprint, by=by, repo=repo)
     emit(done, as_json=json, text=lambda _: f"revoked {done['revoked']} in {done['repo']}")
+    if not json:
+        talk("note: what it let pass stays where it is; `alg secrets scan --history` finds it")
 
 
 def _is_long_ended(item: Json) -> bool:
