@@ -220,6 +220,18 @@ def test_what_is_refused_leaves_no_trace(bench: Any, request_: Any, error: type[
     bench.tidy(store)
 
 
+@pytest.mark.parametrize(
+    ("title", "body", "lines"),
+    [("x", f"one\nuse {TOKEN}\nand {TOKEN}", [2, 3]), (f"x {TOKEN}", f"use {TOKEN}", [4, 12]), (TOKEN, "fine", [4])],
+)
+def test_a_refusal_counts_the_lines_of_the_body_where_all_is_in_it_else_of_the_file(
+    bench: Any, title: str, body: str, lines: list[int]
+) -> None:
+    with pytest.raises(SecretRefused) as caught:
+        bench.open().write(WriteMemory(ME, title=title, body=body))
+    assert [finding["line"] for finding in caught.value.details["findings"]] == lines
+
+
 def test_a_group_with_a_bad_request_keeps_the_good_ones(bench: Any) -> None:
     store = bench.open()
     outcomes = store.write_many(

@@ -569,7 +569,7 @@ class Planner:
         self._check_held(path, str(document.fields.get("id")))
         self._check_size(document.body)
         data = document.render()
-        self._scanner.check(data.decode("utf-8"), where="this memory")
+        self._check_secrets(document, data.decode("utf-8"))
         version = MemoryRepo.blob_id(data)
         record = self._types.to_record(document, path=path, version=version, mtime_ns=0, size=len(data))
         raised: Raised | None = None
@@ -588,6 +588,12 @@ class Planner:
         notes = () if raised is None else (raised.note,)
         done = (FileChange(change, record),)
         return Planned(record.id, record.type, record.title, path, operation, version, done, notes, raised)
+
+    def _check_secrets(self, document: Document, text: str) -> None:
+        """Refuse a memory with a credential; lines are those of the body, which the writer sees, where all is in it."""
+        found = [finding.fingerprint for finding in self._scanner.scan(text)]
+        in_body = found and [finding.fingerprint for finding in self._scanner.scan(document.body)] == found
+        self._scanner.check(document.body if in_body else text, where="this memory")
 
     def _check_held(self, path: str, identifier: str) -> None:
         item = self._held().get(path)
