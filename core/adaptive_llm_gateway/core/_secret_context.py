@@ -83,7 +83,10 @@ _NAMED_ID = re.compile(
 _ARN = re.compile(r"(?<![a-z])arn:aws[a-z0-9:/*_-]{0,120}$")
 _AWS_SECRET = re.compile(r"[A-Za-z0-9+/]{40}")
 _NAME = re.compile(r"[a-z][a-z0-9]{1,24}")
-_NAME_PARTS = re.compile(r"(?:api|app|auth|access|client|secret|key|token|id|password|user|account|admin)+\d?$")
+_LAST_PARTS = tuple(
+    re.findall(r"\w+", "api app auth access client secret key token id password user account admin"),
+)
+_NAME_PARTS = re.compile(rf"(?:{'|'.join(_LAST_PARTS)})+\d?$")
 _AWS_ID = re.compile(r"(?:akia|asia)[a-z0-9]{16}", re.ASCII)
 _AZURE = ("accountkey=", "sharedaccesskey=", "sharedsecretaccesskey=", "sig=")
 _UPPER, _LOWER, _DIGITS = (re.compile(f"[{span}]", re.ASCII) for span in ("A-Z", "a-z", "0-9"))
@@ -256,7 +259,7 @@ def _vendor(before: str, names: frozenset[str]) -> str:
     for word in reversed(_NAME.findall(before)):
         if word in names:
             return word
-        if len(word) > 5:
+        if len(word) > 5 and word.rstrip("0123456789").endswith(_LAST_PARTS):
             bare = _NAME_PARTS.sub("", word)
             if bare in names:
                 return bare

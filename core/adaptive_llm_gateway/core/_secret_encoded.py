@@ -82,6 +82,7 @@ class Changed:
         look = _Look(text, low, plain, scan, depth, [])
         mask = raw.translate(_CLASS)
         done = 0  # up to here seams were looked for
+        head = after = 0  # where the unbroken text begins that was last asked for, and a place within it
         start = mask.find(_RUN)
         while start >= 0:
             end = mask.find(b" ", start + 16)
@@ -96,7 +97,14 @@ class Changed:
                     encoded = True
                     for view in decoded(text, start, end):
                         self._add_read(look, view)
-                if start >= done and (encoded or _has_seam(text, start, end)):
+                if text[start - 1 : start] in _IN_TOKEN:
+                    # Of a long line of base64 each run would read back over what those before it have read.
+                    on = start - after < _BEFORE and not text[after:start].strip(_PLAIN)
+                    first = head = max(head, start - _BEFORE) if on and after else _head(text, start, 0)
+                    after = end
+                else:
+                    first = start
+                if start >= done and (encoded or _has_seam(text, first, end)):
                     done = self._add_joined(look, start, end, done, encoded=encoded)
             start = mask.find(_RUN, end)
         at = low.find(_SHORT)
@@ -313,13 +321,16 @@ def _head(text: str, at: int, low: int) -> int:
     return at - len(before) + len(before.rstrip(_PLAIN))
 
 
-def _has_seam(text: str, start: int, end: int) -> bool:
-    """Whether there may be a seam before or after this run; quick, because it is asked of every run."""
+def _has_seam(text: str, head: int, end: int) -> bool:
+    """Whether there may be a seam before or after the run up to `end`; quick, because it is asked of every run.
+
+    Args:
+        head: where the unbroken text begins that the run is of.
+    """
     if text[end : end + 1] in _SEAMS and goes_on(text, end):
         return True
-    start = _head(text, start, 0) if text[start - 1 : start] in _IN_TOKEN else start
-    sign, before = text[start - 1 : start], text[start - 2 : start - 1]
-    if sign not in _SEAM_SIGNS or start < 2:
+    sign, before = text[head - 1 : head], text[head - 2 : head - 1]
+    if sign not in _SEAM_SIGNS or head < 2:
         return False
     # Most runs stand behind a blank, or behind a mark behind a blank.
     if sign in " `":

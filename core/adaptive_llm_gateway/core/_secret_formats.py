@@ -409,7 +409,12 @@ def formats(text: str, start: int, end: int) -> list[Match]:
     begin = start
     if start and text[start - 1] in "~$=":  # `sha256~`, `access_token$production$`: a sign within the prefix
         begin = max(0, start - 24)
-    found = pattern.search(text, begin, end)
+    run = text[begin:end]
+    # A prefix begins a run or follows a sign in it. Where there is none, or none that counts, one place is to be seen.
+    alone = run.isalnum() and run.isascii()
+    if not alone and begin == start and end - start > _LONGEST_PATH:
+        alone = "_" not in run and "-" not in run and "." not in run
+    found = pattern.match(text, begin, end) if alone else pattern.search(text, begin, end)
     matches: list[Match] = []
     while found is not None:
         at, after = found.span()

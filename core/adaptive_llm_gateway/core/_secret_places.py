@@ -72,6 +72,8 @@ _CODE = re.compile(r"[A-Za-z]\w*(?:\.\w{1,256})+|\w+=\S*|.*::.*|-.*")
 _ENV_NAME = re.compile(r"\bENV [A-Z0-9_]*$")
 _BESIDE = re.compile(r"(?<![^\s\"'`:/(|])[^\s\"'`<>:/(){}\[\]\\=,;|]{8,40}(?![^\s\"'`<>,;.:)|])")
 _OTHER_SIGN = re.compile(r"[^A-Za-z0-9+=]")
+_GOES_ON = frozenset("_-ktb\\\"'`*]) \t:=!|>?")  # `?` is what stands for a character that is not ASCII
+_ASSIGNS = frozenset(" \t:=!|>")
 _JOINTS = (" ", "_", ".", "-")
 _LONG_RUN = 44  # characters without a blank, as a password has not
 _BEFORE, _AFTER = 60, 100  # characters around such a word
@@ -222,7 +224,7 @@ def keys(text: str, low: str) -> Iterator[Match]:
         at = low.find(stem)
         while at >= 0:
             after = at + len(stem)
-            found = _KEY_ASSIGN.match(text, at)
+            found = _KEY_ASSIGN.match(text, at) if _may_assign(low, after) else None
             if found is not None:
                 value, start, end, quoted = _value(found)
                 after = max(after, _read_to(start, end, quoted=quoted))
@@ -234,6 +236,12 @@ def keys(text: str, low: str) -> Iterator[Match]:
                 ):
                     yield Match("api-key", start, end, value, CONTEXT)
             at = low.find(stem, after)
+
+
+def _may_assign(low: str, after: int) -> bool:
+    """What `_KEY_ASSIGN` needs behind its word; most such words in prose are followed by another one."""
+    sign = low[after : after + 1]
+    return sign in _GOES_ON and (sign != " " or low[after + 1 : after + 2] in _ASSIGNS)
 
 
 _ARN = re.compile(r"arn:[\w:/-]{1,80}")  # the name of a resource of AWS, of which `secret:` is a part

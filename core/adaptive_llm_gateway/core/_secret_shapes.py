@@ -69,6 +69,8 @@ class Shape:
     def _lines(self) -> tuple[int, int, int] | None:
         """How many lines it has at its start, those with settings, those with calls; None when people read it."""
         head = self._text[:_LOOKED_AT]
+        if any(mark in head for mark in _MARKDOWN):
+            return None
         bearable = head.count("\n") // 12  # lines of prose
         lines = prose = 0
         others: list[str] = []
@@ -83,7 +85,7 @@ class Shape:
                     return None
             else:
                 others.append(rest)
-        if prose * 12 > lines or any(mark in head for mark in _MARKDOWN):
+        if prose * 12 > lines:
             return None
         calls = sum("(" in line and line[0] != "(" for line in others)
         return lines, sum((_SETTING.match(line) or _DIRECTIVE.match(line)) is not None for line in others), calls

@@ -62,6 +62,8 @@ class View:
 _GROUP = "[I-Za-f][C-HS-Xi-nyz0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9+/_-]"
 _IN_BASE64 = re.compile(_GROUP + f"(?:{_GROUP}){{5}}")
 _IN_HEX = re.compile("[2-7][0-9a-fA-F](?:[2-7][0-9a-fA-F]){17}")
+_HIGH = b"a" * 18  # the first digits of as many bytes, every other character of hex
+_HIGH_DIGITS = bytes(0x61 if chr(code) in "234567" else 0x20 for code in range(256))
 _BASE64 = re.compile("[A-Za-z0-9+/_-]+")
 _HEX = re.compile("[0-9a-fA-F]+")
 _HEX_DIGITS = "0123456789abcdefABCDEF"
@@ -81,6 +83,9 @@ def maybe_base64(text: str, start: int, end: int) -> bool:
 
 def maybe_hex(text: str, start: int, end: int) -> bool:
     """Whether `decoded` will find hex here."""
+    high = text[start:end].encode("ascii", "replace").translate(_HIGH_DIGITS)
+    if _HIGH not in high[::2] and _HIGH not in high[1::2]:
+        return False
     return _IN_HEX.search(text, start, end) is not None
 
 
@@ -182,6 +187,7 @@ _LEXED = re.compile(
     """,
     re.VERBOSE,
 )
+_BLANKS, _QUOTES, _GOES_ON_OTHERWISE = (frozenset(signs) for signs in (" \t", "\"'", ",:;)]"))
 _PIECES = 4_096  # of one reading
 _WIDTH = 40  # a line shorter than this was not wrapped, so the one after the next belongs to something else
 
@@ -220,6 +226,12 @@ def read(text: str, start: int, *, lines: bool) -> tuple[View, int] | None:
 
 def goes_on(text: str, at: int) -> bool:
     """Whether something like a token goes on behind a seam that begins here."""
+    sign, after = text[at : at + 1], text[at + 1 : at + 10]
+    # What most often follows a run and is no seam: a blank within a line, a quote that ends a value in a list.
+    if sign in _BLANKS and "\n" not in after:
+        return False
+    if sign in _QUOTES and after[:1] in _GOES_ON_OTHERWISE:
+        return False
     return _ON.match(text, at) is not None
 
 
