@@ -15,6 +15,7 @@ import pytest
 
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._control import serve_control
+from adaptive_llm_gateway.server._gate import SecretGate
 from adaptive_llm_gateway.server._hub import read_lines
 from adaptive_llm_gateway.server._operations import Operations
 
@@ -37,7 +38,9 @@ class Talk:
             commit_wait=30.0,
         )
         # The parts of a hub that this needs; a whole one would be a process of its own.
-        hub: Any = SimpleNamespace(operations=operations, status=lambda: {"running": True}, stop=self._stop)
+        hub: Any = SimpleNamespace(
+            operations=operations, gate=SecretGate(operations), status=lambda: {"running": True}, stop=self._stop
+        )
         reader, writer = await asyncio.open_connection(sock=theirs)
         client_reader, client_writer = await asyncio.open_connection(sock=ours, limit=1 << 26)
         serving = asyncio.create_task(serve_control(hub, read_lines(reader), writer))
