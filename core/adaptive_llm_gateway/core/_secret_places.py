@@ -12,6 +12,7 @@ from adaptive_llm_gateway.core._secret_values import (
     PLACE,
     PLACEHOLDER,
     SLUG,
+    STRONG,
     Match,
     is_strong,
     is_url_password,
@@ -71,6 +72,7 @@ _KEY_VARIABLE = re.compile(r"(?!.*(?:PUBLIC|PRIMARY|FOREIGN|SORT|CACHE|MAX|NUM|P
 _CODE = re.compile(r"[A-Za-z]\w*(?:\.\w{1,256})+|\w+=\S*|.*::.*|-.*")
 _ENV_NAME = re.compile(r"\bENV [A-Z0-9_]*$")
 _BESIDE = re.compile(r"(?<![^\s\"'`:/(|])[^\s\"'`<>:/(){}\[\]\\=,;|]{8,40}(?![^\s\"'`<>,;.:)|])")
+_STRONG_SIGN = re.compile(f"[{re.escape(STRONG)}]")
 _OTHER_SIGN = re.compile(r"[^A-Za-z0-9+=]")
 _GOES_ON = frozenset("_-ktb\\\"'`*]) \t:=!|>?")  # `?` is what stands for a character that is not ASCII
 _ASSIGNS = frozenset(" \t:=!|>")
@@ -132,6 +134,8 @@ def _beside(text: str, at: int, *, after: int) -> Iterator[Match]:
     end = text.find("\n", at, at + _AFTER)
     cut = end < 0 and at + _AFTER < len(text)
     end = min(len(text), at + _AFTER) if end < 0 else end
+    if _STRONG_SIGN.search(text, begin, end) is None:
+        return  # as nearly always, and as no strong password is
     for found in _BESIDE.finditer(text, begin, end):
         value = found.group().rstrip(".,:)")
         if (

@@ -286,7 +286,8 @@ _TELLING = re.compile(
     r"p[a4@][s5$]{2}[-_]?(?:w(?:or|0r)?[dt]|phrase)|(?<![a-z])secret|secret(?:pass|key|\d)", re.IGNORECASE
 )
 _BRACKETS, _NO_KEY_SIGN = frozenset("()[]{}<>|"), frozenset("()[]{}<> \t")
-_STRONG = frozenset("!@#$%^*?~&+=")
+STRONG = "!@#$%^*?~&+="  # signs of which a password by the rules of a form has one
+_STRONG = frozenset(STRONG)
 
 
 def password_like(value: str, *, quoted: bool, code: bool) -> bool:
