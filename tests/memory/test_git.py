@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from adaptive_llm_gateway.memory._git import (
     mask_credentials,
     run_git,
 )
+from adaptive_llm_gateway.memory._object_reader import ObjectReader
 
 
 @pytest.fixture
@@ -81,6 +85,48 @@ def assert_gone(pid: int) -> None:
             return
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def _hash(root: Path) -> object:
+    return run_git(["hash-object", "--stdin"], cwd=root)
+
+
+def _list_objects(root: Path) -> object:
+    return list(ObjectReader(root).all())
+
+
+def _read_object(root: Path) -> object:
+    reader = ObjectReader(root)
+    try:
+        return reader.one("0" * 40)
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("act", [_hash, _list_objects, _read_object])
+def test_ctrl_c_while_git_is_being_started_leaves_no_git(
+    root: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]
+) -> None:
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        """As if Ctrl-C came after the program has begun and before whoever starts it hears that it has."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                act(root)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    (pid,) = started
+    assert_gone(pid)
 
 
 def test_too_much_output_is_an_error_and_bounded(root: Path) -> None:

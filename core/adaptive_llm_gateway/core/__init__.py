@@ -66,6 +66,9 @@ if TYPE_CHECKING:
         new_ulid,
         ulid_milliseconds,
     )
+    from adaptive_llm_gateway.core._interrupt import (
+        DeferredInterrupt,
+    )
     from adaptive_llm_gateway.core._locks import (
         ProcessLock,
     )
@@ -195,6 +198,7 @@ _MODULES = {
         "new_ulid",
         "ulid_milliseconds",
     ),
+    "_interrupt": ("DeferredInterrupt",),
     "_locks": ("ProcessLock",),
     "_paths": (
         "HOME_VARIABLE",
@@ -277,6 +281,7 @@ __all__ = [
     "AllowanceState",
     "Attempt",
     "ConfigError",
+    "DeferredInterrupt",
     "DiskFull",
     "Finding",
     "FindingSpan",

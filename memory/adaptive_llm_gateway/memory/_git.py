@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from adaptive_llm_gateway.core import SecretScanner, StorageError, is_offline, when_offline
+from adaptive_llm_gateway.core import DeferredInterrupt, SecretScanner, StorageError, is_offline, when_offline
 from adaptive_llm_gateway.memory._sync_progress import is_git_progress
 
 DEFAULT_TIMEOUT = 30.0
@@ -221,49 +221,35 @@ def run_git(
     environment = git_environment(reading=reading, offline=() if alone else protocols if offline else None)
     if index is not None:
         environment["GIT_INDEX_FILE"] = str(index)
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a group of its own to kill, and no terminal for ssh to ask on
-        )
-    except FileNotFoundError as error:
-        if not cwd.is_dir():
-            raise StorageError(f"the folder {str(cwd)!r} is gone", path=str(cwd)) from error
-        raise GitMissing(
-            "the git program was not found", hint="Install git 2.30 or newer and put it on PATH."
-        ) from error
-    except OSError as error:
-        raise StorageError(f"git could not be started: {error.strerror}") from error
-    if process.stdin is None or process.stdout is None or process.stderr is None:
-        raise StorageError("git was started without its pipes")
-    out = _Drain(process.stdout, output_limit)
-    err = _Drain(process.stderr, STDERR_LIMIT, tail=True, on_progress=on_progress)
-    feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
-    for thread in (out, err, feeder):
-        thread.start()
-    try:
-        with _ended_by_offline(process, network) if network and not offline else contextlib.nullcontext():
-            status = wait_for(process, timeout) if stall is None else _wait(process, timeout, stall, out, err)
-    except (_Stalled, subprocess.TimeoutExpired) as error:
-        _kill_group(process)
-        _finish(process, out, err, feeder)
-        silent = isinstance(error, _Stalled)
-        how = f"heard nothing for {stall:g} seconds" if silent else f"did not end within {timeout:g} seconds"
-        raise GitTimeout(
-            f"git {operation} {how} and was stopped",
-            hint="Check the network and the remote, or allow more time.",
-            operation=operation,
-            git=err.text(),
-        ) from error
-    except BaseException:
-        _kill_group(process)
-        _finish(process, out, err, feeder)
-        raise
+    with DeferredInterrupt() as interrupt:
+        process = start_git(command, cwd, environment)
+        assert process.stdin is not None  # noqa: S101 - pipes were asked for
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        out = _Drain(process.stdout, output_limit)
+        err = _Drain(process.stderr, STDERR_LIMIT, tail=True, on_progress=on_progress)
+        feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+        for thread in (out, err, feeder):
+            thread.start()
+        try:
+            interrupt.end()
+            with _ended_by_offline(process, network) if network and not offline else contextlib.nullcontext():
+                status = wait_for(process, timeout) if stall is None else _wait(process, timeout, stall, out, err)
+        except (_Stalled, subprocess.TimeoutExpired) as error:
+            _kill_group(process)
+            _finish(process, out, err, feeder)
+            silent = isinstance(error, _Stalled)
+            how = f"heard nothing for {stall:g} seconds" if silent else f"did not end within {timeout:g} seconds"
+            raise GitTimeout(
+                f"git {operation} {how} and was stopped",
+                hint="Check the network and the remote, or allow more time.",
+                operation=operation,
+                git=err.text(),
+            ) from error
+        except BaseException:
+            _kill_group(process)
+            _finish(process, out, err, feeder)
+            raise
     if not _finish(process, out, err, feeder, grace=2.0):
         _kill_group(process)  # a child of git still holds the pipes
         _finish(process, out, err, feeder)
@@ -283,6 +269,35 @@ def run_git(
             git=words,
         )
     return GitResult(status, out.data(), words)
+
+
+def start_git(
+    command: list[str], cwd: Path, environment: dict[str, str], *, stderr: int = subprocess.PIPE, buffered: bool = True
+) -> subprocess.Popen[bytes]:
+    """git with pipes, in a session of its own: who starts it ends it, also after Ctrl-C (`DeferredInterrupt`).
+
+    Raises:
+        GitMissing, StorageError: it does not start.
+    """
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            bufsize=-1 if buffered else 0,
+            start_new_session=True,  # a group of its own to kill, and no terminal for ssh to ask on
+        )
+    except FileNotFoundError as error:
+        if not cwd.is_dir():
+            raise StorageError(f"the folder {str(cwd)!r} is gone", path=str(cwd)) from error
+        raise GitMissing(
+            "the git program was not found", hint="Install git 2.30 or newer and put it on PATH."
+        ) from error
+    except OSError as error:
+        raise StorageError(f"git could not be started: {error.strerror}") from error
 
 
 def wait_for(process: subprocess.Popen[bytes], timeout: float) -> int:

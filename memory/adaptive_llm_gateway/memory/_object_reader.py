@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from adaptive_llm_gateway.core import StorageError
-from adaptive_llm_gateway.memory._git import GitMissing, git_command, git_environment
+from adaptive_llm_gateway.core import DeferredInterrupt, StorageError
+from adaptive_llm_gateway.memory._git import git_command, git_environment, start_git
 
 ANSWER_SECONDS: Final = 60.0
 """How long git may be silent about one object."""
@@ -74,16 +74,18 @@ class ObjectReader:
             StorageError: git does not list them.
         """
         asking = ["cat-file", "--batch-all-objects", "--unordered", "--batch-check", "--buffer"]
-        git = _Git(asking, self._folder, self._seconds)
-        try:
-            while (line := git.line()) is not None:
-                yield _header(line)
-            if git.ended() != 0:
-                raise StorageError(f"git could not list every object of {str(self._folder)!r}")
-        except _Broken as error:
-            raise StorageError(f"git could not list every object of {str(self._folder)!r}: {error}") from error
-        finally:
-            git.end()
+        with DeferredInterrupt() as interrupt:
+            git = _Git(asking, self._folder, self._seconds)
+            try:
+                interrupt.end()
+                while (line := git.line()) is not None:
+                    yield _header(line)
+                if git.ended() != 0:
+                    raise StorageError(f"git could not list every object of {str(self._folder)!r}")
+            except _Broken as error:
+                raise StorageError(f"git could not list every object of {str(self._folder)!r}: {error}") from error
+            finally:
+                git.end()
 
     def read(self, ids: Iterable[str]) -> Iterator[ReadObject]:
         """These objects, in this order.
@@ -116,7 +118,8 @@ class ObjectReader:
 
     def _git(self) -> _Git:
         if self._process is None:
-            self._process = _Git(["cat-file", "--batch"], self._folder, self._seconds)
+            with DeferredInterrupt():
+                self._process = _Git(["cat-file", "--batch"], self._folder, self._seconds)
         return self._process
 
 
@@ -125,25 +128,8 @@ class _Git:
 
     def __init__(self, arguments: list[str], folder: Path, seconds: float) -> None:
         self._seconds = seconds
-        try:
-            self._process = subprocess.Popen(
-                git_command(arguments),
-                cwd=folder,
-                env=git_environment(reading=True, offline=()),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            if not folder.is_dir():
-                raise StorageError(f"the folder {str(folder)!r} is gone", path=str(folder)) from error
-            raise GitMissing(
-                "the git program was not found", hint="Install git 2.30 or newer and put it on PATH."
-            ) from error
-        except OSError as error:
-            raise StorageError(f"git could not be started: {error.strerror}") from error
+        command, environment = git_command(arguments), git_environment(reading=True, offline=())
+        self._process = start_git(command, folder, environment, stderr=subprocess.DEVNULL, buffered=False)
         assert self._process.stdin is not None  # noqa: S101 - pipes were asked for
         assert self._process.stdout is not None  # noqa: S101
         self._in, self._out = self._process.stdin, self._process.stdout

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from adaptive_llm_gateway.core import Finding, NotFound, SecretScanner, Unavailable
+from adaptive_llm_gateway.core import DeferredInterrupt, Finding, NotFound, SecretScanner, Unavailable
 
 NAME: Final = "kingfisher"
 _INSTALL: Final = "pip install 'adaptive-llm-gateway[kingfisher]'"
@@ -146,18 +146,6 @@ class SecondOpinion:
 
 def _run(command: list[str], folder: str, environment: dict[str, str], seconds: float, most: int) -> tuple[int, bytes]:
     """The exit code and what it printed; nothing of what it says about its work is read."""
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # what it starts ends with it
-        )
-    except OSError as error:
-        raise Unavailable(f"there is no second opinion: {NAME} does not start: {error.strerror}") from error
     late = threading.Event()
 
     def end_it() -> None:
@@ -165,21 +153,35 @@ def _run(command: list[str], folder: str, environment: dict[str, str], seconds: 
         _kill(process)
 
     timer = threading.Timer(seconds, end_it)
-    timer.start()
-    try:
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
-        output = _read(process.stdout, most)
-        if len(output) > most:
-            raise Unavailable(
-                f"there is no second opinion: {NAME} printed more than {most:,} bytes", hint="Name fewer files."
+    with DeferredInterrupt() as interrupt:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # what it starts ends with it
             )
-        code = process.wait()
-    finally:
-        timer.cancel()
-        _kill(process)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        except OSError as error:
+            raise Unavailable(f"there is no second opinion: {NAME} does not start: {error.strerror}") from error
+        timer.start()
+        try:
+            interrupt.end()
+            assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+            output = _read(process.stdout, most)
+            if len(output) > most:
+                raise Unavailable(
+                    f"there is no second opinion: {NAME} printed more than {most:,} bytes", hint="Name fewer files."
+                )
+            code = process.wait()
+        finally:
+            timer.cancel()
+            _kill(process)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
     if late.is_set():
         raise Unavailable(
             f"there is no second opinion: {NAME} took longer than {seconds:g} s", hint="Name fewer files."
