@@ -227,7 +227,8 @@ for one in (before, datagrams, listener, here, friend, other):
 """
     found = run(script, observer.host, observer.port)
     assert found["cut"]
-    assert found["tcp"] == found["udp"] == "BrokenPipeError"
+    assert found["tcp"] in ("BrokenPipeError", "ConnectionResetError")  # the other side may have hung up first
+    assert found["udp"] == "BrokenPipeError"
     assert found["heard"] == "OSError"
     assert found["here"] == "done"
     assert observer.datagrams() == 0
