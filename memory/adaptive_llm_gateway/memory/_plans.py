@@ -592,8 +592,9 @@ class Planner:
     def _check_secrets(self, document: Document, text: str) -> None:
         """Refuse a memory with a credential; lines are those of the body, which the writer sees, where all is in it."""
         found = [finding.fingerprint for finding in self._scanner.scan(text)]
-        in_body = found and [finding.fingerprint for finding in self._scanner.scan(document.body)] == found
-        self._scanner.check(document.body if in_body else text, where="this memory")
+        if found:
+            in_body = [finding.fingerprint for finding in self._scanner.scan(document.body)] == found
+            self._scanner.check(document.body if in_body else text, where="this memory")
 
     def _check_held(self, path: str, identifier: str) -> None:
         item = self._held().get(path)

@@ -311,11 +311,6 @@ def _git_says(folder: Path, *arguments: str) -> str:
     return os.fsdecode(done.stdout) if done.returncode == 0 else ""
 
 
-def _is_in_a_repo(folder: Path) -> bool:
-    command = ["git", "rev-parse", "--git-dir"]
-    return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
-
-
 def _staged(folder: Path) -> Iterator[tuple[bytes, bytes]]:
     """Blob id and path of each file that is added or changed in git's index."""
     command = ["git", "diff", "--cached", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=ACMRT"]
@@ -324,7 +319,8 @@ def _staged(folder: Path) -> Iterator[tuple[bytes, bytes]]:
     except FileNotFoundError:
         raise StorageError("git is not installed, or not on the PATH", hint="Install git 2.34 or newer.") from None
     if done.returncode != 0:
-        if not _is_in_a_repo(folder):  # git would speak of an option that is unknown outside of one
+        # Outside of a repo git would speak of an option that is unknown there.
+        if not _git_says(folder, "rev-parse", "--git-dir"):
             raise InvalidInput(f"{str(folder)!r} is in no git repo", hint="Go to the repo whose commit it is about.")
         words = done.stderr.decode("utf-8", "replace").strip()
         raise InvalidInput(
