@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         when_offline,
     )
     from adaptive_llm_gateway.core._errors import (
+        AccessDenied,
         AlgError,
         ConfigError,
         DiskFull,
@@ -161,6 +162,7 @@ _MODULES = {
         "when_offline",
     ),
     "_errors": (
+        "AccessDenied",
         "AlgError",
         "ConfigError",
         "DiskFull",
@@ -276,6 +278,7 @@ __all__ = [
     "PERSONAL_LEVELS",
     "POINTS",
     "WAITING_FILE",
+    "AccessDenied",
     "AlgError",
     "Allowance",
     "AllowanceState",

@@ -153,6 +153,13 @@ class NotHolder(VersionConflict):
     code = "not_holder"
 
 
+class AccessDenied(AlgError):
+    """The caller's token does not allow this; `details["scope"]` names what it lacks, where that is all."""
+
+    code = "access_denied"
+    exit_code = 10
+
+
 # --- Try again later ---------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from adaptive_llm_gateway.core._settings_gateway import (
     Section,
     key_in,
 )
+from adaptive_llm_gateway.core._settings_http import HttpSettings
 
 ENV_PREFIX = "ALG_"
 
@@ -318,6 +319,7 @@ class Settings(BaseSettings):
     secrets: SecretsSettings = SecretsSettings()  # pyright: ignore[reportCallIssue]
     summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
     handoffs: HandoffSettings = HandoffSettings()  # pyright: ignore[reportCallIssue]
+    http: HttpSettings = HttpSettings()  # pyright: ignore[reportCallIssue]
     gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
     providers: Providers = Field(default_factory=dict, description="Providers of models, by names of your own.")
     routes: Routes = Field(

@@ -1,0 +1,123 @@
+"""What a caller may do and see: the scopes of a token, its projects, its trust level.
+
+Who comes by the Unix socket is the person whose hub it is, and may do and see everything. Who comes by HTTP may do what
+its token allows; `ACCESS` says so to everything that is done for it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from adaptive_llm_gateway.core import AccessDenied, Trust
+
+Scope = Literal["memory:read", "memory:write", "handoff", "gateway", "admin"]
+"""What a token can allow; none includes another. `admin`: what concerns the whole hub, and files of its machine."""
+
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one caller may do and see.
+
+    Attributes:
+        client: the name of the token's client; None for the person at this machine.
+        scopes: what it may do.
+        projects: names of projects, with `*`, `?` and `[...]`, whose memories it sees and writes; None: all, and those
+            of no project.
+        max_trust: the highest trust level that it sees and writes.
+    """
+
+    client: str | None = None
+    scopes: frozenset[Scope] = frozenset(SCOPES)
+    projects: tuple[str, ...] | None = None
+    max_trust: Trust = Trust.SECRET
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether no memory is hidden from it."""
+        return self.projects is None and self.max_trust is Trust.SECRET
+
+    def has_project(self, project: str | None) -> bool:
+        """Whether memories of this project, or of none, are for it."""
+        if self.projects is None:
+            return True
+        return project is not None and any(fnmatch.fnmatchcase(project, each) for each in self.projects)
+
+    def needs(self, scope: Scope, what: str) -> None:
+        """Refuse what its token does not allow.
+
+        Args:
+            what: what was asked for, for the message.
+
+        Raises:
+            AccessDenied: it lacks the scope.
+        """
+        if scope not in self.scopes:
+            raise AccessDenied(
+                f"{what} needs a token with the scope {scope!r}",
+                hint=f"This one has: {', '.join(sorted(self.scopes)) or 'none'}. `alg clients` changes that.",
+                scope=scope,
+            )
+
+
+EVERYTHING: Final = Access()
+"""The person at this machine."""
+
+ACCESS: ContextVar[Access] = ContextVar("ACCESS", default=EVERYTHING)
+"""What the caller of the current task may do and see."""
+
+IN_SCOPE: Final = "alg.access"
+"""Under which key of an ASGI scope a request's `Access` is; there once its token was accepted, and not before."""
+
+
+@contextmanager
+def acting_for(access: Access) -> Generator[None]:
+    """Everything done within is done for this caller."""
+    token = ACCESS.set(access)
+    try:
+        yield
+    finally:
+        ACCESS.reset(token)
+
+
+TOOL_SCOPES: Final[dict[str, Scope]] = {
+    "memory_search": "memory:read",
+    "memory_context": "memory:read",
+    "memory_summarize_path": "admin",  # it reads files of this machine, not memories
+    "memory_read": "memory:read",
+    "memory_write": "memory:write",
+    "memory_record_decision": "memory:write",
+    "memory_record_task": "memory:write",
+    "memory_append_session": "memory:write",
+    "memory_compact_session": "memory:write",
+    "memory_delete": "memory:write",
+    "memory_restore": "memory:write",
+    "memory_history": "memory:read",
+    "memory_status": "memory:read",
+    "memory_pull": "memory:write",
+    "memory_push": "memory:write",
+    "handoff_create": "handoff",
+    "handoff_list": "handoff",
+    "handoff_claim": "handoff",
+    "handoff_update": "handoff",
+    "handoff_complete": "handoff",
+    "handoff_release": "handoff",
+    "gateway_complete": "gateway",
+    "gateway_chat": "gateway",
+    "gateway_embed": "gateway",
+    "gateway_health": "gateway",
+    "gateway_route_preview": "gateway",
+}
+"""Which scope each tool needs. A tool that is not here is offered to nobody by HTTP."""
+
+RESOURCE_SCOPES: Final[dict[str, Scope]] = {"memory": "memory:read", "handoff": "handoff"}
+"""Which scope each resource needs, by the scheme of its address."""
+
+PROMPT_SCOPES: Final[dict[str, Scope]] = {"project_context": "memory:read", "resume": "handoff"}
+"""Which scope each prompt needs."""

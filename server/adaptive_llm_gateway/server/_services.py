@@ -1,0 +1,24 @@
+"""What the hub does, in one place: given to whatever offers it to clients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adaptive_llm_gateway.core import Home, Settings
+from adaptive_llm_gateway.server._gate import SecretGate
+from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
+from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
+from adaptive_llm_gateway.server._operations import Operations
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """A hub's operations, and what belongs to them; `version` is the distribution's."""
+
+    home: Home
+    settings: Settings
+    operations: Operations
+    handoffs: HandoffOperations
+    gateway: GatewayOperations
+    gate: SecretGate
+    version: str
