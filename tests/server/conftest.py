@@ -5,11 +5,13 @@ provider of models.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +20,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 ALG = str(Path(sys.executable).with_name("alg"))
 WAIT = 60.0
@@ -186,6 +190,52 @@ def files_below(folder: Path, *, without: tuple[str, ...] = ()) -> list[Path]:
     return found
 
 
+class Answer:
+    """An answer by HTTP, with its headers' names in lower case."""
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers}
+        self.body = body
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Web:
+    """A hub's HTTP server, as its clients see it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self.host, self.port = parts.hostname, parts.port
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
+        said = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+        try:
+            connection.request(method, path, body, said)
+            given = connection.getresponse()
+            return Answer(given.status, given.getheaders(), given.read())
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        """A bare connection, for what no library would send."""
+        return socket.create_connection((self.host, self.port), timeout=WAIT)
+
+
 class Tools:
     """What the fixture `server` gives: everything a test needs of this module."""
 
@@ -203,6 +253,19 @@ class Tools:
         """Write the home's configuration."""
         self.home.mkdir(exist_ok=True)
         (self.home / "config.yaml").write_text(text, encoding="utf-8")
+
+    def web(self, **settings: Any) -> Web:
+        """A hub that listens by HTTP at a port that is free; `settings` are those of the configuration's `http`."""
+        file = self.home / "config.yaml"
+        configured: dict[str, Any] = (yaml.safe_load(file.read_text("utf-8")) if file.exists() else None) or {}
+        configured["http"] = {**configured.get("http", {}), "enabled": True, "port": 0, **settings}
+        self.configure(yaml.safe_dump(configured))
+        self.alg("hub", "start")
+        found = wait_until(
+            lambda: (now := self.json("hub", "status")["http"])["state"] != "starting" and now, what="HTTP"
+        )
+        assert found["state"] == "listening", found
+        return Web(found["url"])
 
     def client(self, name: str = "test-client", *arguments: str, **options: Any) -> RawClient:
         """A client whose handshake is done; `options` as `RawClient` takes them."""

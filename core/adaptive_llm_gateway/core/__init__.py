@@ -133,6 +133,7 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.core._settings import (
         HandoffSettings,
+        HttpSettings,
         RepoSettings,
         Settings,
         load_settings,
@@ -260,6 +261,7 @@ _MODULES = {
     ),
     "_settings": (
         "HandoffSettings",
+        "HttpSettings",
         "RepoSettings",
         "Settings",
         "load_settings",
@@ -293,6 +295,7 @@ __all__ = [
     "HandoffSettings",
     "HandoffTaken",
     "Home",
+    "HttpSettings",
     "HubUnavailable",
     "InvalidFile",
     "InvalidInput",

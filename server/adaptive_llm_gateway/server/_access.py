@@ -69,6 +69,9 @@ class Access:
 EVERYTHING: Final = Access()
 """The person at this machine."""
 
+NOTHING: Final = Access(client="", scopes=frozenset(), projects=(), max_trust=Trust.PUBLIC)
+"""Whoever comes by HTTP and whose token was not accepted, or not yet."""
+
 ACCESS: ContextVar[Access] = ContextVar("ACCESS", default=EVERYTHING)
 """What the caller of the current task may do and see."""
 
@@ -121,3 +124,17 @@ RESOURCE_SCOPES: Final[dict[str, Scope]] = {"memory": "memory:read", "handoff": 
 
 PROMPT_SCOPES: Final[dict[str, Scope]] = {"project_context": "memory:read", "resume": "handoff"}
 """Which scope each prompt needs."""
+
+RouteScope = Scope | Literal["token", "public"]
+"""What a route needs: a scope, any token that is accepted, or nothing."""
+
+ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
+    ("GET", "/healthz"): "public",
+    ("GET", "/readyz"): "public",
+    ("POST", "/mcp"): "token",  # what it asks for needs scopes of its own, by the tables above
+    ("GET", "/mcp"): "token",
+    ("DELETE", "/mcp"): "token",
+}
+"""What each route needs, by method (`WEBSOCKET` for one) and path, where `{...}` stands for one segment. There is no
+route that is not here: whatever it asks for, the answer is 404.
+"""

@@ -197,6 +197,8 @@ def status_text(status: Json, paint: Paint) -> str:
         f"clients {status['clients']}",
         f"store   {status['store']}" + (f": {status['error']}" if status.get("error") else ""),
     ]
+    if status["http"]["state"] != "off":
+        facts.append(f"http    {status['http']['url'] or status['http']['problem'] or status['http']['state']}")
     from adaptive_llm_gateway.server._render import mode_text  # noqa: PLC0415
 
     facts += [line.replace("mode: ", "mode    ", 1) for line in mode_text(status)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import logging
 import logging.handlers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Memories, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
     from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
+    from adaptive_llm_gateway.server._http import HttpServer
 
 _log = logging.getLogger(__name__)
 
@@ -224,6 +226,8 @@ class Hub:
         self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self._http: HttpServer | None = None
+        self._http_problem: str | None = None
 
     @property
     def gateway(self) -> GatewayOperations:
@@ -270,7 +274,10 @@ class Hub:
             proving = asyncio.create_task(self.modes.look())
             loading = asyncio.create_task(self._gateway.load_ahead())
             looking = asyncio.create_task(self._look_at_objects())
+            listening = asyncio.create_task(self._serve_http())
             await self._stop.wait()
+            listening.cancel()
+            await asyncio.wait({listening})
             looking.cancel()
             await asyncio.wait({looking})  # with the process that it started
             upkeep.cancel()
@@ -302,6 +309,8 @@ class Hub:
         with contextlib.suppress(OSError):
             if self.home.socket.stat().st_ino == self._socket_id:
                 self.home.socket.unlink()
+        if self._http is not None:
+            await self._http.end(_DRAIN_SECONDS)
         if self._gateway is not None:
             await self._gateway.settle()
         if self._handoffs is not None:
@@ -345,13 +354,50 @@ class Hub:
             if not self.home.socket.exists():
                 _log.warning("the socket was removed by somebody; stopping, so that another hub can start")
                 self.stop()
-            if not self._connections and idle and time.monotonic() - self._idle_since > idle:
+            if not self._connections and self._http is None and idle and time.monotonic() - self._idle_since > idle:
                 _log.info("idle for %.0f s", idle)
                 self.stop()
             with contextlib.suppress(metadata.PackageNotFoundError):
                 if distribution_version() != self.version:
                     _log.info("another version was installed; stopping, so that it can take over")
                     self.stop()
+
+    # -- HTTP --------------------------------------------------------------------------------------------------
+
+    async def _serve_http(self) -> None:
+        """Listen by HTTP where that is wanted; where it cannot be, the hub goes on by its socket."""
+        if not self.settings.http.enabled:
+            return
+        # In a thread: whoever waits at the socket for an answer does not wait for this.
+        module = await asyncio.to_thread(importlib.import_module, "adaptive_llm_gateway.server._http")
+        door = await asyncio.to_thread(importlib.import_module, "adaptive_llm_gateway.server._http_door")
+        server: HttpServer = module.HttpServer(
+            self.settings.http,
+            self._mcp,
+            door=door.Closed(),
+            waiting=self._waiting,
+            asked=self._note_request,
+        )
+        try:
+            await server.begin()
+        except AlgError as error:
+            self._http_problem = f"{error} ({error.hint})"
+            _log.warning("not listening by HTTP: %s", self._http_problem)
+        else:
+            self._http = server
+
+    def _note_request(self) -> None:
+        self._asked = time.monotonic()
+
+    def _waiting(self) -> list[str]:
+        """Names of what is not ready."""
+        return [] if self.operations.store_state[0] == "open" else ["store"]
+
+    def _http_status(self) -> dict[str, Any]:
+        if self._http is not None:
+            return {"state": "listening", "url": self._http.url, "problem": None}
+        state = "off" if not self.settings.http.enabled else "failed" if self._http_problem else "starting"
+        return {"state": state, "url": None, "problem": self._http_problem}
 
     # -- connections -------------------------------------------------------------------------------------------
 
@@ -411,6 +457,7 @@ class Hub:
             "mode_problem": self.modes.problem,
             "store": state,
             "error": str(error) if error else None,
+            "http": self._http_status(),
             **({"repos": self._repos()} if self.settings.repos else {}),
         }
 
@@ -471,7 +518,7 @@ def set_up_logging(home: Home, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("mcp", "httpx2", "watchdog", "asyncio"):
+    for name in ("mcp", "httpx2", "watchdog", "asyncio", "uvicorn"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 

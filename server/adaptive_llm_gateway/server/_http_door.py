@@ -1,0 +1,51 @@
+"""Where it is decided whom a request by HTTP comes from: the seam between the server and its clients' tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from adaptive_llm_gateway.server._access import Access
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""A request's headers as they came, names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not let in: the answer's status (401 or 429) and headers. Nothing else is said."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Door(Protocol):
+    """Knows the clients' tokens."""
+
+    def anyone(self) -> bool:
+        """Whether there is a client that it would let in."""
+        ...
+
+    async def authenticate(self, headers: Headers, address: str) -> Access | Refusal:
+        """What the caller may do, by the token in its headers.
+
+        Args:
+            address: the IP address that it comes from.
+        """
+        ...
+
+
+NO_TOKEN: Final = Refusal(401, ((b"www-authenticate", b"Bearer"),))
+
+
+class Closed:
+    """The door of a hub that has no clients."""
+
+    def anyone(self) -> bool:
+        """There is none."""
+        return False
+
+    async def authenticate(self, headers: Headers, address: str) -> Access | Refusal:  # noqa: ARG002 - as `Door`
+        """Nobody is let in."""
+        return NO_TOKEN

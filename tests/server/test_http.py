@@ -1,0 +1,85 @@
+"""The hub's HTTP server: what it answers to whom, with real hubs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adaptive_llm_gateway.core import ConfigError
+from adaptive_llm_gateway.server._access import ROUTE_SCOPES
+from adaptive_llm_gateway.server._http_app import Routes
+
+
+def test_a_hub_serves_http_where_its_status_says_and_ends_with_it(server: Any) -> None:
+    web = server.web()
+    assert web.request("GET", "/healthz").json() == {"status": "ok"}
+    assert f"http    {web.url}" in server.alg("hub", "status").stdout
+    server.alg("hub", "stop")
+    with pytest.raises(ConnectionRefusedError):
+        web.connect()
+
+
+def test_without_the_setting_nothing_listens(server: Any) -> None:
+    server.alg("hub", "start")
+    assert server.json("hub", "status")["http"] == {"state": "off", "url": None, "problem": None}
+
+
+def test_a_port_that_is_taken_leaves_the_hub_to_its_socket_and_says_so(server: Any, serve: Any) -> None:
+    from http.server import BaseHTTPRequestHandler
+
+    taken = serve(BaseHTTPRequestHandler).server_port
+    server.configure(f"http:\n  enabled: true\n  port: {taken}\n")
+    server.alg("hub", "start")
+    found = server.wait_until(
+        lambda: (now := server.json("hub", "status")["http"])["state"] != "starting" and now, what="HTTP"
+    )
+    assert found["state"] == "failed"
+    assert str(taken) in found["problem"]
+    assert server.client().write("It goes on")
+
+
+def test_ready_says_which_part_is_not(server: Any) -> None:
+    server.home.mkdir()
+    (server.home / "memory").write_text("no folder", encoding="utf-8")
+    web = server.web()
+    server.wait_until(lambda: server.json("hub", "status")["store"] == "failed", what="the store's failure")
+    answer = web.request("GET", "/readyz")
+    assert answer.status == 503
+    assert answer.json() == {"ready": False, "waiting": ["store"]}
+    assert web.request("GET", "/healthz").status == 200
+
+
+def test_nobody_gets_in_without_a_token(server: Any) -> None:
+    web = server.web()
+    for token in (None, "x", "alg_" + "0" * 40):
+        answer = web.request("POST", "/mcp", b"{}", token=token)
+        assert answer.status == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert not answer.body
+
+
+def test_what_is_no_route_is_not_found_and_other_methods_are_not_allowed(server: Any) -> None:
+    web = server.web()
+    answer = web.request("GET", "/")
+    assert (answer.status, answer.body) == (404, b"")
+    answer = web.request("PUT", "/mcp", b"")
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, POST")
+
+
+def test_a_route_needs_what_the_table_says() -> None:
+    routes = Routes({**ROUTE_SCOPES, ("GET", "/x/{id}"): "memory:read", ("PUT", "/x/{id}"): "memory:write"})
+    assert routes.find("GET", "/healthz") == "public"
+    assert routes.find("HEAD", "/healthz") == "public"
+    assert routes.find("GET", "/x/1") == "memory:read"
+    assert routes.find("PATCH", "/x/1") == ("GET", "PUT")
+    for path in ("/x", "/x/", "/x/1/", "/x/1/2", "/x//", "//x/1", "/X/1"):
+        assert routes.find("GET", path) == ()
+
+
+def test_settings_of_http_are_checked(server: Any) -> None:
+    from adaptive_llm_gateway.core import Home, load_settings
+
+    server.configure("http:\n  trusted_proxies: nowhere\n")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_settings(Home(server.home))
