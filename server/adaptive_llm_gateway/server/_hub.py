@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import logging
 import logging.handlers
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
+from adaptive_llm_gateway.server._hub_http import HubHttp
 from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._object_scan import ObjectScan
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Memories, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
     from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
-    from adaptive_llm_gateway.server._http import HttpServer
 
 _log = logging.getLogger(__name__)
 
@@ -226,8 +225,7 @@ class Hub:
         self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self._http: HttpServer | None = None
-        self._http_problem: str | None = None
+        self.http = HubHttp(settings.http, waiting=self._waiting, asked=self._note_request)
 
     @property
     def gateway(self) -> GatewayOperations:
@@ -274,7 +272,7 @@ class Hub:
             proving = asyncio.create_task(self.modes.look())
             loading = asyncio.create_task(self._gateway.load_ahead())
             looking = asyncio.create_task(self._look_at_objects())
-            listening = asyncio.create_task(self._serve_http())
+            listening = asyncio.create_task(self.http.run(self._mcp))
             await self._stop.wait()
             listening.cancel()
             await asyncio.wait({listening})
@@ -309,8 +307,7 @@ class Hub:
         with contextlib.suppress(OSError):
             if self.home.socket.stat().st_ino == self._socket_id:
                 self.home.socket.unlink()
-        if self._http is not None:
-            await self._http.end(_DRAIN_SECONDS)
+        await self.http.end(_DRAIN_SECONDS)
         if self._gateway is not None:
             await self._gateway.settle()
         if self._handoffs is not None:
@@ -354,7 +351,7 @@ class Hub:
             if not self.home.socket.exists():
                 _log.warning("the socket was removed by somebody; stopping, so that another hub can start")
                 self.stop()
-            if not self._connections and self._http is None and idle and time.monotonic() - self._idle_since > idle:
+            if not self._connections and not self.http.listens and idle and time.monotonic() - self._idle_since > idle:
                 _log.info("idle for %.0f s", idle)
                 self.stop()
             with contextlib.suppress(metadata.PackageNotFoundError):
@@ -364,40 +361,12 @@ class Hub:
 
     # -- HTTP --------------------------------------------------------------------------------------------------
 
-    async def _serve_http(self) -> None:
-        """Listen by HTTP where that is wanted; where it cannot be, the hub goes on by its socket."""
-        if not self.settings.http.enabled:
-            return
-        # In a thread: whoever waits at the socket for an answer does not wait for this.
-        module = await asyncio.to_thread(importlib.import_module, "adaptive_llm_gateway.server._http")
-        door = await asyncio.to_thread(importlib.import_module, "adaptive_llm_gateway.server._http_door")
-        server: HttpServer = module.HttpServer(
-            self.settings.http,
-            self._mcp,
-            door=door.Closed(),
-            waiting=self._waiting,
-            asked=self._note_request,
-        )
-        try:
-            await server.begin()
-        except AlgError as error:
-            self._http_problem = f"{error} ({error.hint})"
-            _log.warning("not listening by HTTP: %s", self._http_problem)
-        else:
-            self._http = server
-
     def _note_request(self) -> None:
         self._asked = time.monotonic()
 
     def _waiting(self) -> list[str]:
         """Names of what is not ready."""
         return [] if self.operations.store_state[0] == "open" else ["store"]
-
-    def _http_status(self) -> dict[str, Any]:
-        if self._http is not None:
-            return {"state": "listening", "url": self._http.url, "problem": None}
-        state = "off" if not self.settings.http.enabled else "failed" if self._http_problem else "starting"
-        return {"state": state, "url": None, "problem": self._http_problem}
 
     # -- connections -------------------------------------------------------------------------------------------
 
@@ -457,7 +426,7 @@ class Hub:
             "mode_problem": self.modes.problem,
             "store": state,
             "error": str(error) if error else None,
-            "http": self._http_status(),
+            "http": self.http.status(),
             **({"repos": self._repos()} if self.settings.repos else {}),
         }
 

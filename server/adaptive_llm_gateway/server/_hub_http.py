@@ -1,0 +1,85 @@
+"""The hub's part in HTTP: begins to listen beside the socket, tries again where that failed, and tells how it stands.
+
+Nothing heavy is imported here: where `http.enabled` is false, nothing of a server by HTTP is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from adaptive_llm_gateway.core import AlgError, HttpSettings
+from adaptive_llm_gateway.server._http_door import Closed, Door
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+    from adaptive_llm_gateway.server._http import HttpServer
+
+_log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 5.0
+
+
+class HubHttp:
+    """Listens for one hub where its settings want that.
+
+    Args:
+        waiting: names of parts of the hub that are not ready.
+        asked: called for each request that was let in.
+    """
+
+    def __init__(
+        self, settings: HttpSettings, *, waiting: Callable[[], Sequence[str]], asked: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._waiting = waiting
+        self._asked = asked
+        self._door: Door = Closed()
+        self._server: HttpServer | None = None
+        self._problem: str | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether it does; a hub that does is not idle, however long nobody comes."""
+        return self._server is not None
+
+    def status(self) -> dict[str, Any]:
+        """How it stands: `off`, `starting`, `listening` or `failed`; where, or why not."""
+        if self._server is not None:
+            return {"state": "listening", "url": self._server.url, "problem": None}
+        state = "off" if not self._settings.enabled else "failed" if self._problem else "starting"
+        return {"state": state, "url": None, "problem": self._problem}
+
+    async def run(self, mcp: MCPServer[Any]) -> None:
+        """Listen as soon as that is possible, until cancelled."""
+        if not self._settings.enabled:
+            return
+        # In a thread: whoever waits at the socket for an answer does not wait for this.
+        module = await asyncio.to_thread(importlib.import_module, "adaptive_llm_gateway.server._http")
+        while True:
+            server: HttpServer = module.HttpServer(
+                self._settings, mcp, door=self._door, waiting=self._waiting, asked=self._asked
+            )
+            try:
+                await server.begin()
+            except AlgError as error:
+                self._failed(error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                self._server, self._problem = server, None
+                return
+
+    def _failed(self, error: AlgError) -> None:
+        problem = f"{error} ({error.hint})" if error.hint else str(error)
+        if problem != self._problem:
+            _log.warning("not listening by HTTP: %s", problem)
+        self._problem = problem
+
+    async def end(self, seconds: float) -> None:
+        """Take no more requests, let those end that have begun, for so long, and go."""
+        if self._server is not None:
+            await self._server.end(seconds)
