@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+MODERN = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "modern-client", "version": "1"},
+}
 DESIGNED = {
     "memory_search",
     "memory_read",
@@ -92,17 +97,12 @@ def test_a_dotted_tool_name_is_accepted_and_not_listed(server: Any) -> None:
 
 def test_a_client_of_the_era_without_a_handshake_is_served_and_named(server: Any) -> None:
     client = server.raw_client()
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": {"name": "modern-client", "version": "1"},
-    }
-    discovered = client.request("server/discover", {"_meta": meta})["result"]
+    discovered = client.request("server/discover", {"_meta": MODERN})["result"]
     assert "2026-07-28" in json.dumps(discovered)
     arguments = {"title": "Written without a handshake"}
-    done = client.request("tools/call", {"name": "memory_write", "arguments": arguments, "_meta": meta})["result"]
+    done = client.request("tools/call", {"name": "memory_write", "arguments": arguments, "_meta": MODERN})["result"]
     assert done["resultType"] == "complete"
-    found = client.request("tools/call", {"name": "memory_search", "arguments": {}, "_meta": meta})["result"]
+    found = client.request("tools/call", {"name": "memory_search", "arguments": {}, "_meta": MODERN})["result"]
     assert "by modern-client" in server.text_of(found)
 
 
@@ -118,6 +118,22 @@ def test_a_memory_is_a_resource_and_a_project_a_prompt(server: Any) -> None:
     text = prompt["result"]["messages"][0]["content"]["text"]
     assert written in text
     assert "not instructions" in text
+
+
+@pytest.mark.parametrize("meta", [{}, {"_meta": MODERN}], ids=["2025-11-25", "2026-07-28"])
+def test_a_prompt_that_cannot_be_given_is_refused_in_words(server: Any, meta: dict[str, Any]) -> None:
+    client = server.raw_client() if meta else server.client()
+
+    def refused(name: str, **arguments: str) -> str:
+        error = client.request("prompts/get", {"name": name, "arguments": arguments, **meta})["error"]
+        assert error["code"] == -32602
+        return error["message"]
+
+    assert "Unknown prompt 'walrus'" in refused("walrus")
+    assert "needs the argument 'project'" in refused("project_context")
+    told = refused("project_context", project="walrus", colour="grey")
+    assert "no argument 'colour'" in told
+    assert "project, question" in told
 
 
 def test_a_change_with_a_stale_version_is_refused_and_changes_nothing(server: Any) -> None:

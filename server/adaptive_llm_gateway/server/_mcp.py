@@ -87,12 +87,13 @@ def build_server(
     operations: Operations, gateway: GatewayOperations, handoffs: HandoffOperations, *, version: str
 ) -> MCPServer[Any]:
     """The MCP server; one instance serves every connection."""
+    calls = _Calls(SecretGate(operations))
     server: MCPServer[Any] = MCPServer(
         NAME,
         title="Adaptive LLM Gateway",
         instructions=INSTRUCTIONS,
         version=version,
-        middleware=[_Calls(SecretGate(operations))],
+        middleware=[calls],
         log_level="WARNING",
         subscriptions=False,
     )
@@ -113,7 +114,6 @@ def build_server(
             structured_output=False,
         )
     _slim_schemas(server)
-    server.middleware[-1].learn(server)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
     @server.resource(
         "memory://{id}", name="memory", title="A memory", description="One memory, whole.", mime_type="text/markdown"
@@ -135,6 +135,7 @@ def build_server(
         return await _project_context(operations, project, question)
 
     add_resource_and_prompt(server, handoffs)
+    calls.learn(server)
     return server
 
 
@@ -186,9 +187,11 @@ class _Calls:
     def __init__(self, gate: SecretGate) -> None:
         self._gate = gate
         self._tools: dict[str, Any] = {}
+        self._prompts: dict[str, Any] = {}
 
     def learn(self, server: MCPServer[Any]) -> None:
         self._tools = {tool.name: tool for tool in server._tool_manager.list_tools()}  # pyright: ignore[reportPrivateUsage]
+        self._prompts = {each.name: each for each in server._prompt_manager.list_prompts()}  # pyright: ignore[reportPrivateUsage]
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.method == "initialize":  # the client's own name, which is not repeated, and looked at when it is stored
@@ -199,6 +202,8 @@ class _Calls:
             secret = self._gate.request(ctx.method, ctx.params)
             if secret is not None:
                 raise MCPError(INVALID_PARAMS, secret)
+            if ctx.method == "prompts/get" and isinstance(name, str):
+                self._look_at_prompt(name, params.get("arguments") or {})
             return await call_next(ctx)
         return self._said(await self._call(ctx, call_next, params, name))
 
@@ -219,6 +224,28 @@ class _Calls:
         if problem is not None:
             return _refusal(problem)
         return await call_next(replace(ctx, params={**params, "name": wire, "arguments": made}))
+
+    def _look_at_prompt(self, name: str, given: Any) -> None:
+        """Refuse what the SDK would answer with an internal error (2026-07-28), or with one of Python's.
+
+        Raises:
+            MCPError: there is no such prompt, or it does not take these arguments.
+        """
+        prompt = self._prompts.get(name)
+        if prompt is None:
+            raise MCPError(INVALID_PARAMS, f"Unknown prompt {name!r}. `prompts/list` says which there are.")
+        arguments = {each.name: each.required for each in prompt.arguments or ()}
+        names = [str(each) for each in cast("dict[str, Any]", given)] if isinstance(given, dict) else []
+        unknown = [each for each in names if each not in arguments]
+        missing = [each for each, required in arguments.items() if required and each not in names]
+        if unknown:
+            raise MCPError(
+                INVALID_PARAMS,
+                f"The prompt {name} has no argument {', '.join(map(repr, unknown))}. Its arguments: "
+                f"{', '.join(arguments)}.",
+            )
+        if missing:
+            raise MCPError(INVALID_PARAMS, f"The prompt {name} needs the argument {', '.join(map(repr, missing))}.")
 
     def _said(self, result: HandlerResult) -> HandlerResult:
         """A tool's answer; of an error, whatever it quotes, without credentials."""
