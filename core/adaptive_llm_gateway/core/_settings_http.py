@@ -80,6 +80,12 @@ class HttpSettings(Section):
         8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Largest body of a request, in bytes."
     )
     max_connections: int = Field(4096, ge=1, le=100_000, description="Most connections at once; one more is refused.")
+    max_connections_per_address: int = Field(
+        256, ge=1, le=100_000, description="Most of one address elsewhere; proxies and this machine aside."
+    )
+    max_sessions: int = Field(
+        1024, ge=1, le=100_000, description="Most MCP sessions of one client; the one quiet for longest makes room."
+    )
     header_seconds: float = Field(
         10, gt=0, le=600, allow_inf_nan=False, description="How long a client may take to send a request's headers."
     )
@@ -88,4 +94,7 @@ class HttpSettings(Section):
     )
     idle_seconds: float = Field(
         75, gt=0, le=3600, allow_inf_nan=False, description="How long a connection may be silent between requests."
+    )
+    write_seconds: float = Field(
+        30, gt=0, le=3600, allow_inf_nan=False, description="How long it may leave an answer unread."
     )

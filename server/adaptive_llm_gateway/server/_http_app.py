@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
 
-from adaptive_llm_gateway.server._access import IN_SCOPE, NOTHING, ROUTE_SCOPES, RouteScope, acting_for
-from adaptive_llm_gateway.server._http_door import Door, Refusal
+from adaptive_llm_gateway.server._access import (
+    IN_SCOPE,
+    NOTHING,
+    ROUTE_SCOPES,
+    Access,
+    RouteScope,
+    acting_for,
+)
+from adaptive_llm_gateway.server._http_door import NO_TOKEN, Door, Refusal
+from adaptive_llm_gateway.server._http_hosts import Hosts, forwarded, is_loopback, is_plain_path, networks, origin_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from adaptive_llm_gateway.core import HttpSettings
 
 _log = logging.getLogger(__name__)
 
@@ -18,16 +32,47 @@ HeaderList = tuple[tuple[bytes, bytes], ...]
 
 SECURITY: Final[HeaderList] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """What every answer has, unless whoever gives it says otherwise."""
+EXPOSED: Final = b"etag, link, location, mcp-session-id, retry-after, www-authenticate, x-request-id"
+"""Which headers of an answer a page of an allowed origin may read."""
+_NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,1000}")
+_PREFLIGHT_SECONDS: Final = b"600"
 
 
 async def answer(
-    send: Send, status: int, body: bytes = b"", *, headers: HeaderList = (), kind: bytes = b"application/json"
+    scope: Scope,
+    send: Send,
+    status: int,
+    body: bytes = b"",
+    *,
+    headers: HeaderList = (),
+    kind: bytes = b"application/json",
 ) -> None:
-    """One whole answer."""
-    about = ((b"content-type", kind),) if body else ()
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [length, *about, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    """One whole answer, also to whoever wanted a WebSocket."""
+    about = [(b"content-type", kind)] if body else []
+    if status != 204:
+        about.append((b"content-length", b"%d" % len(body)))
+    before = "websocket." if scope["type"] == "websocket" else ""
+    await send({"type": f"{before}http.response.start", "status": status, "headers": [*about, *headers]})
+    await send({"type": f"{before}http.response.body", "body": body})
+
+
+def health(waiting: Callable[[], Sequence[str]]) -> dict[str, ASGIApp]:
+    """What tells whether the hub lives, and whether it is ready: to anybody, hence by the names of its parts alone.
+
+    Args:
+        waiting: names of parts that are not ready.
+    """
+
+    async def healthz(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as ASGI has it
+        await answer(scope, send, 200, b'{"status":"ok"}')
+
+    async def readyz(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        late = waiting()
+        names = ",".join(f'"{name}"' for name in late).encode()
+        body = b'{"ready":%s,"waiting":[%s]}' % (b"false" if late else b"true", names)
+        await answer(scope, send, 503 if late else 200, body)
+
+    return {"/healthz": healthz, "/readyz": readyz}
 
 
 class HttpApp:
@@ -35,86 +80,177 @@ class HttpApp:
 
     Args:
         door: says whom a token belongs to.
-        parts: what answers, by the beginning of the path: `/mcp`, `/api/v1`.
-        waiting: names of parts of the hub that are not ready.
+        answers: what answers, by the path or its beginning: `/healthz`, `/mcp`, `/api/v1`.
         asked: called for each request that was let in.
+
+    Attributes:
+        going: set when the hub goes: what never ends by itself is to end then.
     """
 
     def __init__(
-        self,
-        *,
-        door: Door,
-        parts: Mapping[str, ASGIApp],
-        waiting: Callable[[], Sequence[str]],
-        asked: Callable[[], None],
+        self, settings: HttpSettings, *, door: Door, answers: Mapping[str, ASGIApp], asked: Callable[[], None]
     ) -> None:
         self._door = door
-        self._parts = dict(parts)
-        self._waiting = waiting
+        self._answers = dict(answers)
         self._asked = asked
         self._routes = Routes(ROUTE_SCOPES)
+        self._hosts = Hosts.of(settings.host, settings.allowed_hosts)
+        self._origins = frozenset(filter(None, map(origin_of, settings.allowed_origins)))
+        self._proxies = networks(settings.trusted_proxies)
+        self._clear = settings.tls_certificate is None
+        self._open: dict[asyncio.Task[Any], Access] = {}
+        self._cut_off: set[asyncio.Task[Any]] = set()
+        self._date = (0, b"")
+        self.going = asyncio.Event()
+
+    def cut_off(self, counts: Callable[[Access], bool]) -> None:
+        """End the requests of those who do not count any more."""
+        for task, access in list(self._open.items()):
+            if not counts(access):
+                self._cut_off.add(task)
+                task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with acting_for(NOTHING):  # whatever is done before a token was accepted is done for nobody
-            await self._guarded(scope, receive, send)
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
+        origin: bytes | None = None
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in one
 
         async def secured(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                headers: list[tuple[bytes, bytes]] = list(message["headers"])
+                headers: list[tuple[bytes, bytes]] = [(b"date", self._now()), *message["headers"]]
                 names = {name for name, _ in headers}
                 headers += [header for header in SECURITY if header[0] not in names]
+                if origin is not None:
+                    headers += _for_page(origin)
                 message = {**message, "headers": headers}
+            elif message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                begun = True
             await send(message)
 
         try:
-            await self._routed(scope, receive, secured)
+            with acting_for(NOTHING):  # whatever is done before a token was accepted is done for nobody
+                refused, origin = self._looked_at(scope)
+                if refused is not None:
+                    await answer(scope, secured, refused)
+                else:
+                    await self._routed(scope, receive, secured, origin)
+        except asyncio.CancelledError:
+            if task not in self._cut_off:
+                raise
+            task.uncancel()
+            if not begun:
+                await answer(scope, secured, NO_TOKEN.status, headers=NO_TOKEN.headers)
         except Exception:  # the caller is told nothing of it
             _log.exception("a request by HTTP failed")
             if begun:
                 raise
-            await answer(secured, 500)
+            await answer(scope, secured, 500)
+        finally:
+            self._cut_off.discard(task)
 
-    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
+    def _now(self) -> bytes:
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True).encode())
+        return self._date[1]
+
+    def _looked_at(self, scope: Scope) -> tuple[int | None, bytes | None]:
+        """The status with which it is refused, whoever it is; and the page's origin, where it is one that may ask."""
+        peer, here = scope.get("client"), scope.get("server")
+        if self._proxies and peer is not None:
+            address, scheme = forwarded(peer[0], scope["headers"], self._proxies)
+            if scheme == "http" and self._clear and here is not None and not is_loopback(here[0]):
+                return 403, None  # its token came in the clear
+            scope["client"] = (address, peer[1])
+            if scheme is not None:
+                scope["scheme"] = scheme.replace("http", "ws") if scope["type"] == "websocket" else scheme
+        hosts: list[bytes] = []
+        origins: list[bytes] = []
+        site = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"origin":
+                origins.append(value)
+            elif name == b"sec-fetch-site":
+                site = value
+        if len(hosts) != 1 or len(origins) > 1:
+            return 400, None
+        if not self._hosts.has(hosts[0].decode("latin-1"), here[0] if here else None):
+            return 421, None
+        origin = origins[0] if origins else None
+        if origin is not None and origin_of(origin.decode("latin-1")) not in self._origins:
+            return 403, None
+        if origin is None and site in (b"cross-site", b"same-site"):
+            return 403, None  # a page that hides where it is from
+        if not is_plain_path(scope["raw_path"]):
+            return 404, origin
+        return None, origin
+
+    async def _routed(self, scope: Scope, receive: Receive, send: Send, origin: bytes | None) -> None:
         method: str = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
-        needed = self._routes.find(method, path)
+        needed = self._routes.find(method, scope["path"])
         if isinstance(needed, tuple):
-            await answer(send, 405 if needed else 404, headers=((b"allow", ", ".join(needed).encode()),) * bool(needed))
+            if needed and method == "OPTIONS" and origin is not None:
+                await self._preflight(scope, send, needed)
+                return
+            allow = ((b"allow", ", ".join(needed).encode()),) if needed else ()
+            await answer(scope, send, 405 if needed else 404, headers=allow)
         elif needed == "public":
-            await self._public(path, send)
+            await self._answering(scope["path"])(scope, receive, send)
         else:
             await self._for_client(needed, scope, receive, send)
 
-    async def _public(self, path: str, send: Send) -> None:
-        if path == "/healthz":
-            await answer(send, 200, b'{"status":"ok"}')
-            return
-        waiting = self._waiting()
-        names = ",".join(f'"{name}"' for name in waiting).encode()
-        body = b'{"ready":%s,"waiting":[%s]}' % (b"false" if waiting else b"true", names)
-        await answer(send, 503 if waiting else 200, body)
+    async def _preflight(self, scope: Scope, send: Send, methods: tuple[str, ...]) -> None:
+        """Tell a browser what a page of an allowed origin may send."""
+        asked = dict(scope["headers"])
+        headers: list[tuple[bytes, bytes]] = [
+            (b"access-control-allow-methods", ", ".join(methods).encode()),
+            (b"access-control-max-age", _PREFLIGHT_SECONDS),
+        ]
+        wanted = asked.get(b"access-control-request-headers", b"")
+        if _NAMES.fullmatch(wanted):
+            headers.append((b"access-control-allow-headers", wanted))
+        if asked.get(b"access-control-request-private-network") == b"true":
+            headers.append((b"access-control-allow-private-network", b"true"))
+        await answer(scope, send, 204, headers=tuple(headers))
 
     async def _for_client(self, needed: RouteScope, scope: Scope, receive: Receive, send: Send) -> None:
-        client = scope.get("client")
-        access = await self._door.authenticate(scope["headers"], client[0] if client else "")
+        peer = scope.get("client")
+        access = await self._door.authenticate(scope["headers"], peer[0] if peer else "")
         if isinstance(access, Refusal):
-            await answer(send, access.status, headers=access.headers)
+            await answer(scope, send, access.status, headers=access.headers)
             return
         if needed not in ("token", *access.scopes):
-            await answer(send, 403)
+            await answer(scope, send, 403)
             return
         self._asked()
         scope[IN_SCOPE] = access
-        with acting_for(access):
-            await self._part(scope["path"])(scope, receive, send)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - we are in one
+        self._open[task] = access
+        try:
+            with acting_for(access):
+                await self._answering(scope["path"])(scope, receive, send)
+        finally:
+            del self._open[task]
 
-    def _part(self, path: str) -> ASGIApp:
-        return next(part for prefix, part in self._parts.items() if path == prefix or path.startswith(f"{prefix}/"))
+    def _answering(self, path: str) -> ASGIApp:
+        found = self._answers.get(path)
+        if found is not None:
+            return found
+        return next(each for prefix, each in self._answers.items() if path.startswith(f"{prefix}/"))
+
+
+def _for_page(origin: bytes) -> HeaderList:
+    return (
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", EXPOSED),
+        (b"vary", b"origin"),
+    )
 
 
 class Routes:

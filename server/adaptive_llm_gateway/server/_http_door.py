@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -35,6 +36,14 @@ class Door(Protocol):
         """
         ...
 
+    def counts(self, access: Access) -> bool:
+        """Whether what it gave for a token holds still: neither revoked, nor expired, nor changed."""
+        ...
+
+    async def changed(self, *, within: float) -> object:
+        """Wait until something of the clients changes, at most so many seconds."""
+        ...
+
 
 NO_TOKEN: Final = Refusal(401, ((b"www-authenticate", b"Bearer"),))
 
@@ -49,3 +58,12 @@ class Closed:
     async def authenticate(self, headers: Headers, address: str) -> Access | Refusal:  # noqa: ARG002 - as `Door`
         """Nobody is let in."""
         return NO_TOKEN
+
+    def counts(self, access: Access) -> bool:  # noqa: ARG002
+        """Nobody was let in."""
+        return False
+
+    async def changed(self, *, within: float) -> object:
+        """Nothing does."""
+        await asyncio.sleep(within)
+        return False

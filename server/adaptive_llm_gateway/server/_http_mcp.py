@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, AuthorizationContext
 from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import MCPServer
+from mcp.server.streamable_http import StreamableHTTPServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from adaptive_llm_gateway.server._access import IN_SCOPE, Access
+from adaptive_llm_gateway.server._access import ACCESS, IN_SCOPE, Access
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 _IDLE_SECONDS = 30 * 60.0
+_MOST_CLIENTS = 4  # as many sessions as that many clients may have; one alone cannot take all
 
 
 class McpOverHttp:
-    """Answers requests to `/mcp` while `run` is under way.
+    """Answers requests to `/mcp` while it is begun and not ended.
 
     Args:
         max_body: bytes of a request's body.
+        max_sessions: of one client.
     """
 
-    def __init__(self, server: MCPServer[Any], *, max_body: int) -> None:
-        self._manager = StreamableHTTPSessionManager(
-            server._lowlevel_server,  # pyright: ignore[reportPrivateUsage]
-            session_idle_timeout=_IDLE_SECONDS,
-            max_request_body_size=max_body,
-        )
+    def __init__(self, server: MCPServer[Any], *, max_body: int, max_sessions: int) -> None:
+        self._manager = _Sessions(server, max_body=max_body, max_sessions=max_sessions)
         self._begun = asyncio.Event()
         self._end = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -41,12 +42,21 @@ class McpOverHttp:
         self._task = asyncio.create_task(self._run())
         await self._begun.wait()
 
+    def end_streams(self) -> None:
+        """End what would never end by itself."""
+        for transport in self._manager.transports():
+            transport.close_standalone_sse_stream()
+
     async def end(self) -> None:
         """End every session, and what is still open of them."""
         self._end.set()
         if self._task is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    async def end_sessions(self, counts: Callable[[Access], bool]) -> None:
+        """End the sessions of those who do not count any more."""
+        await self._manager.end_sessions(counts)
 
     async def _run(self) -> None:  # a task group is left by the task that entered it
         async with self._manager.run():
@@ -56,5 +66,75 @@ class McpOverHttp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         access: Access = scope[IN_SCOPE]
         # The SDK keeps for whom it began a session, and answers others as if there were none.
-        scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=access.client or "", scopes=[]))
+        scope["user"] = _User(access)
         await self._manager.handle_request(scope, receive, send)
+
+
+class _User(AuthenticatedUser):
+    """A token's client, as the SDK knows users."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(AccessToken(token="", client_id=access.client or "", scopes=[]))
+        self.access = access
+
+
+class _Session:
+    """What we know of one of the SDK's: whose it is, and since when it is quiet."""
+
+    __slots__ = ("access", "used")
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.used = time.monotonic()
+
+
+class _Sessions(StreamableHTTPSessionManager):
+    """The SDK's sessions, so many for each client."""
+
+    def __init__(self, server: MCPServer[Any], *, max_body: int, max_sessions: int) -> None:
+        super().__init__(
+            server._lowlevel_server,  # pyright: ignore[reportPrivateUsage]
+            session_idle_timeout=_IDLE_SECONDS,
+            max_request_body_size=max_body,
+            max_sessions=_MOST_CLIENTS * max_sessions,
+        )
+        self._most = max_sessions
+        self._known: dict[str, _Session] = {}
+
+    def transports(self) -> list[StreamableHTTPServerTransport]:
+        """Those of all sessions."""
+        return list(self._server_instances.values())
+
+    async def end_sessions(self, counts: Callable[[Access], bool]) -> None:
+        for identifier, session in list(self._known.items()):
+            transport = self._server_instances.get(identifier)
+            if transport is not None and not counts(session.access):
+                await self._discard_session(identifier, transport)
+
+    async def _handle_stateful_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        user: _User = scope["user"]
+        named = next((value for name, value in scope["headers"] if name == b"mcp-session-id"), None)
+        if named is None:
+            await self._make_room(user.access.client)
+        elif (session := self._known.get(named.decode("latin-1"))) and session.access.client == user.access.client:
+            session.access, session.used = user.access, time.monotonic()
+        await super()._handle_stateful_request(scope, receive, send)
+
+    async def _make_room(self, client: str | None) -> None:
+        """End the session of a client that was quiet for longest, if it has as many as it may have."""
+        own = [each for each, session in self._known.items() if session.access.client == client]
+        if len(own) >= self._most:
+            oldest = min(own, key=lambda each: self._known[each].used)
+            transport = self._server_instances.get(oldest)
+            if transport is not None:
+                await self._discard_session(oldest, transport)
+
+    def _admit_session(self, requestor: AuthorizationContext | None) -> StreamableHTTPServerTransport | None:
+        transport = super()._admit_session(requestor)
+        if transport is not None and transport.mcp_session_id is not None:
+            self._known[transport.mcp_session_id] = _Session(ACCESS.get())
+        return transport
+
+    async def _discard_session(self, session_id: str, transport: StreamableHTTPServerTransport) -> None:
+        self._known.pop(session_id, None)
+        await super()._discard_session(session_id, transport)

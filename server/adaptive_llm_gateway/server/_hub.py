@@ -487,8 +487,10 @@ def set_up_logging(home: Home, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("mcp", "httpx2", "watchdog", "asyncio", "uvicorn"):
+    for name in ("mcp", "httpx2", "watchdog", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what of a request fails is logged where it is answered
+    logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.ERROR)  # its warnings anybody can cause
 
 
 def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> None:

@@ -17,7 +17,9 @@ from pydantic import Field, ValidationError
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
+from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._gate import SecretGate
+from adaptive_llm_gateway.server._mcp_access import Allowed, has_tool
 from adaptive_llm_gateway.server._mcp_gateway import GatewayTools, progress_of
 from adaptive_llm_gateway.server._mcp_handoff import HandoffTools, add_resource_and_prompt
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
@@ -93,7 +95,7 @@ def build_server(
         title="Adaptive LLM Gateway",
         instructions=INSTRUCTIONS,
         version=version,
-        middleware=[calls],
+        middleware=[Allowed(), calls],
         log_level="WARNING",
         subscriptions=False,
     )
@@ -212,8 +214,9 @@ class _Calls:
     ) -> HandlerResult:
         wire = name.replace(".", "_") if name not in self._tools else name
         tool = self._tools.get(wire)
-        if tool is None:
-            return _refusal(f"Unknown tool {name!r}. Tools: {', '.join(self._tools)}.")
+        if tool is None or not has_tool(ACCESS.get(), wire):
+            there = [each for each in self._tools if has_tool(ACCESS.get(), each)]
+            return _refusal(f"Unknown tool {name!r}. Tools: {', '.join(there) or 'none with this token'}.")
         given: Any = params.get("arguments") or {}
         made: Any = given
         if isinstance(given, dict):

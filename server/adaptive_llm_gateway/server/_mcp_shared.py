@@ -9,6 +9,7 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult
 
 from adaptive_llm_gateway.memory import Author
+from adaptive_llm_gateway.server._access import ACCESS
 
 Ctx = Context[Any, Any]
 ToolRow = tuple[Callable[..., Awaitable[str | CallToolResult]], str, dict[str, bool]]
@@ -16,10 +17,13 @@ ToolRow = tuple[Callable[..., Awaitable[str | CallToolResult]], str, dict[str, b
 
 
 def author_of(context: Ctx) -> Author:
-    """Who calls: the client as it named itself when it connected."""
+    """Who calls: the client as it named itself; by HTTP whose token it has, and as what it named itself."""
     params = context.request_context.session.client_params
-    name = params.client_info.name if params is not None else ""
-    return Author(client=client_name(name))
+    given = params.client_info.name if params is not None else ""
+    client = ACCESS.get().client
+    if client is None:
+        return Author(client=client_name(given))
+    return Author(client=client, agent=client_name(given) if given else None)
 
 
 def client_name(text: str) -> str:
