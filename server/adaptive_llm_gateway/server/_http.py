@@ -81,6 +81,8 @@ class HttpServer:
         self._certificate: Certificate | None = None
         self._only_proxies = False
         self._open: Counter[str] = Counter()
+        self._left = asyncio.Event()  # set while nobody is connected
+        self._left.set()
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._greeting: set[asyncio.Task[None]] = set()
@@ -120,7 +122,7 @@ class HttpServer:
 
     async def end(self, seconds: float) -> None:
         """Take no more connections, let requests end that have begun, for so long, and go."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._greeting):
             task.cancel()
         for each in self._sockets:
             each.close()
@@ -136,8 +138,12 @@ class HttpServer:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=_CUT_OFF_SECONDS)
-        for connection in list(self._state.connections):
-            connection.shutdown()
+        for end in (_shut, _abort):
+            for connection in list(self._state.connections):
+                end(connection)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CUT_OFF_SECONDS):
+                    await self._left.wait()
 
     # -- listening ---------------------------------------------------------------------------------------------
 
@@ -197,6 +203,7 @@ class HttpServer:
                 continue
             key = self._key(str(peer[0]))
             self._open[key] += 1
+            self._left.clear()
             task = asyncio.create_task(self._greet(one, key))
             self._greeting.add(task)
             task.add_done_callback(self._greeting.discard)
@@ -225,6 +232,8 @@ class HttpServer:
                 self._open[key] -= 1
                 if not self._open[key]:
                     del self._open[key]
+                if not self._open:
+                    self._left.set()
 
         factory = partial(Connection, self._config, self._state, limits=self._limits, release=release)
         tls: dict[str, Any] = {}
@@ -233,9 +242,11 @@ class HttpServer:
         try:
             _tuned(one)
             await asyncio.get_running_loop().connect_accepted_socket(factory, one, **tls)
-        except (OSError, TimeoutError):  # they went, or do not speak TLS
+        except BaseException as error:
             release()
             one.close()
+            if not isinstance(error, OSError | TimeoutError):  # they went, or do not speak TLS
+                raise
 
     async def _watch(self) -> None:
         """Cut off whose token counts no more."""
@@ -243,6 +254,14 @@ class HttpServer:
             await self._door.changed(within=_WATCH_SECONDS)
             self._app.cut_off(self._door.counts)
             await self._mcp.end_sessions(self._door.counts)
+
+
+def _shut(connection: Any) -> None:
+    connection.shutdown()
+
+
+def _abort(connection: Any) -> None:
+    connection.transport.abort()
 
 
 def _tuned(one: socket.socket) -> None:

@@ -171,7 +171,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """All headers are there: the request begins to be answered, unless it is refused."""
-        self._in_headers, self._in_body = False, True
+        self._in_headers = False
         self._fed = self._body_bytes = 0
         if len(self.pipeline) >= MOST_PIPELINED:
             raise Refused(429)
@@ -180,6 +180,7 @@ class Connection(HttpToolsProtocol):
         if websocket and (self._is_answering() or self.parser.get_method() != b"GET"):
             raise Refused(400)
         super().on_headers_complete()
+        self._in_body = True
         if self.parser.should_upgrade() and not websocket:
             self.cycle.keep_alive = False  # it is answered as if it had not asked for another protocol
 
@@ -199,6 +200,8 @@ class Connection(HttpToolsProtocol):
                 if value.lower() != b"chunked":
                     raise Refused(400)
         # What follows the headers must be told in one way, and so must be for whom the request is.
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise Refused(400)
         if hosts != 1 or lengths + encodings > 1 or not self.url.startswith(b"/") or b"#" in self.url:
             raise Refused(400)
 
@@ -259,6 +262,9 @@ class Connection(HttpToolsProtocol):
             if running.response_started:
                 self._close()
                 return
+        elif self._in_body:  # it was answered long since
+            self._close()
+            return
         phrase = http.HTTPStatus(status).phrase
         self.transport.write(
             f"HTTP/1.1 {status} {phrase}\r\ncontent-length: 0\r\nconnection: close\r\ncache-control: no-store\r\n"
