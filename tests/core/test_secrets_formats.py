@@ -78,6 +78,7 @@ yandex-key: AQ~VN{A36}
 aiven-password: AV~NS_{A19}
 mongodb-atlas-secret: mdb~_sa_sk_{A40}
 openshift-token: sha~256~{A43}
+alg-token: al~gt_{A49}
 github-token: gh~p_{A36} | gh~o_{A36} | gh~u_{A36} | gh~s_{A36} | gh~r_{A76} | github~_pat_{A22}_{A59}
 gitlab-token: glp~at-{A20} | gld~t-{A20} | glr~t-{A20} | gls~oat-{A20} | glc~bt-64_{A20} | glp~tt-{H40} | glo~as-{H64}
 npm-token: np~m_{A36}
@@ -221,7 +222,7 @@ def base62(number: int) -> str:
     return digits.rjust(6, "0")
 
 
-@pytest.mark.parametrize("prefix", ["gh" + "p_", "gh" + "s_", "np" + "m_"])
+@pytest.mark.parametrize("prefix", ["gh" + "p_", "gh" + "s_", "np" + "m_", "al" + "gt_"])
 def test_a_right_checksum_proves_a_token_that_looks_like_a_sample(scanner: SecretScanner, prefix: str) -> None:
     part = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
     assert len(scanner.scan(f"use {prefix}{part}{base62(zlib.crc32(part.encode()))} now")) == 1

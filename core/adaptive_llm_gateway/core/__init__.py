@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         NotFound,
         NotHolder,
         Quarantined,
+        RateLimited,
         ReadOnly,
         RepoBusy,
         RepoReadOnly,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         SyncError,
         TooLarge,
         TrustRefused,
+        Unauthenticated,
         Unavailable,
         UnknownField,
         UnknownType,
@@ -124,6 +126,10 @@ if TYPE_CHECKING:
         with_entry_text,
         without_allowance,
     )
+    from adaptive_llm_gateway.core._secret_formats import (
+        ALG_TOKEN_PREFIX,
+        base62_crc32,
+    )
     from adaptive_llm_gateway.core._secret_version import scanner_version
     from adaptive_llm_gateway.core._secrets import (
         LEAVE_TO_PERSON,
@@ -177,6 +183,7 @@ _MODULES = {
         "NotFound",
         "NotHolder",
         "Quarantined",
+        "RateLimited",
         "ReadOnly",
         "RepoBusy",
         "RepoReadOnly",
@@ -185,6 +192,7 @@ _MODULES = {
         "SyncError",
         "TooLarge",
         "TrustRefused",
+        "Unauthenticated",
         "Unavailable",
         "UnknownField",
         "UnknownType",
@@ -252,6 +260,7 @@ _MODULES = {
         "with_entry_text",
         "without_allowance",
     ),
+    "_secret_formats": ("ALG_TOKEN_PREFIX", "base62_crc32"),
     "_secret_version": ("scanner_version",),
     "_secrets": (
         "LEAVE_TO_PERSON",
@@ -272,6 +281,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "ALG_TOKEN_PREFIX",
     "ALLOWANCES_FILE",
     "HOME_VARIABLE",
     "LEAVE_TO_PERSON",
@@ -310,6 +320,7 @@ __all__ = [
     "ProcessLock",
     "ProviderKind",
     "Quarantined",
+    "RateLimited",
     "ReadOnly",
     "Redaction",
     "RepoBusy",
@@ -324,6 +335,7 @@ __all__ = [
     "TooLarge",
     "Trust",
     "TrustRefused",
+    "Unauthenticated",
     "Unavailable",
     "UnknownField",
     "UnknownType",
@@ -331,6 +343,7 @@ __all__ = [
     "VersionConflict",
     "agreed_to",
     "arriving",
+    "base62_crc32",
     "counted",
     "cut_connections",
     "decode_allowances",

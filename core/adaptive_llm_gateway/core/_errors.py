@@ -160,6 +160,26 @@ class AccessDenied(AlgError):
     exit_code = 10
 
 
+class Unauthenticated(AlgError):
+    """Whoever asks by HTTP has no token that counts; `details["challenge"]` is the answer's `WWW-Authenticate`.
+
+    Attributes:
+        why: for the audit log alone: an answer tells nobody whether a token is unknown, expired or revoked.
+        client: the name of the token's client, where the token is known; for the audit log alone, too.
+    """
+
+    code = "unauthenticated"
+    exit_code = 10
+
+    def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
+        super().__init__(message, hint=hint, **details)
+        self.why = "unknown"
+        self.client: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"why": self.why, "client": self.client})
+
+
 # --- Try again later ---------------------------------------------------------------------------------
 
 
@@ -168,6 +188,12 @@ class Unavailable(AlgError):
 
     code = "unavailable"
     exit_code = 6
+
+
+class RateLimited(Unavailable):
+    """The caller asks more often than it may; `details["retry_after"]` has the seconds until it may again."""
+
+    code = "rate_limited"
 
 
 class LockHeld(Unavailable):

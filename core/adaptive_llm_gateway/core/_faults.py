@@ -49,6 +49,8 @@ POINTS = (
     "append.acknowledged",
     "key.written",
     "key.renamed",
+    "clients.written",
+    "clients.renamed",
     "objects.trying",
     "objects.seen",
 )

@@ -90,6 +90,11 @@ class Home:
         return self.root / "redaction.key"
 
     @property
+    def clients(self) -> Path:
+        """Who may come by HTTP, and the hashes of their tokens; a lock and a new file being made lie beside it."""
+        return self.root / "clients.json"
+
+    @property
     def hub_lock(self) -> Path:
         """Held by the one hub of this home while it lives."""
         return self.root / "hub.lock"

@@ -76,6 +76,10 @@ def _is_jwt(rest: str) -> bool:
     return '"1234567890"' not in payload and '"some"' not in payload  # the samples of every tutorial
 
 
+ALG_TOKEN_PREFIX = "algt_"  # noqa: S105 - what such a token begins with
+"""What the tokens of this hub's clients begin with."""
+
+
 # --- The table ----------------------------------------------------------------------------------------
 
 _W = "[A-Za-z0-9_-]"
@@ -219,6 +223,7 @@ _TABLE: tuple[tuple[str, str, str, _Check], ...] = (
     ("endor-key", "endr+", _A + "{16}" + _END, is_random),
     ("dbt-token", "dbtc_ dbtu_ dbts_", _W + "{30,80}", is_mixed),
     ("rollout-key", "flp- ser.", _A + "{20,40}" + _END, is_random),
+    ("alg-token", ALG_TOKEN_PREFIX, _A + "{36,60}", _checked),  # of this hub's clients
     # Work tools
     (
         "slack-token",

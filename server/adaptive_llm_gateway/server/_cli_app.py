@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from adaptive_llm_gateway.server._cli_allowances import allow, list_allowances, revoke
+from adaptive_llm_gateway.server._cli_clients import clients_app
 from adaptive_llm_gateway.server._cli_gateway import (
     ModeName,
     chat_command,
@@ -353,6 +354,7 @@ app.command("complete")(complete_command)
 app.command("chat")(chat_command)
 app.command("embed")(embed_command)
 app.add_typer(hub_app, name="hub")
+app.add_typer(clients_app, name="clients")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(memory_app, name="memory")
 app.add_typer(handoff_app, name="handoff")

@@ -32,6 +32,7 @@ Step = Callable[[int, int], None]
 _READING = ("search", "context", "summarize_path", "list", "read", "history", "status", "quarantine")
 _WRITING = ("write", "replace_text", "append_session", "compact_session", "delete", "restore", "drop_quarantined")
 _ALLOWANCES = ("secrets_allow", "secrets_list", "secrets_revoke")
+_CLIENTS = ("clients_add", "clients_list", "clients_show", "clients_set", "clients_rotate", "clients_revoke")
 _SYNCING = ("pull", "push", "sync")
 _MODE = ("mode", "set_mode")
 _STREAMING = ("gateway_complete", "gateway_chat")
@@ -112,6 +113,11 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         return await _of(hub.gateway.consents, name, arguments)
     if name in _ALLOWANCES:
         return await _allowances(hub, name, arguments)
+    if name in _CLIENTS:
+        from adaptive_llm_gateway.server._clients_operations import ClientOperations, mcp_address  # noqa: PLC0415
+
+        operations = ClientOperations(hub.clients, address=lambda: mcp_address(hub.settings, hub.http.status()["url"]))
+        return await _of(operations, name, arguments)
     if name in _RECORDS:
         return await _of(hub.gateway.records, name, arguments)
     if name.removeprefix("handoff_") in _HANDOFFS and name.startswith("handoff_"):

@@ -15,10 +15,17 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not let in: the answer's status (401 or 429) and headers. Nothing else is said."""
+    """Why a request is not let in: the answer's status (401 or 429) and headers. Nothing else is said.
+
+    Attributes:
+        why: for the audit log alone.
+        client: whose token it was, where that is known; for the audit log alone, too.
+    """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    why: str = ""
+    client: str | None = None
 
 
 class Door(Protocol):

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
+from adaptive_llm_gateway.server._authentication import Authentication
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
+from adaptive_llm_gateway.server._clients import Clients
+from adaptive_llm_gateway.server._clients_door import ClientsDoor
 from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
 from adaptive_llm_gateway.server._hub_http import HubHttp
 from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
@@ -199,6 +202,8 @@ class Hub:
         self.marks = mark_key(home.mark_key, repos=repos)
         use_mark_key(self.marks.value)
         self.modes = ModeSwitch(home.mode)
+        self.clients = Clients(home.clients)
+        self.door = ClientsDoor(self.clients, Authentication(self.clients))
         self.operations = Operations(
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
@@ -225,7 +230,7 @@ class Hub:
         self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self.http = HubHttp(settings.http, waiting=self._waiting, asked=self._note_request)
+        self.http = HubHttp(settings.http, waiting=self._waiting, asked=self._note_request, door=self.door)
 
     @property
     def gateway(self) -> GatewayOperations:

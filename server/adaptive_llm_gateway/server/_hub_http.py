@@ -30,15 +30,21 @@ class HubHttp:
     Args:
         waiting: names of parts of the hub that are not ready.
         asked: called for each request that was let in.
+        door: says whom a token belongs to.
     """
 
     def __init__(
-        self, settings: HttpSettings, *, waiting: Callable[[], Sequence[str]], asked: Callable[[], None]
+        self,
+        settings: HttpSettings,
+        *,
+        waiting: Callable[[], Sequence[str]],
+        asked: Callable[[], None],
+        door: Door | None = None,
     ) -> None:
         self._settings = settings
         self._waiting = waiting
         self._asked = asked
-        self._door: Door = Closed()
+        self._door: Door = door if door is not None else Closed()
         self._server: HttpServer | None = None
         self._problem: str | None = None
 

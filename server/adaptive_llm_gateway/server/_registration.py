@@ -51,3 +51,17 @@ def registration(root: str) -> Mapping[str, str]:
     """The lines for the home at `root`."""
     default = os.path.abspath(os.path.expanduser("~/.adaptive-llm-gateway"))  # noqa: PTH100, PTH111
     return registration_lines(serve_command(alg_command(), root, default_root=default))
+
+
+TOKEN_VARIABLE = "ALG_TOKEN"  # noqa: S105 - a variable's name
+"""In which variable the lines below look for a client's token, so that it stands in no history of a shell."""
+
+
+def http_registration_lines(url: str) -> Mapping[str, str]:
+    """One shell line for each client program that is to come by HTTP, by its name; the token is in `$ALG_TOKEN`."""
+    where = shlex.quote(url)
+    return {
+        "claude-code": f"claude mcp add --scope user --transport http {NAME} {where} "
+        f'--header "Authorization: Bearer ${TOKEN_VARIABLE}"',
+        "codex": f"codex mcp add {NAME} --url {where} --bearer-token-env-var {TOKEN_VARIABLE}",
+    }
