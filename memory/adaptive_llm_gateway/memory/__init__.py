@@ -20,6 +20,14 @@ if TYPE_CHECKING:
         Plan,
         SearchRequest,
     )
+    from adaptive_llm_gateway.memory._changes import (
+        ChangeKind,
+        ChangePlace,
+        ChangeReader,
+        Changes,
+        ChangesLost,
+        MemoryChange,
+    )
     from adaptive_llm_gateway.memory._embed import (
         Embedder,
         EmbedderConfig,
@@ -169,6 +177,14 @@ _MODULES = {
         "Plan",
         "SearchRequest",
     ),
+    "_changes": (
+        "ChangeKind",
+        "ChangePlace",
+        "ChangeReader",
+        "Changes",
+        "ChangesLost",
+        "MemoryChange",
+    ),
     "_embed": (
         "Embedder",
         "EmbedderConfig",
@@ -287,6 +303,11 @@ __all__ = [
     "AppendSession",
     "Author",
     "Change",
+    "ChangeKind",
+    "ChangePlace",
+    "ChangeReader",
+    "Changes",
+    "ChangesLost",
     "CommitNote",
     "CorruptIndex",
     "DeleteMemory",
@@ -311,6 +332,7 @@ __all__ = [
     "Link",
     "Memories",
     "Memory",
+    "MemoryChange",
     "MemoryStore",
     "MemoryStores",
     "ObjectFinding",

@@ -89,7 +89,7 @@ _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a store that search."""
+    """The parts of a store that search; `settled`: what was pulled, or left by the last end, is all in the index."""
 
     index: MemoryIndex
     repo: MemoryRepo
@@ -98,6 +98,7 @@ class Parts:
     reranking: Reranking
     types: TypeRegistry
     scanner: SecretScanner
+    settled: bool
 
 
 class MemoryStore:
@@ -583,7 +584,9 @@ class MemoryStore:
     @property
     def parts(self) -> Parts:
         """What a search over several repos needs of this one."""
-        return Parts(self._index, self.repo, self._vectorizer, self._past, self._reranking, self._types, self._scanner)
+        settled = self._ready.done() and not self._incoming
+        parts = (self._index, self.repo, self._vectorizer, self._past, self._reranking, self._types, self._scanner)
+        return Parts(*parts, settled)
 
     def knows_deleted(self, id: str) -> bool:
         """Whether a memory with this full id was ever here and is deleted, as the index or git's history says."""
@@ -950,8 +953,8 @@ class MemoryStore:
             self._writer.wait_committed(_SAVE_SECONDS)
             done = merge()
             if done is not None and done.merged:
+                self._incoming.add(done.merged)  # first: nobody is to take the index for complete
                 self._reload()
-                self._incoming.add(done.merged)
             return done
 
         done = self._writer.run(task).result()
