@@ -16,6 +16,7 @@ import pytest
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._control import serve_control
 from adaptive_llm_gateway.server._gate import SecretGate
+from adaptive_llm_gateway.server._going import Going
 from adaptive_llm_gateway.server._hub import read_lines
 from adaptive_llm_gateway.server._operations import Operations
 
@@ -39,7 +40,11 @@ class Talk:
         )
         # The parts of a hub that this needs; a whole one would be a process of its own.
         hub: Any = SimpleNamespace(
-            operations=operations, gate=SecretGate(operations), status=lambda: {"running": True}, stop=self._stop
+            operations=operations,
+            gate=SecretGate(operations),
+            status=lambda: {"running": True},
+            stop=self._stop,
+            going=Going(),
         )
         reader, writer = await asyncio.open_connection(sock=theirs)
         client_reader, client_writer = await asyncio.open_connection(sock=ours, limit=1 << 26)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._export import (
         ExportReport,
     )
+    from adaptive_llm_gateway.memory._git import end_git
     from adaptive_llm_gateway.memory._history_places import Stands
     from adaptive_llm_gateway.memory._history_plan import PlanStep, plan_history
     from adaptive_llm_gateway.memory._history_scan import (
@@ -192,6 +193,7 @@ _MODULES = {
         "HashEmbedder",
         "create_embedder",
     ),
+    "_git": ("end_git",),
     "_history_places": ("Stands",),
     "_history_plan": ("PlanStep", "plan_history"),
     "_history_scan": ("CommitNote", "HistoryReport", "HistorySecret", "scan_history"),
@@ -382,6 +384,7 @@ __all__ = [
     "ask_remote",
     "create_embedder",
     "create_reranker",
+    "end_git",
     "export_memories",
     "import_memories",
     "install_merge_driver",

@@ -231,6 +231,7 @@ def run_git(
         feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
         for thread in (out, err, feeder):
             thread.start()
+        _running.add(process)
         try:
             interrupt.end()
             with _ended_by_offline(process, network) if network and not offline else contextlib.nullcontext():
@@ -250,6 +251,8 @@ def run_git(
             _kill_group(process)
             _finish(process, out, err, feeder)
             raise
+        finally:
+            _running.discard(process)
     if not _finish(process, out, err, feeder, grace=2.0):
         _kill_group(process)  # a child of git still holds the pipes
         _finish(process, out, err, feeder)
@@ -447,6 +450,15 @@ def _finish(
         if pipe is not None:
             pipe.close()
     return True
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def end_git() -> None:
+    """Kill every git that this process runs and all it started: for who is about to end and cannot wait for them."""
+    for process in list(_running):
+        _kill_group(process)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

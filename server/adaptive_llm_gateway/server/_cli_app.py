@@ -168,6 +168,15 @@ def hub_stop(context: typer.Context, json: JsonOption = False) -> None:
     emit(done, as_json=json, text=lambda _: f"stopped, was pid {done['pid']}" if done["stopped"] else "not running")
 
 
+@hub_app.command("restart")
+def hub_restart(context: typer.Context, json: JsonOption = False) -> None:
+    """Stop the hub and start another, for a new configuration or version. No client loses a request."""
+    from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
+
+    status = _cli_hub.restart(root_of(context))
+    emit(status, as_json=json, text=lambda paint: _cli_hub.status_text(status, paint))
+
+
 @hub_app.command("status")
 def hub_status(context: typer.Context, json: JsonOption = False) -> None:
     """Say whether the hub runs, since when and for how many clients. Starts nothing."""

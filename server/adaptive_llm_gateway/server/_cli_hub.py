@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.server._hub_client import HubClient
 
 STOP_SECONDS = 60.0  # a hub flushes before it goes; what it flushes is on disk already
-_UNREACHABLE_SECONDS = 5.0
+_GOING_SECONDS = 30.0  # of one that answers no more: it is on its way out
 _FOLLOW_SECONDS = 0.2
 
 
@@ -115,8 +115,19 @@ def stop(root: str) -> Json:
     # Without an answer there is none, or it is on its way out already.
     with contextlib.suppress(HubRefused), open_hub(root, start=False) as hub:
         answered = hub.call("hub_stop")
-    _wait_until_gone(Home(root), STOP_SECONDS if answered else _UNREACHABLE_SECONDS)
+    _wait_until_gone(Home(root), STOP_SECONDS if answered else _GOING_SECONDS)
     return {"running": False, "stopped": answered is not None, "pid": (answered or {}).get("pid"), "home": root}
+
+
+def restart(root: str) -> Json:
+    """Stop the hub, if one runs, and start another; its status, with the `before` that was stopped.
+
+    Raises:
+        LockHeld: the one that runs is still there after a minute.
+        HubRefused: the other did not start.
+    """
+    before = stop(root)
+    return {**start(root), "before": before["pid"]}
 
 
 def _wait_until_gone(home: Home, timeout: float) -> None:

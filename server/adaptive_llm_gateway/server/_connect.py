@@ -51,7 +51,8 @@ def _start_and_connect(root: str) -> socket.socket:
         os.makedirs(root, mode=0o700, exist_ok=True)
     except OSError as error:
         raise StartFailed(f"cannot create the home {root!r}: {error.strerror}") from error
-    lock = ProcessLock(Home(root).start_lock)
+    home = Home(root)
+    lock = ProcessLock(home.start_lock)
     while time.monotonic() < deadline:
         found = _try_connect(root)
         if found is not None:
@@ -67,13 +68,20 @@ def _start_and_connect(root: str) -> socket.socket:
             found = _try_connect(root)
             if found is not None:
                 return found
+            try:
+                ProcessLock(home.hub_lock).acquire().release()
+            except LockHeld as error:  # another hub is on its way in or out
+                reason = str(error)
+                time.sleep(_POLL_SECONDS)
+                continue
+            except AlgError as error:
+                raise StartFailed(str(error)) from error
             failure = _spawn(root, deadline)
             if failure is None:
                 continue
             reason = failure
             if "lock_held" not in failure:
                 break
-            time.sleep(0.1)  # another hub is on its way in or out
         finally:
             lock.release()
     raise StartFailed(f"the hub for {root!r} could not be started: {reason}")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput
 from adaptive_llm_gateway.server._gate import without_secrets
+from adaptive_llm_gateway.server._going import farewell
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Memories
@@ -43,8 +44,14 @@ _HANDOFFS = ("create", "list", "show", "claim", "update", "complete", "release",
 _GATEWAY = (*_CALLING, "gateway_health", "gateway_models", "gateway_route_preview")
 
 
-async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
-    """Answer one command line's requests until it goes."""
+async def serve_control(
+    hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter, *, resends: bool = False
+) -> None:
+    """Answer one command line's requests until it or the hub goes.
+
+    Args:
+        resends: whether the other side knows of farewells, see `_going`.
+    """
 
     async def send(message: dict[str, Any]) -> None:
         writer.write(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
@@ -54,8 +61,16 @@ async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.S
         return await anext(lines, None)
 
     coming = asyncio.create_task(next_line())
+    going = asyncio.create_task(hub.going.wait())
     try:
-        while (line := await coming) is not None:
+        while True:
+            await asyncio.wait({coming, going}, return_when=asyncio.FIRST_COMPLETED)
+            if hub.going.begun:
+                if resends:
+                    await send(json.loads(farewell([])))
+                return
+            if (line := await coming) is None:
+                return
             coming = asyncio.create_task(next_line())  # ahead of time, to hear of it when they hang up
             try:
                 request = json.loads(line)
@@ -74,6 +89,7 @@ async def serve_control(hub: Hub, lines: AsyncIterator[bytes], writer: asyncio.S
                 await send({"result": result})
     finally:
         coming.cancel()
+        going.cancel()
 
 
 async def _while_there(work: Coroutine[Any, Any, Any], coming: asyncio.Task[bytes | None]) -> Any:

@@ -11,12 +11,13 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._authentication import Authentication
@@ -24,6 +25,7 @@ from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_o
 from adaptive_llm_gateway.server._clients import Clients
 from adaptive_llm_gateway.server._clients_door import ClientsDoor
 from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
+from adaptive_llm_gateway.server._going import GREETING, Going, Intake
 from adaptive_llm_gateway.server._hub_http import HubHttp
 from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
@@ -48,8 +50,13 @@ _READ_BYTES = 1 << 18
 _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
 _LOG_BYTES = 5 * 1024 * 1024
-_DRAIN_SECONDS = 5.0
-_LAST_WORDS_SECONDS = 0.05  # for answers that are on their way out
+# How long a hub takes to go, at most: what was begun, what that leaves when it is cut off, the store. A whole end that
+# takes longer (something hangs that cannot be cut off) is ended, see `_end_at_once`.
+_CALLS_SECONDS = 8.0
+_CUT_OFF_SECONDS = 2.0
+_STORE_SECONDS = 8.0
+_END_SECONDS = 20.0
+_LOCK_SECONDS = 1.0  # whoever looks whether a hub is there holds its lock for a moment
 
 
 def distribution_version() -> str:
@@ -197,6 +204,7 @@ class Hub:
         self._connections: dict[int, Connection] = {}
         self._numbers = iter(range(1, sys.maxsize))
         self._stop = asyncio.Event()
+        self.going = Going()
         self._idle_since = time.monotonic()
         repos = [repo.path for repo in configured_repos(home, settings)]
         self.marks = mark_key(home.mark_key, repos=repos)
@@ -250,16 +258,22 @@ class Hub:
         return connected or is_alive(instance)
 
     def stop(self) -> None:
-        """Flush and end."""
+        """Answer what was begun, flush, and end."""
         self._stop.set()
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            self._end_at_once("a second signal came")
+        self.stop()
 
     async def run(self) -> None:
         """Serve until stopped."""
         self.modes.begin()  # before anything could connect
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self._signalled)
         listener = await self._listen()
+        beside: set[asyncio.Task[Any]] = set()
         try:
             self._ready()
             # Whoever waits for us wants an answer to `initialize` first; the store follows in a thread.
@@ -273,21 +287,17 @@ class Hub:
             self._handoffs = HandoffOperations(self.operations, self.settings.handoffs, is_connected=self.is_connected)
             self._mcp = build_server(self.operations, self._gateway, self._handoffs, version=self.version)
             self.operations.open()
-            upkeep = asyncio.create_task(self._upkeep())
-            proving = asyncio.create_task(self.modes.look())
-            loading = asyncio.create_task(self._gateway.load_ahead())
-            looking = asyncio.create_task(self._look_at_objects())
-            listening = asyncio.create_task(self.http.run(self._mcp))
+            parts = (
+                self._upkeep(),
+                self.modes.look(),
+                self._gateway.load_ahead(),
+                self._look_at_objects(),
+                self.http.run(self._mcp),
+            )
+            beside = {asyncio.create_task(part) for part in parts}
             await self._stop.wait()
-            listening.cancel()
-            await asyncio.wait({listening})
-            looking.cancel()
-            await asyncio.wait({looking})  # with the process that it started
-            upkeep.cancel()
-            loading.cancel()
-            proving.cancel()
         finally:
-            await self._shut_down(listener)
+            await self._shut_down(listener, beside)
 
     async def _listen(self) -> asyncio.AbstractServer:
         path = self.home.socket
@@ -306,30 +316,61 @@ class Hub:
         _log.info("store open: %s", ", ".join(map(str, store.folders)))
         return store
 
-    async def _shut_down(self, listener: asyncio.AbstractServer) -> None:
+    async def _shut_down(self, listener: asyncio.AbstractServer, beside: set[asyncio.Task[Any]]) -> None:
+        """Go, in this order: nothing new; what was begun is answered; what it left is written, committed and, where
+        that is quick, pushed. Nothing waits for longer than its time, and all of it for no longer than `_END_SECONDS`.
+        """
         _log.info("stopping")
+        watchdog = threading.Timer(_END_SECONDS, self._end_at_once, ("something hangs",))
+        watchdog.daemon = True
+        watchdog.start()  # to the end of the process, which waits for its threads
+
+        # Nothing new: no connection, and of those that are there no request.
         listener.close()
         with contextlib.suppress(OSError):
             if self.home.socket.stat().st_ino == self._socket_id:
                 self.home.socket.unlink()
-        await self.http.end(_DRAIN_SECONDS)
-        if self._gateway is not None:
-            await self._gateway.settle()
-        if self._handoffs is not None:
-            self._handoffs.close()
-        await self.operations.close()
-        await asyncio.sleep(_LAST_WORDS_SECONDS)
+        self.going.begin(_CALLS_SECONDS)
+        for task in beside:
+            task.cancel()
+        await asyncio.sleep(0)  # they hear of it before the next step
+
+        # What was begun: each connection ends when all is answered. What takes too long is cut off, and gets its
+        # receipts.
         for connection in list(self._connections.values()):
-            connection.writer.close()
-        if self._serving:
-            _, late = await asyncio.wait(self._serving, timeout=_DRAIN_SECONDS)
-            for task in late:
-                task.cancel()
-            if late:  # what they had under way gets its receipts
-                await asyncio.wait(late, timeout=_DRAIN_SECONDS)
-        if self._gateway is not None:
-            await self._gateway.close()
+            if connection.kind == "new":  # nothing was asked yet
+                connection.writer.close()
+        serving = {*self._serving, asyncio.create_task(self.http.end(_CALLS_SECONDS))}
+        await _ended(serving, _CALLS_SECONDS + _CUT_OFF_SECONDS / 2)
+        for task in serving:
+            task.cancel()
+        await _ended({*serving, *beside}, _CUT_OFF_SECONDS / 2)
+
+        # What it left.
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                if self._gateway is not None:
+                    await self._gateway.settle()
+                if self._handoffs is not None:
+                    self._handoffs.close()
+                await self.operations.close()
+                if self._gateway is not None:
+                    await self._gateway.close()
+        except TimeoutError:
+            self._end_at_once("the store was not closed in time")
+        if self.operations.store_state[0] == "open":
+            from adaptive_llm_gateway.memory import end_git  # noqa: PLC0415 - loaded since long
+
+            end_git()  # a push that was not quick: it is pending, and the next hub's
         _log.info("stopped")
+
+    def _end_at_once(self, why: str) -> NoReturn:
+        """End now, with every git that runs. Nothing acknowledged is lost: the next hub picks up what is on disk."""
+        _log.warning("%s: ending at once", why)
+        from adaptive_llm_gateway.memory import end_git  # noqa: PLC0415 - loaded since long
+
+        end_git()
+        os._exit(0)
 
     def _quiet_seconds(self) -> float:
         """For how long nobody has asked for anything; 0 while something is being done."""
@@ -388,14 +429,17 @@ class Hub:
             hello: Any = json.loads(first) if first else {}
             said = cast("dict[str, Any]", hello) if isinstance(hello, dict) else {}
             connection.kind = str(said.get("kind", "?"))
+            resends = said.get("resends") is True
+            if resends:
+                writer.write(GREETING)  # at once, before anything of it is read
             if connection.kind == "mcp":
                 connection.caller = caller_of(said)
                 CALLER.set(connection.caller)  # for everything that this connection's task begins
-                await self._serve_mcp(lines, writer)
+                await self._serve_mcp(lines, writer, resends=resends)
             elif connection.kind == "control":
                 from adaptive_llm_gateway.server._control import serve_control  # noqa: PLC0415
 
-                await serve_control(self, lines, writer)
+                await serve_control(self, lines, writer, resends=resends)
         except (ValueError, OSError, TimeoutError) as error:
             _log.info("connection %d ended: %s", number, error)
         except Exception:  # noqa: BLE001 - one connection's failure is its own; the hub goes on
@@ -408,11 +452,11 @@ class Hub:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _serve_mcp(self, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:
+    async def _serve_mcp(self, lines: AsyncIterator[bytes], writer: asyncio.StreamWriter, *, resends: bool) -> None:
         from adaptive_llm_gateway.server._stream import serve_lines  # noqa: PLC0415 - as for `build_server`
 
         assert self._mcp is not None  # noqa: S101 - built before the first connection is looked at
-        await serve_lines(self._mcp, lines, writer)
+        await serve_lines(self._mcp, lines, writer, Intake(self.going), resends=resends)
 
     def status(self) -> dict[str, Any]:
         """The hub at a glance."""
@@ -472,6 +516,12 @@ async def read_lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield bytes(buffer)
 
 
+async def _ended(tasks: set[asyncio.Task[Any]], seconds: float) -> None:
+    """Wait until all have ended, that long at most."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)
+
+
 def _own_folder(folder: Path, *, inside_home: bool) -> None:
     """Make the socket's folder, for this user alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -510,7 +560,7 @@ def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> Non
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create the home {str(home.root)!r}: {error.strerror}") from error
-    with ProcessLock(home.hub_lock):
+    with ProcessLock(home.hub_lock, timeout=_LOCK_SECONDS):
         try:
             set_up_logging(home, settings.hub.log_level)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from typing import Any
 
 from adaptive_llm_gateway.server._connect import StartFailed, connect
 
-HELLO = b'{"alg":1,"kind":"control"}\n'
+HELLO = b'{"alg":1,"kind":"control","resends":true}\n'
+
+_HUBS = 5
 
 
 class HubClient:
@@ -24,9 +27,16 @@ class HubClient:
     """
 
     def __init__(self, root: str, *, start: bool = True) -> None:
-        self._socket: socket.socket = connect(root, start=start)
+        self._root = root
+        self._start = start
+        self._open()
+
+    def _open(self) -> None:
+        self._socket: socket.socket = connect(self._root, start=self._start)
         self._file = self._socket.makefile("rb")
-        self._socket.sendall(HELLO)
+        self._greeted = False
+        with contextlib.suppress(OSError):  # it went: that it says nothing tells so
+            self._socket.sendall(HELLO)
 
     def call(
         self,
@@ -50,11 +60,32 @@ class HubClient:
             StartFailed: the hub went away.
         """
         line = json.dumps({"do": name, "with": arguments}, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        for _ in range(_HUBS):
+            try:
+                return self._ask(line, on_progress, on_piece, on_step)
+            except _NotBegun:  # the next one has it all, see `_going`
+                self.close()
+                self._open()
+        raise StartFailed(f"{_HUBS} hubs went away one after the other; see `alg hub logs`")
+
+    def _ask(
+        self,
+        line: bytes,
+        on_progress: Callable[[int, int], None] | None,
+        on_piece: Callable[[str], None] | None,
+        on_step: Callable[[dict[str, Any]], None] | None,
+    ) -> Any:
+        broken: OSError | None = None
         try:
-            self._socket.sendall(line + b"\n")
+            with contextlib.suppress(OSError):  # what it still said tells whether it went
+                self._socket.sendall(line + b"\n")
             while answer := self._file.readline():
                 message = json.loads(answer)
-                if "progress" in message:
+                if "alg" in message:
+                    if message.get("going"):
+                        raise _NotBegun
+                    self._greeted = True
+                elif "progress" in message:
                     if on_progress is not None:
                         on_progress(*message["progress"])
                 elif "step" in message:
@@ -68,7 +99,11 @@ class HubClient:
                 else:
                     return message["result"]
         except OSError as error:
-            raise StartFailed(f"the connection to the hub broke: {error}") from error
+            broken = error
+        if not self._greeted:
+            raise _NotBegun
+        if broken is not None:
+            raise StartFailed(f"the connection to the hub broke: {broken}") from broken
         raise StartFailed("the hub went away before it answered; nothing acknowledged is lost. Try again.")
 
     def close(self) -> None:
@@ -81,6 +116,10 @@ class HubClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _NotBegun(Exception):
+    """The hub went before it began this request."""
 
 
 class HubError(Exception):

@@ -1,8 +1,9 @@
 """The shim: the thin stdio process that a client starts. Standard library only, 10 MB, a few milliseconds.
 
-It relays JSON-RPC lines between its stdin/stdout and the hub's socket. When the hub dies it starts another, replays
-the client's `initialize`, answers the tool calls that were in flight with a retryable error, and sends the other
-requests, which change nothing, again. It ends on stdin EOF and when its parent dies.
+It relays JSON-RPC lines between its stdin/stdout and the hub's socket. When the hub goes, what it had not begun is
+brought to the next one, so that a restart costs no request. When it dies, the shim starts another, replays the client's
+`initialize`, answers the tool calls that were in flight with a retryable error, and sends the other requests, which
+change nothing, again. How it tells these apart is in `_going`. It ends on stdin EOF and when its parent dies.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ class Shim:
         self._initialized: bytes | None = None
         self._restarts: list[float] = []
         self._closing = False
+        self._over = False
         self._reached = True
         # The same to every hub that this client meets: a claim is its process's, and outlives a hub.
-        self._hello = _line({"alg": 1, "kind": "mcp", "instance": _instance(), "directory": _directory()})
+        hello = {"alg": 1, "kind": "mcp", "resends": True, "instance": _instance(), "directory": _directory()}
+        self._hello = _line(hello)
 
     def run(self) -> int:
         """Relay until stdin ends; 0, or 6 when no hub was ever reached."""
@@ -108,35 +111,43 @@ class Shim:
                 self._reached = bool(self._restarts)
                 self._refuse_pending(str(error))
                 return
-        try:
-            with self._sending:
-                hub.sendall(line)
-        except OSError:
-            with self._state:
-                self._lost(hub)
+        # It went: whoever reads from it hears what it still said, and only then is known what it had not begun.
+        with contextlib.suppress(OSError), self._sending:
+            hub.sendall(line)
 
     def _open(self) -> socket.socket:
         """Connect; a hub that has not seen this client's handshake is shown it first."""
-        now = time.monotonic()
-        self._restarts = [moment for moment in self._restarts if now - moment < _RESTART_WINDOW]
-        if len(self._restarts) >= _RESTARTS:
-            raise StartFailed(f"the hub stopped {_RESTARTS} times within {_RESTART_WINDOW:.0f} s; see `alg hub logs`")
-        hub = connect(self._root)
-        self._restarts.append(now)
-        self._reached = True
-        hub.sendall(self._hello)
-        handshake = _parse(self._initialize) if self._initialize else None
-        if handshake is not None and _key(handshake.get("id")) not in self._pending:
-            hub.sendall(_line({**handshake, "id": _REPLAY_ID}))
-            if self._initialized is not None:
-                hub.sendall(self._initialized)
-        self._hub = hub
-        threading.Thread(target=self._from_hub, args=(hub,), daemon=True).start()
-        return hub
+        while True:
+            if self._over:
+                raise StartFailed("the hub stopped")
+            now = time.monotonic()
+            self._restarts = [moment for moment in self._restarts if now - moment < _RESTART_WINDOW]
+            if len(self._restarts) >= _RESTARTS:
+                raise StartFailed(
+                    f"the hub stopped {_RESTARTS} times within {_RESTART_WINDOW:.0f} s; see `alg hub logs`"
+                )
+            hub = connect(self._root)
+            self._restarts.append(now)
+            self._reached = True
+            try:
+                hub.sendall(self._hello)
+                handshake = _parse(self._initialize) if self._initialize else None
+                if handshake is not None and _key(handshake.get("id")) not in self._pending:
+                    hub.sendall(_line({**handshake, "id": _REPLAY_ID}))
+                    if self._initialized is not None:
+                        hub.sendall(self._initialized)
+            except OSError:  # it was going, and took nothing
+                hub.close()
+                continue
+            self._hub = hub
+            threading.Thread(target=self._from_hub, args=(hub,), daemon=True).start()
+            return hub
 
     def _from_hub(self, hub: socket.socket) -> None:
         buffer = bytearray()
-        while True:
+        begun: set[str] | None = set()  # requests it may have begun and did not answer; None: any
+        going = False
+        while not going:
             try:
                 part = hub.recv(_READ_BYTES)
             except OSError:
@@ -151,6 +162,10 @@ class Shim:
             ready = bytearray()
             for line in lines:
                 message = _parse(line)
+                if message is not None and "alg" in message:  # the hub itself: its greeting, or its farewell
+                    going = message.get("going") is True
+                    begun = {_key(each) for each in message.get("unanswered", ())} if going else None
+                    continue
                 if message is not None and "method" not in message and "id" in message:
                     if message["id"] == _REPLAY_ID:
                         continue
@@ -159,10 +174,13 @@ class Shim:
                 ready += line + b"\n"
             self._to_client(bytes(ready))
         with self._state:
-            self._lost(hub)
+            if going and self._restarts:
+                self._restarts.pop()  # it went on purpose
+            self._lost(hub, begun)
 
-    def _lost(self, hub: socket.socket) -> None:
-        """The connection to `hub` is gone: answer the calls in flight, bring the other requests to the next hub.
+    def _lost(self, hub: socket.socket, begun: set[str] | None) -> None:
+        """The connection to `hub` is gone: answer the calls that it may have begun, bring the other requests to the
+        next hub.
 
         With nothing in flight the next hub is opened by the client's next line, so that a hub that was stopped on
         purpose stays stopped until somebody needs it.
@@ -171,28 +189,31 @@ class Shim:
             return
         self._hub = None
         with contextlib.suppress(OSError):
+            hub.shutdown(socket.SHUT_RDWR)  # ends a send that waits for it to read
+        with contextlib.suppress(OSError), self._sending:  # nobody sends to a number that may soon be another's
             hub.close()
         again: list[bytes] = []
         for key, (line, message) in list(self._pending.items()):
-            if message.get("method") == "tools/call":
+            if message.get("method") == "tools/call" and (begun is None or key in begun):
                 del self._pending[key]
                 self._to_client(_interrupted(message))
             else:
                 again.append(line)
-        if self._closing:
+        if not self._alone:  # the hub was this process
+            self._over = True
+        if self._over or (self._closing and begun is None):
             self._refuse_pending("the hub stopped")
-        if not again or self._closing:
+            return
+        if not again:
             return
         try:
             following = self._open()
         except (StartFailed, OSError) as error:
             self._refuse_pending(str(error))
             return
-        try:
+        with contextlib.suppress(OSError):  # it is heard of where it is read from
             for line in again:
                 following.sendall(line)
-        except OSError:
-            self._lost(following)
 
     def _refuse_pending(self, reason: str) -> None:
         print(f"error: {reason}", file=sys.stderr, flush=True)
