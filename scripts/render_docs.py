@@ -363,9 +363,24 @@ def handoff_schema() -> str:
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+# --- docs/openapi.json ---------------------------------------------------------------------------------------------
+
+
+def openapi() -> str:
+    """The REST API's description of itself."""
+    from adaptive_llm_gateway.core import Home  # noqa: PLC0415
+    from adaptive_llm_gateway.server._rest import build_api  # noqa: PLC0415
+    from adaptive_llm_gateway.server._services import Services  # noqa: PLC0415
+
+    nothing: Any = None  # no request is answered, so there need be no operations
+    services = Services(Home(DOCS), nothing, nothing, nothing, nothing, nothing, version="0")
+    return json.dumps(build_api(services).description(), indent=2, ensure_ascii=False) + "\n"
+
+
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "command-line.md": command_line,
     "configuration.md": configuration,
+    "openapi.json": openapi,
     "schemas/handoff.json": handoff_schema,
     "tools.md": tools,
 }

@@ -95,6 +95,11 @@ class Home:
         return self.root / "clients.json"
 
     @property
+    def idempotency(self) -> Path:
+        """What became of requests by HTTP with a key, for a day."""
+        return self.root / "idempotency.db"
+
+    @property
     def hub_lock(self) -> Path:
         """Held by the one hub of this home while it lives."""
         return self.root / "hub.lock"

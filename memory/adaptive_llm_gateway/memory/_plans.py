@@ -186,6 +186,8 @@ class Planner:
     def _create(self, request: WriteMemory) -> Planned:
         if request.if_version is not None:
             raise InvalidInput("`if_version` needs the `id` of the memory to update", hint="Give `id`, or leave both.")
+        if (made := self._made(request.new_id)) is not None:
+            return self._unchanged(made, "write")
         kind = request.type or "note"
         check_no_event(kind, request.fields)
         body = self._text(request.body or "")
@@ -197,7 +199,7 @@ class Planner:
             type=kind,
             title=title,
             body=body,
-            id=self._new_id(now),
+            id=request.new_id or self._new_id(now),
             created=now,
             updated=now,
             author=replace(request.author, host=self._host),
@@ -303,9 +305,11 @@ class Planner:
     def _append(self, request: AppendSession) -> Planned:
         if not request.text.strip():
             raise InvalidInput("`text` is empty", hint="Say what happened.")
+        if request.session_id is None and (made := self._made(request.new_id)) is not None:
+            return self._unchanged(made, "append")
         text = self._text(request.text)
         now = self._now()
-        session = request.session_id or self._new_id(now)
+        session = request.session_id or request.new_id or self._new_id(now)
         if not is_ulid(session):
             raise InvalidInput(
                 f"{session!r} is not a session id", hint="Use the id from the first append, or leave it out to begin."
@@ -625,6 +629,23 @@ class Planner:
             Change(record.path, current.data, "edit", record.id, record.title, author, "edited by hand"), record
         )
         return replace(planned, changes=(edit, *planned.changes))
+
+    def _made(self, new_id: str | None) -> _Current | None:
+        """What was created with this id before.
+
+        Raises:
+            InvalidInput: no ULID.
+            NotFound: it was deleted since.
+        """
+        if new_id is None:
+            return None
+        if not is_ulid(new_id):
+            raise InvalidInput(f"{new_id[:_LONGEST_SHOWN]!r} is not an id for a new memory")
+        if self._index.get(new_id) is not None:
+            return self._current(new_id, None)
+        if self._deleted(new_id) is not None:
+            raise NotFound(f"memory {new_id} was created, and deleted since", hint="It can be restored.")
+        return None
 
     def _unchanged(self, current: _Current, operation: Operation) -> Planned:
         """Nothing is to be done but to record an edit by hand, so that what the answer says is so."""

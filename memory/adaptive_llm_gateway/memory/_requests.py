@@ -120,6 +120,7 @@ class WriteMemory:
         fields: the type's own fields by name.
         if_version: refuse unless this is the current version.
         redact: store `[redacted:kind#ab12]` in place of what the secret scanner names, rather than refuse.
+        new_id: on creation the id that it gets, a new ULID; where there is such a memory already, nothing is done.
     """
 
     author: Author
@@ -136,6 +137,7 @@ class WriteMemory:
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reason: str | None = None
     redact: bool = False
+    new_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,11 @@ class ImportMemory:
 
 @dataclass(frozen=True, slots=True)
 class AppendSession:
-    """Append an entry to a session; without `session_id` a new session begins."""
+    """Append an entry to a session; without `session_id` a new session begins.
+
+    Attributes:
+        new_id: the id that a new session gets, a new ULID; where there is such a session already, nothing is done.
+    """
 
     author: Author
     text: str
@@ -182,6 +188,7 @@ class AppendSession:
     project: str | None = None
     reason: str | None = None
     redact: bool = False
+    new_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

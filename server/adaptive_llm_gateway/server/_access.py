@@ -134,6 +134,21 @@ ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
     ("POST", "/mcp"): "token",  # what it asks for needs scopes of its own, by the tables above
     ("GET", "/mcp"): "token",
     ("DELETE", "/mcp"): "token",
+    ("GET", "/api/v1/openapi.json"): "token",
+    ("GET", "/api/v1/problems/{code}"): "token",
+    ("GET", "/api/v1/memories"): "memory:read",
+    ("POST", "/api/v1/memories"): "memory:write",
+    ("GET", "/api/v1/memories/{id}"): "memory:read",
+    ("PUT", "/api/v1/memories/{id}"): "memory:write",
+    ("PATCH", "/api/v1/memories/{id}"): "memory:write",
+    ("DELETE", "/api/v1/memories/{id}"): "memory:write",
+    ("POST", "/api/v1/memories/{id}/restore"): "memory:write",
+    ("GET", "/api/v1/memories/{id}/history"): "memory:read",
+    ("GET", "/api/v1/search"): "memory:read",
+    ("POST", "/api/v1/search"): "memory:read",
+    ("POST", "/api/v1/context"): "memory:read",
+    ("GET", "/api/v1/status"): "memory:read",
+    ("GET", "/api/v1/types"): "memory:read",
 }
 """What each route needs, by method (`WEBSOCKET` for one) and path, where `{...}` stands for one segment. There is no
 route that is not here: whatever it asks for, the answer is 404.

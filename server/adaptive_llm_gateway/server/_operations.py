@@ -235,6 +235,7 @@ class Operations:
             raise Unavailable(
                 f"the write is still queued after {_SAVE_SECONDS:.0f} s and may yet be carried out",
                 hint="Check with memory_search before you write it again.",
+                queued=True,
             )
         return write_json(store.result(ticket.saved.result(), store.commit_of(ticket, 0.0)))
 
@@ -441,8 +442,10 @@ class Operations:
         fields: Mapping[str, Any] | None = None,
         reason: str | None = None,
         redact: bool = False,
+        new_id: str | None = None,
     ) -> Json:
-        """Create a memory, or update the one with `id`."""
+        """Create a memory, or update the one with `id`; `new_id` is what a created one is to have as its id, and
+        creates it once."""
         answer = await self._write(
             WriteMemory(
                 author=author,
@@ -459,6 +462,7 @@ class Operations:
                 fields=dict(fields or {}),
                 reason=reason,
                 redact=redact,
+                new_id=new_id,
             )
         )
         if answer["type"] == "session" and trust is not None:
@@ -495,9 +499,11 @@ class Operations:
         project: str | None = None,
         reason: str | None = None,
         redact: bool = False,
+        new_id: str | None = None,
     ) -> Json:
-        """Append to a session's log; without `session_id` a new session begins."""
-        request = AppendSession(author, text, session_id or None, title, project, reason, redact)
+        """Append to a session's log; without `session_id` a new session begins, with `new_id` as its id if it is
+        given, and then it begins once."""
+        request = AppendSession(author, text, session_id or None, title, project, reason, redact, new_id)
         done = await self._write(request)
         store = await self.store()
         record = store.record(done["id"])
