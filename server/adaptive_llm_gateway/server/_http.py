@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class HttpServer:
         door: says whom a token belongs to.
         waiting: names of parts of the hub that are not ready.
         asked: called for each request that was let in.
+        answers: what else answers, by the beginning of its paths: `/api/v1`.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class HttpServer:
         door: Door,
         waiting: Callable[[], Sequence[str]],
         asked: Callable[[], None],
+        answers: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self._settings = settings
         self._door = door
         self._mcp = McpOverHttp(mcp, max_body=settings.max_body_bytes, max_sessions=settings.max_sessions)
-        answers: dict[str, ASGIApp] = {**health(waiting), "/mcp": self._mcp}
-        self._app = HttpApp(settings, door=door, answers=answers, asked=asked)
+        paths: dict[str, ASGIApp] = {**(answers or {}), **health(waiting), "/mcp": self._mcp}
+        self._app = HttpApp(settings, door=door, answers=paths, asked=asked)
         self._config = Config(
             self._app,
             interface="asgi3",

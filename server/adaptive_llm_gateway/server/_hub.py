@@ -33,6 +33,7 @@ from adaptive_llm_gateway.server._object_scan import ObjectScan
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._registration import this_installation
 from adaptive_llm_gateway.server._repos import configured_repos, open_memories
+from adaptive_llm_gateway.server._services import Services
 from adaptive_llm_gateway.server._summaries import Summaries
 
 if TYPE_CHECKING:
@@ -257,6 +258,17 @@ class Hub:
         connected = any(connection.caller.instance == instance for connection in list(self._connections.values()))
         return connected or is_alive(instance)
 
+    def _services(self) -> Services:
+        return Services(
+            self.home,
+            self.settings,
+            self.operations,
+            self.handoffs,
+            self.gateway,
+            self.gate,
+            version=self.version,
+        )
+
     def stop(self) -> None:
         """Answer what was begun, flush, and end."""
         self._stop.set()
@@ -292,7 +304,7 @@ class Hub:
                 self.modes.look(),
                 self._gateway.load_ahead(),
                 self._look_at_objects(),
-                self.http.run(self._mcp),
+                self.http.run(self._mcp, self._services()),
             )
             beside = {asyncio.create_task(part) for part in parts}
             await self._stop.wait()

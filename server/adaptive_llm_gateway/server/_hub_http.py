@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from adaptive_llm_gateway.server._http import HttpServer
+    from adaptive_llm_gateway.server._rest import Api
+    from adaptive_llm_gateway.server._services import Services
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class HubHttp:
         self._asked = asked
         self._door: Door = door if door is not None else Closed()
         self._server: HttpServer | None = None
+        self._api: Api | None = None
         self._problem: str | None = None
 
     @property
@@ -60,15 +63,23 @@ class HubHttp:
         state = "off" if not self._settings.enabled else "failed" if self._problem else "starting"
         return {"state": state, "url": None, "problem": self._problem}
 
-    async def run(self, mcp: MCPServer[Any]) -> None:
+    async def run(self, mcp: MCPServer[Any], services: Services) -> None:
         """Listen as soon as that is possible, until cancelled."""
         if not self._settings.enabled:
             return
         # In a thread: whoever waits at the socket for an answer does not wait for this.
-        module = await asyncio.to_thread(importlib.import_module, "adaptive_llm_gateway.server._http")
+        package = "adaptive_llm_gateway.server"
+        module = await asyncio.to_thread(importlib.import_module, f"{package}._http")
+        rest = await asyncio.to_thread(importlib.import_module, f"{package}._rest")
+        self._api = await asyncio.to_thread(rest.build_api, services)
         while True:
             server: HttpServer = module.HttpServer(
-                self._settings, mcp, door=self._door, waiting=self._waiting, asked=self._asked
+                self._settings,
+                mcp,
+                door=self._door,
+                waiting=self._waiting,
+                asked=self._asked,
+                answers={rest.PREFIX: self._api},
             )
             try:
                 await server.begin()
@@ -89,3 +100,5 @@ class HubHttp:
         """Take no more requests, let those end that have begun, for so long, and go."""
         if self._server is not None:
             await self._server.end(seconds)
+        if self._api is not None:
+            self._api.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from adaptive_llm_gateway.core import Home, Settings
-from adaptive_llm_gateway.server._gate import SecretGate
-from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
-from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
-from adaptive_llm_gateway.server._operations import Operations
+if TYPE_CHECKING:  # the hub names this before it has loaded them
+    from adaptive_llm_gateway.core import Home, Settings
+    from adaptive_llm_gateway.server._gate import SecretGate
+    from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
+    from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
+    from adaptive_llm_gateway.server._operations import Operations
 
 
 @dataclass(frozen=True, slots=True)
