@@ -16,7 +16,9 @@ _LONGEST_TITLE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class NewOffer:
-    """Work to be offered. `patch` is the diff of what is not committed; `work` says where the work lies."""
+    """Work to be offered. `patch` is the diff of what is not committed; `work` says where the work lies; `new_id` is the
+    id that the offer gets, a new ULID: where there is such an offer already, none is made.
+    """
 
     objective: str
     title: str | None = None
@@ -37,6 +39,7 @@ class NewOffer:
     patch: str | None = None
     redact: bool = False
     reason: str | None = None
+    new_id: str | None = None
 
 
 def offer_request(new: NewOffer, by: Party, *, over: str | None = None) -> WriteMemory:
@@ -81,6 +84,7 @@ def offer_request(new: NewOffer, by: Party, *, over: str | None = None) -> Write
         fields={name: value for name, value in fields.items() if value is not None or over is not None},
         reason=new.reason,
         redact=new.redact,
+        new_id=new.new_id if over is None else None,
     )
 
 

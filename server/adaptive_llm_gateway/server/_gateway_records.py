@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from adaptive_llm_gateway.core import InvalidInput, Settings, is_ulid, ulid_milliseconds
+from adaptive_llm_gateway.core import InvalidInput, NotFound, Settings, is_ulid, ulid_milliseconds
 from adaptive_llm_gateway.server._gateway_files import GatewayFiles
 from adaptive_llm_gateway.server._gateway_json import break_json, filed_json, one_of, plain, receipt_line
 from adaptive_llm_gateway.server._times import LOCAL, moment
@@ -35,8 +35,10 @@ class RecordOperations:
         self._files = files
         self._settings = settings.gateway
 
-    async def receipts_list(self, *, limit: int = 20, outcome: str | None = None, since: str | None = None) -> Json:
-        """The newest receipts first."""
+    async def receipts_list(
+        self, *, limit: int = 20, outcome: str | None = None, since: str | None = None, client: str | None = None
+    ) -> Json:
+        """The newest receipts first; of a `client`, those of its requests."""
         from adaptive_llm_gateway.gateway import Outcome  # noqa: PLC0415 - after the hub listens
 
         known: tuple[Outcome, ...] = get_args(Outcome)
@@ -46,12 +48,15 @@ class RecordOperations:
             raise InvalidInput(f"'limit' is {limit!r}", hint="Allowed: 1 to 1000.")
         begin = moment(since, "since", zone=LOCAL) if since else None
         gateway = await self._gateway()
-        found = await asyncio.to_thread(lambda: gateway.receipts.list(limit=limit, outcome=outcome, since=begin))
+        found = await asyncio.to_thread(
+            lambda: gateway.receipts.list(limit=limit, outcome=outcome, since=begin, client=client)
+        )
         return {"receipts": [receipt_line(filed.receipt) for filed in found]}
 
-    async def receipts_show(self, id: str) -> Json:
-        """One receipt whole; the end of its id is enough where it is the only one among the newest."""
-        filed = await self._receipt(id)
+    async def receipts_show(self, id: str, *, client: str | None = None) -> Json:
+        """One receipt whole; the end of its id is enough where it is the only one among the newest. Of a `client`, one
+        of its requests."""
+        filed = await self._receipt(id, client)
         receipt = filed.receipt
         day = datetime.fromtimestamp(ulid_milliseconds(receipt.id) / 1000, UTC).strftime("%Y-%m-%d")
         return filed_json(filed, str(self._files.folder / "runs" / day / receipt.id))
@@ -113,12 +118,17 @@ class RecordOperations:
             "now": plain(replay.now),
         }
 
-    async def _receipt(self, id: str) -> FiledReceipt:
+    async def _receipt(self, id: str, client: str | None = None) -> FiledReceipt:
         gateway = await self._gateway()
         if not is_ulid(id):
-            newest = await asyncio.to_thread(lambda: gateway.receipts.list(limit=_SEARCHED))
+            newest = await asyncio.to_thread(lambda: gateway.receipts.list(limit=_SEARCHED, client=client))
             id = one_of(id, [filed.receipt.id for filed in newest], "receipt")
-        return await asyncio.to_thread(gateway.receipts.show, id)
+        filed = await asyncio.to_thread(gateway.receipts.show, id)
+        if client is not None and filed.receipt.request.client != client:
+            raise NotFound(
+                f"there is no receipt {id!r}", hint="`alg receipts list` shows those there are; old ones go."
+            )
+        return filed
 
     def too_much(self) -> bool:
         """Whether there may be receipts to remove. To remove some means to read all, and requests wait for it."""

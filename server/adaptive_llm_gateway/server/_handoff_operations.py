@@ -144,8 +144,10 @@ class HandoffOperations:
         title: str | None = None,
         redact: bool = False,
         reason: str | None = None,
+        new_id: str | None = None,
     ) -> Json:
-        """Offer work; with `session_id` what is not given comes from that session's log."""
+        """Offer work; with `session_id` what is not given comes from that session's log. `new_id` is the id that the
+        offer is to have, and has it offered once."""
         by = self._party(author)
         ends = self._expiry(expires, self._settings.expire_days)
         given = replace(
@@ -156,6 +158,7 @@ class HandoffOperations:
             expires=ends,
             redact=redact,
             reason=reason,
+            new_id=new_id,
         )
         place = directory or CALLER.get().directory
 

@@ -394,6 +394,26 @@ class Operations:
             "summary": summary,
         }
 
+    async def session(self, id: str, *, first: int = 0, limit: int = 200) -> Json:
+        """Entries of a session's log, the oldest first, from the one with the number `first`."""
+        count = _limit(limit, most=1000)
+        log = await self._read(lambda store: store.session(id))
+        entries = log.entries[first : first + count]
+        end = first + len(entries)
+        return {
+            "id": log.id,
+            "title": log.title,
+            "project": log.project,
+            "trust": str(log.trust),
+            "summary": log.summary.id if log.summary is not None else None,
+            "entries": [
+                {"time": iso(entry.time), "author": entry.author, "text": entry.text, "file": entry.file}
+                for entry in entries
+            ],
+            "total": len(log.entries),
+            "next_cursor": str(end) if end < len(log.entries) else None,
+        }
+
     async def history(self, id: str, *, limit: int = 20) -> Json:
         """The commits that touched a memory."""
         count = _limit(limit, most=1000)

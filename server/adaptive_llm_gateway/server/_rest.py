@@ -18,11 +18,13 @@ from starlette.types import Receive, Scope, Send
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
 from adaptive_llm_gateway.server._idempotency import Idempotency
+from adaptive_llm_gateway.server._rest_gateway import GatewayRoutes
 from adaptive_llm_gateway.server._rest_memories import MemoryRoutes
 from adaptive_llm_gateway.server._rest_models import ProblemMeaning
 from adaptive_llm_gateway.server._rest_openapi import describe
 from adaptive_llm_gateway.server._rest_problems import PREFIX, STATUS, TITLES, meaning_of, problem
 from adaptive_llm_gateway.server._rest_route import Json, Route, answer, described, route_class
+from adaptive_llm_gateway.server._rest_work import WorkRoutes
 from adaptive_llm_gateway.server._services import Services
 
 
@@ -44,7 +46,12 @@ class Api:
             redirect_slashes=False,
             exception_handlers={HTTPException: self._refused},
         )
-        for route in [*MemoryRoutes(services).table(), *self._own()]:
+        for route in [
+            *MemoryRoutes(services).table(),
+            *WorkRoutes(services).table(),
+            *GatewayRoutes(services).table(),
+            *self._own(),
+        ]:
             self.routes[route.method, route.whole] = route
         for key in self.routes:
             if key not in ROUTE_SCOPES:

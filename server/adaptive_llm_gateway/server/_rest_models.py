@@ -39,7 +39,8 @@ def _truth(value: object) -> object:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-def _integral(value: object) -> object:
+def integral(value: object) -> object:
+    """A whole number as JSON Schema has it: 5.0 is one."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -57,7 +58,7 @@ UpTo100 = Annotated[int, Field(strict=True, ge=1, le=100), BeforeValidator(_whol
 UpTo1000 = Annotated[int, Field(strict=True, ge=1, le=1000), BeforeValidator(_whole)]
 """Whole numbers in decimal digits, as a query has them."""
 
-UpTo100Given = Annotated[int, Field(strict=True, ge=1, le=100), BeforeValidator(_integral)]
+UpTo100Given = Annotated[int, Field(strict=True, ge=1, le=100), BeforeValidator(integral)]
 """The same in a body, where 5.0 is a whole number, as JSON Schema has it."""
 
 Reason = Annotated[str | None, Field(None, description="Why, in a few words; shown in git log and with search hits")]
@@ -65,7 +66,7 @@ Redact = Annotated[bool, Field(description="Store `[redacted:kind#ab12]` for sec
 Budget = Annotated[
     int,
     Field(strict=True, ge=1, le=10_000_000, description="Most tokens of the answer"),
-    BeforeValidator(_integral),
+    BeforeValidator(integral),
 ]
 
 

@@ -34,8 +34,17 @@ _ABOUT: Final = (
 _TAGS: Final = {
     "memories": "Memories, and their history",
     "search": "What the memory knows",
+    "sessions": "Logs of working sessions",
+    "handoffs": "Work that one agent offers and another takes up",
+    "sync": "The memory's git remote",
+    "gateway": "Models, under policy and consent",
+    "receipts": "What became of each request to a model",
     "hub": "How the hub stands, and how this API is described",
 }
+_EVENTS: Final = (
+    "With `stream`: an event `piece` with `text` for each piece, then `answer` with the whole answer, or `problem` where "
+    "it broke off; a comment every five seconds while nothing comes."
+)
 _ALWAYS: Final = (400, 401, 403, 429, 500, 503)
 _WITH_BODY: Final = (413, 415, 422)
 _WHEN_KEYED: Final = (409, 422, 507)
@@ -151,7 +160,10 @@ def _responses(route: Route, statuses: Iterable[int]) -> Json:
     done: Json = {
         "description": "It was created" if route.status == 201 else "The answer",
         **({"headers": headers} if headers else {}),
-        "content": {"application/json": {"schema": schema}},
+        "content": {
+            "application/json": {"schema": schema},
+            **({"text/event-stream": {"schema": {"type": "string", "description": _EVENTS}}} if route.streams else {}),
+        },
     }
     also: Json = {
         str(status): {

@@ -62,6 +62,7 @@ class Route:
         merges: the body is a JSON merge patch (RFC 7396), and may say so.
         keyed: it writes, and takes an `Idempotency-Key`.
         creates: something with an id of its own, so that it can be carried out again without doing it twice.
+        streams: it can answer with server-sent events.
     """
 
     method: str
@@ -76,6 +77,7 @@ class Route:
     merges: bool = False
     keyed: bool = False
     creates: bool = False
+    streams: bool = False
 
     @property
     def whole(self) -> str:
@@ -114,6 +116,10 @@ class InvalidRequest(InvalidInput):
     """The request is not as the API describes it."""
 
     code = "invalid_request"
+
+
+class GoneAway(Exception):
+    """Whoever asked is not there any more."""
 
 
 class Asked(Request):
@@ -209,7 +215,7 @@ async def _answered(
         return _not_as_described(error)
     except AlgError as error:
         return problem_of(error, matching="if-match" in asked.headers)
-    except ClientDisconnect:
+    except (ClientDisconnect, GoneAway):
         return Response(status_code=400)  # for nobody: they are gone
     except Exception:  # noqa: BLE001 - one request's failure is its own
         _log.exception("%s failed", name)
