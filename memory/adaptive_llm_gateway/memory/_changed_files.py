@@ -45,13 +45,19 @@ class ChangedFile:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a commit says of a file; `order`: how new the commit is."""
+    """What a commit says of a file.
+
+    Attributes:
+        order: how new the commit is.
+        of_it: it says this of that file alone; else of all that it changed.
+    """
 
     order: int
     operation: str
     by: str
     reason: str | None
     time: datetime
+    of_it: bool = True
 
 
 def commit_of(git: pygit2.Repository, id: str) -> pygit2.Commit:
@@ -136,7 +142,7 @@ def said_between(git: pygit2.Repository, base: str, target: str) -> dict[str, Sa
             unnamed += 1
             by, reason = commit.author.name, commit.message.partition("\n")[0][:1000] or None
             for path in _touched(commit):
-                said.setdefault(path, Said(order, "edit", by, reason, time))
+                said.setdefault(path, Said(order, "edit", by, reason, time, of_it=False))
     return said
 
 

@@ -95,6 +95,7 @@ class MemoryChange:
         latest: as it is by now, where it has changed once more since `after`; else the same.
         time: of the commit, as far as that is known; else when the memory was written.
         by, reason: who did it and why, as the commit says.
+        of_it: the commit says it of this memory; else of all that it changed.
         place: whoever goes on from here is told what comes after this.
     """
 
@@ -105,6 +106,7 @@ class MemoryChange:
     time: datetime
     by: str | None
     reason: str | None
+    of_it: bool
     place: ChangePlace
 
     @property
@@ -276,9 +278,10 @@ class _Reading:
             return
         by = self._masked(said.by) if said is not None else None
         reason = self._masked(said.reason) if said is not None and said.reason else None
+        of_it = said is None or said.of_it
         if before is not None and after is not None and before.id != after.id:
             time = said.time if said is not None else end
-            yield MemoryChange("deleted", before, None, None, time, by, reason, _NOWHERE)
+            yield MemoryChange("deleted", before, None, None, time, by, reason, of_it, _NOWHERE)
             before = None
         if before is None and after is None:
             return
@@ -286,7 +289,7 @@ class _Reading:
             by = after.author.client
         time = said.time if said is not None else after.updated if after is not None else end
         kind = _kind(before, after, said)
-        yield MemoryChange(kind, before, after, self._latest(item.new_path, after), time, by, reason, _NOWHERE)
+        yield MemoryChange(kind, before, after, self._latest(item.new_path, after), time, by, reason, of_it, _NOWHERE)
 
     def _shown(self, path: str | None, blob: str | None) -> str | None:
         """What the work tree has where a commit has this: something else where that is held back."""

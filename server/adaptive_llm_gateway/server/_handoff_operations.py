@@ -307,6 +307,10 @@ class HandoffOperations:
 
         return await self._do(work, waits=True)
 
+    async def state(self, id: str) -> str:
+        """How a handoff stands, as far as is known here: nothing is asked of the remote."""
+        return await self._do(lambda service: service.one(id).state)
+
     # -- holding -----------------------------------------------------------------------------------------------
 
     async def claim(
