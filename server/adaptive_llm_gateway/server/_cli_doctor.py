@@ -97,7 +97,20 @@ def examine(root: str) -> list[Check]:
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)
     seen = replace(seen, sync=personal_sync(seen.store) if seen.store is not None else _look_at_sync(seen.repo))
-    for look in (_hub, _store, _repos, _index, _embedder, _reranker, _hook, _objects, _merging, _remote, _clients):
+    for look in (
+        _hub,
+        _http,
+        _store,
+        _repos,
+        _index,
+        _embedder,
+        _reranker,
+        _hook,
+        _objects,
+        _merging,
+        _remote,
+        _clients,
+    ):
         checks += look(seen)
     return [_told(check) for check in checks]
 
@@ -240,6 +253,17 @@ def _hub(seen: _Seen) -> Iterator[Check]:
             yield Check("hub", "fail", str(error), error.hint)
             return
     yield Check("hub", "ok", "not running; the next client starts it")
+
+
+def _http(seen: _Seen) -> Iterator[Check]:
+    """Whether the hub listens by HTTP where it is to."""
+    http: Json = (seen.hub or {}).get("http", {"state": "off"})
+    if http["state"] == "listening":
+        yield Check("http", "ok", http["url"])
+    elif http["state"] == "failed":
+        yield Check("http", "fail", http["problem"], http["hint"])
+    elif http["state"] == "off" and seen.hub is not None and seen.settings is not None and seen.settings.http.enabled:
+        yield Check("http", "warn", "the hub was started before `http.enabled` was set", _ANEW)
 
 
 def _store(seen: _Seen) -> Iterator[Check]:

@@ -74,17 +74,22 @@ class Certificate:
     def context(self) -> ssl.SSLContext:
         """What to speak TLS with, for the next connection."""
         if time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._looked = time.monotonic()
-            signature = self._signed()
-            if signature != self._signature:
-                self._signature = signature
-                try:
-                    self._context = self._read()
-                except (OSError, ValueError) as error:  # of two files one may be new, and the other soon
-                    _log.warning("the new certificate cannot be used, the old one stays: %s", _why(error))
-                else:
-                    _log.info("the certificate is a new one")
+            self.look_again()
         return self._context
+
+    def look_again(self) -> None:
+        """Take what the files have by now, if it can be used."""
+        self._looked = time.monotonic()
+        signature = self._signed()
+        if signature == self._signature:
+            return
+        self._signature = signature
+        try:
+            self._context = self._read()
+        except (OSError, ValueError) as error:  # of two files one may be new, and the other soon
+            _log.warning("the new certificate cannot be used, the old one stays: %s", _why(error))
+        else:
+            _log.info("the certificate is a new one")
 
     def _signed(self) -> tuple[tuple[int, int] | None, ...]:
         found: list[tuple[int, int] | None] = []

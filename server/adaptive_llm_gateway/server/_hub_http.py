@@ -49,7 +49,7 @@ class HubHttp:
         self._door: Door = door if door is not None else Closed()
         self._server: HttpServer | None = None
         self._api: Api | None = None
-        self._problem: str | None = None
+        self._problem: AlgError | None = None
 
     @property
     def listens(self) -> bool:
@@ -59,9 +59,10 @@ class HubHttp:
     def status(self) -> dict[str, Any]:
         """How it stands: `off`, `starting`, `listening` or `failed`; where, or why not."""
         if self._server is not None:
-            return {"state": "listening", "url": self._server.url, "problem": None}
-        state = "off" if not self._settings.enabled else "failed" if self._problem else "starting"
-        return {"state": state, "url": None, "problem": self._problem}
+            return {"state": "listening", "url": self._server.url, "problem": None, "hint": None}
+        if self._problem is not None:
+            return {"state": "failed", "url": None, "problem": str(self._problem), "hint": self._problem.hint}
+        return {"state": "starting" if self._settings.enabled else "off", "url": None, "problem": None, "hint": None}
 
     async def run(self, mcp: MCPServer[Any], services: Services) -> None:
         """Listen as soon as that is possible, until cancelled."""
@@ -91,10 +92,9 @@ class HubHttp:
                 return
 
     def _failed(self, error: AlgError) -> None:
-        problem = f"{error} ({error.hint})" if error.hint else str(error)
-        if problem != self._problem:
-            _log.warning("not listening by HTTP: %s", problem)
-        self._problem = problem
+        if str(error) != str(self._problem):
+            _log.warning("not listening by HTTP: %s", error)
+        self._problem = error
 
     async def end(self, seconds: float) -> None:
         """Take no more requests, let those end that have begun, for so long, and go."""
