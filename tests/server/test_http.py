@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -83,3 +84,25 @@ def test_settings_of_http_are_checked(server: Any) -> None:
     server.configure("http:\n  trusted_proxies: nowhere\n")
     with pytest.raises(ConfigError, match="nowhere"):
         load_settings(Home(server.home))
+
+
+def test_a_token_lets_its_client_in_until_it_is_revoked_which_ends_its_stream_too(server: Any) -> None:
+    from http_stand import BOTH, Wire
+
+    web = server.web()
+    token = server.json("clients", "add", "reader", "--scope", "memory:read")["token"]
+    asked = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": asked}).encode()
+    headers = {"Content-Type": "application/json", "Accept": BOTH}
+    answer = web.request("POST", "/mcp", body, token=token, headers=headers)
+    assert answer.status == 200
+    session = answer.headers["mcp-session-id"]
+    with Wire(web.connect()) as stream:
+        stream.send(
+            f"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n"
+            f"Mcp-Session-Id: {session}\r\n\r\n".encode()
+        )
+        assert stream.head()[0] == 200
+        server.alg("clients", "revoke", "reader")
+        stream.rest()
+    assert web.request("POST", "/mcp", body, token=token, headers=headers).status == 401

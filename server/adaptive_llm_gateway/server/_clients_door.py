@@ -34,3 +34,11 @@ class ClientsDoor:
             return Refusal(401, ((b"www-authenticate", challenge),), error.why, error.client)
         except RateLimited as error:
             return Refusal(429, ((b"retry-after", str(error.details["retry_after"]).encode("ascii")),), error.message)
+
+    def counts(self, access: Access) -> bool:
+        """Whether what it gave for a token holds still: neither revoked, nor expired, nor changed."""
+        return self.authentication.gone(access) is None
+
+    async def changed(self, *, within: float) -> bool:
+        """Wait until something of the clients changes, at most so many seconds."""
+        return await self._clients.changed(within=within)
