@@ -23,6 +23,17 @@ JSON = "application/json"
 BOTH = f"{JSON}, text/event-stream"
 
 
+OTHERS = ("/api/v1", "/metrics", "/.well-known/oauth-protected-resource")
+"""Beginnings of paths that something else answers, which is tested elsewhere."""
+
+
+async def answer_empty(scope: Any, receive: Any, send: Any) -> None:
+    """Stands for what answers elsewhere: it was let in."""
+    before = "websocket." if scope["type"] == "websocket" else ""
+    await send({"type": f"{before}http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": f"{before}http.response.body", "body": b""})
+
+
 class Door:
     """Lets in whoever the test says."""
 
@@ -66,7 +77,12 @@ class Stand:
 
     def begin(self) -> Stand:
         self.server = HttpServer(
-            self.settings, self.mcp, door=self.door, waiting=lambda: self._waiting, asked=self._count
+            self.settings,
+            self.mcp,
+            door=self.door,
+            waiting=lambda: self._waiting,
+            asked=self._count,
+            answers=dict.fromkeys(OTHERS, answer_empty),
         )
         self.run(self.server.begin())
         parts = urlsplit(self.server.url)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import LEAVE_TO_PERSON, Finding, SecretScanner
@@ -38,23 +38,29 @@ class SecretGate:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    async def arguments(self, tool: str, given: Mapping[str, Any]) -> dict[str, Any] | str:
-        """The arguments of a call as it may be made, or why it is not."""
+    async def arguments(
+        self, tool: str, given: Mapping[str, Any], *, known: Container[str] = ()
+    ) -> dict[str, Any] | str:
+        """The arguments of a call as it may be made, or why it is not.
+
+        Args:
+            known: names that an argument of this tool may have: they are ours, and not looked at.
+        """
         redact = given.get("redact") is True
         looked_at = {
             name: value for name, value in given.items() if name not in _CONTENT and not (redact and name in _REDACTED)
         }
         if sum(map(len, texts_of(looked_at))) > _SLOW:
-            found = await asyncio.to_thread(self._look, tool, looked_at)
+            found = await asyncio.to_thread(self._look, tool, looked_at, known)
         else:
-            found = self._look(tool, looked_at)
+            found = self._look(tool, looked_at, known)
         return found if isinstance(found, str) else {**given, **found}
 
-    def _look(self, tool: str, given: Mapping[str, Any]) -> dict[str, Any] | str:
+    def _look(self, tool: str, given: Mapping[str, Any], known: Container[str]) -> dict[str, Any] | str:
         """What is to be asked otherwise; or why nothing is done."""
         questions: dict[str, Any] = {}
         for name, value in given.items():
-            in_name = self._found(name)
+            in_name = () if name in known else self._found(name)
             found = in_name or self._found(value)
             if not found:
                 continue

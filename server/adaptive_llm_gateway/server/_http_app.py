@@ -75,6 +75,17 @@ def health(waiting: Callable[[], Sequence[str]]) -> dict[str, ASGIApp]:
     return {"/healthz": healthz, "/readyz": readyz}
 
 
+_PROBLEMS: Final = {
+    401: ("unauthenticated", "there is no token, or none that counts"),
+    403: ("access_denied", "the token does not allow it"),
+    404: ("not_found", "there is no such path"),
+    405: ("method_not_allowed", "the path has no such method"),
+    429: ("rate_limited", "there were too many requests"),
+    500: ("internal", "the hub failed"),
+}
+"""The code and the words of a refusal over REST."""
+
+
 class HttpApp:
     """Looks at every request, and hands those that may pass to what answers them.
 
@@ -147,7 +158,7 @@ class HttpApp:
             _log.exception("a request by HTTP failed")
             if begun:
                 raise
-            await answer(scope, secured, 500)
+            await _refuse(scope, receive, secured, 500)
         finally:
             self._cut_off.discard(task)
 
@@ -198,7 +209,7 @@ class HttpApp:
                 await self._preflight(scope, send, needed)
                 return
             allow = ((b"allow", ", ".join(needed).encode()),) if needed else ()
-            await answer(scope, send, 405 if needed else 404, headers=allow)
+            await _refuse(scope, receive, send, 405 if needed else 404, headers=allow)
         elif needed == "public":
             await self._answering(scope["path"])(scope, receive, send)
         else:
@@ -222,10 +233,10 @@ class HttpApp:
         peer = scope.get("client")
         access = await self._door.authenticate(scope["headers"], peer[0] if peer else "")
         if isinstance(access, Refusal):
-            await answer(scope, send, access.status, headers=access.headers)
+            await _refuse(scope, receive, send, access.status, headers=access.headers)
             return
         if needed not in ("token", *access.scopes):
-            await answer(scope, send, 403)
+            await _refuse(scope, receive, send, 403, says=f"it needs a token with the scope {needed!r}")
             return
         self._asked()
         scope[IN_SCOPE] = access
@@ -243,6 +254,24 @@ class HttpApp:
         if found is not None:
             return found
         return next(each for prefix, each in self._answers.items() if path.startswith(f"{prefix}/"))
+
+
+async def _refuse(
+    scope: Scope, receive: Receive, send: Send, status: int, *, headers: HeaderList = (), says: str | None = None
+) -> None:
+    """Refuse a request: with a problem where the REST API is, else with nothing but the status.
+
+    Args:
+        says: more than the status does, for who was let in.
+    """
+    if scope["type"] != "http" or not scope["path"].startswith("/api/") or scope["method"] == "HEAD":
+        await answer(scope, send, status, headers=headers)
+        return
+    from adaptive_llm_gateway.server._rest_problems import problem  # noqa: PLC0415 - loaded with the API
+
+    code, words = _PROBLEMS[status]
+    more = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    await problem(code, says or words, status=status, headers=more)(scope, receive, send)
 
 
 def _for_page(origin: bytes) -> HeaderList:

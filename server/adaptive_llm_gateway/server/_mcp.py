@@ -220,7 +220,8 @@ class _Calls:
         given: Any = params.get("arguments") or {}
         made: Any = given
         if isinstance(given, dict):
-            made = await self._gate.arguments(wire, cast("dict[str, Any]", given))
+            known = tool.parameters["properties"]
+            made = await self._gate.arguments(wire, cast("dict[str, Any]", given), known=known)
         if isinstance(made, str):
             return _refusal(made)
         problem = _wrong_arguments(tool, made)
