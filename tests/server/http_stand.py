@@ -80,7 +80,7 @@ class Stand:
             self.settings,
             self.mcp,
             door=self.door,
-            waiting=lambda: self._waiting,
+            waiting=self._parts,
             asked=self._count,
             answers=dict.fromkeys(OTHERS, answer_empty),
         )
@@ -90,6 +90,9 @@ class Stand:
         assert parts.port is not None
         self.host, self.port = parts.hostname, parts.port
         return self
+
+    async def _parts(self) -> list[str]:
+        return self._waiting
 
     def _count(self) -> None:
         self.asked += 1

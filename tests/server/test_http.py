@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from http_stand import BOTH, Stand, Wire
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
 from adaptive_llm_gateway.server._http_app import Routes
+
+
+@pytest.fixture
+def stand() -> Iterator[Callable[..., Stand]]:
+    begun: list[Stand] = []
+
+    def begin(**options: Any) -> Stand:
+        begun.append(Stand(**options))
+        return begun[-1].begin()
+
+    yield begin
+    for each in begun:
+        each.close()
 
 
 def test_a_hub_serves_http_where_its_status_says_and_ends_with_it(server: Any) -> None:
@@ -49,6 +67,32 @@ def test_ready_says_which_part_is_not(server: Any) -> None:
     assert answer.status == 503
     assert answer.json() == {"ready": False, "waiting": ["store"]}
     assert web.request("GET", "/healthz").status == 200
+    (server.home / "memory").unlink()
+    server.wait_until(lambda: web.request("GET", "/readyz").status == 200, what="the store, its index and its model")
+    assert web.request("GET", "/readyz").json() == {"ready": True, "waiting": []}
+
+
+def test_ready_waits_for_the_index_and_the_model(stand: Any) -> None:
+    one = stand(waiting=["index", "model"])
+    given = one.ask("GET /readyz HTTP/1.1")
+    assert (given.status, given.json()) == (503, {"ready": False, "waiting": ["index", "model"]})
+    assert one.ask("HEAD /readyz HTTP/1.1").status == 503
+
+
+def test_a_hub_that_listens_does_not_go_idle(server: Any) -> None:
+    server.configure("hub:\n  idle_minutes: 0.001\n")
+    web = server.web()
+    pid = server.hub_pid()
+    threading.Event().wait(1)  # many times as long as it may be idle
+    assert web.request("GET", "/healthz").status == 200
+    assert server.hub_pid() == pid
+
+
+def test_without_http_nothing_of_a_server_is_loaded() -> None:
+    heavy = "uvicorn httptools fastapi jwt prometheus_client websockets.server opentelemetry.sdk"
+    look = f"import sys, adaptive_llm_gateway.server._hub; print([x for x in {heavy.split()!r} if x in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_nobody_gets_in_without_a_token(server: Any) -> None:
@@ -87,8 +131,6 @@ def test_settings_of_http_are_checked(server: Any) -> None:
 
 
 def test_a_token_lets_its_client_in_until_it_is_revoked_which_ends_its_stream_too(server: Any) -> None:
-    from http_stand import BOTH, Wire
-
     web = server.web()
     token = server.json("clients", "add", "reader", "--scope", "memory:read")["token"]
     asked = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}

@@ -8,7 +8,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class HttpServer:
         mcp: MCPServer[Any],
         *,
         door: Door,
-        waiting: Callable[[], Sequence[str]],
+        waiting: Callable[[], Awaitable[Sequence[str]]],
         asked: Callable[[], None],
         answers: Mapping[str, ASGIApp] | None = None,
     ) -> None:

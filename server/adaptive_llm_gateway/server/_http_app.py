@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +56,7 @@ async def answer(
     await send({"type": f"{before}http.response.body", "body": body})
 
 
-def health(waiting: Callable[[], Sequence[str]]) -> dict[str, ASGIApp]:
+def health(waiting: Callable[[], Awaitable[Sequence[str]]]) -> dict[str, ASGIApp]:
     """What tells whether the hub lives, and whether it is ready: to anybody, hence by the names of its parts alone.
 
     Args:
@@ -67,7 +67,7 @@ def health(waiting: Callable[[], Sequence[str]]) -> dict[str, ASGIApp]:
         await answer(scope, send, 200, b'{"status":"ok"}')
 
     async def readyz(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-        late = waiting()
+        late = await waiting()
         names = ",".join(f'"{name}"' for name in late).encode()
         body = b'{"ready":%s,"waiting":[%s]}' % (b"false" if late else b"true", names)
         await answer(scope, send, 503 if late else 200, body)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import logging.handlers
+import math
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
+from adaptive_llm_gateway.server._access import EVERYTHING, acting_for
 from adaptive_llm_gateway.server._authentication import Authentication
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._clients import Clients
@@ -50,6 +52,7 @@ MAX_LINE = 128 * 1024 * 1024  # a request this long is answered; a longer one en
 _READ_BYTES = 1 << 18
 _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
+_PARTS_SECONDS = 1.0
 _LOG_BYTES = 5 * 1024 * 1024
 # How long a hub takes to go, at most: what was begun, what that leaves when it is cut off, the store. A whole end that
 # takes longer (something hangs that cannot be cut off) is ended, see `_end_at_once`.
@@ -239,6 +242,9 @@ class Hub:
         self._handoffs: HandoffOperations | None = None
         self._mcp: MCPServer[Any] | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self._looking_at_parts = asyncio.Lock()
+        self._parts_looked_at = -math.inf
+        self._parts_waiting: list[str] = []
         self.http = HubHttp(settings.http, waiting=self._waiting, asked=self._note_request, door=self.door)
 
     @property
@@ -422,9 +428,14 @@ class Hub:
     def _note_request(self) -> None:
         self._asked = time.monotonic()
 
-    def _waiting(self) -> list[str]:
-        """Names of what is not ready."""
-        return [] if self.operations.store_state[0] == "open" else ["store"]
+    async def _waiting(self) -> list[str]:
+        """Names of what is not ready, as of a second ago at most: anybody may ask for it, as often as they like."""
+        async with self._looking_at_parts:
+            if time.monotonic() - self._parts_looked_at > _PARTS_SECONDS:
+                with acting_for(EVERYTHING):
+                    self._parts_waiting = await self.operations.waiting()
+                self._parts_looked_at = time.monotonic()
+        return self._parts_waiting
 
     # -- connections -------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import AlgError, HttpSettings
@@ -39,7 +39,7 @@ class HubHttp:
         self,
         settings: HttpSettings,
         *,
-        waiting: Callable[[], Sequence[str]],
+        waiting: Callable[[], Awaitable[Sequence[str]]],
         asked: Callable[[], None],
         door: Door | None = None,
     ) -> None:
@@ -53,8 +53,8 @@ class HubHttp:
 
     @property
     def listens(self) -> bool:
-        """Whether it does; a hub that does is not idle, however long nobody comes."""
-        return self._server is not None
+        """Whether it does, or is about to; a hub that does is not idle, however long nobody comes."""
+        return self._settings.enabled and self._problem is None
 
     def status(self) -> dict[str, Any]:
         """How it stands: `off`, `starting`, `listening` or `failed`; where, or why not."""

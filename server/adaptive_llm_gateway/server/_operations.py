@@ -443,6 +443,19 @@ class Operations:
             "objects": await asyncio.to_thread(self.objects) if self.objects is not None else [],
         }
 
+    async def waiting(self) -> list[str]:
+        """Which parts are not ready: the `store`, its `index`, the `model`. One that failed is tried again."""
+        if self.store_state[0] == "failed" and time.monotonic() - self._opened > _REOPEN_SECONDS:
+            self.open()
+        if self.store_state[0] != "open":
+            return ["store"]
+        try:
+            found = await self._read(lambda store: store.status())
+        except AlgError:
+            return ["store"]
+        parts = {"index": found.index != "ready", "model": found.embedder == "loading"}
+        return [name for name, waits in parts.items() if waits]
+
     # -- writing -----------------------------------------------------------------------------------------------
 
     async def write(
