@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
     from fake_models import FakeModels, Turn
@@ -44,6 +46,14 @@ def models(fake_models_module: Any) -> Iterator[FakeModels]:
 
 
 @dataclass(frozen=True, slots=True)
+class Web:
+    """Where a hub listens by HTTP."""
+
+    url: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Person:
     """Somebody's machine: where they live, what they work on, and how they start programs.
 
@@ -59,6 +69,13 @@ class Person:
 
     def run(self, *command: str | Path, seconds: float = 60, **env: str) -> str:
         """Run a program to its end with stdin closed; returns stdout, fails on any exit code but 0."""
+        code, out, err = self.attempt(*command, seconds=seconds, **env)
+        if code != 0:
+            pytest.fail(f"{' '.join(map(str, command))}: exit code {code}\nstdout: {out}\nstderr: {err}")
+        return out
+
+    def attempt(self, *command: str | Path, seconds: float = 60, **env: str) -> tuple[int, str, str]:
+        """Run a program to its end with stdin closed; returns its exit code, stdout and stderr."""
         shown = " ".join(str(part) for part in command)
         with subprocess.Popen(
             [str(part) for part in command],
@@ -77,9 +94,7 @@ class Person:
                 os.killpg(process.pid, signal.SIGKILL)
                 out, err = process.communicate()
                 pytest.fail(f"{shown}: no end after {seconds} s\nstdout: {out}\nstderr: {err}")
-        if process.returncode != 0:
-            pytest.fail(f"{shown}: exit code {process.returncode}\nstdout: {out}\nstderr: {err}")
-        return out
+        return process.returncode, out, err
 
     def shell(self, line: str) -> str:
         """Paste a line into a shell; returns stdout."""
@@ -88,6 +103,33 @@ class Person:
     def alg(self, *arguments: str) -> dict[str, Any]:
         """Run `alg ARGUMENTS --json`; returns what it printed."""
         return json.loads(self.run(ALG, *arguments, "--json"))
+
+    def web(self, **settings: Any) -> Web:
+        """Their hub, listening by HTTP at a port that is free; `settings` are those of the configuration's `http`."""
+        self.alg("init", "--yes")
+        self.alg("hub", "stop")
+        file = self.home / ".adaptive-llm-gateway" / "config.yaml"
+        configured: dict[str, Any] = yaml.safe_load(file.read_text("utf-8")) or {}
+        configured["http"] = {"enabled": True, "port": 0, **settings}
+        file.write_text(yaml.safe_dump(configured), "utf-8")
+        self.alg("hub", "start")
+        found: dict[str, Any] = {}
+
+        def answers() -> bool:
+            found.update(self.alg("hub", "status")["http"])
+            return found["state"] != "starting"
+
+        self.wait_until(answers, "the hub to listen by HTTP")
+        assert found["state"] == "listening", found
+        url: str = found["url"]
+        port = urlsplit(url).port
+        assert port is not None
+        return Web(url, port)
+
+    def token(self, client: str, *scopes: str) -> str:
+        """The token of a new client that may do this, as often as it likes."""
+        given = [part for scope in scopes for part in ("--scope", scope)]
+        return self.alg("clients", "add", client, *given, "--rate", "unlimited")["token"]
 
     def git(self, *arguments: str | Path) -> str:
         """Run git where they work; returns stdout."""
@@ -112,6 +154,10 @@ class Person:
 
     def codex(self, models: FakeModels, prompt: str, turn: Turn, *options: str) -> str:
         """Run Codex once, with what the turn says for a model; returns what it told of the run, a JSON a line."""
+        return self.run(*self.codex_command(models, prompt, turn, *options), LOOPBACK_KEY="not-a-key")
+
+    def codex_command(self, models: FakeModels, prompt: str, turn: Turn, *options: str) -> Sequence[str]:
+        """What runs Codex once; `LOOPBACK_KEY` is to be anything."""
         models.turn = turn
         settings = {
             "model": "scripted",
@@ -127,7 +173,7 @@ class Person:
             "mcp_servers.alg.default_tools_approval_mode": "approve",
         }
         given = [part for key, value in settings.items() for part in ("-c", f"{key}={json.dumps(value)}")]
-        return self.run("codex", "exec", "--json", *given, *options, prompt, LOOPBACK_KEY="not-a-key")
+        return ("codex", "exec", "--json", *given, *options, prompt)
 
     def processes(self) -> dict[int, str]:
         """Living processes with this HOME, pid -> command line. Linux only."""

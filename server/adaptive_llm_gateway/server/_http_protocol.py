@@ -167,7 +167,7 @@ class Connection(HttpToolsProtocol):
         self._headers_bytes += len(name) + len(value)
         if len(self.headers) >= MOST_HEADERS or self._headers_bytes > HEADER_BYTES:
             raise Refused(431)
-        super().on_header(name, value)
+        super().on_header(name, value.strip(b" \t"))  # white space around it is no part of it (RFC 9110, section 5.5)
 
     def on_headers_complete(self) -> None:
         """All headers are there: the request begins to be answered, unless it is refused."""

@@ -89,13 +89,14 @@ def build_server(
     operations: Operations, gateway: GatewayOperations, handoffs: HandoffOperations, *, version: str
 ) -> MCPServer[Any]:
     """The MCP server; one instance serves every connection."""
-    calls = _Calls(SecretGate(operations))
+    gate = SecretGate(operations)
+    calls = _Calls(gate)
     server: MCPServer[Any] = MCPServer(
         NAME,
         title="Adaptive LLM Gateway",
         instructions=INSTRUCTIONS,
         version=version,
-        middleware=[Allowed(), calls],
+        middleware=[Allowed(gate.said), calls],
         log_level="WARNING",
         subscriptions=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -36,6 +37,9 @@ METHODS: Final = frozenset(
 )
 """What can be asked by HTTP; notifications aside."""
 
+_LONGEST_URI: Final = 2_000
+"""Of one that is repeated to whoever asked for it."""
+
 
 def access_of(ctx: ServerRequestContext[Any, Any]) -> Access:
     """For whom a message is to be handled: as its HTTP request says, or the person, whose connection has none.
@@ -59,26 +63,33 @@ def has_tool(access: Access, wire: str) -> bool:
 class Allowed:
     """Middleware, the outermost: whatever is done for a message is done for whoever sent it, and what its token does
     not allow is neither listed nor found.
+
+    Args:
+        said: a text for a client, without credentials.
     """
+
+    def __init__(self, said: Callable[[str], str]) -> None:
+        self._said = said
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         access = access_of(ctx)
         if access is EVERYTHING:
             return await call_next(ctx)
         if ctx.request_id is not None:
-            _refuse_absent(access, ctx.method, dict(ctx.params or {}))
+            self._refuse_absent(access, ctx.method, dict(ctx.params or {}))
         with acting_for(access):
             return _without_others(access, ctx.method, await call_next(ctx))
 
-
-def _refuse_absent(access: Access, method: str, params: dict[str, Any]) -> None:
-    """The same for what there is not and for what is not the caller's; tools are left to whoever resolves names."""
-    if method not in METHODS:
-        raise MCPError(METHOD_NOT_FOUND, "Method not found")
-    if method == "resources/read" and not _allowed(access, RESOURCE_SCOPES, _scheme(params.get("uri"))):
-        raise MCPError(INVALID_PARAMS, "Unknown resource")
-    if method == "prompts/get" and not _allowed(access, PROMPT_SCOPES, params.get("name")):
-        raise MCPError(INVALID_PARAMS, "Unknown prompt. `prompts/list` says which there are.")
+    def _refuse_absent(self, access: Access, method: str, params: dict[str, Any]) -> None:
+        """The same for what there is not and for what is not the caller's; tools are left to whoever resolves names."""
+        if method not in METHODS:
+            raise MCPError(METHOD_NOT_FOUND, "Method not found")
+        uri = params.get("uri")
+        if method == "resources/read" and not _allowed(access, RESOURCE_SCOPES, _scheme(uri)):
+            asked = {"uri": self._said(uri)} if isinstance(uri, str) and len(uri) <= _LONGEST_URI else None
+            raise MCPError(INVALID_PARAMS, "Unknown resource", asked)
+        if method == "prompts/get" and not _allowed(access, PROMPT_SCOPES, params.get("name")):
+            raise MCPError(INVALID_PARAMS, "Unknown prompt. `prompts/list` says which there are.")
 
 
 def _without_others(access: Access, method: str, result: HandlerResult) -> HandlerResult:
