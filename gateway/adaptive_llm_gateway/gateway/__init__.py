@@ -164,6 +164,7 @@ if TYPE_CHECKING:
         Pruned,
         Receipts,
         ReceiptsCheck,
+        no_receipt,
         receipt_from,
         receipt_schema,
     )
@@ -373,6 +374,7 @@ _MODULES = {
         "Pruned",
         "Receipts",
         "ReceiptsCheck",
+        "no_receipt",
         "receipt_from",
         "receipt_schema",
     ),
@@ -585,6 +587,7 @@ __all__ = [
     "local_servers",
     "locality_of",
     "located",
+    "no_receipt",
     "opens_in",
     "parse_policy",
     "parse_policy_tests",

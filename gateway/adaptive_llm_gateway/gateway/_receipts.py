@@ -305,9 +305,7 @@ class Receipts:
             for filed in self._of_file(path, containing=wanted):
                 if filed.receipt.id == receipt_id:
                     return filed
-        raise NotFound(
-            f"there is no receipt {receipt_id!r}", hint="`alg receipts list` shows those there are; old ones go."
-        )
+        raise no_receipt(receipt_id)
 
     def verify(self) -> ReceiptsCheck:
         """Read everything: whether each line is as it was written, each file continues the one before, and each run
@@ -685,3 +683,8 @@ def _last_hash(paths: Sequence[Path]) -> str:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def no_receipt(id: str) -> NotFound:
+    """There is no receipt of an id, or none for who asks."""
+    return NotFound(f"there is no receipt {id!r}", hint="`alg receipts list` shows those there are; old ones go.")

@@ -24,6 +24,7 @@ class _Loss:
     by: Party
     text: str
     until: datetime
+    handoff: str
 
 
 class Losses:
@@ -59,7 +60,7 @@ class Losses:
             )
             with self._lock:
                 if claim.id not in self._found and (runs or claim.id in self._made):
-                    _put(self._found, claim.id, _Loss(claim.by, text, now + MOST_LEASE))
+                    _put(self._found, claim.id, _Loss(claim.by, text, now + MOST_LEASE, handoff.offer.id))
 
     def _look_at_report(self, handoff: Handoff, step: Step, is_ours: Callable[[Party], bool], now: datetime) -> None:
         event = step.event
@@ -71,19 +72,26 @@ class Losses:
         )
         with self._lock:
             if event.id in self._made and event.id not in self._found:
-                _put(self._found, event.id, _Loss(event.by, text, now + MOST_LEASE))
+                _put(self._found, event.id, _Loss(event.by, text, now + MOST_LEASE, handoff.offer.id))
 
-    def told(self, is_party: Callable[[Party], bool]) -> list[str]:
-        """What a party lost, which is told with that."""
+    def told(self, is_party: Callable[[Party], bool], *, seen: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """What a party lost, which is told with that.
+
+        Args:
+            seen: whether the party sees a handoff, by its id.
+        """
         with self._lock:
-            mine = [(id, loss) for id, loss in self._found.items() if loss is not None and is_party(loss.by)]
+            lost = [(id, loss) for id, loss in self._found.items() if loss is not None and is_party(loss.by)]
+        mine = [(id, loss) for id, loss in lost if seen(loss.handoff)]
+        with self._lock:
             self._found.update(dict.fromkeys((id for id, _ in mine), None))
             return [loss.text for _, loss in mine]
 
-    def untold(self, now: datetime) -> list[str]:
-        """What parties that were not told yet lost within a day."""
+    def untold(self, now: datetime, *, seen: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """What parties that were not told yet lost within a day; `seen` as for `told`."""
         with self._lock:
-            return [loss.text for loss in self._found.values() if loss is not None and loss.until > now]
+            lost = [loss for loss in self._found.values() if loss is not None and loss.until > now]
+        return [loss.text for loss in lost if seen(loss.handoff)]
 
 
 def _put(kept: OrderedDict[str, _T], id: str, value: _T) -> None:

@@ -16,7 +16,7 @@ from adaptive_llm_gateway.handoff._values import Damage, Event, Handoff
 from adaptive_llm_gateway.memory import Filters
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, Record
+    from adaptive_llm_gateway.memory import MemoryStore, MemoryView, Record
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +27,15 @@ _DEPTH_OF_EVENTS: Final = 5  # handoffs/yyyy/mm/<end of the offer's id>/<event>.
 class Reading:
     """Reads the handoffs of a store. Its methods may be called from any thread."""
 
-    def __init__(self, store: MemoryStore, clock: LeaseClock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: MemoryStore, clock: LeaseClock, *, view: MemoryView | None = None) -> None:
+        self._store, self._clock, self._view = store, clock, view
+
+    def within(self, view: MemoryView) -> Reading:
+        """The same for somebody who does not see everything.
+
+        How a handoff stands follows from all its events; what those say that are not seen is left out.
+        """
+        return Reading(self._store, self._clock, view=view)
 
     def one(self, id: str, *, writing: bool = False) -> Handoff:
         """A handoff by its id, or the end of it, or the id of one of its events.
@@ -39,7 +46,8 @@ class Reading:
         Raises:
             NotFound, InvalidInput: there is none, or several.
         """
-        record = self._store.record(id) or self._store.read(id).record
+        seen = self._view or self._store
+        record = seen.record(id) or seen.read(id).record
         if record.type != "handoff":
             raise InvalidInput(
                 f"memory {record.id!r} is a {record.type}, not a handoff", hint="`alg handoff list` names them."
@@ -65,7 +73,9 @@ class Reading:
             raise NotFound(f"{id!r} is an event of a handoff that is not there")
         lost = [Damage(path, "cannot be read as an event of it", record.id) for path in self._not_among(record, events)]
         unread = self._unread().get(record.id[-8:].lower(), [])
-        return self._folded(replace(mine, damage=(*mine.damage, *lost, *unread)))
+        found = self._folded(replace(mine, damage=(*mine.damage, *lost, *unread)))
+        view = self._view
+        return found if view is None else _veiled(found, {event.id for event in events if view.sees(event)})
 
     def every(self) -> list[Handoff]:
         """All handoffs, in no order; their patches are without text, which `patch_of` has."""
@@ -73,10 +83,14 @@ class Reading:
         for stray in strays:
             _log.debug("a file of no handoff: %s: %s", stray.path, stray.problem)
         unread = self._unread()
-        return [
+        view = self._view
+        seen = None if view is None else {record.id for record in view.handoff_records()}
+        found = [
             self._folded(replace(each, damage=(*each.damage, *unread.get(each.offer.id[-8:].lower(), ()))))
             for each in files
+            if seen is None or each.offer.id in seen
         ]
+        return found if seen is None else [_veiled(each, seen) for each in found]
 
     def _unread(self) -> dict[str, list[Damage]]:
         """Files of handoffs that cannot be read as they are now, by the end of the offer's id: what they said before
@@ -110,7 +124,21 @@ class Reading:
     def patch_of(self, handoff: Handoff) -> Event | None:
         """The event that carries the diff, where there is one: the last patch, unless that is empty."""
         last = next((step.event for step in reversed(handoff.steps) if step.event.kind == "patch"), None)
-        record = self._store.record(last.id) if last is not None else None
+        record = (self._view or self._store).record(last.id) if last is not None else None
         if last is None or record is None or not record.body.strip():
             return None
         return replace(last, text=record.body)
+
+
+def _veiled(handoff: Handoff, seen: set[str]) -> Handoff:
+    """A handoff without what its events say that are not seen, and without names of files that cannot be read."""
+
+    def veiled(event: Event) -> Event:
+        return event if event.id in seen else replace(event, text="", path="")
+
+    return replace(
+        handoff,
+        ended=None if handoff.ended is None else veiled(handoff.ended),
+        steps=tuple(replace(step, event=veiled(step.event)) for step in handoff.steps),
+        damage=tuple(Damage("", "a file of it cannot be read", each.handoff) for each in handoff.damage),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -41,7 +42,7 @@ from adaptive_llm_gateway.handoff._values import MOST_LEASE, Event, EventKind, H
 from adaptive_llm_gateway.memory import AppendEvent, WriteResult
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, Planned, Record, Ticket
+    from adaptive_llm_gateway.memory import MemoryStore, MemoryView, Planned, Record, Ticket
 
     _Saved = tuple[Planned, Ticket, tuple[str, ...]]
 
@@ -94,7 +95,8 @@ class Handoffs:
         is_there: Callable[[Party], bool] = lambda _: False,
         memory_of: Callable[[str], Record | None] | None = None,
     ) -> None:
-        self._store = store
+        self._store: MemoryStore | MemoryView = store
+        self._view: MemoryView | None = None
         self._memory_of = memory_of or store.record
         self._rules = rules or HandoffRules()
         self._clock = clock or LeaseClock()
@@ -102,6 +104,19 @@ class Handoffs:
         self._door = threading.RLock()  # what is looked at stays so until what follows from it is written
         self._reading = Reading(store, self._clock)
         self._remote = Remote(store, self._rules, self._clock, self._reading)
+
+    def within(self, view: MemoryView, *, memory_of: Callable[[str], Record | None] | None = None) -> Handoffs:
+        """The same for somebody who does not see everything: other handoffs are not there for what is done with this.
+
+        Args:
+            view: of the same store.
+            memory_of: as it is seen, where memories are in other stores too.
+        """
+        seen = copy.copy(self)
+        seen._store = seen._view = view
+        seen._memory_of = memory_of or view.record
+        seen._reading = self._reading.within(view)
+        return seen
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -123,8 +138,8 @@ class Handoffs:
         return self._reading.patch_of(handoff)
 
     @property
-    def store(self) -> MemoryStore:
-        """Where they are kept."""
+    def store(self) -> MemoryStore | MemoryView:
+        """Where they are kept, as far as it is seen."""
         return self._store
 
     @property
@@ -149,7 +164,10 @@ class Handoffs:
 
     def look(self) -> Looked | None:
         """Bring in what the remote has now; None where there is no remote."""
-        return self._remote.look()
+        looked = self._remote.look()
+        if looked is None or self._view is None or looked.error is None:
+            return looked
+        return replace(looked, error="it could not be asked")
 
     def settle(self) -> int:
         """Have the remote confirm the provisional claims of this hub that still count; returns how many were.
@@ -163,9 +181,12 @@ class Handoffs:
         parties that were not.
         """
         if by is None:
-            return self._remote.losses.untold(self._clock.now())
+            return self._remote.losses.untold(self._clock.now(), seen=self._sees)
         me = self._me(by)
-        return self._remote.losses.told(lambda party: same_holder(party, me, self._is_there))
+        return self._remote.losses.told(lambda party: same_holder(party, me, self._is_there), seen=self._sees)
+
+    def _sees(self, id: str) -> bool:
+        return self._view is None or self._view.record(id) is not None
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -514,7 +535,12 @@ class Handoffs:
         wait = self._rules.confirm_wait
         future = self._store.publish(decide, timeout=wait)
         try:
-            return future.result(wait * 2)
+            done = future.result(wait * 2)
+            return done if self._view is None else self._view.told(done)
+        except SyncError as error:
+            if self._view is None:
+                raise
+            raise self._view.why(error) from None
         except FutureTimeout:
             if future.cancel():  # its turn had not come
                 raise SyncError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ from adaptive_llm_gateway.handoff._remote import HandoffRules, Looked
 from adaptive_llm_gateway.handoff._requests import NewOffer
 from adaptive_llm_gateway.handoff._service import Handoffs, Outcome, Written, claim_best
 from adaptive_llm_gateway.handoff._values import Event, Handoff, Party
+from adaptive_llm_gateway.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory import MemoryStore, MemoryStores
+    from adaptive_llm_gateway.memory import MemoryStores, MemoryView, MemoryViews
 
 
 class SeveralHandoffs:
@@ -36,16 +38,23 @@ class SeveralHandoffs:
         clock: LeaseClock | None = None,
         is_there: Callable[[Party], bool] = lambda _: False,
     ) -> None:
-        self._stores = stores
+        self._whole = stores
+        self._stores: MemoryStores | MemoryViews = stores
         self._rules = rules
         self._clock = clock or LeaseClock()
         self._is_there = is_there
         self._door = threading.Lock()
         self._made: dict[str, Handoffs] = {}
 
+    def within(self, views: MemoryViews) -> SeveralHandoffs:
+        """The same for somebody who does not see everything; see `Handoffs.within`."""
+        seen = copy.copy(self)
+        seen._stores = views
+        return seen
+
     @property
-    def store(self) -> MemoryStores:
-        """Where they are kept."""
+    def store(self) -> MemoryStores | MemoryViews:
+        """Where they are kept, as far as it is seen."""
         return self._stores
 
     @property
@@ -58,15 +67,16 @@ class SeveralHandoffs:
     def _services(self) -> dict[str, Handoffs]:
         return {name: self._service(name, store) for name, store in self._stores.stores.items()}
 
-    def _service(self, name: str, store: MemoryStore) -> Handoffs:
+    def _service(self, name: str, store: MemoryStore | MemoryView) -> Handoffs:
+        whole = store if isinstance(store, MemoryStore) else store.whole
         with self._door:
             made = self._made.get(name)
-            if made is None or made.store is not store:
+            if made is None or made.store is not whole:
                 made = Handoffs(
-                    store, self._rules, clock=self._clock, is_there=self._is_there, memory_of=self._stores.record
+                    whole, self._rules, clock=self._clock, is_there=self._is_there, memory_of=self._whole.record
                 )
                 self._made[name] = made
-            return made
+        return made if isinstance(store, MemoryStore) else made.within(store, memory_of=self._stores.record)
 
     def _holding(self, id: str, *, look: bool = False) -> tuple[Handoffs, str]:
         """The service of the repo that has it, and its full id.
@@ -84,7 +94,7 @@ class SeveralHandoffs:
 
     def _offering(self, project: str | None) -> Handoffs:
         name = self._stores.repo_of(project)
-        return self._service(name, self._stores.store_named(name))
+        return self._service(name, self._stores.store_of(project))
 
     def repo_of(self, handoff: Handoff) -> str | None:
         """The name of the repo that has it."""

@@ -116,6 +116,9 @@ if TYPE_CHECKING:
         SessionLog,
         summary_id,
     )
+    from adaptive_llm_gateway.memory._sight import (
+        Sight,
+    )
     from adaptive_llm_gateway.memory._store import (
         MemoryStore,
     )
@@ -162,6 +165,15 @@ if TYPE_CHECKING:
         SyncProblem,
         SyncStatus,
         TimeRange,
+    )
+    from adaptive_llm_gateway.memory._view import (
+        MemoryView,
+        seen_error,
+    )
+    from adaptive_llm_gateway.memory._views import (
+        MemoryViews,
+        SeenMemories,
+        view_of,
     )
     from adaptive_llm_gateway.memory._writer import (
         Ticket,
@@ -255,6 +267,7 @@ _MODULES = {
     ),
     "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "summary_id"),
     "_store": ("MemoryStore",),
+    "_sight": ("Sight",),
     "_stores": ("Memories", "MemoryStores", "RepoPlace"),
     "_sync_look": ("ask_remote", "look_at_sync"),
     "_sync_progress": ("SyncProgress",),
@@ -290,6 +303,8 @@ _MODULES = {
         "SyncStatus",
         "TimeRange",
     ),
+    "_view": ("MemoryView", "seen_error"),
+    "_views": ("MemoryViews", "SeenMemories", "view_of"),
     "_writer": ("Ticket",),
 }
 
@@ -337,6 +352,8 @@ __all__ = [
     "MemoryChange",
     "MemoryStore",
     "MemoryStores",
+    "MemoryView",
+    "MemoryViews",
     "ObjectFinding",
     "ObjectWatch",
     "ObjectsSeen",
@@ -362,8 +379,10 @@ __all__ = [
     "Revision",
     "SearchMode",
     "SearchRequest",
+    "SeenMemories",
     "SessionEntry",
     "SessionLog",
+    "Sight",
     "Skipped",
     "Standing",
     "Stands",
@@ -400,10 +419,12 @@ __all__ = [
     "read_time",
     "run_merge_driver",
     "scan_history",
+    "seen_error",
     "store_signature",
     "summary_id",
     "try_to_leave_with_git",
     "uninstall_merge_driver",
+    "view_of",
 ]
 
 __getattr__ = on_first_use(__name__, _MODULES)

@@ -18,7 +18,7 @@ from adaptive_llm_gateway.core import InvalidInput, NotFound, SecretScanner, Tru
 from adaptive_llm_gateway.memory._cursor import MAX_DEPTH, Cursor, decode, digest_of, marks
 from adaptive_llm_gateway.memory._memory_index import ReadableIndex
 from adaptive_llm_gateway.memory._models import BUILT_IN
-from adaptive_llm_gateway.memory._past import Past, find_commit
+from adaptive_llm_gateway.memory._past import Past, Shown, find_commit, whole_past
 from adaptive_llm_gateway.memory._plans import full_id
 from adaptive_llm_gateway.memory._query import STOP_WORDS, plan_query, words_of
 from adaptive_llm_gateway.memory._repo import MemoryRepo
@@ -158,6 +158,7 @@ class Asking:
         ready: whether it can be asked at all.
         past: opens the index as it was.
         reranking: judges the first hits of a query of words.
+        shown: what is shown of an index of the past, and what there is to say of that.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Asking:
         ready: Callable[[], bool],
         past: Past,
         reranking: Reranking,
+        shown: Shown = whole_past,
     ) -> None:
         self._index = index
         self._repo = repo
@@ -178,6 +180,7 @@ class Asking:
         self._ready = ready
         self._past = past
         self._reranking = reranking
+        self._shown = shown
         self._values = operator_values()
 
     def ask(
@@ -244,7 +247,8 @@ class Asking:
             yield self._index, None, ()
         else:
             with self._past.at(cursor.commit, types, scanner) as past:
-                yield past.index, past.time, past.notices
+                index, notices = self._shown(past)
+                yield index, past.time, notices
 
     def _page(
         self,

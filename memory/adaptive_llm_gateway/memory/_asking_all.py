@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime, tzinfo
+from typing import Protocol
 
 from adaptive_llm_gateway.core import NotFound, SecretScanner
 from adaptive_llm_gateway.memory._asking import Asking, SearchRequest
@@ -12,8 +13,17 @@ from adaptive_llm_gateway.memory._cursor import Cursor
 from adaptive_llm_gateway.memory._many_index import ManyIndex
 from adaptive_llm_gateway.memory._memory_index import ReadableIndex
 from adaptive_llm_gateway.memory._past import find_commit
-from adaptive_llm_gateway.memory._store import MemoryStore
+from adaptive_llm_gateway.memory._store import Parts
 from adaptive_llm_gateway.memory._types import TypeRegistry
+
+
+class Searched(Protocol):
+    """A store, or what somebody sees of one."""
+
+    @property
+    def parts(self) -> Parts:
+        """What searches."""
+        ...
 
 
 class AskingAll(Asking):
@@ -23,11 +33,11 @@ class AskingAll(Asking):
         stores: name and store of each repo, in the order in which they are asked; at least one.
     """
 
-    def __init__(self, stores: Sequence[tuple[str, MemoryStore]]) -> None:
+    def __init__(self, stores: Sequence[tuple[str, Searched]]) -> None:
         parts = stores[0][1].parts
         self._stores = stores
         super().__init__(
-            index=ManyIndex([(name, store.index) for name, store in stores]),
+            index=ManyIndex([(name, store.parts.index) for name, store in stores]),
             repo=parts.repo,
             vector=parts.vectorizer.query_vector,
             begin=parts.vectorizer.begin_query,
@@ -62,9 +72,10 @@ class AskingAll(Asking):
                     missed.append(error)
                     continue
                 past = stack.enter_context(parts.past.at(commit, parts.types, parts.scanner))
-                found.append((name, past.index))
+                index, notices = parts.shown(past)
+                found.append((name, index))
                 moment = past.time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-                told += [f"the repo {name!r} as of {moment} (commit {commit[:12]})", *past.notices]
+                told += [f"the repo {name!r} as of {moment} (commit {commit[:12]})", *notices]
             if not found:
                 raise missed[0]
             yield ManyIndex(found), None, tuple(told)

@@ -445,6 +445,19 @@ class Index:
             kept = self._terms.affordable(connection, words, newest_chunk(connection))
         return [word for word in words if word not in kept]
 
+    def projects(self) -> list[str]:
+        """The names of the projects that memories have, each as it is written."""
+        statement = "SELECT DISTINCT project COLLATE BINARY FROM memories WHERE project IS NOT NULL"
+        with self._read() as connection:
+            return [row[0] for row in fetch_all(connection, statement)]
+
+    def ids(self, filters: Filters | None = None) -> list[str]:
+        """The ids of all memories that the filters let through, in no order."""
+        where, values = conditions(filters or Filters())
+        statement = f"SELECT m.id FROM memories m {'WHERE ' + where if where else ''}"  # noqa: S608 - our own names
+        with self._read() as connection:
+            return [row[0] for row in fetch_all(connection, statement, values)]
+
     def copy_to(self, path: Path) -> None:
         """Copy the index, in one state, into a new file."""
         with self._read() as connection:

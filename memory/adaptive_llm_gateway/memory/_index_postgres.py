@@ -192,6 +192,26 @@ class PostgresIndex:
         rows = self._all("SELECT id, path, version FROM memories WHERE type = %s", (stored(type),))
         return {id_: (restored(path), version) for id_, path, version in rows}
 
+    def projects(self) -> list[str]:
+        """See `ReadableIndex`."""
+        return [
+            restored(row[0]) for row in self._all("SELECT DISTINCT project FROM memories WHERE project IS NOT NULL")
+        ]
+
+    def ids(self, filters: Filters | None = None) -> list[str]:
+        """See `ReadableIndex`."""
+
+        def work(connection: Link) -> list[str]:
+            where, values = conditions(filters or Filters(), lambda tokens: memories_saying(connection, tokens))
+            rows = fetch_all(
+                connection,
+                f"SELECT m.id FROM memories m {'WHERE ' + where if where else ''}",  # noqa: S608 - ours
+                values,
+            )
+            return [restored(row[0]) for row in rows]
+
+        return self._database.read(work)
+
     def list(
         self,
         filters: Filters | None = None,

@@ -15,7 +15,7 @@ import apsw
 from adaptive_llm_gateway.core import InvalidInput, Trust, signs_of
 from adaptive_llm_gateway.memory._query import any_of, phrase_of, words_of
 from adaptive_llm_gateway.memory._sql import fetch_all
-from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record
+from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record, Within
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRUST: dict[int, Trust] = {level.rank: level for level in Trust}
@@ -245,6 +245,31 @@ def conditions(filters: Filters) -> tuple[str, list[Any]]:
         where, given = conditions(more)
         if where:
             add(where, *given)
+    if filters.within is not None:
+        where, given = inside(filters.within)
+        add(where, *given)
+    return " AND ".join(parts), values
+
+
+def inside(within: Within) -> tuple[str, list[Any]]:
+    """A WHERE expression over `memories m` for what somebody may see at all, and its values."""
+    own, values = _seen("m", within)
+    offer, more = _seen("o", within)
+    values = [*values, *more]
+    if within.hidden:
+        own += " AND m.id NOT IN (SELECT value FROM json_each(?))"
+        values.insert(len(values) - len(more), dump(list(within.hidden)))
+    event = """m.type <> 'handoff' OR m.fields ->> '$."event"' IS NULL"""
+    its_offer = """o.type = 'handoff' AND o.fields ->> '$."event"' IS NULL AND o.id = m.fields ->> '$."handoff"'"""
+    return f"{own} AND ({event} OR EXISTS (SELECT 1 FROM memories o WHERE {its_offer} AND {offer}))", values  # noqa: S608
+
+
+def _seen(row: str, within: Within) -> tuple[str, list[Any]]:
+    parts, values = [f"{row}.trust <= ?"], list[Any]([within.max_trust.rank])
+    if within.projects is not None:
+        # The column's own order takes upper and lower case for the same.
+        parts.append(f"{row}.project COLLATE BINARY IN (SELECT value FROM json_each(?))")  # noqa: S608
+        values.append(dump(list(within.projects)))
     return " AND ".join(parts), values
 
 

@@ -158,6 +158,14 @@ class ManyIndex:
             every for _, every in counts
         )
 
+    def projects(self) -> list[str]:
+        """The names of the projects that memories have, each as it is written."""
+        return list(dict.fromkeys(name for _, index in self._parts for name in index.projects()))
+
+    def ids(self, filters: Filters | None = None) -> list[str]:
+        """The ids of all memories that the filters let through, in no order."""
+        return list(dict.fromkeys(id_ for _, index in self._parts for id_ in index.ids(filters)))
+
     def too_common(self, words: Sequence[str]) -> list[str]:
         """Of a query's words those that are searched in no repo because they are in too many chunks."""
         common = [set(index.too_common(words)) for _, index in self._parts]

@@ -71,6 +71,14 @@ class ReadableIndex(Protocol):
         """Of a query's words those that are not searched because they are in too many chunks."""
         ...
 
+    def projects(self) -> list[str]:
+        """The names of the projects that memories have, each as it is written."""
+        ...
+
+    def ids(self, filters: Filters | None = None) -> list[str]:
+        """The ids of all memories that the filters let through, in no order."""
+        ...
+
 
 class MemoryIndex(ReadableIndex, Protocol):
     """An open index of one memory repo. Safe to call from any thread; what is said of `Index` holds for each kind."""

@@ -23,7 +23,7 @@ from adaptive_llm_gateway.memory._files import prepare_scratch, storage_errors
 from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._history import moment_of
 from adaptive_llm_gateway.memory._index import Index
-from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex, ReadableIndex
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._time_words import read_time
 from adaptive_llm_gateway.memory._tree import is_memory_path
@@ -58,6 +58,15 @@ class PastIndex:
     commit: str
     time: datetime
     notices: tuple[str, ...]
+
+
+Shown = Callable[[PastIndex], tuple[ReadableIndex, tuple[str, ...]]]
+"""What somebody is shown of an index of the past, and what is not in that."""
+
+
+def whole_past(past: PastIndex) -> tuple[ReadableIndex, tuple[str, ...]]:
+    """All of it."""
+    return past.index, past.notices
 
 
 @dataclass(slots=True)

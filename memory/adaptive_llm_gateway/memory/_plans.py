@@ -17,6 +17,7 @@ from adaptive_llm_gateway.core import (
     Redaction,
     SecretScanner,
     TooLarge,
+    Trust,
     UnsafePath,
     VersionConflict,
     derived_ulid,
@@ -45,6 +46,8 @@ from adaptive_llm_gateway.memory._requests import (
     WriteSummary,
 )
 from adaptive_llm_gateway.memory._sessions import SUMMARISES, entry_of, summary_id
+from adaptive_llm_gateway.memory._sight import Sight
+from adaptive_llm_gateway.memory._sighted_plans import SeenLookup, Whole, held_back
 from adaptive_llm_gateway.memory._types import TypeRegistry
 from adaptive_llm_gateway.memory._values import Author, Change, Link, Operation, Record
 
@@ -116,10 +119,11 @@ class Planner:
     Args:
         deleted: finds where a deleted memory was, or None.
         held: what is held back, by path: files of which the remote has a newer version that nobody here has seen.
-        read_version: the bytes of a memory's file at a version or commit.
+        read_version: the bytes of a memory's file, by its id and path, at a version or commit.
         hub: a short name that tells this hub's session files from another machine's.
         clock: see `StoreSettings`.
         personal: which level a memory gets for the personal data in it; None: such data is not looked for.
+        sight: what they see who ask; None: everything.
     """
 
     def __init__(
@@ -127,20 +131,22 @@ class Planner:
         *,
         root: Path,
         types: TypeRegistry,
-        index: Lookup,
+        index: Whole,
         scanner: SecretScanner,
         deleted: Callable[[str], Deleted | None],
-        read_version: Callable[[str, str], bytes],
+        read_version: Callable[[str, str, str], bytes],
         hub: str,
         host: str,
         max_body_bytes: int,
         clock: Callable[[], datetime] | None = None,
         held: Callable[[], Mapping[str, Held]] = dict,
         personal: PersonalRule | None = None,
+        sight: Sight | None = None,
     ) -> None:
         self._root = root
         self._types = types
-        self._index = index
+        self._seen = None if sight is None else SeenLookup(index, sight)
+        self._index: Lookup = self._seen or index
         self._scanner = scanner
         self._deleted = deleted
         self._read_version = read_version
@@ -157,8 +163,17 @@ class Planner:
         self._scanner.check(f"{author.client}\n{author.agent or ''}", where="the client's name")
         if isinstance(request, _Redactable) and request.redact:
             request, done = self._redacted(request)
-            return replace(self._planned(request), redacted=done)
-        return self._planned(request)
+            return replace(self._allowed(request), redacted=done)
+        return self._allowed(request)
+
+    def _allowed(self, request: Request) -> Planned:
+        """`_planned`, if who asks may have it so."""
+        if self._seen is None:
+            return self._planned(request)
+        try:
+            return self._seen.checked(self._planned(request))
+        except Quarantined:
+            raise held_back() from None
 
     def _planned(self, request: Request) -> Planned:
         match request:
@@ -205,7 +220,7 @@ class Planner:
             author=replace(request.author, host=self._host),
             project=request.project,
             tags=request.tags or (),
-            trust=request.trust,
+            trust=self._level(request.trust),
             links=request.links or (),
             source=request.source,
             fields=request.fields,
@@ -348,7 +363,7 @@ class Planner:
             author=replace(request.author, host=self._host),
             project=request.project or (began.project if began else None),
             tags=(),
-            trust=began.trust if began else None,
+            trust=began.trust if began else self._level(None),
             links=() if part == session else (Link("part_of", session),),
             source=None,
             fields={"session_id": session, "client": request.author.client, "hub": self._hub},
@@ -371,9 +386,13 @@ class Planner:
         part = session if first is not None and f"/{slug(self._hub)}-" in first.path else own
         while True:
             record = self._index.get(part)
-            if record is None:
+            if record is None and self._is_free(part):
                 return part, None
-            if record.path not in self._held() and record.size + size <= min(_SESSION_FILE_BYTES, self._max_body):
+            if (
+                record is not None
+                and record.path not in self._held()
+                and record.size + size <= min(_SESSION_FILE_BYTES, self._max_body)
+            ):
                 return part, self._current(part, None)
             number += 1
             part = derived_ulid(f"{session}/{self._hub}/{number}", milliseconds=started)
@@ -517,7 +536,7 @@ class Planner:
         return value
 
     def _past(self, identifier: str, path: str, at: str) -> Document:
-        document = Document.parse(self._read_version(path, at), where=path)
+        document = Document.parse(self._read_version(identifier, path, at), where=path)
         known = document.fields.get("id")
         if known is not None and str(known).upper() != identifier:
             raise NotFound(
@@ -535,9 +554,29 @@ class Planner:
             )
         return path
 
+    def _file_of(self, record: Record) -> bytes | None:
+        """What lies on disk where a memory is; None: nothing."""
+        data = read_file(self._root, record.path, limit=MAX_FILE)
+        if data is None or self._seen is None:
+            return data
+        try:  # it may have been edited, and not be in the index yet
+            document = Document.parse(data, where=record.path)
+            now = self._types.to_record(document, path=record.path, version=record.version, mtime_ns=0, size=len(data))
+        except (InvalidFile, TooLarge):
+            return None
+        return data if self._seen.shows(now) else None
+
+    def _is_free(self, id: str) -> bool:
+        """Whether there is no memory of this id, seen or not."""
+        return self._index.get(id) is None if self._seen is None else self._seen.is_free(id)
+
+    def _level(self, given: Trust | None) -> Trust | None:
+        """The level of trust that a new memory is to have; None: the usual one."""
+        return given if self._seen is None else self._seen.level(given)
+
     def _current(self, text: str, if_version: str | None) -> _Current:
         record = self._index.get(full_id(text, self._index))
-        data = read_file(self._root, record.path, limit=MAX_FILE) if record else None
+        data = self._file_of(record) if record else None
         if record is None or data is None:
             raise NotFound(
                 f"no memory with the id {text!r}",

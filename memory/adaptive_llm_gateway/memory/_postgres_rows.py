@@ -10,7 +10,7 @@ from adaptive_llm_gateway.memory._index_rows import RECORD_COLUMNS, check_field,
 from adaptive_llm_gateway.memory._query import phrase_of
 from adaptive_llm_gateway.memory._sql_postgres import Link, fetch_all
 from adaptive_llm_gateway.memory._tokens import tokens_of
-from adaptive_llm_gateway.memory._values import Filters, Record
+from adaptive_llm_gateway.memory._values import Filters, Record, Within
 
 # PostgreSQL's text has no NUL. One character stands in for it, so that places in a text stay what they are; it is a
 # noncharacter, which nobody may interchange.
@@ -97,9 +97,39 @@ def conditions(filters: Filters, saying: Callable[[Sequence[int]], list[int]]) -
         where, given = conditions(more, saying)
         if where:
             add(where, *given)
+    if filters.within is not None:
+        where, given = inside(filters.within)
+        add(where, *given)
     return " AND ".join(parts), values
 
 
+def inside(within: Within) -> tuple[str, list[Any]]:
+    """A WHERE expression over `memories m` for what somebody may see at all, and its values."""
+    own, values = _seen("m", within)
+    if within.hidden:
+        own += " AND NOT m.id = ANY(%s)"
+        values.append(_texts(within.hidden))
+    offer, more = _seen("o", within)
+    return f"{own} AND {_OF_SEEN_OFFER.format(offer=offer)}", [*values, *more]
+
+
+def _seen(row: str, within: Within) -> tuple[str, list[Any]]:
+    parts, values = [f"{row}.trust <= %s"], list[Any]([within.max_trust.rank])
+    if within.projects is not None:
+        parts.append(f"{row}.project = ANY(%s)")
+        values.append(_texts(within.projects))
+    return " AND ".join(parts), values
+
+
+# What cannot be read as JSON is not seen, if it may be an event.
+_OF_SEEN_OFFER = (
+    "CASE WHEN m.type <> 'handoff' OR strpos(m.fields, '\"event\":') = 0 THEN true "
+    "WHEN strpos(m.fields, '\\u0000') > 0 THEN false "
+    "WHEN COALESCE((m.fields::json -> 'event')::text, 'null') = 'null' THEN true "
+    "ELSE EXISTS (SELECT 1 FROM memories o WHERE o.type = 'handoff' AND o.id = m.fields::json ->> 'handoff' "
+    "AND CASE WHEN strpos(o.fields, '\"event\":') = 0 THEN true WHEN strpos(o.fields, '\\u0000') > 0 THEN false "
+    "ELSE COALESCE((o.fields::json -> 'event')::text, 'null') = 'null' END AND {offer}) END"
+)
 _TYPED = "m.type = ANY(%s)"
 _TAGGED = "m.row IN (SELECT t.memory FROM memory_tags t WHERE t.folded = %s)"
 _OF_PROJECT = "(lower(m.project) = ANY(%s))"

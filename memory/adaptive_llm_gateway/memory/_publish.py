@@ -20,6 +20,7 @@ from adaptive_llm_gateway.memory._commit_message import commit_message
 from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import Request, Standing, WriteResult
+from adaptive_llm_gateway.memory._sight import Sighted
 from adaptive_llm_gateway.memory._sync import Sync
 from adaptive_llm_gateway.memory._sync_errors import MERGE_FIRST, RACES, sync_error
 from adaptive_llm_gateway.memory._values import SyncStatus
@@ -50,7 +51,7 @@ class Publication:
         asked, until: when it was asked for and when to give up, as of `time.monotonic`.
     """
 
-    decide: Callable[[], Request]
+    decide: Callable[[], Request | Sighted]
     asked: float
     until: float
     future: Future[WriteResult] = field(default_factory=Future[WriteResult])
@@ -92,7 +93,7 @@ class Publisher:
         *,
         prepare: Callable[[], None],
         when_committed: Callable[[Callable[[], _Made | _Declined]], _Made | _Declined],
-        plan: Callable[[Request], Planned],
+        plan: Callable[[Request | Sighted], Planned],
         name: str | None = None,
     ) -> None:
         self._name = name
@@ -172,7 +173,7 @@ class Publisher:
             (made for made in doubts if made.commit == tracked or git.descendant_of(tracked, made.commit)), None
         )
 
-    def _make(self, decide: Callable[[], Request]) -> _Made:
+    def _make(self, decide: Callable[[], Request | Sighted]) -> _Made:
         """Decide, plan and commit beside the branch; no write of this hub comes in between."""
 
         def task() -> _Made | _Declined:

@@ -771,13 +771,14 @@ class MemoryRepo:
             raise NotFound(f"no version {version!r} in the memory repo", version=version)
         return found.data
 
-    def read_at(self, path: str, at: str) -> bytes:
+    def read_at(self, path: str, at: str, *, shows: Callable[[bytes], bool] = lambda _: True) -> bytes:
         """The content that `path` had at some time; renames since then are followed.
 
         Args:
             path: path within the repo, its present one or the last it had.
             at: a version; a commit (7 to 40 hex digits); a time in ISO 8601 (without zone: UTC; a date alone: its
                 end); or a step back (`HEAD~2`) or a branch or tag name.
+            shows: whether a content may be told of; one that may not was not there.
 
         Raises:
             NotFound: no such version, commit or time, or the file did not exist then.
@@ -786,14 +787,17 @@ class MemoryRepo:
         check_path(path)
         found = self.resolve(at)
         if isinstance(found, pygit2.Blob):
+            if not shows(found.data):
+                raise _no_such_name(at)
             return found.data
         commit = str(found.id)
         version = self._entry(commit, path)
         if version is None:
             version = self._entry_before_rename(commit, path)
-        if version is None:
+        data = None if version is None else self.read_blob(version)
+        if data is None or not shows(data):
             raise NotFound(f"{path!r} did not exist at {at!r}", path=path, at=at, commit=commit)
-        return self.read_blob(version)
+        return data
 
     def resolve(self, at: str) -> pygit2.Commit | pygit2.Blob:
         """What `at` names: see `read_at`, which has the forms and the errors."""
@@ -811,7 +815,7 @@ class MemoryRepo:
         except ValueError as error:  # ambiguous
             raise InvalidInput(f"{at!r} is ambiguous", hint="Give more digits.") from error
         except (KeyError, pygit2.GitError) as error:
-            raise NotFound(f"no version, commit or name {at!r} in the memory repo", at=at) from error
+            raise _no_such_name(at) from error
         if isinstance(found, pygit2.Tag):
             found = found.peel(pygit2.Commit)
         if not isinstance(found, pygit2.Commit | pygit2.Blob):
@@ -836,6 +840,12 @@ class MemoryRepo:
             if known:
                 return self._entry(commit, revision.path)
         return None
+
+    def told_in(self, commit: str) -> str:
+        """The message of a commit."""
+        found = self._repo[commit]
+        assert isinstance(found, pygit2.Commit)  # noqa: S101 - history gives commits
+        return found.raw_message.decode("utf-8", "replace")
 
     def history(self, path: str, *, limit: int = 50) -> list[Revision]:
         """The commits that touched `path`, newest first, across renames; empty when there are none.
@@ -919,6 +929,10 @@ class MemoryRepo:
 
 
 # --- helpers --------------------------------------------------------------------------------------------
+
+
+def _no_such_name(at: str) -> NotFound:
+    return NotFound(f"no version, commit or name {at!r} in the memory repo", at=at)
 
 
 def _plain_identity(text: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Postings, Words
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Postings, Words, less
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._postgres import NEAR
-from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, restored, stored
+from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, inside, restored, stored
 from adaptive_llm_gateway.memory._postgres_words import counts, memories_saying, occurrences, with_phrase
 from adaptive_llm_gateway.memory._query import affordable, normalise
 from adaptive_llm_gateway.memory._source import Head, Span, nearest_to
@@ -54,6 +54,7 @@ class PostgresSource:
         self._dimensions = dimensions
         self._without = without
         self._rows: Integers | None = None
+        self._there: Integers | None = None
         self._newest: int | None = None  # chunk of the transaction
         where, values = conditions(filters, lambda tokens: memories_saying(connection, tokens))
         if without:
@@ -78,20 +79,32 @@ class PostgresSource:
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
         """Which memories the filters let through."""
         if self._rows is None:
-            # One value crosses over instead of a row for each.
-            sent = fetch_value(
-                self._connection,
-                f"SELECT string_agg(int8send(m.row), ''::bytea) FROM memories m WHERE {self._where}",  # noqa: S608
-                self._values,
-            )
-            self._rows = np.sort(np.frombuffer(sent or b"", ">i8").astype(np.int64))
+            self._rows = self._rows_where(self._where, self._values)
         return np.isin(memories, self._rows)
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
         if self._newest is None:
             self._newest = int(fetch_value(self._connection, "SELECT max(id) FROM chunks") or 0)
-        return self._table.seen(chunks, self._newest, self._look_up)
+        return self._that_is_there(self._table.seen(chunks, self._newest, self._look_up))
+
+    def _that_is_there(self, found: Facts) -> Facts:
+        """What is outside of what may be seen at all is known as little as what is gone."""
+        if self._filters.within is None:
+            return found
+        if self._there is None:
+            where, values = inside(self._filters.within)
+            self._there = self._rows_where(where, values)
+        return less(found, ~np.isin(found.memories, self._there))
+
+    def _rows_where(self, where: str, values: Sequence[Any]) -> Integers:
+        """Row ids of memories, ascending; one value crosses over instead of a row for each."""
+        sent = fetch_value(
+            self._connection,
+            f"SELECT string_agg(int8send(m.row), ''::bytea) FROM memories m WHERE {where}",  # noqa: S608
+            values,
+        )
+        return np.sort(np.frombuffer(sent or b"", ">i8").astype(np.int64))
 
     def _look_up(self, chunks: Sequence[int]) -> list[tuple[int, ...]]:
         """See `ChunkTable.seen`."""

@@ -12,10 +12,10 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words, less
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._distinct import Distinct, distinct
-from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records
+from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records, inside
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
 from adaptive_llm_gateway.memory._recent_postings import RecentPostings
@@ -116,6 +116,7 @@ class SqliteSource:
         self._table = table
         self._rows: Integers | None = None
         self._let_through: Distinct | None = None
+        self._there: Distinct | None = None
         self._newest = newest_chunk(connection)
         self._filters = filters
         self._cache = cache
@@ -188,7 +189,18 @@ class SqliteSource:
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
-        return self._table.seen(chunks, self._newest, self._look_up)
+        return self._that_is_there(self._table.seen(chunks, self._newest, self._look_up))
+
+    def _that_is_there(self, found: Facts) -> Facts:
+        """What is outside of what may be seen at all is known as little as what is gone."""
+        if self._filters.within is None:
+            return found
+        if self._there is None:
+            where, values = inside(self._filters.within)
+            statement = f"SELECT group_concat(m.rowid) FROM memories m WHERE {where}"  # noqa: S608 - ours
+            text = fetch_value(self._connection, statement, values)
+            self._there = distinct(np.sort(_numbers(text)) if text else _NO_IDS)
+        return less(found, ~self._there.has(found.memories))
 
     def _look_up(self, chunks: Sequence[int]) -> list[tuple[int, ...]]:
         """See `ChunkTable.seen`."""

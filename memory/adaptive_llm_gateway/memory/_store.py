@@ -37,11 +37,11 @@ from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._kept_records import KeptRecords
-from adaptive_llm_gateway.memory._memory_index import MemoryIndex, likeness
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex, ReadableIndex, likeness
 from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
 from adaptive_llm_gateway.memory._opening import open_index, open_repo, rebuilt
 from adaptive_llm_gateway.memory._pages import Order, Page
-from adaptive_llm_gateway.memory._past import Past
+from adaptive_llm_gateway.memory._past import Past, Shown, whole_past
 from adaptive_llm_gateway.memory._plans import Planned, Planner
 from adaptive_llm_gateway.memory._publish import Publisher
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine, summary
@@ -63,7 +63,9 @@ from adaptive_llm_gateway.memory._requests import (
     WriteResult,
 )
 from adaptive_llm_gateway.memory._reranking import Reranking
+from adaptive_llm_gateway.memory._seen_reading import SeenReading
 from adaptive_llm_gateway.memory._sessions import SessionLog
+from adaptive_llm_gateway.memory._sight import Sight, Sighted
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._sync_model import commit_problem, with_commit_error
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
@@ -89,9 +91,14 @@ _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a store that search; `settled`: what was pulled, or left by the last end, is all in the index."""
+    """The parts of a store that search.
 
-    index: MemoryIndex
+    Attributes:
+        settled: what was pulled, or left by the last end, is all in the index.
+        shown: what there is to see of an index of the past.
+    """
+
+    index: ReadableIndex
     repo: MemoryRepo
     vectorizer: Vectorizer
     past: Past
@@ -99,6 +106,7 @@ class Parts:
     types: TypeRegistry
     scanner: SecretScanner
     settled: bool
+    shown: Shown = whole_past
 
 
 class MemoryStore:
@@ -175,7 +183,7 @@ class MemoryStore:
         )
         self._scanner = self._allowing.scanner(SecretScanner(clock=settings.clock, mark_key=settings.mark_key))
         self._overlay = Overlay(self._index)
-        self._reading = Reading(settings.repo, self._index, self.repo)
+        self._reading = Reading(settings.repo, self._index, self.repo, stones=self._index)
         self._planner = self._make_planner()
         self._handoffs = KeptRecords(self._index, "handoff")
         self._vectorizer = Vectorizer(self._index, settings.embedder)
@@ -283,10 +291,13 @@ class MemoryStore:
         """Seconds that an answer waits for its commit."""
         return self._settings.commit_wait
 
-    def _plan(self, request: Request) -> Planned:
+    def _plan(self, request: Request | Sighted) -> Planned:
         self.rules.check_open()
+        planner = self._planner  # another one after the user's types changed
+        if isinstance(request, Sighted):
+            planner, request = self._make_planner(request.sight), request.request
         try:
-            planned = self._planner.plan(request)  # another one after the user's types changed
+            planned = planner.plan(request)
         except SecretRefused as refused:
             if self._settings.name not in (None, PERSONAL):
                 refused.details["repo"] = self._settings.name  # whose allowances count
@@ -294,20 +305,24 @@ class MemoryStore:
         self.rules.check(planned.changes)
         return planned
 
-    def _make_planner(self) -> Planner:
+    def _make_planner(self, sight: Sight | None = None) -> Planner:
+        reading = self._reading
+        if sight is not None:
+            reading = SeenReading(self._settings.repo, self._index, self.repo, sight=sight, types=self._types)
         return Planner(
             root=self._settings.repo,
             types=self._types,
             index=self._overlay,
             scanner=self._scanner,
-            deleted=self._reading.find_deleted,
-            read_version=self.repo.read_at,
+            deleted=reading.find_deleted,
+            read_version=reading.version,
             hub=self._hub,
             host=self._settings.host,
             max_body_bytes=self._settings.max_body_bytes,
             clock=self._settings.clock,
             held=lambda: self.repo.quarantine.held,
             personal=self._personal,
+            sight=sight,
         )
 
     def _install_hooks(self) -> None:
@@ -390,7 +405,7 @@ class MemoryStore:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def submit(self, request: Request) -> Ticket:
+    def submit(self, request: Request | Sighted) -> Ticket:
         """Queue a write; the ticket's futures say when it is saved and when it is committed."""
         return self._writer.submit(request)
 
@@ -825,7 +840,7 @@ class MemoryStore:
         """What a pull or push that runs does now, and how far it is; None: none runs."""
         return self._syncing.progress
 
-    def publish(self, decide: Callable[[], Request], *, timeout: float) -> Future[WriteResult]:
+    def publish(self, decide: Callable[[], Request | Sighted], *, timeout: float) -> Future[WriteResult]:
         """A write that counts only when the remote has taken it, in the background: a compare-and-swap between clones.
 
         What was written here and waits goes along. While another clone's push comes first, it is merged and everything

@@ -11,49 +11,29 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretScanner, StorageError, Unavailable
-from adaptive_llm_gateway.memory._asking import Answer, SearchRequest
-from adaptive_llm_gateway.memory._asking_all import AskingAll
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, StorageError, Unavailable
 from adaptive_llm_gateway.memory._embed import EmbedderConfig, create_embedder
-from adaptive_llm_gateway.memory._frontmatter import Document
-from adaptive_llm_gateway.memory._index_rows import Tombstone
-from adaptive_llm_gateway.memory._many_index import ManyIndex
-from adaptive_llm_gateway.memory._memory_index import likeness
-from adaptive_llm_gateway.memory._pages import Order, Page
-from adaptive_llm_gateway.memory._plans import full_id
 from adaptive_llm_gateway.memory._quarantine import Held, InHistory, Quarantine
 from adaptive_llm_gateway.memory._requests import (
     PERSONAL,
-    AppendEvent,
-    AppendSession,
-    DeleteMemory,
-    History,
-    ImportMemory,
-    Memory,
     ReindexReport,
-    ReplaceText,
     RepoStatus,
     Request,
-    RestoreMemory,
     Skipped,
     StoreSettings,
     StoreStatus,
-    WriteMemory,
     WriteResult,
-    WriteSummary,
 )
 from adaptive_llm_gateway.memory._rerank import RerankerConfig
-from adaptive_llm_gateway.memory._sessions import SessionLog
+from adaptive_llm_gateway.memory._several import Several
 from adaptive_llm_gateway.memory._shared_embedder import SharedEmbedder
 from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
-from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import WORST_FIRST, Author, Filters, Record, SyncStatus, without_events
+from adaptive_llm_gateway.memory._values import WORST_FIRST, Author, Record, SyncStatus
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +66,7 @@ class _Away:
     at: float
 
 
-class MemoryStores:
+class MemoryStores(Several[MemoryStore]):
     """The memory repos of one hub. Its methods may be called from any thread, and answer as `MemoryStore`'s do.
 
     Args:
@@ -122,7 +102,7 @@ class MemoryStores:
         except BaseException:
             self.close()
             raise
-        self._lead = next(iter(self._stores.values()))
+        self._first = next(iter(self._stores.values()))
 
     # -- opening -----------------------------------------------------------------------------------------------
 
@@ -198,6 +178,11 @@ class MemoryStores:
         return tuple(self._places)
 
     @property
+    def places(self) -> tuple[RepoPlace, ...]:
+        """All repos as they are configured."""
+        return tuple(self._places.values())
+
+    @property
     def stores(self) -> dict[str, MemoryStore]:
         """Those that are there, by name."""
         return dict(self._open_stores())
@@ -227,123 +212,16 @@ class MemoryStores:
         hint = (away.error.hint if away is not None else None) or "`alg memory status` says more."
         return Unavailable(f"the memory repo {name!r} is not there{why}; nothing was written elsewhere", hint=hint)
 
+    @property
+    def _lead(self) -> MemoryStore:
+        return self._first
+
     # -- where things belong -----------------------------------------------------------------------------------
 
     def repo_of(self, project: str | None) -> str:
         """The repo in which memories of a project are written."""
         found = (place.name for place in self._places.values() if project and place.has(project))
         return next(found, next(iter(self._places)))
-
-    def store_of(self, project: str | None) -> MemoryStore:
-        """The store in which memories of a project are written; errors as for `store_named`."""
-        return self.store_named(self.repo_of(project))
-
-    def locate(self, id: str) -> tuple[str, MemoryStore, str]:
-        """(the repo, its store, the full id) of a memory, deleted or not.
-
-        Args:
-            id: the full id, or an unambiguous beginning or end of it; with `name/` before it, of that repo.
-
-        Raises:
-            InvalidInput: not an id, or it fits several memories, or several repos have it.
-            NotFound: there is none.
-            Unavailable: there is none, and a repo is not there that may have it.
-        """
-        repo, text = self._split(id)
-        stores = self._open_stores() if repo is None else {repo: self.store_named(repo)}
-        try:
-            identifier = full_id(text, ManyIndex([(name, store.index) for name, store in stores.items()]))
-        except NotFound as error:
-            raise self._perhaps_away(error) from None
-        holders = [name for name, store in stores.items() if store.record(identifier) is not None]
-        holders = holders or [name for name, store in stores.items() if store.was_deleted(identifier)]
-        holders = holders or [name for name, store in stores.items() if store.knows_deleted(identifier)]
-        if len(holders) > 1:
-            raise InvalidInput(
-                f"memory {identifier} is in {len(holders)} repos: {', '.join(map(repr, holders))}",
-                hint=f"Say which: {' or '.join(f'`{name}/{identifier}`' for name in holders)}.",
-                id=identifier,
-                repos=holders,
-            )
-        if not holders:
-            raise self._perhaps_away(
-                NotFound(
-                    f"no memory with the id {id!r}",
-                    hint="Find it with memory_search; a deleted one needs its full id.",
-                    id=id,
-                )
-            )
-        return holders[0], stores[holders[0]], identifier
-
-    def _split(self, id: str) -> tuple[str | None, str]:
-        name, slash, rest = id.strip().removeprefix("memory://").partition("/")
-        return (name, rest) if slash and name in self._places else (None, id)
-
-    def _perhaps_away(self, error: NotFound) -> AlgError:
-        if not self._away:
-            return error
-        away = ", ".join(map(repr, self._away))
-        return Unavailable(
-            f"{error.message} in the repos that are there, and {away} "
-            f"{'is' if len(self._away) == 1 else 'are'} not: {next(iter(self._away.values())).error}",
-            hint="`alg memory status` says more.",
-        )
-
-    def for_request(self, request: Request) -> tuple[MemoryStore, Request]:
-        """The store that carries a request out, and the request as that one understands it.
-
-        Raises:
-            InvalidInput: it would move a memory to another repo, or several repos have it.
-            NotFound, Unavailable: see `locate` and `store_named`.
-        """
-        match request:
-            case WriteMemory(id=None):
-                return self.store_of(_project_in(request)), request
-            case WriteMemory(id=str(id)):
-                name, store, identifier = self.locate(id)
-                if request.project is not None or "project" in request.fields:
-                    self._check_stays(name, store.record(identifier), _project_in(request))
-                return store, replace(request, id=identifier)
-            case ReplaceText():
-                name, store, identifier = self.locate(request.id)
-                project = Document.parse(request.data, where=request.id).fields.get("project")
-                self._check_stays(name, store.record(identifier), None if project is None else str(project))
-                return store, replace(request, id=identifier)
-            case ImportMemory():
-                holders = [store for store in self._open_stores().values() if store.record(request.id) is not None]
-                return (holders[0] if holders else self.store_of(request.project)), request
-            case AppendSession(session_id=None) | AppendSession(session_id=""):
-                return self.store_of(request.project), request
-            case AppendSession(session_id=str(session)):
-                _, store, identifier = self.locate(session)
-                return store, replace(request, session_id=identifier)
-            case WriteSummary():
-                _, store, identifier = self.locate(request.session_id)
-                return store, replace(request, session_id=identifier)
-            case AppendEvent():
-                _, store, identifier = self.locate(request.handoff)
-                return store, replace(request, handoff=identifier)
-            case DeleteMemory() | RestoreMemory():
-                _, store, identifier = self.locate(request.id)
-                return store, replace(request, id=identifier)
-            case _:  # a request whose id is neither a text nor None
-                raise InvalidInput(f"the request {type(request).__name__} has no valid id")
-
-    def _check_stays(self, repo: str, record: Record | None, project: str | None) -> None:
-        """A change of project must not call for another repo: what was written stays in this one's history, and at its
-        remote, so that a move would say more than it does.
-        """
-        if record is None or project == record.project:
-            return
-        wanted = self.repo_of(project)
-        if wanted != repo:
-            raise InvalidInput(
-                f"memory {record.id} is in the repo {repo!r}, and memories of the project {project!r} belong to "
-                f"{wanted!r}; a memory does not change its repo, whose history keeps it",
-                hint="Write it anew with that project, linked to this one, and delete this one.",
-                id=record.id,
-                repo=repo,
-            )
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -368,88 +246,7 @@ class MemoryStores:
             outcomes.update(zip((place for place, _ in asked), done, strict=True))
         return [outcomes[place] for place in range(len(requests))]
 
-    # -- reading -----------------------------------------------------------------------------------------------
-
-    @property
-    def _index(self) -> ManyIndex:
-        return ManyIndex([(name, store.index) for name, store in self._open_stores().items()])
-
-    def read(self, id: str, *, at: str | None = None) -> Memory:
-        """One memory as it is on disk now, or as it was; see `MemoryStore.read`."""
-        name, store, identifier = self.locate(id)
-        found = store.read(identifier, at=at)
-        return replace(found, record=replace(found.record, repo=name))
-
-    def session(self, id: str) -> SessionLog:
-        """A session's log; see `MemoryStore.session`."""
-        _, store, identifier = self.locate(id)
-        return store.session(identifier)
-
-    def was_deleted(self, id: str) -> bool:
-        """Whether a memory with this full id was here and is deleted."""
-        stores = self._open_stores().values()
-        return all(store.record(id) is None for store in stores) and any(store.was_deleted(id) for store in stores)
-
-    def ask(self, request: SearchRequest, *, now: datetime | None = None, zone: tzinfo = UTC) -> Answer:
-        """The memories of all repos that answer a request, best first; see `MemoryStore.ask`."""
-        if request.similar_to is not None:
-            repo, text = self._split(request.similar_to)
-            request = replace(request, similar_to=text) if repo is not None else request
-        asking = AskingAll(list(self._open_stores().items()))
-        return asking.ask(request, types=self.types, scanner=self.scanner, now=now or datetime.now(UTC), zone=zone)
-
-    def search(self, query: str, *, filters: Filters | None = None, limit: int = 10) -> Answer:
-        """The memories that answer a query, best first; see `ask`."""
-        return self.ask(SearchRequest(query, filters or Filters(), limit))
-
-    def likeness(self, one: str, other: str) -> float | None:
-        """The cosine of two memories' vectors, by full ids; `None` where one has none yet."""
-        return likeness(self._index, one, other)
-
-    def list(
-        self,
-        *,
-        filters: Filters | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-        order: Order = "updated",
-    ) -> Page:
-        """A page of the memories of all repos; see `MemoryStore.list`."""
-        return self._index.list(without_events(filters or Filters()), limit=limit, cursor=cursor, order=order)
-
-    def history(self, id: str, *, limit: int = 50) -> History:
-        """The commits that touched a memory, newest first; see `MemoryStore.history`."""
-        name, store, identifier = self.locate(id)
-        return replace(store.history(identifier, limit=limit), repo=name)
-
-    def deleted(self, *, limit: int = 50) -> list[Tombstone]:
-        """Deleted memories, the latest first; what another repo has meanwhile is not among them."""
-        index = self._index
-        found = [
-            replace(stone, repo=name)
-            for name, store in self._open_stores().items()
-            for stone in store.deleted(limit=limit)
-            if index.get(stone.id) is None
-        ]
-        return sorted(found, key=lambda stone: stone.deleted, reverse=True)[:limit]
-
-    def record(self, id: str) -> Record | None:
-        """The indexed record of a full id; where several repos have it, that of the one where its project belongs."""
-        _, text = self._split(id)
-        found = [
-            replace(record, repo=name)
-            for name, store in self._open_stores().items()
-            if (record := store.record(text)) is not None
-        ]
-        return next(
-            (record for record in found if self.repo_of(record.project) == record.repo), next(iter(found), None)
-        )
-
-    def records(self, *, filters: Filters | None = None) -> Iterator[Record]:
-        """Every memory that the filters let through, repo after repo."""
-        for name, store in self._open_stores().items():
-            for record in store.records(filters=filters):
-                yield replace(record, repo=name)
+    # -- files ---------------------------------------------------------------------------------------------------
 
     def file_of(self, record: Record) -> bytes | None:
         """The bytes of a memory's file, or None when it is gone."""
@@ -460,31 +257,6 @@ class MemoryStores:
     def folders(self) -> tuple[Path, ...]:
         """Where the memory files are."""
         return tuple(place.settings.repo for place in self._places.values())
-
-    @property
-    def types(self) -> TypeRegistry:
-        """The memory types of all repos, to look names up in; each repo takes its own."""
-        return TypeRegistry.joined(store.types for store in self._open_stores().values())
-
-    @property
-    def scanner(self) -> SecretScanner:
-        """The secret scanner with the first repo's allowances; what is written is checked with its own repo's."""
-        return self._lead.scanner
-
-    @property
-    def hub_name(self) -> str:
-        """This home's name, which another home's on the same machine differs from."""
-        return self._lead.hub_name
-
-    @property
-    def host(self) -> str:
-        """The machine's name, as memories have it."""
-        return self._lead.host
-
-    @property
-    def commit_wait(self) -> float:
-        """Seconds that an answer waits for its commit."""
-        return self._lead.commit_wait
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
@@ -621,12 +393,6 @@ Memories = MemoryStore | MemoryStores
 def worst(statuses: Sequence[SyncStatus]) -> SyncStatus:
     """Of several standings the one that somebody has to look at first."""
     return min(statuses, key=lambda status: WORST_FIRST.index(status.state))
-
-
-def _project_in(request: WriteMemory) -> str | None:
-    """The project that a memory is to have; it may stand among the fields, which then count."""
-    given = request.fields.get("project", request.project)
-    return None if given is None or given == "" else str(given)
 
 
 def _named(name: str, skipped: Skipped) -> Skipped:

@@ -19,6 +19,7 @@ from adaptive_llm_gateway.core import AlgError, LockHeld, SyncError, Unavailable
 from adaptive_llm_gateway.memory._publish import Publication, Publisher
 from adaptive_llm_gateway.memory._quarantine import summary
 from adaptive_llm_gateway.memory._requests import Request, WriteResult
+from adaptive_llm_gateway.memory._sight import Sighted
 from adaptive_llm_gateway.memory._sync import PullResult, Sync
 from adaptive_llm_gateway.memory._sync_errors import kind_of
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
@@ -198,7 +199,7 @@ class Syncing:
         """Ask for a pull and then a push."""
         return self._ask(_Job("sync")).future
 
-    def publish(self, decide: Callable[[], Request], *, timeout: float) -> Future[WriteResult]:
+    def publish(self, decide: Callable[[], Request | Sighted], *, timeout: float) -> Future[WriteResult]:
         """Ask for a write that counts only when the remote has taken it."""
         now = time.monotonic()
         return self._ask(Publication(decide, now, now + timeout)).future

@@ -86,6 +86,21 @@ class Exclusions:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """What somebody may see at all. Of handoffs' events those whose handoff is seen, too: an event repeats its title.
+
+    Attributes:
+        max_trust: nothing above this level.
+        projects: of these, whose names are exactly so, upper and lower case included; None: of any, and of none.
+        hidden: ids of memories that are not seen whatever they say of themselves.
+    """
+
+    max_trust: Trust = Trust.SECRET
+    projects: tuple[str, ...] | None = None
+    hidden: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Filters:
     """What a search or list is narrowed to; every field narrows further, empty ones do not.
 
@@ -101,6 +116,7 @@ class Filters:
         fields: type-specific fields by equality (`{"status": "open"}`).
         without: what is left out.
         also: these must let a memory through as well.
+        within: what is outside of this is not there: no score and no count is made with it.
     """
 
     types: tuple[str, ...] = ()
@@ -115,6 +131,7 @@ class Filters:
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
     without: Exclusions = field(default_factory=Exclusions)
     also: tuple[Filters, ...] = ()
+    within: Within | None = None
 
 
 def without_events(filters: Filters) -> Filters:

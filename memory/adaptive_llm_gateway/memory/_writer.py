@@ -23,6 +23,7 @@ from adaptive_llm_gateway.memory._memory_index import MemoryIndex
 from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, Request
+from adaptive_llm_gateway.memory._sight import Sighted
 from adaptive_llm_gateway.memory._values import Change, Record
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    request: Request
+    request: Request | Sighted
     ticket: Ticket
 
 
@@ -72,9 +73,9 @@ class Overlay:
         """The record of a memory, as this group leaves it."""
         return self._group[id] if id in self._group else self._index.get(id)
 
-    def resolve(self, text: str) -> list[str]:
+    def resolve(self, text: str, *, limit: int = 20) -> list[str]:
         """Ids that begin or end with `text`."""
-        return self._index.resolve(text)
+        return self._index.resolve(text, limit=limit)
 
     def note(self, id: str, record: Record | None) -> None:
         """Take in one change of the group."""
@@ -102,7 +103,7 @@ class Writer:
         index: MemoryIndex,
         repo: MemoryRepo,
         overlay: Overlay,
-        plan: Callable[[Request], Planned],
+        plan: Callable[[Request | Sighted], Planned],
         on_saved: Callable[[], None],
         on_committed: Callable[[], None],
     ) -> None:
@@ -133,7 +134,7 @@ class Writer:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: Request) -> Ticket:
+    def submit(self, request: Request | Sighted) -> Ticket:
         """Queue a request; its ticket carries the outcome."""
         ticket = Ticket()
         self._submitted += 1

@@ -49,6 +49,15 @@ class Access:
             return True
         return project is not None and any(fnmatch.fnmatchcase(project, each) for each in self.projects)
 
+    def needs_for_files(self, what: str) -> None:
+        """Refuse to read files of this machine for somebody who is not at it, and whose token does not say `admin`.
+
+        Raises:
+            AccessDenied: it lacks the scope.
+        """
+        if self.client is not None:
+            self.needs("admin", what)
+
     def needs(self, scope: Scope, what: str) -> None:
         """Refuse what its token does not allow.
 

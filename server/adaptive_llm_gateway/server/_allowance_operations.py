@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput
+from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._memory_json import sync_json
 from adaptive_llm_gateway.server._repos import PERSONAL
 
@@ -94,7 +95,9 @@ class AllowanceOperations:
         return await self._run(work)
 
     async def _run(self, work: Callable[[Memories], _T]) -> _T:
-        store = await self._operations.store()
+        if (access := ACCESS.get()).client is not None:
+            access.needs("admin", "what is allowed though it looks like a secret")
+        store = await self._operations.whole()
         return await asyncio.to_thread(work, store)
 
 

@@ -13,7 +13,7 @@ from adaptive_llm_gateway.server._times import iso
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import Compaction, Entry, TokenCounter
-    from adaptive_llm_gateway.memory import Author, Memories, SessionLog, WriteSummary
+    from adaptive_llm_gateway.memory import Author, SeenMemories, SessionLog, WriteSummary
 
 Json = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Summarised:
     request: WriteSummary
 
 
-def summarise(store: Memories, id: str, budget: int, *, author: Author, counter: TokenCounter) -> Summarised:
+def summarise(store: SeenMemories, id: str, budget: int, *, author: Author, counter: TokenCounter) -> Summarised:
     """Compact a session's log; nothing is written yet.
 
     Raises:
@@ -50,7 +50,7 @@ def summarise(store: Memories, id: str, budget: int, *, author: Author, counter:
 
 
 def summarise_if_grown(
-    store: Memories, id: str, growth: Growth, *, author: Author, counter: TokenCounter
+    store: SeenMemories, id: str, growth: Growth, *, author: Author, counter: TokenCounter
 ) -> Summarised | None:
     """Compact a session's log if it is due; what was counted goes to `growth`."""
     from adaptive_llm_gateway.compression import count_log  # noqa: PLC0415 - after the hub listens

@@ -16,7 +16,7 @@ from adaptive_llm_gateway.server._times import LOCAL, iso
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import LeftOut, Package, Part, Source, TokenCounter
-    from adaptive_llm_gateway.memory import Hit, Memories, Record
+    from adaptive_llm_gateway.memory import Hit, Record, SeenMemories
 
 Json = dict[str, Any]
 
@@ -69,7 +69,7 @@ def checked_detail(text: str) -> Detail:
     raise InvalidInput(f"detail is {text!r}", hint=f"One of: {', '.join(known)}.")
 
 
-def build(store: Memories, request: ContextRequest, *, counter: TokenCounter, now: datetime) -> Json:
+def build(store: SeenMemories, request: ContextRequest, *, counter: TokenCounter, now: datetime) -> Json:
     """The package for a request, as JSON; `text` is the whole answer, and no longer than the budget.
 
     Args:
@@ -132,7 +132,7 @@ def _left_out(count: int) -> str:
     return f'\n{count} more left out; detail="index" names them'
 
 
-def _level(store: Memories, source: Source, read: Mapping[str, Trust]) -> Trust:
+def _level(store: SeenMemories, source: Source, read: Mapping[str, Trust]) -> Trust:
     """The highest trust level of a source and of those that say the same, as they were read and as they are now."""
     levels = [read[source.id]]
     for id_ in source.duplicates:
@@ -162,7 +162,7 @@ class _Tail:
     trusts: Mapping[str, Trust] = field(default_factory=dict[str, Trust])
 
 
-def _tail(store: Memories, session: str, filters: Filters) -> _Tail:
+def _tail(store: SeenMemories, session: str, filters: Filters) -> _Tail:
     """The last entries of a session, and its summary before all of them."""
     log = store.session(session)
     entries = log.entries[-_TAIL:]
@@ -187,7 +187,7 @@ def _tail(store: Memories, session: str, filters: Filters) -> _Tail:
     return _Tail(tuple(tail), begins, trusts)
 
 
-def _newest(store: Memories, hits: Sequence[Hit]) -> Iterator[Hit]:
+def _newest(store: SeenMemories, hits: Sequence[Hit]) -> Iterator[Hit]:
     """The hits, each as the newest of those that say the same."""
     folded = tuple(id_ for hit in hits for id_ in hit.duplicates)
     records = store.list(filters=Filters(ids=folded), limit=_COPIES).records if folded else ()
@@ -232,7 +232,7 @@ def _candidates(
     return [*(entry for entry in tail.candidates if entry.id not in asked_for), *rest]
 
 
-def _pinned(store: Memories, filters: Filters, now: datetime) -> Iterator[Record]:
+def _pinned(store: SeenMemories, filters: Filters, now: datetime) -> Iterator[Record]:
     """Preferences of the project and those of none, its open tasks, and its decisions of the last weeks; of the types
     that the filters let through.
     """

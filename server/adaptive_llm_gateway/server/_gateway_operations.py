@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from adaptive_llm_gateway.core import AlgError, Home, InvalidInput, Settings, StorageError
+from adaptive_llm_gateway.server._access import EVERYTHING, acting_for
 from adaptive_llm_gateway.server._gateway_ask import OnPiece, ask_of, context_of, receipt_of_refusal, streamed, turns_of
 from adaptive_llm_gateway.server._gateway_consents import ConsentOperations
 from adaptive_llm_gateway.server._gateway_files import DEFAULT_POLICY_NAME
@@ -78,7 +79,7 @@ class GatewayOperations:
             mark_key=mark_key,
         )
         self.consents = ConsentOperations(self._gateway, self._setup.files)
-        self.records = RecordOperations(self._gateway, self._setup.files, settings)
+        self.records = RecordOperations(self._gateway, self._setup.files, settings, memory)
         self._underway = Underway()
         self._upkeep: asyncio.Task[None] | None = None
         self._upkeep_seconds = upkeep
@@ -253,8 +254,9 @@ class GatewayOperations:
         first = self._setup.made is None
         gateway = await self._setup.gateway()
         if first and self._upkeep is None:
-            self._upkeep = asyncio.create_task(self._keep_up())
-            await self._notes.ready(self._memory)
+            with acting_for(EVERYTHING):  # what goes on behind the first request is the hub's own
+                self._upkeep = asyncio.create_task(self._keep_up())
+                await self._notes.ready(self._memory)
         return gateway
 
     def _mode_changed(self, mode: Mode) -> None:

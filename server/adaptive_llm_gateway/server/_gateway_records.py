@@ -7,16 +7,20 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from adaptive_llm_gateway.core import InvalidInput, NotFound, Settings, is_ulid, ulid_milliseconds
+from adaptive_llm_gateway.core import InvalidInput, Settings, is_ulid, ulid_milliseconds
+from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._gateway_files import GatewayFiles
 from adaptive_llm_gateway.server._gateway_json import break_json, filed_json, one_of, plain, receipt_line
+from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._times import LOCAL, moment
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.gateway import FiledReceipt, Gateway, Outcome
+    from adaptive_llm_gateway.gateway import FiledReceipt, Gateway, Outcome, Receipt
 
 Json = dict[str, Any]
 
+_LOOKED_AT: Final = 100_000
+"""Receipts among which those are looked for that somebody sees who does not see all."""
 _SEARCHED: Final = 1_000
 """Receipts among which an end of an id is looked for."""
 _MOST_KEPT: Final = 100_000_000  # days or megabytes
@@ -26,12 +30,22 @@ _MB: Final = 1024 * 1024
 class RecordOperations:
     """What may be done with receipts and runs.
 
+    Whoever does not see all memories has the receipts of its own requests, and of them those whose context it sees.
+
     Args:
         gateway: gives the gateway, made if it has to be.
+        memory: what was context comes from there.
     """
 
-    def __init__(self, gateway: Callable[[], Awaitable[Gateway]], files: GatewayFiles, settings: Settings) -> None:
+    def __init__(
+        self,
+        gateway: Callable[[], Awaitable[Gateway]],
+        files: GatewayFiles,
+        settings: Settings,
+        memory: Operations,
+    ) -> None:
         self._gateway = gateway
+        self._memory = memory
         self._files = files
         self._settings = settings.gateway
 
@@ -47,11 +61,28 @@ class RecordOperations:
         if not 1 <= limit <= 1000:
             raise InvalidInput(f"'limit' is {limit!r}", hint="Allowed: 1 to 1000.")
         begin = moment(since, "since", zone=LOCAL) if since else None
-        gateway = await self._gateway()
-        found = await asyncio.to_thread(
-            lambda: gateway.receipts.list(limit=limit, outcome=outcome, since=begin, client=client)
-        )
+        found = await self._listed(limit=limit, outcome=outcome, since=begin, client=client)
         return {"receipts": [receipt_line(filed.receipt) for filed in found]}
+
+    async def _listed(
+        self, *, limit: int, client: str | None, outcome: Outcome | None = None, since: datetime | None = None
+    ) -> tuple[FiledReceipt, ...]:
+        """The newest receipts that the caller sees; of a `client`, those of its requests."""
+        gateway = await self._gateway()
+        every = ACCESS.get().sees_all
+        most = limit if every else _LOOKED_AT
+        found = await asyncio.to_thread(
+            lambda: gateway.receipts.list(limit=most, outcome=outcome, since=since, client=client)
+        )
+        return found if every else tuple([filed for filed in found if await self._shows(filed.receipt)][:limit])
+
+    async def _shows(self, receipt: Receipt) -> bool:
+        """Whether the caller, who does not see all memories, sees a receipt."""
+        if receipt.request.client is None or receipt.request.client != ACCESS.get().client:
+            return False
+        store = await self._memory.store()
+        ids = {ref.id for ref in receipt.context}
+        return not ids or await asyncio.to_thread(lambda: all(store.record(id_) is not None for id_ in ids))
 
     async def receipts_show(self, id: str, *, client: str | None = None) -> Json:
         """One receipt whole; the end of its id is enough where it is the only one among the newest. Of a `client`, one
@@ -119,15 +150,16 @@ class RecordOperations:
         }
 
     async def _receipt(self, id: str, client: str | None = None) -> FiledReceipt:
+        from adaptive_llm_gateway.gateway import no_receipt  # noqa: PLC0415 - after the hub listens
+
         gateway = await self._gateway()
         if not is_ulid(id):
-            newest = await asyncio.to_thread(lambda: gateway.receipts.list(limit=_SEARCHED, client=client))
+            newest = await self._listed(limit=_SEARCHED, client=client)
             id = one_of(id, [filed.receipt.id for filed in newest], "receipt")
         filed = await asyncio.to_thread(gateway.receipts.show, id)
-        if client is not None and filed.receipt.request.client != client:
-            raise NotFound(
-                f"there is no receipt {id!r}", hint="`alg receipts list` shows those there are; old ones go."
-            )
+        others = client is not None and filed.receipt.request.client != client
+        if others or not (ACCESS.get().sees_all or await self._shows(filed.receipt)):
+            raise no_receipt(id)
         return filed
 
     def too_much(self) -> bool:

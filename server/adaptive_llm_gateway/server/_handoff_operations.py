@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotHolder, Trust, Unavailable
+from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._caller import CALLER
 from adaptive_llm_gateway.server._compaction import checked_budget, exact_counter
 from adaptive_llm_gateway.server._handoff_json import (
@@ -33,7 +34,7 @@ from adaptive_llm_gateway.server._underway import Underway
 if TYPE_CHECKING:
     from adaptive_llm_gateway.core import HandoffSettings
     from adaptive_llm_gateway.handoff import Handoffs, NewOffer, Party, SeveralHandoffs, Written
-    from adaptive_llm_gateway.memory import Author, Memories
+    from adaptive_llm_gateway.memory import Author, Memories, SeenMemories
 
     Service = Handoffs | SeveralHandoffs
 
@@ -74,11 +75,12 @@ class HandoffOperations:
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def _service(self) -> Service:
-        store = await self._memory.store()
+        """The handoffs, as far as the caller sees them."""
+        whole = await self._memory.whole()
         async with self._making:
             if self._handoffs is None:
-                self._handoffs = await asyncio.to_thread(self._make, store)
-            return self._handoffs
+                self._handoffs = await asyncio.to_thread(self._make, whole)
+        return _within(self._handoffs, await self._memory.store())
 
     def _make(self, store: Memories) -> Service:
         from adaptive_llm_gateway.handoff import (  # noqa: PLC0415 - after the hub listens
@@ -160,7 +162,9 @@ class HandoffOperations:
             reason=reason,
             new_id=new_id,
         )
-        place = directory or CALLER.get().directory
+        if directory or patch:
+            ACCESS.get().needs_for_files("looking at a directory of the hub's machine")
+        place = directory or _own_directory()
 
         def work(service: Service) -> Json:
             new = given
@@ -207,7 +211,11 @@ class HandoffOperations:
         """Keep how a session stands, from outside of it; the next one of the same session takes its place."""
         from adaptive_llm_gateway.memory import Author as Named  # noqa: PLC0415 - after the hub listens
 
-        author = Named(client, author.agent, author.host) if client else author
+        access = ACCESS.get()
+        if directory or transcript or patch:
+            access.needs_for_files("reading files of the hub's machine")
+        # Who has a token is who the token says.
+        author = Named(client, author.agent, author.host) if client and access.client is None else author
         by = self._party(author)
         ends = self._expiry(None, self._settings.checkpoint_days)
         given = _offer(project=project, trust=trust or self._settings.checkpoint_trust)
@@ -328,7 +336,9 @@ class HandoffOperations:
         """Claim a handoff, or the best open one, and get everything that it needs in a budget of tokens."""
         budget = checked_budget(budget_tokens)
         by = self._party(author)
-        here = directory or CALLER.get().directory
+        if directory:
+            ACCESS.get().needs_for_files("looking at a directory of the hub's machine")
+        here = directory or _own_directory()
 
         def work(service: Service) -> Json:
             from adaptive_llm_gateway.server._handoff_package import Recall, check_budget, package  # noqa: PLC0415
@@ -398,6 +408,8 @@ class HandoffOperations:
         wanted = next((name for name in get_args(Outcome) if name == outcome), None)
         if wanted is None:
             raise InvalidInput(f"'outcome' is {outcome!r}", hint=f"Allowed: {', '.join(get_args(Outcome))}.")
+        if anyway and (access := ACCESS.get()).client is not None:
+            access.needs("admin", "taking back what another client offered")
         by = self._party(author)
         return await self._do_as(
             by,
@@ -440,15 +452,26 @@ class HandoffOperations:
         standing: Json = answer["standing"]
         if standing["sync"]["state"] in ("no_remote", "pushed") or standing["sync"]["offline"]:
             return answer
-        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - after the hub listens
+        from adaptive_llm_gateway.memory import MemoryStore, MemoryView  # noqa: PLC0415 - after the hub listens
 
-        store = await self._memory.store()
-        if not isinstance(store, MemoryStore):
-            store = store.store_named(answer["repo"])
+        seen = await self._memory.store()
+        if not isinstance(seen, MemoryStore | MemoryView):
+            seen = seen.stores[answer["repo"]]
+        store = seen if isinstance(seen, MemoryStore) else seen.whole
         with contextlib.suppress(TimeoutError, AlgError):  # the status tells
             async with asyncio.timeout(_PUSH_SECONDS):
                 await asyncio.shield(asyncio.wrap_future(store.push()))
-        return {**answer, "standing": {**standing, "sync": sync_json(store.sync_status())}}
+        return {**answer, "standing": {**standing, "sync": sync_json(seen.sync_status())}}
+
+
+def _within(service: Service, store: SeenMemories) -> Service:
+    """A service as somebody has it who sees this of the store."""
+    from adaptive_llm_gateway.handoff import Handoffs  # noqa: PLC0415 - after the hub listens
+    from adaptive_llm_gateway.memory import MemoryView, MemoryViews  # noqa: PLC0415 - as above
+
+    if isinstance(service, Handoffs):
+        return service.within(store) if isinstance(store, MemoryView) else service
+    return service.within(store) if isinstance(store, MemoryViews) else service
 
 
 def _offer(
@@ -480,6 +503,11 @@ def _offer(
         project=project or None,
         trust=level,
     )
+
+
+def _own_directory() -> str | None:
+    """Where the caller works, if it is a process of this machine."""
+    return CALLER.get().directory if ACCESS.get().client is None else None
 
 
 def _texts(value: Sequence[str] | str | None) -> tuple[str, ...]:

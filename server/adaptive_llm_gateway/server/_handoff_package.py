@@ -22,7 +22,7 @@ from adaptive_llm_gateway.server._times import iso
 if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import TokenCounter
     from adaptive_llm_gateway.handoff import Handoff
-    from adaptive_llm_gateway.memory import Memories
+    from adaptive_llm_gateway.memory import SeenMemories
 
 Json = dict[str, Any]
 
@@ -63,7 +63,7 @@ class Recall:
     Leaving it as a context manager waits for what was begun, for the store may be closed then; an exception does not.
     """
 
-    def __init__(self, store: Memories, budget: int, *, counter: TokenCounter, now: datetime) -> None:
+    def __init__(self, store: SeenMemories, budget: int, *, counter: TokenCounter, now: datetime) -> None:
         self.budget, self.counter = budget, counter
         self._store, self._now = store, now
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="handoff-recall")
@@ -159,7 +159,9 @@ def package(handoff: Handoff, patch: Json | None, recall: Recall) -> Json:
     }
 
 
-def _recalled(store: Memories, handoff: Handoff, budget: int, *, counter: TokenCounter, now: datetime) -> Json | None:
+def _recalled(
+    store: SeenMemories, handoff: Handoff, budget: int, *, counter: TokenCounter, now: datetime
+) -> Json | None:
     offer = handoff.offer
     query = "\n".join(filter(None, [offer.objective, offer.next_action]))[:_QUERY]
     without = Exclusions(types=("handoff",))  # what others are to do is nothing that is known of this
@@ -192,7 +194,7 @@ def _head(handoff: Handoff, patch: Json | None) -> list[str]:
     return lines
 
 
-def _parts(store: Memories, handoff: Handoff, note: str) -> list[tuple[str, str]]:
+def _parts(store: SeenMemories, handoff: Handoff, note: str) -> list[tuple[str, str]]:
     from adaptive_llm_gateway.handoff import party_name  # noqa: PLC0415 - after the hub listens
 
     offer, work = handoff.offer, handoff.offer.work

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.compression import Compaction, TokenCounter
     from adaptive_llm_gateway.core import SecretScanner
     from adaptive_llm_gateway.handoff import NewOffer
-    from adaptive_llm_gateway.memory import Author, Memories
+    from adaptive_llm_gateway.memory import Author, SeenMemories
 
 _MOST_LINES: Final = 20
 # What a log calls its goal and its next step; the handoff's fields say that already.
@@ -26,13 +26,13 @@ _LABEL: Final = re.compile(
 )
 
 
-def is_session(store: Memories, id: str) -> bool:
+def is_session(store: SeenMemories, id: str) -> bool:
     """Whether the memory has a session's log with this full id."""
     record = store.record(id)
     return record is not None and record.type == "session"
 
 
-def of_session(store: Memories, new: NewOffer, session: str, *, author: Author, counter: TokenCounter) -> NewOffer:
+def of_session(store: SeenMemories, new: NewOffer, session: str, *, author: Author, counter: TokenCounter) -> NewOffer:
     """The offer with what it does not say taken from the compaction of a session's log.
 
     Raises:

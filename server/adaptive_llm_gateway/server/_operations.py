@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, InvalidInput, SecretScanner, Trust, Unavailable, is_ulid
+from adaptive_llm_gateway.core import AlgError, InvalidInput, SecretScanner, SyncError, Trust, Unavailable, is_ulid
 from adaptive_llm_gateway.memory import (
     PERSONAL,
     AppendSession,
@@ -26,6 +26,7 @@ from adaptive_llm_gateway.memory import (
     RestoreMemory,
     WriteMemory,
 )
+from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, acting_for
 from adaptive_llm_gateway.server._compaction import (
     CounterMaker,
     Growth,
@@ -63,7 +64,9 @@ if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hu
         Memories,
         Memory,
         MemoryStore,
+        MemoryView,
         Request,
+        SeenMemories,
         SyncOutcome,
     )
 
@@ -199,8 +202,24 @@ class Operations:
         for threads in (self._readers, self._past, self._files):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def store(self) -> Memories:
-        """The store, once it is open. One that could not be opened is tried again, at most every few seconds.
+    async def store(self) -> SeenMemories:
+        """What the caller sees of the store, once it is open: all of it, or a view that is good for one call.
+
+        To be asked for on the event loop, which knows who calls; threads do not.
+
+        Raises:
+            AlgError: why it could not be opened.
+        """
+        whole, access = await self.whole(), ACCESS.get()
+        if access.sees_all:
+            return whole
+        from adaptive_llm_gateway.memory import Sight, view_of  # noqa: PLC0415 - the store is open, so it is loaded
+
+        return view_of(whole, Sight(access.max_trust, access.projects))
+
+    async def whole(self) -> Memories:
+        """The store itself, whoever calls: for what the hub does by itself. One that could not be opened is tried
+        again, at most every few seconds.
 
         Raises:
             AlgError: why it could not be opened.
@@ -212,7 +231,7 @@ class Operations:
         assert self._store is not None  # noqa: S101 - `open` sets it
         return await asyncio.shield(self._store)
 
-    async def _read(self, work: Callable[[Memories], _T], threads: ThreadPoolExecutor | None = None) -> _T:
+    async def _read(self, work: Callable[[SeenMemories], _T], threads: ThreadPoolExecutor | None = None) -> _T:
         with self._underway.one():
             store = await self.store()
             return await asyncio.get_running_loop().run_in_executor(threads or self._readers, lambda: work(store))
@@ -222,12 +241,13 @@ class Operations:
             return await self._written(request)
 
     async def _written(self, request: Request) -> Json:
-        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - the store is open, so it is loaded
+        from adaptive_llm_gateway.memory import MemoryStore, MemoryView  # noqa: PLC0415 - the store is open
 
         store = await self.store()
-        if not isinstance(store, MemoryStore):
-            choose = store.for_request  # looks into the indexes
-            store, request = await asyncio.get_running_loop().run_in_executor(self._readers, choose, request)
+        if not isinstance(store, MemoryStore | MemoryView):
+            several = store  # looks into the indexes
+            choose: Callable[[], tuple[MemoryStore | MemoryView, Request]] = lambda: several.for_request(request)  # noqa: E731
+            store, request = await asyncio.get_running_loop().run_in_executor(self._readers, choose)
         ticket = store.submit(request)
         # One wait for both moments: the commit, or the refusal that comes instead of the first of them.
         await _settle(ticket.committed, self._commit_wait, failing=ticket.saved)
@@ -276,8 +296,12 @@ class Operations:
             # A relative time is another one with each call.
             given=json.dumps([type, tags, project, since, until, author, max_trust, fields], default=list),
         )
-        work: Callable[[Memories], Answer] = lambda store: store.ask(request, zone=LOCAL)  # noqa: E731
-        answer = await self._read(work, self._past if request.as_of else self._readers)
+
+        def work(store: SeenMemories) -> tuple[Answer, tuple[str, ...]]:
+            found = store.ask(request, zone=LOCAL)
+            return found, store.search_notices()
+
+        answer, notices = await self._read(work, self._past if request.as_of else self._readers)
         return {
             "query": query,
             "mode": answer.mode,
@@ -288,7 +312,7 @@ class Operations:
             "similar_to": answer.plan.similar_to[0] if answer.plan.similar_to else None,
             "facets": facets_json(answer.facets) if answer.facets else None,
             "plan": plan_json(answer) if explain else None,
-            "notices": [*(await self.store()).search_notices(), *answer.notices],
+            "notices": [*notices, *answer.notices],
         }
 
     async def context(
@@ -316,7 +340,7 @@ class Operations:
             query, budget_tokens, filters, checked_detail(detail), tuple(_tags(expand or ())), pinned, session_id
         )
 
-        def work(store: Memories) -> Json:
+        def work(store: SeenMemories) -> Json:
             from adaptive_llm_gateway.compression import counter_for  # noqa: PLC0415 - after the hub listens
 
             counter = counter_for(model) if model else self._counter()
@@ -328,6 +352,7 @@ class Operations:
         self, path: str, *, query: str = "", budget_tokens: int = DEFAULT_BUDGET, model: str | None = None
     ) -> Json:
         """What a file or the files of a folder say, in a budget of tokens."""
+        ACCESS.get().needs_for_files("reading files of the hub's machine")
         request = PathRequest(path, query, budget_tokens)
 
         def work() -> Json:
@@ -428,19 +453,21 @@ class Operations:
 
     async def status(self) -> Json:
         """The store at a glance."""
-        found = await self._read(lambda store: store.status())
+        found, progress = await self._read(lambda store: (store.status(), store.sync_progress))
+        all_ = ACCESS.get().sees_all
         return {
             **{key: value for key, value in asdict(found).items() if key not in _TOLD_APART},
             "by_type": dict(found.by_type),
             "skipped": [asdict(item) for item in found.skipped],
             "clashes": {"count": len(found.clashes), "pairs": [list(pair) for pair in found.clashes[:_CLASHES_TOLD]]},
             "sync": sync_json(found.sync),
-            "syncing": progress_json((await self.store()).sync_progress),
+            "syncing": progress_json(progress),
             **({"repos": [repo_json(repo) for repo in found.repos]} if found.repos else {}),
-            "types": list((await self.store()).types.names),
+            "types": list((await self.whole()).types.names),
             "mode": self.modes.mode,
             "mode_problem": self.modes.problem,
-            "objects": await asyncio.to_thread(self.objects) if self.objects is not None else [],
+            # What lies in git's objects may be of any memory.
+            "objects": await asyncio.to_thread(self.objects) if self.objects is not None and all_ else [],
         }
 
     async def waiting(self) -> list[str]:
@@ -516,11 +543,12 @@ class Operations:
         return answer
 
     async def _raise_summary(self, session: str, author: Author) -> None:
-        """Give a session's summary the trust level of its log, which it repeats, if that is higher."""
-        log = await self._read(lambda store: store.session(session))
-        if log.summary is not None and log.summary.trust.rank < log.trust.rank:
-            reason = "the trust level of its session was raised"
-            await self._write(WriteMemory(author, id=log.summary.id, trust=log.trust, reason=reason))
+        """Give a session's summary the trust level of its log, which it repeats, if that is higher; whoever wrote."""
+        with acting_for(EVERYTHING):
+            log = await self._read(lambda store: store.session(session))
+            if log.summary is not None and log.summary.trust.rank < log.trust.rank:
+                reason = "the trust level of its session was raised"
+                await self._write(WriteMemory(author, id=log.summary.id, trust=log.trust, reason=reason))
 
     async def append_session(
         self,
@@ -538,7 +566,7 @@ class Operations:
         given, and then it begins once."""
         request = AppendSession(author, text, session_id or None, title, project, reason, redact, new_id)
         done = await self._write(request)
-        store = await self.store()
+        store = await self.whole()  # personal data may have raised it above what the caller sees
         record = store.record(done["id"])
         session = str((record.fields.get("session_id") if record else None) or done["id"])
         if "raised" in done and request.session_id is not None:
@@ -546,16 +574,19 @@ class Operations:
         if request.session_id is None:
             self._growth.begun(session)
         if self._growth.appended(session, text):  # counted behind this answer, which waits for none of it
-            task = asyncio.create_task(self._summarise_if_grown(session, author))
+            with acting_for(EVERYTHING):  # the hub's own doing: a summary is of the whole log, at the level of that
+                task = asyncio.create_task(self._summarise_if_grown(session, author))
             self._summaries.add(task)
             task.add_done_callback(self._summaries.discard)
-        return {**done, "session_id": session, "notes": [*done["notes"], *self._growth.told(session)]}
+        # It is told how long the whole log is, of which the caller may see a part.
+        told = self._growth.told(session) if ACCESS.get().sees_all else []
+        return {**done, "session_id": session, "notes": [*done["notes"], *told]}
 
     async def compact_session(self, session: str, *, author: Author, budget_tokens: int = DEFAULT_BUDGET) -> Json:
         """Write the summary of a session's log, or replace the one it has."""
         budget = checked_budget(budget_tokens)
         async with self._compacting:
-            work: Callable[[Memories], Summarised] = lambda store: summarise(  # noqa: E731
+            work: Callable[[SeenMemories], Summarised] = lambda store: summarise(  # noqa: E731
                 store, session, budget, author=author, counter=self._counter()
             )
             found = await self._read(work)
@@ -568,7 +599,7 @@ class Operations:
         try:
             with self._underway.one():
                 async with self._compacting:
-                    work: Callable[[Memories], Summarised | None] = lambda store: summarise_if_grown(  # noqa: E731
+                    work: Callable[[SeenMemories], Summarised | None] = lambda store: summarise_if_grown(  # noqa: E731
                         store, session, self._growth, author=author, counter=self._counter()
                     )
                     found = await self._read(work)
@@ -634,14 +665,15 @@ class Operations:
         return await self._sync(_Wanted("sync", wait, on_step), repo, project)
 
     async def _sync(self, wanted: _Wanted, repo: str | None, project: str | None) -> Json:
-        from adaptive_llm_gateway.memory import MemoryStore  # noqa: PLC0415 - the store is open once it is used
+        from adaptive_llm_gateway.memory import MemoryStore, MemoryView  # noqa: PLC0415 - the store is open
 
         store = await self.store()
-        if isinstance(store, MemoryStore):
+        if isinstance(store, MemoryStore | MemoryView):
             if repo not in (None, "", PERSONAL):
                 raise InvalidInput(f"there is no memory repo {repo!r}", hint=f"There is one, {PERSONAL!r}.")
-            return await self._synced(store, wanted)
-        asked = await self._read(lambda _: store.to_sync(repo=repo or None, project=project or None))
+            return await self._synced(store if isinstance(store, MemoryStore) else store.whole, wanted)
+        several = store
+        asked = await self._read(lambda _: several.to_sync(repo=repo or None, project=project or None))
         if repo or project:
             ((name, only),) = asked.items()
             assert not isinstance(only, AlgError)  # noqa: S101 - it would have been raised
@@ -655,32 +687,50 @@ class Operations:
             return store
         try:
             if wanted.operation == "push" and store.rules.read_only:  # nothing to push, and no failure either
-                return {"running": False, **sync_json(store.sync_status()), **_NOTHING_DONE}
+                return {"running": False, **sync_json(self._seen(store).sync_status()), **_NOTHING_DONE}
             return await self._synced(store, wanted)
         except AlgError as error:
             return error
 
+    def _seen(self, store: MemoryStore) -> MemoryStore | MemoryView:
+        """What the caller sees of one store."""
+        access = ACCESS.get()
+        if access.sees_all:
+            return store
+        from adaptive_llm_gateway.memory import MemoryView, Sight  # noqa: PLC0415 - the store is open
+
+        return MemoryView(store, Sight(access.max_trust, access.projects))
+
     async def _synced(self, store: MemoryStore, wanted: _Wanted) -> Json:
+        from adaptive_llm_gateway.memory import MemoryStore, seen_error  # noqa: PLC0415 - the store is open
+
+        seen = self._seen(store)
         future, on_step = wanted.begin(store), wanted.on_step
         end = time.monotonic() + (_SYNC_ANSWER_SECONDS if wanted.wait is None else max(0.0, wanted.wait))
         told: Json | None = None
         while not await _settle(future, _between(end - time.monotonic(), steps=on_step is not None)):
-            now = progress_json(store.sync_progress)
+            now = progress_json(seen.sync_progress)
             if time.monotonic() >= end:
-                return {"running": True, "progress": now, **sync_json(store.sync_status())}
+                return {"running": True, "progress": now, **sync_json(seen.sync_status())}
             if on_step is not None and now is not None and now != told:
                 told = now
                 await on_step(now)
-        done = future.result()
+        try:
+            done = future.result()
+        except SyncError as error:
+            if isinstance(seen, MemoryStore):
+                raise
+            raise seen_error(error) from None
+        whole = isinstance(seen, MemoryStore)
         return {
             "running": False,
             "progress": None,
-            **sync_json(done.status),
+            **sync_json(done.status if whole else seen.sync_status()),
             "changed": done.changed,
             "pushed": done.pushed,
-            "conflicts": list(done.conflicts),
-            "decisions": list(done.decisions),
-            "notices": list(done.notices),
+            "conflicts": list(done.conflicts if isinstance(seen, MemoryStore) else seen.conflicts_of(done)),
+            "decisions": list(done.decisions) if whole else [],
+            "notices": list(done.notices) if whole else [],
         }
 
     async def quarantine(self) -> Json:
@@ -725,7 +775,7 @@ class Operations:
         fields: Mapping[str, Any] | None,
     ) -> Filters:
         types = tuple(_tags(type)) if type else ()
-        known = (await self.store()).types.names
+        known = (await self.whole()).types.names
         for name in types:
             if name not in known:
                 raise InvalidInput(f"{name!r} is not a memory type", hint=f"Types: {', '.join(known)}.")
@@ -741,7 +791,7 @@ class Operations:
         )
 
 
-def _with_summary(store: Memories, memory: Memory) -> tuple[Memory, str | None]:
+def _with_summary(store: SeenMemories, memory: Memory) -> tuple[Memory, str | None]:
     """A memory, and the id of its summary if it is a session that has one."""
     from adaptive_llm_gateway.memory import summary_id  # noqa: PLC0415 - brings the store's modules along
 
