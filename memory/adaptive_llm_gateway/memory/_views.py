@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, Unavailable
+from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, Unavailable
 from adaptive_llm_gateway.memory._asking import Answer, SearchRequest
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine
 from adaptive_llm_gateway.memory._requests import PERSONAL, RepoStatus, StoreStatus
@@ -201,7 +201,10 @@ class MemoryViews(Several[MemoryView]):
         asked = self._stores.to_sync(repo=repo, project=project)
         absent = self.absent
         told = {*self.names, *asked} if repo or project else set(self.names)
-        return {name: absent.get(name, store) for name, store in asked.items() if name in told}
+        found = {name: absent.get(name, store) for name, store in asked.items() if name in told}
+        if not found:
+            raise AccessDenied("this token has no project, and so no memory repo", hint="`alg clients` changes that.")
+        return found
 
 
 def view_of(stores: MemoryStore | MemoryStores, sight: Sight) -> MemoryView | MemoryViews:
