@@ -79,11 +79,6 @@ class Facts(NamedTuple):
     following: Integers
 
 
-def less(facts: Facts, gone: NDArray[np.bool_]) -> Facts:
-    """The same, with some chunks known as gone."""
-    return Facts(*(np.where(gone, each.dtype.type(0), each) for each in facts)) if gone.any() else facts
-
-
 class Sizes(NamedTuple):
     """The whole index: how many chunks and groups, and characters of all chunks."""
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Facts, Sizes
-from adaptive_llm_gateway.memory._vectors import Integers
+from adaptive_llm_gateway.memory._distinct import Distinct, distinct
+from adaptive_llm_gateway.memory._vectors import Floats, Integers
 
 _Number = TypeVar("_Number", np.int32, np.int64)
 _ROOM = 1_024
@@ -32,6 +33,26 @@ class Block(NamedTuple):
     thread: int | None
     created: int
     chunks: Sequence[tuple[int, int]]
+
+
+class Part(NamedTuple):
+    """Some of an index's memories, as if there were no others.
+
+    Attributes:
+        lengths: characters of each thread, by its place.
+    """
+
+    memories: Distinct
+    sizes: Sizes
+    lengths: Floats
+
+    def of(self, facts: Facts) -> Facts:
+        """What is known of chunks: of the other memories' that they are gone."""
+        here = self.memories.has(facts.memories)
+        threads = np.where(facts.groups < 0, -facts.groups, 0)
+        lengths = np.where(threads > 0, self.lengths[np.minimum(threads, len(self.lengths) - 1)], facts.group_lengths)
+        found = facts._replace(group_lengths=lengths)
+        return Facts(*(np.where(here, each, each.dtype.type(0)) for each in found))
 
 
 class ChunkTable:
@@ -60,6 +81,15 @@ class ChunkTable:
         """The whole index."""
         groups = self._memories - self._threaded + len(self._members)
         return Sizes(self._chunks, groups, float(self._characters))
+
+    def part(self, memories: Integers) -> Part:
+        """What is known where only these memories are, ascending row ids."""
+        known = memories[memories < len(self._thread)]
+        counts, totals, threads = self._siblings[known], self._total[known], self._thread[known]
+        there = counts > 0
+        groups = np.count_nonzero(there & (threads == 0)) + len(np.unique(threads[there & (threads > 0)]))
+        sizes = Sizes(int(counts.sum()), int(groups), float(totals.sum()))
+        return Part(distinct(memories), sizes, np.bincount(threads, totals, len(self._lengths)).astype(np.float32))
 
     def about(self, chunks: Integers) -> Facts:
         """What is known of chunks."""

@@ -306,6 +306,7 @@ class Planner:
         front.update({name: value for name, value in request.fields.items() if name not in own and name not in front})
         document = Document.new(front, body)
         existing = self._index.get(request.id)
+        self._check_id(request.id)
         if existing is not None:
             current = self._current(request.id, request.if_version)
             if document.render() == current.data:
@@ -407,6 +408,7 @@ class Planner:
         id = summary_id(session)
         body = self._text(request.body)
         existing = self._index.get(id)
+        self._check_id(id)
         if existing is not None:
             current = self._current(id, None)
             document = current.document.with_body(body).with_fields(dict(request.facts))
@@ -449,6 +451,7 @@ class Planner:
             )
         if self._index.get(request.id) is not None:
             raise InvalidInput(f"there is a memory with the id {request.id!r} already", hint="Give a new id.")
+        self._check_id(request.id)
         request = replace(request, title=self._text(request.title), body=self._text(request.body))
         document, path = event_document(request, offer, self._types, host=self._host)
         planned = self._put(document, self._vacant(path), "write", request.author, request.reason, known=offer.title)
@@ -569,6 +572,10 @@ class Planner:
     def _is_free(self, id: str) -> bool:
         """Whether there is no memory of this id, seen or not."""
         return self._index.get(id) is None if self._seen is None else self._seen.is_free(id)
+
+    def _check_id(self, id: str) -> None:
+        if self._seen is not None:
+            self._seen.check_id(id)
 
     def _level(self, given: Trust | None) -> Trust | None:
         """The level of trust that a new memory is to have; None: the usual one."""

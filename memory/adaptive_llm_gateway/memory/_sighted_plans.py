@@ -53,6 +53,18 @@ class SeenLookup:
         """Whether there is no memory of this id, seen or not."""
         return self._whole.get(id) is None
 
+    def check_id(self, id: str) -> None:
+        """Refuse to write over what is hidden.
+
+        Raises:
+            AccessDenied: there is such a memory.
+        """
+        if self.get(id) is None and not self.is_free(id):
+            raise AccessDenied(
+                f"{id!r} cannot be written with this token",
+                hint="What is kept under this id has another level of trust, or another project.",
+            )
+
     def level(self, given: Trust | None) -> Trust | None:
         """The level of a new memory: the usual one may be above what is seen."""
         return min(Trust.INTERNAL, self._sight.max_trust, key=lambda level: level.rank) if given is None else given
@@ -68,11 +80,7 @@ class SeenLookup:
         raised = planned.raised
         for change in planned.changes:
             id_, record = change.change.memory_id, change.record
-            if self.get(id_) is None and not self.is_free(id_):
-                raise AccessDenied(
-                    f"{id_!r} cannot be written with this token",
-                    hint="What is kept under this id has another level of trust, or another project.",
-                )
+            self.check_id(id_)
             if record is not None:
                 self._sight.check_project(record.project)
                 own = raised is not None and record is planned.changes[-1].record

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Postings, Words, less
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._postgres import NEAR
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, inside, restored, stored
@@ -54,8 +54,8 @@ class PostgresSource:
         self._dimensions = dimensions
         self._without = without
         self._rows: Integers | None = None
-        self._there: Integers | None = None
         self._newest: int | None = None  # chunk of the transaction
+        self._part = None if filters.within is None else table.part(self._rows_where(*inside(filters.within)))
         where, values = conditions(filters, lambda tokens: memories_saying(connection, tokens))
         if without:
             where = " AND ".join(filter(None, [where, "m.fingerprint <> ALL(%s)"]))
@@ -74,7 +74,8 @@ class PostgresSource:
         found = [known.get(token, NOWHERE) for token in single]
         found += [with_phrase(self._connection, tokens, known) for tokens in several]
         postings = Postings.of(found, tuple(place for place, token in enumerate(single) if token in named))
-        return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
+        sizes = self._table.sizes if self._part is None else self._part.sizes
+        return Words(postings, sizes, self.facts, self._lets_through if self._where else None)
 
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
         """Which memories the filters let through."""
@@ -86,16 +87,8 @@ class PostgresSource:
         """See `Source`."""
         if self._newest is None:
             self._newest = int(fetch_value(self._connection, "SELECT max(id) FROM chunks") or 0)
-        return self._that_is_there(self._table.seen(chunks, self._newest, self._look_up))
-
-    def _that_is_there(self, found: Facts) -> Facts:
-        """What is outside of what may be seen at all is known as little as what is gone."""
-        if self._filters.within is None:
-            return found
-        if self._there is None:
-            where, values = inside(self._filters.within)
-            self._there = self._rows_where(where, values)
-        return less(found, ~np.isin(found.memories, self._there))
+        found = self._table.seen(chunks, self._newest, self._look_up)
+        return found if self._part is None else self._part.of(found)
 
     def _rows_where(self, where: str, values: Sequence[Any]) -> Integers:
         """Row ids of memories, ascending; one value crosses over instead of a row for each."""

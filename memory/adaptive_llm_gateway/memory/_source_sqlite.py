@@ -12,7 +12,7 @@ import apsw
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words, less
+from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
 from adaptive_llm_gateway.memory._distinct import Distinct, distinct
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records, inside
@@ -22,7 +22,7 @@ from adaptive_llm_gateway.memory._recent_postings import RecentPostings
 from adaptive_llm_gateway.memory._source import Head, Span, nearest_to
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._tokens import stems_of
-from adaptive_llm_gateway.memory._values import Filters, Record
+from adaptive_llm_gateway.memory._values import Filters, Record, Within
 from adaptive_llm_gateway.memory._vectors import (
     EMPTY,
     Candidates,
@@ -116,7 +116,6 @@ class SqliteSource:
         self._table = table
         self._rows: Integers | None = None
         self._let_through: Distinct | None = None
-        self._there: Distinct | None = None
         self._newest = newest_chunk(connection)
         self._filters = filters
         self._cache = cache
@@ -124,6 +123,7 @@ class SqliteSource:
         self._recent = terms.recent
         self._without = without
         self._phrases: dict[str, Occurrences] = {}  # a literal's phrase is asked for twice
+        self._part = None if filters.within is None else table.part(self._inside(filters.within))
         where, values = conditions(filters)
         if without:
             where = " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(without))})"]))
@@ -141,7 +141,8 @@ class SqliteSource:
         found = [self._occurrences(token) for token in tokens]
         found += [self._with_phrase(phrase) for phrase in dict.fromkeys(phrases)]
         postings = Postings.of(found, tuple(place for place, token in enumerate(tokens) if token in named))
-        return Words(postings, self._table.sizes, self.facts, self._lets_through if self._where else None)
+        sizes = self._table.sizes if self._part is None else self._part.sizes
+        return Words(postings, sizes, self.facts, self._lets_through if self._where else None)
 
     def _occurrences(self, token: str) -> Occurrences:
         """The chunks of a token, and how often it occurs in each."""
@@ -189,18 +190,8 @@ class SqliteSource:
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
-        return self._that_is_there(self._table.seen(chunks, self._newest, self._look_up))
-
-    def _that_is_there(self, found: Facts) -> Facts:
-        """What is outside of what may be seen at all is known as little as what is gone."""
-        if self._filters.within is None:
-            return found
-        if self._there is None:
-            where, values = inside(self._filters.within)
-            statement = f"SELECT group_concat(m.rowid) FROM memories m WHERE {where}"  # noqa: S608 - ours
-            text = fetch_value(self._connection, statement, values)
-            self._there = distinct(np.sort(_numbers(text)) if text else _NO_IDS)
-        return less(found, ~self._there.has(found.memories))
+        found = self._table.seen(chunks, self._newest, self._look_up)
+        return found if self._part is None else self._part.of(found)
 
     def _look_up(self, chunks: Sequence[int]) -> list[tuple[int, ...]]:
         """See `ChunkTable.seen`."""
@@ -329,6 +320,13 @@ class SqliteSource:
         """Rows for some row ids, which cross over as one value."""
         statement = f"SELECT {columns} FROM json_each(?1) j CROSS JOIN {source}"  # noqa: S608 - our own names
         return fetch_all(self._connection, statement, (json.dumps(list(wanted)), *values))
+
+    def _inside(self, within: Within) -> Integers:
+        """Row ids of the memories that may be seen at all, ascending."""
+        where, values = inside(within)
+        statement = f"SELECT group_concat(m.rowid) FROM memories m WHERE {where}"  # noqa: S608 - ours
+        text = fetch_value(self._connection, statement, values)
+        return np.sort(_numbers(text)) if text else _NO_IDS
 
     def _allowed(self) -> Integers:
         """Row ids of the memories that the filters let through, ascending."""
