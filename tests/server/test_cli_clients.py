@@ -37,6 +37,8 @@ def test_a_client_is_made_listed_shown_changed_rotated_and_revoked(server: Any) 
     (listed,) = server.json("clients", "list")["clients"]
     assert listed == {name: value for name, value in done.items() if name not in ("token", "url", "register")}
     shown = server.alg("clients", "show", "laptop").stdout
+    assert "today: 0 calls of models, 0 tokens, $0.00" in shown
+    assert "never seen" in shown
     assert all(word in shown for word in ("1,200 requests a minute", "100,000 tokens a day", "$1.50 a day", done["id"]))
     changed = server.json("clients", "set", "laptop", "--rate", "unlimited", "--all-projects", "--cost-per-day",
                           "unlimited", "--expires", "30d")  # fmt: skip
@@ -173,6 +175,7 @@ def test_a_token_opens_mcp_by_http_until_it_is_revoked_and_the_scope_says_what_i
         answer = ask(wrong)
         assert (answer.status, answer.body) == (401, b"")
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    assert server.json("clients", "show", "laptop")["last_seen"] is not None
     rotated = server.json("clients", "rotate", "laptop")["token"]
     assert ask(made["token"]).status == 401
     assert ask(rotated).status != 401

@@ -100,6 +100,11 @@ class Home:
         return self.root / "idempotency.db"
 
     @property
+    def clients_use(self) -> Path:
+        """What those who come by HTTP used of models each day, and when they last came; SQLite."""
+        return self.root / "clients-use.db"
+
+    @property
     def hub_lock(self) -> Path:
         """Held by the one hub of this home while it lives."""
         return self.root / "hub.lock"

@@ -138,6 +138,10 @@ if TYPE_CHECKING:
         default_prices,
         load_prices,
     )
+    from adaptive_llm_gateway.gateway._purse import (
+        Held,
+        Purse,
+    )
     from adaptive_llm_gateway.gateway._receipt_values import (
         Attempt,
         BlockedItem,
@@ -348,6 +352,7 @@ _MODULES = {
         "default_prices",
         "load_prices",
     ),
+    "_purse": ("Held", "Purse"),
     "_receipt_values": (
         "Attempt",
         "BlockedItem",
@@ -496,6 +501,7 @@ __all__ = [
     "Gateway",
     "GatewayConfig",
     "Health",
+    "Held",
     "Hosted",
     "HttpProvider",
     "KeySource",
@@ -534,6 +540,7 @@ __all__ = [
     "ProviderState",
     "Pruned",
     "Purpose",
+    "Purse",
     "Reason",
     "ReasonCode",
     "Receipt",

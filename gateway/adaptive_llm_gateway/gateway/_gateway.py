@@ -25,6 +25,7 @@ from adaptive_llm_gateway.gateway._ledger import ConsentLedger
 from adaptive_llm_gateway.gateway._policy import Policy, default_policy
 from adaptive_llm_gateway.gateway._port import ProviderFailure, ProviderPort
 from adaptive_llm_gateway.gateway._prices import NO_PRICES, Cost, PriceTable, charged
+from adaptive_llm_gateway.gateway._purse import Purse, all_short, bounded, most_tokens, over_budget, settle
 from adaptive_llm_gateway.gateway._receipt_values import Outcome, Receipt
 from adaptive_llm_gateway.gateway._receipts import Receipts
 from adaptive_llm_gateway.gateway._refusals import OverBudget, refusal
@@ -179,25 +180,31 @@ class Gateway:
 
     # --- requests ---------------------------------------------------------------------------------------------
 
-    async def answer(self, ask: Ask) -> Answered:
+    async def answer(self, ask: Ask, *, purse: Purse | None = None) -> Answered:
         """A whole answer, from the first of the plan that gives one.
+
+        Args:
+            purse: what else, beside the request's budget, has to be enough for each call.
 
         Raises:
             AlgError: nobody may get the request, or nobody answered; `details["receipt"]` is its receipt's id.
         """
         if ask.embeds:
-            return await self._answered(ask, self._embed)
-        return await self._answered(ask, self._chat)
+            return await self._answered(ask, self._embed, purse)
+        return await self._answered(ask, self._chat, purse)
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece | Answered]:
+    async def stream(self, ask: Ask, *, purse: Purse | None = None) -> AsyncGenerator[Piece | Answered]:
         """The answer in pieces, and what it was as the last. Close it if you leave it.
 
         A stream that breaks after its first piece ends with a failure: nobody continues another's answer.
 
+        Args:
+            purse: as for `answer`.
+
         Raises:
             AlgError: as `answer`; after pieces were given, too.
         """
-        run = Run(new_ulid(), self._now(), ask, self._clock)
+        run = Run(new_ulid(), self._now(), ask, self._clock, purse=purse)
         text: list[str] = []
         try:
             prepared = await self._begun(run, stream=True)
@@ -229,11 +236,14 @@ class Gateway:
             raise
         yield answered
 
-    async def preview(self, ask: Ask, what_if: WhatIf = NOTHING_ELSE, *, stream: bool = False) -> Preview:
+    async def preview(
+        self, ask: Ask, what_if: WhatIf = NOTHING_ELSE, *, stream: bool = False, purse: Purse | None = None
+    ) -> Preview:
         """What would become of a request. It is planned as it would be, and nothing is sent.
 
         Args:
             stream: as it would be for `stream`.
+            purse: as for `answer`; nothing is taken out.
 
         Raises:
             AlgError: it is no request that could be carried out.
@@ -247,6 +257,8 @@ class Gateway:
         error = None
         if not prepared.plan.steps:
             error = self._refusal(prepared)
+        elif purse is not None:
+            error = all_short(purse, prepared.plan.steps, prepared.route.input_tokens, embeds=ask.embeds)
         why = "nothing was sent" if error is None else f"nothing was sent; it would be refused: {error.message}"
         await self._file(run, run.receipt("simulated", why))
         return Preview(run.id, prepared.plan, prepared.level, prepared.route.input_tokens, error)
@@ -374,9 +386,12 @@ class Gateway:
     # --- calling ----------------------------------------------------------------------------------------------
 
     async def _answered(
-        self, ask: Ask, call: Callable[[_Turn, Ask, Prepared], Awaitable[tuple[ModelAnswer, list[list[float]]]]]
+        self,
+        ask: Ask,
+        call: Callable[[_Turn, Ask, Prepared], Awaitable[tuple[ModelAnswer, list[list[float]]]]],
+        purse: Purse | None,
     ) -> Answered:
-        run = Run(new_ulid(), self._now(), ask, self._clock)
+        run = Run(new_ulid(), self._now(), ask, self._clock, purse=purse)
         try:
             prepared = await self._begun(run, stream=False)
             found: tuple[ModelAnswer, list[list[float]]] | None = None
@@ -421,7 +436,8 @@ class Gateway:
         deadline = self._clock() + (ask.deadline if ask.deadline is not None else self.config.deadline)
         last: ProviderFailure | None = None
         short: str | None = None
-        for step in prepared.plan.steps:
+        for planned in prepared.plan.steps:
+            step = planned if run.purse is None else bounded(planned, run.purse, embeds=ask.embeds)
             attempt = 0
             while True:
                 attempt += 1
@@ -437,6 +453,10 @@ class Gateway:
                     not_now = no_place or await self._taken_back(step)
                     if not_now is not None:
                         run.pass_over(step, not_now)
+                        break
+                    if (why := await self._short(run, step, prepared)) is not None:
+                        short = why
+                        run.pass_over(step, why)
                         break
                     began = self._clock()
                     turn.timeout = min(self._providers.timeout(step.provider), max(deadline - began, 0.001))
@@ -476,6 +496,8 @@ class Gateway:
                     case _:
                         assert_never(next_step)
         if last is None and short is not None:
+            if run.purse is not None:
+                raise over_budget(short)
             raise OverBudget(f"the budget is not enough: {short}", hint="Raise the budget, or bound `max_tokens`.")
         raise _nobody(run, last)
 
@@ -493,8 +515,25 @@ class Gateway:
             return "the consent to it was revoked or ran out"
         return None
 
+    async def _short(self, run: Run, step: Step, prepared: Prepared) -> str | None:
+        """Hold what a step may take; why that cannot be."""
+        if run.purse is None:
+            return None
+        tokens = most_tokens(step, prepared.route.input_tokens, embeds=run.ask.embeds)
+        try:
+            run.held = await run.purse.take(tokens, step.cost)
+        except OverBudget as error:
+            return error.message
+        return None
+
     def _took_turn(self, run: Run, turn: _Turn, began: float) -> None:
         name = turn.step.provider
+        if run.held is not None and not (turn.over and turn.failure is None):
+            if turn.failure is not None and turn.failure.kind not in _MAY_COST:
+                run.held.settle(0, 0)
+            else:  # nobody says what it took
+                run.held.keep()
+            run.held = None
         if turn.failure is not None:
             if turn.heard:
                 self._providers.went_well(name)
@@ -549,6 +588,9 @@ class Gateway:
         else:
             tokens = charged(answer.usage, embeds=run.ask.embeds)
             cost, hash_ = prices.cost(step.provider, step.model, tokens, cached_is_input=True), prices.hash
+        if run.held is not None:
+            settle(run.held, answer.usage, cost, embeds=run.ask.embeds)
+            run.held = None
         why = f"{step.provider}/{step.model} answered"
         receipt = run.receipt("answered", why, answer=answer, cost=cost, table_hash=hash_)
         try:
@@ -573,6 +615,9 @@ class Gateway:
 
     async def _ended(self, run: Run, error: BaseException, *, given: str = "") -> None:
         """File the receipt of a request without a whole answer."""
+        if run.held is not None:  # somebody answered, and what that took was not put right
+            run.held.keep()
+            run.held = None
         outcome: Outcome
         if isinstance(error, AlgError):
             with_receipt(error, run.id)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway._consents import Consents
     from adaptive_llm_gateway.gateway._detection import Detection, LevelDecision
     from adaptive_llm_gateway.gateway._port import ProviderFailure
+    from adaptive_llm_gateway.gateway._purse import Held, Purse
     from adaptive_llm_gateway.gateway._routing import Plan, ReasonCode, RouteRequest, Step
 
 _KEPT_BACK: Final[frozenset[ReasonCode]] = frozenset({"policy", "consent_needed", "ledger_broken", "mode"})
@@ -109,6 +110,10 @@ class Run:
     spent: int = 0
     """Micro-cents that failed attempts may have cost."""
     unknown_spent: bool = False
+    purse: Purse | None = None
+    """What has to be enough for each call."""
+    held: Held | None = None
+    """What the call that is under way has taken out of it."""
 
     def __post_init__(self) -> None:
         self.began = self.clock()

@@ -40,6 +40,7 @@ class Admitted(Access):
         token: the hash of the token.
         until: when the token counts no more; None: nothing says so yet.
         rate: requests a minute; None: no bound.
+        tokens_per_day, cost_per_day: as a client's.
         issued: somebody else issued the token: it is in no file of ours, and counts until it ends.
     """
 
@@ -47,6 +48,8 @@ class Admitted(Access):
     token: str = ""
     until: datetime | None = None
     rate: int | None = None
+    tokens_per_day: int | None = None
+    cost_per_day: int | None = None
     issued: bool = False
 
 
@@ -244,6 +247,8 @@ def admitted_by(client: Client, token: Token) -> Admitted:
         token=token.hash,
         until=min(ends) if ends else None,
         rate=client.rate,
+        tokens_per_day=client.tokens_per_day,
+        cost_per_day=client.cost_per_day,
     )
 
 

@@ -111,7 +111,7 @@ def list_clients(
 
 @clients_app.command()
 def show(context: typer.Context, name: Name, json: JsonOption = False) -> None:
-    """Show a client: what it may do, within which bounds, and its tokens' times."""
+    """Show a client: what it may do, within which bounds, what it used today, and when it was last seen."""
     found = _call(context, "clients_show", name=name)
     emit(found, as_json=json, text=lambda paint: _shown(found, paint))
 
@@ -235,6 +235,11 @@ def _shown(item: Json, paint: Paint) -> str:
         f"  {bound(item['rate'], 'requests a minute')}; {bound(item['tokens_per_day'], 'tokens a day')}; {cost}",
         f"  id {item['id']}, made {item['created']}",
     ]
+    today = item["today"]
+    lines.append(
+        f"  today: {today['calls']:,} calls of models, {today['tokens']:,} tokens, {dollars(today['micro_cents'])}"
+    )
+    lines.append(f"  last seen {item['last_seen']}, to ten minutes" if item["last_seen"] else "  never seen")
     lines += [
         f"  token of {token['created']}" + (f", counts until {token['until']}" if token["until"] else "")
         for token in item["tokens"]

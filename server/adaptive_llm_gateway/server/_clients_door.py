@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from adaptive_llm_gateway.core import RateLimited, Unauthenticated
 from adaptive_llm_gateway.server._access import Access
 from adaptive_llm_gateway.server._authentication import Authentication
@@ -15,10 +17,12 @@ class ClientsDoor:
     Args:
         clients: of the home.
         authentication: what looks at their tokens.
+        came: told of each request that is let in, by whose it is.
     """
 
-    def __init__(self, clients: Clients, authentication: Authentication) -> None:
+    def __init__(self, clients: Clients, authentication: Authentication, *, came: Callable[[str], object]) -> None:
         self._clients = clients
+        self._came = came
         self.authentication = authentication
 
     def anyone(self) -> bool:
@@ -28,12 +32,14 @@ class ClientsDoor:
     async def authenticate(self, headers: Headers, address: str) -> Access | Refusal:
         """What the caller may do, by the token in its headers."""
         try:
-            return await self.authentication.authenticate(headers, address=address)
+            admitted = await self.authentication.authenticate(headers, address=address)
         except Unauthenticated as error:
             challenge = str(error.details["challenge"]).encode("ascii")
             return Refusal(401, ((b"www-authenticate", challenge),), error.why, error.client)
         except RateLimited as error:
             return Refusal(429, ((b"retry-after", str(error.details["retry_after"]).encode("ascii")),), error.message)
+        self._came(admitted.identity)
+        return admitted
 
     def counts(self, access: Access) -> bool:
         """Whether what it gave for a token holds still: neither revoked, nor expired, nor changed."""

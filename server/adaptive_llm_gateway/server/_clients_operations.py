@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from adaptive_llm_gateway.core import Settings
     from adaptive_llm_gateway.server._clients_file import Client
+    from adaptive_llm_gateway.server._quotas import Quotas
 
 Json = dict[str, Any]
 
@@ -37,11 +38,13 @@ class ClientOperations:
     """What the command line asks the hub for.
 
     Args:
+        quotas: what they used.
         address: where MCP is served by HTTP now; None where it is not.
     """
 
-    def __init__(self, clients: Clients, *, address: Callable[[], str | None]) -> None:
+    def __init__(self, clients: Clients, quotas: Quotas, *, address: Callable[[], str | None]) -> None:
         self._clients = clients
+        self._quotas = quotas
         self._address = address
 
     async def clients_add(self, name: str, **given: Any) -> Json:
@@ -60,9 +63,22 @@ class ClientOperations:
         return {"clients": [client_json(client, now) for client in found], "url": self._address()}
 
     async def clients_show(self, name: str) -> Json:
-        """One client."""
+        """One client, when it last came, and what it used of models today."""
         found = client_named(await asyncio.to_thread(self._clients.all), name)
-        return {**client_json(found, self._clients.now()), "url": self._address()}
+        told = {**client_json(found, self._clients.now()), "url": self._address()}
+        used = await self._quotas.today(found.id)
+        return {
+            **told,
+            "last_seen": iso(await self._quotas.last_seen(found.id)),
+            "today": {
+                "day": self._quotas.day(),
+                "calls": used.calls,
+                "tokens": used.tokens,
+                "micro_cents": used.micro_cents,
+                "held_tokens": used.held_tokens,
+                "held_micro_cents": used.held_micro_cents,
+            },
+        }
 
     async def clients_set(self, name: str, changes: Json) -> Json:
         """Change a client's rights and bounds. What it has open ends, and has to begin again with these."""

@@ -132,7 +132,9 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
     if name in _CLIENTS:
         from adaptive_llm_gateway.server._clients_operations import ClientOperations, mcp_address  # noqa: PLC0415
 
-        operations = ClientOperations(hub.clients, address=lambda: mcp_address(hub.settings, hub.http.status()["url"]))
+        operations = ClientOperations(
+            hub.clients, hub.quotas, address=lambda: mcp_address(hub.settings, hub.http.status()["url"])
+        )
         return await _of(operations, name, arguments)
     if name in _RECORDS:
         return await _of(hub.gateway.records, name, arguments)

@@ -13,7 +13,7 @@ from adaptive_llm_gateway.server._gateway_json import check_context, texts_of, t
 from adaptive_llm_gateway.server._operations import Operations
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.gateway import Answered, Ask, ContextGiven, Gateway, Message, Receipt
+    from adaptive_llm_gateway.gateway import Answered, Ask, ContextGiven, Gateway, Message, Purse, Receipt
 
 Json = dict[str, Any]
 OnPiece = Callable[[str], Awaitable[None]]
@@ -115,12 +115,12 @@ async def context_of(memory: Operations, given: Mapping[str, Any], ask: Ask) -> 
     return ContextGiven(package["text"], refs, package["used"], package["candidates_tokens"]), told
 
 
-async def streamed(gateway: Gateway, ask: Ask, on_piece: OnPiece) -> Answered:
+async def streamed(gateway: Gateway, ask: Ask, on_piece: OnPiece, purse: Purse | None = None) -> Answered:
     """The answer, after its pieces."""
     from adaptive_llm_gateway.gateway import Piece  # noqa: PLC0415 - after the hub listens
 
     answered: Answered | None = None
-    async with contextlib.aclosing(gateway.stream(ask)) as pieces:
+    async with contextlib.aclosing(gateway.stream(ask, purse=purse)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Piece):
                 await on_piece(piece.text)

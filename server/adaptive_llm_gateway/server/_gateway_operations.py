@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,7 @@ from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.gateway import Ask, Gateway, Message, Mode
+    from adaptive_llm_gateway.server._quotas import ClientPurse
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class GatewayOperations:
         host: this machine, as memories name it.
         upkeep: seconds from one look at what is to be done in the background to the next.
         mark_key: with which the marks in the place of secrets are made.
+        purse: what the caller of the current task may use, where that is bounded or counted.
 
     Attributes:
         consents, records: the operations on those.
@@ -66,7 +68,9 @@ class GatewayOperations:
         host: str,
         upkeep: float = _UPKEEP_SECONDS,
         mark_key: bytes | None = None,
+        purse: Callable[[], ClientPurse | None] = lambda: None,
     ) -> None:
+        self._purse = purse
         self._settings = settings
         self._memory = memory
         self._notes = RouteNotes(host, learn=settings.gateway.learn)
@@ -137,16 +141,22 @@ class GatewayOperations:
         on_piece: OnPiece | None = None,
         **given: Any,
     ) -> Json:
-        with self._request():
-            gateway, ask, told = await self._prepared(ask_of(operation, messages=messages, **given), context)
-            answered = await (gateway.answer(ask) if on_piece is None else streamed(gateway, ask, on_piece))
+        purse = self._purse()
+        with self._request(purse):
+            gateway, ask, told = await self._prepared(ask_of(operation, messages=messages, **given), context, purse)
+            if on_piece is None:
+                answered = await gateway.answer(ask, purse=purse)
+            else:
+                answered = await streamed(gateway, ask, on_piece, purse)
             return answered_json(answered, operation, told)
 
     async def gateway_embed(self, texts: Sequence[str] | str, **given: Any) -> Json:
         """A vector for each text."""
-        with self._request():
-            gateway, ask, _ = await self._prepared(ask_of("embed", texts=texts_of(texts, "texts"), **given), None)
-            return answered_json(await gateway.answer(ask), "embed", None)
+        purse = self._purse()
+        with self._request(purse):
+            asked = ask_of("embed", texts=texts_of(texts, "texts"), **given)
+            gateway, ask, _ = await self._prepared(asked, None, purse)
+            return answered_json(await gateway.answer(ask, purse=purse), "embed", None)
 
     async def gateway_route_preview(
         self,
@@ -164,7 +174,8 @@ class GatewayOperations:
         """What would become of a request. Nothing is sent."""
         if sum(each is not None and each != "" for each in (prompt, messages, texts)) != 1:
             raise InvalidInput("there is not one thing to plan for", hint="Give prompt, messages or texts.")
-        with self._request():
+        purse = self._purse()
+        with self._request(purse):
             turns = (
                 messages_of(messages) if messages is not None else () if texts is not None else turns_of(prompt, system)
             )
@@ -177,10 +188,10 @@ class GatewayOperations:
                 **given,
             )
             assumed = what_if_of(what_if)
-            gateway, ask, _ = await self._prepared(ask, context)
-            preview = await gateway.preview(ask, assumed, stream=stream)
+            gateway, ask, _ = await self._prepared(ask, context, purse)
+            preview = await gateway.preview(ask, assumed, stream=stream, purse=purse)
             if preview.error is not None:
-                self._explain(preview.error)
+                self._explain(preview.error, purse)
             return preview_json(preview)
 
     async def gateway_health(self, *, probe: bool = False) -> Json:
@@ -218,25 +229,36 @@ class GatewayOperations:
         }
 
     @contextlib.contextmanager
-    def _request(self) -> Generator[None]:
+    def _request(self, purse: ClientPurse | None) -> Generator[None]:
         with self._underway.one():
             try:
                 yield
             except AlgError as error:
-                self._explain(error)
+                self._explain(error, purse)
                 raise
 
-    def _explain(self, error: AlgError) -> None:
-        """Say so where a change of the configuration may be why: who adds a provider expects it to be asked."""
+    def _explain(self, error: AlgError, purse: ClientPurse | None) -> None:
+        """Say what is left to a client where that may be why; and so where a change of the configuration may be: who
+        adds a provider expects it to be asked."""
+        if purse is not None and purse.bounded and error.code == "over_budget":
+            error.hint = f"{error.hint} {purse.told}" if error.hint else purse.told
         if self._setup.outdated:
             error.hint = f"{error.hint} {CONFIG_CHANGED}" if error.hint else CONFIG_CHANGED
 
-    async def _prepared(self, ask: Ask, context: Mapping[str, Any] | None) -> tuple[Gateway, Ask, Json | None]:
-        """The gateway, the request with its context, and what is told of that. What is refused here has a receipt."""
+    async def _prepared(
+        self, ask: Ask, context: Mapping[str, Any] | None, purse: ClientPurse | None
+    ) -> tuple[Gateway, Ask, Json | None]:
+        """The gateway, the request with its context and with no more of a budget than the purse has, and what is told
+        of the context. What is refused here has a receipt."""
         gateway = await self._gateway()
         try:
             if (problem := self._setup.problem) is not None:
                 raise problem
+            if purse is not None:
+                await purse.ready()
+                left, budget = purse.micro_cents, ask.budget if ask.budget is not None else gateway.config.budget
+                if left is not None:
+                    ask = replace(ask, budget=left if budget is None else min(left, budget))
             if context is None:
                 return gateway, ask, None
             found, told = await context_of(self._memory, context, ask)

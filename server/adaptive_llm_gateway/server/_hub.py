@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
-from adaptive_llm_gateway.server._access import EVERYTHING, acting_for
+from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, acting_for
 from adaptive_llm_gateway.server._authentication import Authentication
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._clients import Clients
@@ -33,6 +33,7 @@ from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._object_scan import ObjectScan
 from adaptive_llm_gateway.server._operations import Operations
+from adaptive_llm_gateway.server._quotas import Quotas
 from adaptive_llm_gateway.server._registration import this_installation
 from adaptive_llm_gateway.server._repos import configured_repos, open_memories
 from adaptive_llm_gateway.server._services import Services
@@ -215,7 +216,8 @@ class Hub:
         use_mark_key(self.marks.value)
         self.modes = ModeSwitch(home.mode)
         self.clients = Clients(home.clients)
-        self.door = ClientsDoor(self.clients, Authentication(self.clients))
+        self.quotas = Quotas(home.clients_use)
+        self.door = ClientsDoor(self.clients, Authentication(self.clients), came=self.quotas.note)
         self.operations = Operations(
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
@@ -300,7 +302,12 @@ class Hub:
             from adaptive_llm_gateway.server._mcp import build_server  # noqa: PLC0415 - the SDK takes 0.7 s
 
             self._gateway = GatewayOperations(
-                self.home, self.settings, self.operations, host=_host(), mark_key=self.marks.value
+                self.home,
+                self.settings,
+                self.operations,
+                host=_host(),
+                mark_key=self.marks.value,
+                purse=lambda: self.quotas.purse(ACCESS.get()),
             )
             self._handoffs = HandoffOperations(self.operations, self.settings.handoffs, is_connected=self.is_connected)
             self._mcp = build_server(self.operations, self._gateway, self._handoffs, version=self.version)
@@ -374,6 +381,7 @@ class Hub:
                 await self.operations.close()
                 if self._gateway is not None:
                     await self._gateway.close()
+                await self.quotas.close()
         except TimeoutError:
             self._end_at_once("the store was not closed in time")
         if self.operations.store_state[0] == "open":
