@@ -62,7 +62,7 @@ class Talk:
         await operations.close()
         return answers
 
-    def _stop(self) -> None:
+    def _stop(self, *, again: bool) -> None:
         self.stopped = True
 
 

@@ -177,6 +177,25 @@ def hub_restart(context: typer.Context, json: JsonOption = False) -> None:
     emit(status, as_json=json, text=lambda paint: _cli_hub.status_text(status, paint))
 
 
+@hub_app.command("install")
+def hub_install(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and do nothing.")] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Stop the service and remove it.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Have systemd (Linux) or launchd (macOS) keep the hub running for this user.
+
+    Shows what it writes. Where the service manager is not reachable, it says what to run.
+    """
+    from adaptive_llm_gateway.server import _cli_service  # noqa: PLC0415
+
+    done = _cli_service.install(
+        root_of(context), dry_run=dry_run, uninstall=uninstall, show=None if json else _cli_service.show
+    )
+    emit(done, as_json=json, text=lambda paint: _cli_service.installed_text(done, paint))
+
+
 @hub_app.command("status")
 def hub_status(context: typer.Context, json: JsonOption = False) -> None:
     """Say whether the hub runs, since when and for how many clients. Starts nothing."""
@@ -202,15 +221,18 @@ def hub_logs(
     _cli_hub.logs(Home(root_of(context)), lines, follow=follow, as_json=json)
 
 
-@hub_app.command("run", hidden=True)
+@hub_app.command("run")
 def hub_run(
     context: typer.Context,
     ready_fd: Annotated[int | None, typer.Option(min=0, help="File descriptor to tell `ready` or the failure.")] = None,
+    service: Annotated[
+        bool, typer.Option("--service", help="Run by a service manager or as a container: do not end when idle.")
+    ] = False,
 ) -> None:
     """Be the hub, in the foreground, until stopped."""
     from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
 
-    raise typer.Exit(_cli_hub.run(root_of(context), ready_fd))
+    raise typer.Exit(_cli_hub.run(root_of(context), ready_fd, service=service))
 
 
 # --- paths and registration --------------------------------------------------------------------------------

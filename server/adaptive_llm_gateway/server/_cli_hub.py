@@ -19,19 +19,27 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 60.0  # a hub flushes before it goes; what it flushes is on disk already
 _GOING_SECONDS = 30.0  # of one that answers no more: it is on its way out
+_MANAGER_SECONDS = 10.0
 _FOLLOW_SECONDS = 0.2
 
 
-def run(root: str, ready_fd: int | None) -> int:
+def run(root: str, ready_fd: int | None, *, service: bool = False) -> int:
     """Be the hub until stopped; returns the exit code.
 
     Args:
         ready_fd: where to write `ready`, or one line on why there is no hub: `<code>: <message> (<hint>)`.
+        service: a service manager runs it. One that somebody started before gives way.
     """
-    from adaptive_llm_gateway.core import AlgError, Home, load_settings  # noqa: PLC0415 - pydantic
+    from adaptive_llm_gateway.core import AlgError, Home, ProcessLock, load_settings  # noqa: PLC0415 - pydantic
+    from adaptive_llm_gateway.server._going import START_AGAIN  # noqa: PLC0415
     from adaptive_llm_gateway.server._hub import run_hub  # noqa: PLC0415
+    from adaptive_llm_gateway.server._notify import Notifier  # noqa: PLC0415
 
     told = False
+    notify = Notifier()
+    home = Home(root)
+    # While it is held nobody else starts a hub; who needs one waits for this one.
+    starting = ProcessLock(home.start_lock, timeout=STOP_SECONDS)
 
     def tell(line: str) -> None:
         nonlocal told
@@ -47,10 +55,18 @@ def run(root: str, ready_fd: int | None) -> int:
         except OSError:
             pass  # whoever started us is gone; others may want the hub
 
-    home = Home(root)
+    def ready() -> None:
+        starting.release()
+        notify("READY=1")
+        tell("ready")
+
     try:
         settings = load_settings(home)
-        run_hub(home, settings, ready=lambda: tell("ready"))
+        if service:
+            home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            starting.acquire()
+            _give_way(root)
+        again = run_hub(home, settings, ready=ready, going=lambda: notify("STOPPING=1"), service=service)
     except AlgError as error:
         if told:
             talk(f"error: {error}")
@@ -62,7 +78,27 @@ def run(root: str, ready_fd: int | None) -> int:
             raise
         tell(" ".join(f"storage: {error}".split()))
         return 7
-    return 0
+    finally:
+        starting.release()
+    return START_AGAIN if again and service else 0
+
+
+def _give_way(root: str) -> None:
+    """Have the hub that a client started stop, so that this process can be it.
+
+    Raises:
+        LockHeld: the one that runs is a service itself, or does not go.
+    """
+    from adaptive_llm_gateway.core import LockHeld  # noqa: PLC0415
+
+    there = status(root)
+    if there.get("service"):
+        raise LockHeld(
+            f"another service runs the hub of {root!r} already, pid {there['pid']}",
+            hint="One service for each home: stop the other first.",
+            owner={"pid": there["pid"]},
+        )
+    stop(root)
 
 
 @contextlib.contextmanager
@@ -103,8 +139,11 @@ def status(root: str) -> Json:
         return {"running": False, "pid": None, "home": root}
 
 
-def stop(root: str) -> Json:
+def stop(root: str, *, again: bool = False) -> Json:
     """Stop the hub, if one runs, and wait until it is gone.
+
+    Args:
+        again: another is to follow; a service manager starts it.
 
     Raises:
         LockHeld: it is still there after a minute.
@@ -114,20 +153,32 @@ def stop(root: str) -> Json:
     answered: Json | None = None
     # Without an answer there is none, or it is on its way out already.
     with contextlib.suppress(HubRefused), open_hub(root, start=False) as hub:
-        answered = hub.call("hub_stop")
+        answered = hub.call("hub_stop", again=again)
     _wait_until_gone(Home(root), STOP_SECONDS if answered else _GOING_SECONDS)
-    return {"running": False, "stopped": answered is not None, "pid": (answered or {}).get("pid"), "home": root}
+    service = bool((answered or {}).get("service"))
+    return {
+        "running": False,
+        "stopped": answered is not None,
+        "pid": (answered or {}).get("pid"),
+        "service": service,
+        "home": root,
+    }
 
 
 def restart(root: str) -> Json:
     """Stop the hub, if one runs, and start another; its status, with the `before` that was stopped.
 
+    Where a service manager runs it, that starts the other.
+
     Raises:
         LockHeld: the one that runs is still there after a minute.
         HubRefused: the other did not start.
     """
-    before = stop(root)
-    return {**start(root), "before": before["pid"]}
+    before = stop(root, again=True)
+    until = time.monotonic() + (_MANAGER_SECONDS if before["service"] else 0)
+    while not (found := status(root))["running"] and time.monotonic() < until:
+        time.sleep(_FOLLOW_SECONDS)
+    return {**(found if found["running"] else start(root)), "before": before["pid"]}
 
 
 def _wait_until_gone(home: Home, timeout: float) -> None:

@@ -27,6 +27,7 @@ EXIT_CODES: Mapping[int, str] = {
     8: "a pull or push did not succeed; the remote, which has to confirm a claim, is out of reach",
     9: "the provider of a model failed, or its answer broke off: what came is not whole",
     10: "not sent: the policy or the mode forbids it, a consent is missing, or the budget is not enough",
+    75: "of a hub that a service manager runs: start another, for a new version or by `alg hub restart`",
     130: "interrupted",
     141: "whoever read the output went away",
 }

@@ -114,7 +114,7 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
     if name == "hub_status":
         return hub.status()
     if name == "hub_stop":
-        hub.stop()
+        hub.stop(again=arguments.get("again") is True)
         return hub.status()
     if name == "reindex":
         store = await hub.operations.store()

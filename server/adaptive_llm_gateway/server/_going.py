@@ -16,6 +16,8 @@ import json
 from collections import Counter
 from typing import Final
 
+START_AGAIN: Final = 75
+"""Exit code (EX_TEMPFAIL) of a hub that a service manager runs, when another is to follow."""
 GREETING: Final = b'{"alg":1,"kind":"hub"}\n'
 
 

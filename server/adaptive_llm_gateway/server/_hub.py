@@ -27,7 +27,7 @@ from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_o
 from adaptive_llm_gateway.server._clients import Clients
 from adaptive_llm_gateway.server._clients_door import ClientsDoor
 from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
-from adaptive_llm_gateway.server._going import GREETING, Going, Intake
+from adaptive_llm_gateway.server._going import GREETING, START_AGAIN, Going, Intake
 from adaptive_llm_gateway.server._hub_http import HubHttp
 from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
@@ -198,14 +198,27 @@ class Hub:
 
     Args:
         ready: called once, when clients can connect.
+        going: called once, when it begins to go.
+        service: a service manager runs it: it does not end when idle, and is started again where it says so.
     """
 
-    def __init__(self, home: Home, settings: Settings, *, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        *,
+        ready: Callable[[], None],
+        going: Callable[[], None] = lambda: None,
+        service: bool = False,
+    ) -> None:
         self.home = home
         self.settings = settings
         self.version = distribution_version()
         self.started = time.time()
         self._ready = ready
+        self._going = going
+        self.service = service
+        self.again = False
         self._connections: dict[int, Connection] = {}
         self._numbers = iter(range(1, sys.maxsize))
         self._stop = asyncio.Event()
@@ -277,8 +290,13 @@ class Hub:
             version=self.version,
         )
 
-    def stop(self) -> None:
-        """Answer what was begun, flush, and end."""
+    def stop(self, *, again: bool = False) -> None:
+        """Answer what was begun, flush, and end.
+
+        Args:
+            again: another is to follow; a service manager is told so.
+        """
+        self.again = again or self.again
         self._stop.set()
 
     def _signalled(self) -> None:
@@ -346,6 +364,7 @@ class Hub:
         that is quick, pushed. Nothing waits for longer than its time, and all of it for no longer than `_END_SECONDS`.
         """
         _log.info("stopping")
+        self._going()
         watchdog = threading.Timer(_END_SECONDS, self._end_at_once, ("something hangs",))
         watchdog.daemon = True
         watchdog.start()  # to the end of the process, which waits for its threads
@@ -396,7 +415,7 @@ class Hub:
         from adaptive_llm_gateway.memory import end_git  # noqa: PLC0415 - loaded since long
 
         end_git()
-        os._exit(0)
+        os._exit(START_AGAIN if self.again and self.service else 0)
 
     def _quiet_seconds(self) -> float:
         """For how long nobody has asked for anything; 0 while something is being done."""
@@ -417,19 +436,19 @@ class Hub:
             yield line
 
     async def _upkeep(self) -> None:
-        idle = self.settings.hub.idle_minutes * 60
+        idle = 0 if self.service else self.settings.hub.idle_minutes * 60
         while True:
             await asyncio.sleep(min(_UPKEEP_SECONDS, idle / 4 or _UPKEEP_SECONDS))
             if not self.home.socket.exists():
                 _log.warning("the socket was removed by somebody; stopping, so that another hub can start")
-                self.stop()
+                self.stop(again=True)
             if not self._connections and not self.http.listens and idle and time.monotonic() - self._idle_since > idle:
                 _log.info("idle for %.0f s", idle)
                 self.stop()
             with contextlib.suppress(metadata.PackageNotFoundError):
                 if distribution_version() != self.version:
                     _log.info("another version was installed; stopping, so that it can take over")
-                    self.stop()
+                    self.stop(again=True)
 
     # -- HTTP --------------------------------------------------------------------------------------------------
 
@@ -501,7 +520,8 @@ class Hub:
             "socket": str(self.home.socket),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "clients": sum(connection.kind == "mcp" for connection in self._connections.values()),
-            "idle_minutes": self.settings.hub.idle_minutes,
+            "service": self.service,
+            "idle_minutes": 0 if self.service else self.settings.hub.idle_minutes,
             "mode": self.modes.mode,
             "mode_problem": self.modes.problem,
             "store": state,
@@ -579,8 +599,21 @@ def set_up_logging(home: Home, level: str) -> None:
     logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.ERROR)  # its warnings anybody can cause
 
 
-def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> None:
+def run_hub(
+    home: Home,
+    settings: Settings,
+    *,
+    ready: Callable[[], None],
+    going: Callable[[], None] = lambda: None,
+    service: bool = False,
+) -> bool:
     """Hold the home's lock and serve until stopped.
+
+    Args:
+        ready, going, service: as for `Hub`.
+
+    Returns:
+        Whether another is to follow.
 
     Raises:
         LockHeld: another hub serves this home.
@@ -597,8 +630,10 @@ def run_hub(home: Home, settings: Settings, *, ready: Callable[[], None]) -> Non
         except OSError as error:
             raise StorageError(f"cannot write the log {str(home.hub_log)!r}: {error.strerror}") from error
         _log.info("hub %s starts, pid %d", distribution_version(), os.getpid())
-        asyncio.run(_run(home, settings, ready))
+        return asyncio.run(_run(lambda: Hub(home, settings, ready=ready, going=going, service=service)))
 
 
-async def _run(home: Home, settings: Settings, ready: Callable[[], None]) -> None:
-    await Hub(home, settings, ready=ready).run()
+async def _run(make: Callable[[], Hub]) -> bool:
+    hub = make()
+    await hub.run()
+    return hub.again
