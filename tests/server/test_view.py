@@ -238,6 +238,7 @@ def _reading(hub: Hub, id: str, version: str) -> dict[str, Callable[[], Awaitabl
         "read at a version": lambda: memory.read(id, at=version),
         "read at HEAD": lambda: memory.read(id, at="HEAD"),
         "read at the time": lambda: memory.read(id, at="2100-01-01"),
+        "session": lambda: memory.session(id),
         "history": lambda: memory.history(id, limit=1000),
         "history of few": lambda: memory.history(id, limit=1),
         "search similar": lambda: memory.search(similar_to=id, explain=True, facets=True),
@@ -250,6 +251,7 @@ def _reading(hub: Hub, id: str, version: str) -> dict[str, Callable[[], Awaitabl
         "list by a field": lambda: memory.list(fields={"session_id": id}),
         "list events": lambda: memory.list(fields={"handoff": id}),
         "show": lambda: handoffs.show(id),
+        "state": lambda: handoffs.state(id),
     }
 
 

@@ -19,6 +19,7 @@ TABLE: dict[type, dict[str, frozenset[str]]] = {
         "by view": frozenset(
             [
                 "search",
+                "session",
                 "context",
                 "list",
                 "read",
@@ -46,7 +47,9 @@ TABLE: dict[type, dict[str, frozenset[str]]] = {
         ),
     },
     HandoffOperations: {
-        "by view": frozenset(["create", "checkpoint", "list", "show", "claim", "update", "complete", "release"]),
+        "by view": frozenset(
+            ["create", "checkpoint", "list", "show", "state", "claim", "update", "complete", "release"]
+        ),
         "of the hub": frozenset({"close"}),
     },
     GatewayOperations: {

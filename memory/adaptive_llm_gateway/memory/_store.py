@@ -91,12 +91,7 @@ _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a store that search.
-
-    Attributes:
-        settled: what was pulled, or left by the last end, is all in the index.
-        shown: what there is to see of an index of the past.
-    """
+    """The parts of a store that search; `settled`: what was pulled, or left by the last end, is all in the index."""
 
     index: ReadableIndex
     repo: MemoryRepo
@@ -306,9 +301,8 @@ class MemoryStore:
         return planned
 
     def _make_planner(self, sight: Sight | None = None) -> Planner:
-        reading = self._reading
-        if sight is not None:
-            reading = SeenReading(self._settings.repo, self._index, self.repo, sight=sight, types=self._types)
+        whole = (self._settings.repo, self._index, self.repo)
+        reading = self._reading if sight is None else SeenReading(*whole, sight=sight, types=self._types)
         return Planner(
             root=self._settings.repo,
             types=self._types,

@@ -270,8 +270,7 @@ class ChangeFeed:
     async def _look(self) -> None:
         """Find out how far everybody may be told, and wake them where that is further than before."""
         async with self._looking:
-            with acting_for(EVERYTHING):
-                store = await self._operations.store()
+            store = await self._operations.whole()
             self._loop = asyncio.get_running_loop()
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="changes")
