@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from adaptive_llm_gateway.core import HandoffSettings, Trust, Unavailable
+from adaptive_llm_gateway.core import HandoffSettings, RateLimited, Trust, Unavailable
 from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, MemoryStores, RepoPlace, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server import _changes
@@ -310,7 +310,7 @@ def test_as_many_may_subscribe_as_is_set_in_total_and_of_one_client(store: Memor
             for name in ("a", "c"):
                 if name == "c":
                     await stack.enter_async_context(bench.feed.subscribed(Access(client="c"), ALL, None))
-                with pytest.raises(Unavailable):
+                with pytest.raises(RateLimited):
                     await stack.enter_async_context(bench.feed.subscribed(Access(client=name), ALL, None))
         async with bench.feed.subscribed(Access(client="a"), ALL, None):
             pass
@@ -337,10 +337,10 @@ def test_who_may_not_go_on_is_told_so_and_nothing_else(store: MemoryStore) -> No
             assert [each.name for each in await one.next()] == ["end"]
             assert titles(await told(other, 1)) == [("created", "Walrus")]
 
-    def why(access: Access) -> str | None:
-        return "revoked" if access.client in gone else None
+    def counts(access: Access) -> bool:
+        return access.client not in gone
 
-    serve(store, work, gone=why)
+    serve(store, work, counts=counts)
 
 
 def test_a_hub_that_stops_tells_its_subscribers_and_takes_no_more(store: MemoryStore) -> None:

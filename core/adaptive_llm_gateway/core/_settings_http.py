@@ -86,6 +86,10 @@ class HttpSettings(Section):
     max_sessions: int = Field(
         1024, ge=1, le=100_000, description="Most MCP sessions of one client; the one quiet for longest makes room."
     )
+    max_event_streams: int = Field(
+        2048, ge=1, le=100_000, description="Most subscribers to changes (`/api/v1/events`) at once."
+    )
+    max_event_streams_per_client: int = Field(256, ge=1, le=100_000, description="Most of one client.")
     header_seconds: float = Field(
         10, gt=0, le=600, allow_inf_nan=False, description="How long a client may take to send a request's headers."
     )

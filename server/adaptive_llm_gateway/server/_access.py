@@ -183,6 +183,9 @@ ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
     ("GET", "/api/v1/receipts"): "gateway",  # the caller's own; with the scope admin, all
     ("GET", "/api/v1/receipts/verify"): "admin",
     ("GET", "/api/v1/receipts/{id}"): "gateway",
+    ("GET", "/api/v1/changes"): "memory:read",
+    ("GET", "/api/v1/events"): "memory:read",
+    ("WEBSOCKET", "/api/v1/events/ws"): "memory:read",
 }
 """What each route needs, by method (`WEBSOCKET` for one) and path, where `{...}` stands for one segment. There is no
 route that is not here: whatever it asks for, the answer is 404.

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, Unavailable
+from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, RateLimited, Unavailable
 from adaptive_llm_gateway.memory import PERSONAL
 from adaptive_llm_gateway.server._access import EVERYTHING, Access, acting_for
 from adaptive_llm_gateway.server._change_events import ChangeEvent, Wanted, event_of
@@ -40,6 +40,7 @@ _LOOK_SECONDS: Final = 1.0
 """Between two looks at the branches: a commit of plain git tells nobody of itself."""
 _GATHER_SECONDS: Final = 0.03  # between two looks, so that what comes in a burst is read together
 _BEGIN_SECONDS: Final = 20.0
+_AGAIN_SECONDS: Final = 10
 _PAGES_KEPT: Final = 16  # that subscribers at the same place share
 _STATES_KEPT: Final = 256
 _MOST_LOOKED_AT: Final = 20_000  # files for one page of a poll, of which a caller may see none
@@ -82,7 +83,7 @@ class ChangeFeed:
 
     Args:
         key: of the home's marks; ids of events are sealed with one that is derived from it.
-        gone: why what was begun with an access must not go on; None where it may.
+        counts: whether what was begun with an access may go on.
         most: subscribers at once, in total and of one client.
     """
 
@@ -92,14 +93,14 @@ class ChangeFeed:
         handoffs: HandoffOperations,
         *,
         key: bytes | None,
-        gone: Callable[[Access], str | None] = lambda _: None,
+        counts: Callable[[Access], bool] = lambda _: True,
         most: int = 2_000,
         most_of_client: int = 100,
     ) -> None:
         self._operations = operations
         self._handoffs = handoffs
         self._ids = EventIds(key)
-        self._gone = gone
+        self._counts = counts
         self._most, self._most_of_client = most, most_of_client
         self._feeds: dict[str, _Feed] = {}
         self._names: tuple[str, ...] = ()
@@ -127,8 +128,8 @@ class ChangeFeed:
             since: the id of the last event that they were told of; None: they want to know what comes from now on.
 
         Raises:
-            Unavailable: there are as many as may be, or as many of this client; the hub is stopping; or the memories
-                are not ready.
+            RateLimited: there are as many as may be, or as many of this client.
+            Unavailable: the hub is stopping, or the memories are not ready.
         """
         self._check_room(access)
         self._of_client[access.client] += 1
@@ -207,9 +208,14 @@ class ChangeFeed:
         """A repo's name as events have it: where there are several."""
         return name if self._several else None
 
-    def why_gone(self, access: Access) -> str | None:
-        """Why somebody is to be told no more."""
-        return self._gone(access)
+    def counts(self, access: Access) -> bool:
+        """Whether somebody may be told more."""
+        return self._counts(access)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the hub goes."""
+        return self._closed
 
     async def close(self) -> None:
         """Tell everybody that the hub stops, and no more than that."""
@@ -248,7 +254,7 @@ class ChangeFeed:
         for subscriber in list(self._subscribers):
             access = subscriber.access
             if access not in allowed:
-                allowed[access] = self._gone(access) is None
+                allowed[access] = self._counts(access)
             if not allowed[access]:
                 subscriber.end("token")
             elif now - subscriber.told_at >= BEAT_SECONDS:
@@ -392,6 +398,16 @@ class Subscription:
         self._ended = self._ended or why
         self._awake.set()
 
+    @property
+    def why_cut_off(self) -> WhyEnded:
+        """Why somebody ends this who does not say."""
+        return "stopping" if self._feed.is_closed else "token"
+
+    @staticmethod
+    def farewell(why: WhyEnded) -> Told:
+        """The last message."""
+        return Told("end", {"kind": "end", "why": why}, why)
+
     async def next(self) -> list[Told]:
         """What they are to be told now, which may take long to come; `end` is the last."""
         if not self._begun:
@@ -399,10 +415,10 @@ class Subscription:
             return [Told("ready", {"kind": "ready", "id": self.id})]
         while True:
             self._awake.clear()
-            if self._ended is None and self._feed.why_gone(self.access) is not None:
+            if self._ended is None and not self._feed.counts(self.access):
                 self._ended = "token"
             if self._ended is not None:
-                return [Told("end", {"kind": "end", "why": self._ended}, self._ended)]
+                return [self.farewell(self._ended)]
             try:
                 found = await self.more(PAGE)
             except AlgError as error:
@@ -462,5 +478,5 @@ class Subscription:
         return [Told("reset", {"id": self.id, "kind": "reset", "why": why})]
 
 
-def _too_many(what: str) -> AlgError:
-    return Unavailable(what, hint="Close one of them, or try again later.")
+def _too_many(what: str) -> RateLimited:
+    return RateLimited(what, hint="Close one of them, or try again later.", retry_after=_AGAIN_SECONDS)

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _FULL_SECONDS = 1.0  # after there was no file handle left for another connection
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_MESSAGE_BYTES = 64 * 1024  # from a client with a WebSocket, which only listens
 _WATCH_SECONDS = 5.0
 _CUT_OFF_SECONDS = 1.0
 _DEAD_SECONDS = 60  # a client whose machine is gone is noticed
@@ -68,7 +69,8 @@ class HttpServer:
             interface="asgi3",
             http=Connection,
             ws="websockets-sansio",
-            ws_max_size=settings.max_body_bytes,
+            ws_max_size=_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # its tables are as large as all the rest of a connection
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -18,7 +18,7 @@ from adaptive_llm_gateway.server._access import (
     RouteScope,
     acting_for,
 )
-from adaptive_llm_gateway.server._http_door import NO_TOKEN, Door, Refusal
+from adaptive_llm_gateway.server._http_door import NO_TOKEN, Door, Refusal, with_token_of_protocols
 from adaptive_llm_gateway.server._http_hosts import Hosts, forwarded, is_loopback, is_plain_path, networks, origin_of
 
 if TYPE_CHECKING:
@@ -231,7 +231,8 @@ class HttpApp:
 
     async def _for_client(self, needed: RouteScope, scope: Scope, receive: Receive, send: Send) -> None:
         peer = scope.get("client")
-        access = await self._door.authenticate(scope["headers"], peer[0] if peer else "")
+        headers = with_token_of_protocols(scope["headers"]) if scope["type"] == "websocket" else scope["headers"]
+        access = await self._door.authenticate(headers, peer[0] if peer else "")
         if isinstance(access, Refusal):
             await _refuse(scope, receive, send, access.status, headers=access.headers)
             return

@@ -52,6 +52,24 @@ class Door(Protocol):
         ...
 
 
+TOKEN_PROTOCOL: Final = b"alg.token."
+"""A page can give a WebSocket no header but its subprotocols: what is behind this in one of them is the token."""
+
+
+def with_token_of_protocols(headers: Headers) -> Headers:
+    """The headers of a request for a WebSocket, with the token among its subprotocols as its authorization.
+
+    One that has an `Authorization` keeps that; several tokens are as many authorizations, which is one too many.
+    """
+    if any(name == b"authorization" for name, _ in headers):
+        return headers
+    offered = [
+        part.strip() for name, value in headers if name == b"sec-websocket-protocol" for part in value.split(b",")
+    ]
+    tokens = [part.removeprefix(TOKEN_PROTOCOL) for part in offered if part.startswith(TOKEN_PROTOCOL)]
+    return [*headers, *((b"authorization", b"Bearer " + token) for token in tokens)]
+
+
 NO_TOKEN: Final = Refusal(401, ((b"www-authenticate", b"Bearer"),))
 
 

@@ -288,6 +288,8 @@ class Hub:
             self.gateway,
             self.gate,
             version=self.version,
+            mark_key=self.marks.value,
+            counts=self.door.counts,
         )
 
     def stop(self, *, again: bool = False) -> None:

@@ -98,6 +98,8 @@ class HubHttp:
 
     async def end(self, seconds: float) -> None:
         """Take no more requests, let those end that have begun, for so long, and go."""
+        if self._api is not None:
+            await self._api.end_streams()
         if self._server is not None:
             await self._server.end(seconds)
         if self._api is not None:

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
 from adaptive_llm_gateway.server._idempotency import Idempotency
+from adaptive_llm_gateway.server._rest_events import SOCKET, STREAM, EventRoutes
 from adaptive_llm_gateway.server._rest_gateway import GatewayRoutes
 from adaptive_llm_gateway.server._rest_memories import MemoryRoutes
 from adaptive_llm_gateway.server._rest_models import ProblemMeaning
@@ -46,10 +47,12 @@ class Api:
             redirect_slashes=False,
             exception_handlers={HTTPException: self._refused},
         )
+        self._events = EventRoutes(services)
         for route in [
             *MemoryRoutes(services).table(),
             *WorkRoutes(services).table(),
             *GatewayRoutes(services).table(),
+            *self._events.table(),
             *self._own(),
         ]:
             self.routes[route.method, route.whole] = route
@@ -64,7 +67,14 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        await self.app(scope, receive, send)
+        if scope["path"] in (STREAM, SOCKET):
+            await self._events(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def end_streams(self) -> None:
+        """End what never ends by itself: the hub goes."""
+        await self._events.end()
 
     def close(self) -> None:
         """Let go of what is open, once no request is under way."""

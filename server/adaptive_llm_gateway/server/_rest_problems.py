@@ -49,6 +49,7 @@ STATUS: Final[Mapping[str, int]] = {
     "key_in_use": 409,
     "outcome_unknown": 409,
     # Try again later.
+    "rate_limited": 429,
     "sync": 502,
     "provider_failed": 502,
     "unavailable": 503,
@@ -131,8 +132,8 @@ def problem(
         **({"errors": list(errors)} if errors else {}),
     }
     more = {"cache-control": "no-store", **(headers or {})}
-    if number == 503:
-        more.setdefault("retry-after", str(_RETRY_SECONDS))
+    if number in (429, 503):
+        more.setdefault("retry-after", str((details or {}).get("retry_after", _RETRY_SECONDS)))
     return Response(write_json(without_secrets(told)), number, more, PROBLEM_JSON)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the hub names this before it has loaded them
     from adaptive_llm_gateway.core import Home, Settings
+    from adaptive_llm_gateway.server._access import Access
     from adaptive_llm_gateway.server._gate import SecretGate
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
     from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
@@ -15,7 +17,13 @@ if TYPE_CHECKING:  # the hub names this before it has loaded them
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """A hub's operations, and what belongs to them; `version` is the distribution's."""
+    """A hub's operations, and what belongs to them.
+
+    Attributes:
+        version: the distribution's.
+        mark_key: of the home's marks.
+        counts: whether the access of somebody who came by HTTP counts still.
+    """
 
     home: Home
     settings: Settings
@@ -24,3 +32,5 @@ class Services:
     gateway: GatewayOperations
     gate: SecretGate
     version: str
+    mark_key: bytes | None = None
+    counts: Callable[[Access], bool] = lambda _: True
