@@ -94,3 +94,15 @@ def test_the_benchmark_of_the_secret_scanner_says_what_is_missed_and_what_is_fla
             assert group["found"] == pytest.approx(100 * (group["n"] - missed) / group["n"], abs=0.06)
     flagged = [row for row in report["parts"]["alarms"]["rows"] if row["of"] == "ours"]
     assert bool(report["groups"]["alarms"]) is any(row["median"] > 0 for row in flagged)
+
+
+@pytest.mark.timeout(175)
+@pytest.mark.parametrize("parts", [("tool", "mixed"), ("search", "idle")])
+def test_the_benchmark_of_http_asks_in_every_way_and_finds_no_wrong_answer(
+    tmp_path: Path, parts: tuple[str, str]
+) -> None:
+    report = numbers(tmp_path, "--only", *parts, "--cache", str(tmp_path / "homes"), script="http/run.py")
+    assert report["parts"].keys() == set(parts)
+    for part in report["parts"].values():
+        assert any(row["target"] is not None for row in part["rows"])
+        assert any(row["against"] is not None for row in part["rows"]) or part["rows"][0]["median"] == 0
