@@ -12,8 +12,8 @@ from adaptive_llm_gateway.memory._asking import Asking, SearchRequest
 from adaptive_llm_gateway.memory._cursor import Cursor
 from adaptive_llm_gateway.memory._many_index import ManyIndex
 from adaptive_llm_gateway.memory._memory_index import ReadableIndex
+from adaptive_llm_gateway.memory._parts import Parts
 from adaptive_llm_gateway.memory._past import find_commit
-from adaptive_llm_gateway.memory._store import Parts
 from adaptive_llm_gateway.memory._types import TypeRegistry
 
 

@@ -36,7 +36,7 @@ from adaptive_llm_gateway.memory._tree_diff import TreeFiles, is_file
 from adaptive_llm_gateway.memory._values import Record
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.memory._store import Parts
+    from adaptive_llm_gateway.memory._parts import Parts
 
 ChangeKind = Literal["created", "updated", "deleted", "restored", "moved"]
 LostReason = Literal["unknown", "rewritten", "held_back", "too_many"]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,18 +37,18 @@ from adaptive_llm_gateway.memory._incoming import Incoming
 from adaptive_llm_gateway.memory._index import CorruptIndex, Index
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._kept_records import KeptRecords
-from adaptive_llm_gateway.memory._memory_index import MemoryIndex, ReadableIndex, likeness
+from adaptive_llm_gateway.memory._memory_index import MemoryIndex, likeness
 from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
 from adaptive_llm_gateway.memory._opening import open_index, open_repo, rebuilt
 from adaptive_llm_gateway.memory._pages import Order, Page
-from adaptive_llm_gateway.memory._past import Past, Shown, whole_past
+from adaptive_llm_gateway.memory._parts import Parts
+from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Planned, Planner
 from adaptive_llm_gateway.memory._publish import Publisher
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine, summary
 from adaptive_llm_gateway.memory._raising import PersonalRule
 from adaptive_llm_gateway.memory._reading import Reading, every_record
 from adaptive_llm_gateway.memory._reconcile import Reconciler
-from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._repo_rules import RepoRules
 from adaptive_llm_gateway.memory._requests import (
     PERSONAL,
@@ -87,21 +87,6 @@ _COMMITS_TOLD = 2_000  # of a pull; older ones told their reasons when they came
 _LOOK_AGAIN_SECONDS = 2.0
 _GIT_SECONDS = 2.0  # for somebody's git to be done, before a pull or push goes on without looking at edits by hand
 _INDEXED_AT_ONCE = 5  # files of a pull; writes go on in between
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a store that search; `settled`: what was pulled, or left by the last end, is all in the index."""
-
-    index: ReadableIndex
-    repo: MemoryRepo
-    vectorizer: Vectorizer
-    past: Past
-    reranking: Reranking
-    types: TypeRegistry
-    scanner: SecretScanner
-    settled: bool
-    shown: Shown = whole_past
 
 
 class MemoryStore:

@@ -18,6 +18,7 @@ from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex, ReadableIndex, likeness
 from adaptive_llm_gateway.memory._pages import Order, Page
+from adaptive_llm_gateway.memory._parts import Parts
 from adaptive_llm_gateway.memory._past import PastIndex
 from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine
@@ -27,7 +28,7 @@ from adaptive_llm_gateway.memory._seen_index import SeenIndex
 from adaptive_llm_gateway.memory._seen_reading import SeenReading
 from adaptive_llm_gateway.memory._sessions import SessionLog
 from adaptive_llm_gateway.memory._sight import Sight, Sighted, seen
-from adaptive_llm_gateway.memory._store import MemoryStore, Parts
+from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
 from adaptive_llm_gateway.memory._syncing import SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
