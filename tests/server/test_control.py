@@ -18,6 +18,7 @@ from adaptive_llm_gateway.server._control import serve_control
 from adaptive_llm_gateway.server._gate import SecretGate
 from adaptive_llm_gateway.server._going import Going
 from adaptive_llm_gateway.server._hub import read_lines
+from adaptive_llm_gateway.server._observe import Observer
 from adaptive_llm_gateway.server._operations import Operations
 
 
@@ -42,6 +43,7 @@ class Talk:
         hub: Any = SimpleNamespace(
             operations=operations,
             gate=SecretGate(operations),
+            observer=Observer(),
             status=lambda: {"running": True},
             stop=self._stop,
             going=Going(),

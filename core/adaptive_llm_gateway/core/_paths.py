@@ -80,6 +80,16 @@ class Home:
         return self.root / "logs" / "hub.log"
 
     @property
+    def requests_log(self) -> Path:
+        """The current log of requests by HTTP."""
+        return self.root / "logs" / "requests.log"
+
+    @property
+    def audit(self) -> Path:
+        """The folder of the audit log."""
+        return self.root / "audit"
+
+    @property
     def mode(self) -> Path:
         """The mode, in one word; without the file it is `normal`."""
         return self.root / "gateway" / "mode"

@@ -26,6 +26,7 @@ from adaptive_llm_gateway.core._settings_gateway import (
     key_in,
 )
 from adaptive_llm_gateway.core._settings_http import HttpSettings
+from adaptive_llm_gateway.core._settings_observe import AuditSettings, TelemetrySettings
 
 ENV_PREFIX = "ALG_"
 
@@ -154,6 +155,9 @@ class HubSettings(Section):
 
     idle_minutes: float = Field(30.0, ge=0, description="The hub stops after this long without a client; 0: it stays.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the hub's log keeps.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of the hub's logs: `text` for people, `json` an object each."
+    )
 
 
 TrustLevel = Literal["public", "internal", "confidential", "secret"]
@@ -320,6 +324,8 @@ class Settings(BaseSettings):
     summaries: SummariesSettings = SummariesSettings()  # pyright: ignore[reportCallIssue]
     handoffs: HandoffSettings = HandoffSettings()  # pyright: ignore[reportCallIssue]
     http: HttpSettings = HttpSettings()  # pyright: ignore[reportCallIssue]
+    audit: AuditSettings = AuditSettings()  # pyright: ignore[reportCallIssue]
+    telemetry: TelemetrySettings = TelemetrySettings()  # pyright: ignore[reportCallIssue]
     gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
     providers: Providers = Field(default_factory=dict, description="Providers of models, by names of your own.")
     routes: Routes = Field(

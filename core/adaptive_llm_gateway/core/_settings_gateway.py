@@ -37,7 +37,8 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_variable(name: str | None) -> str | None:
+def checked_variable(name: str | None) -> str | None:
+    """The name of an environment variable. Raises ValueError for what is none, and may be a key."""
     if name is not None and (not _VARIABLE.fullmatch(name) or _looks_like_a_key(name)):
         raise ValueError("this is no name of an environment variable, and may be a key: write names in capitals")
     return name
@@ -49,7 +50,8 @@ def _looks_like_a_key(name: str) -> bool:
     return len(name) >= 20 and (digits >= 6 or (digits > 0 and any(char.islower() for char in name)))
 
 
-def _checked_address(url: str | None) -> str | None:
+def checked_address(url: str | None) -> str | None:
+    """An address without user, query and fragment. Raises ValueError for another."""
     if url is not None and not _ADDRESS.fullmatch(url):
         raise ValueError(
             "write it as 'http://host:port/v1' or 'unix:///path/socket:/v1', without a user, a query or a fragment"
@@ -110,10 +112,10 @@ class ProviderSettings(Section):
     """A provider of models."""
 
     kind: ProviderKind = Field(description="What it is; `built_in` answers without a model, for trying things out.")
-    url: Annotated[str | None, AfterValidator(_checked_address)] = Field(
+    url: Annotated[str | None, AfterValidator(checked_address)] = Field(
         None, description="Where its API begins; default: its kind's usual address."
     )
-    key_env: Annotated[str | None, AfterValidator(_checked_variable)] = Field(
+    key_env: Annotated[str | None, AfterValidator(checked_variable)] = Field(
         None,
         description="Environment variable that has the key; default: its kind's usual one, or the keychain's entry.",
     )

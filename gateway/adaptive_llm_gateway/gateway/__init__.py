@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.gateway._chain import (
         Break,
+        Chain,
         ChainBroken,
+        Reading,
+        read_chain,
     )
     from adaptive_llm_gateway.gateway._config import (
         LOCAL_KINDS,
@@ -255,7 +258,10 @@ _MODULES = {
     ),
     "_chain": (
         "Break",
+        "Chain",
         "ChainBroken",
+        "Reading",
+        "read_chain",
     ),
     "_config": (
         "LOCAL_KINDS",
@@ -477,6 +483,7 @@ __all__ = [
     "Breaker",
     "BreakerRules",
     "BuiltInProvider",
+    "Chain",
     "ChainBroken",
     "Circuit",
     "Consent",
@@ -541,6 +548,7 @@ __all__ = [
     "Pruned",
     "Purpose",
     "Purse",
+    "Reading",
     "Reason",
     "ReasonCode",
     "Receipt",
@@ -599,6 +607,7 @@ __all__ = [
     "parse_policy",
     "parse_policy_tests",
     "plan",
+    "read_chain",
     "read_retry_after",
     "receipt_from",
     "receipt_schema",

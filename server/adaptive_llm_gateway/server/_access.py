@@ -140,6 +140,7 @@ RouteScope = Scope | Literal["token", "public"]
 ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
     ("GET", "/healthz"): "public",
     ("GET", "/readyz"): "public",
+    ("GET", "/metrics"): "admin",
     ("POST", "/mcp"): "token",  # what it asks for needs scopes of its own, by the tables above
     ("GET", "/mcp"): "token",
     ("DELETE", "/mcp"): "token",
@@ -182,6 +183,8 @@ ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
     ("GET", "/api/v1/gateway/models"): "gateway",
     ("GET", "/api/v1/receipts"): "gateway",  # the caller's own; with the scope admin, all
     ("GET", "/api/v1/receipts/verify"): "admin",
+    ("GET", "/api/v1/audit"): "admin",
+    ("GET", "/api/v1/audit/verify"): "admin",
     ("GET", "/api/v1/receipts/{id}"): "gateway",
     ("GET", "/api/v1/changes"): "memory:read",
     ("GET", "/api/v1/events"): "memory:read",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from adaptive_llm_gateway.server._cli_allowances import allow, list_allowances, revoke
+from adaptive_llm_gateway.server._cli_audit import audit_app
 from adaptive_llm_gateway.server._cli_clients import clients_app
 from adaptive_llm_gateway.server._cli_gateway import (
     ModeName,
@@ -394,3 +395,4 @@ app.add_typer(consent_app, name="consent")
 app.add_typer(receipts_app, name="receipts")
 app.add_typer(runs_app, name="runs")
 app.add_typer(policy_app, name="policy")
+app.add_typer(audit_app, name="audit")

@@ -261,6 +261,12 @@ def status_text(status: Json, paint: Paint) -> str:
     ]
     if status["http"]["state"] != "off":
         facts.append(f"http    {status['http']['url'] or status['http']['problem'] or status['http']['state']}")
+    audit, traces = status.get("audit"), status.get("traces")
+    if audit and (audit["error"] or audit["lost"]):
+        lost = f", {audit['lost']:,} entries lost" if audit["lost"] else ""
+        facts.append(f"audit   {paint(audit['error'] or 'written again', 'yellow')}{lost}")
+    if traces and traces["error"]:
+        facts.append(f"traces  {paint(traces['error'], 'yellow')}")
     from adaptive_llm_gateway.server._render import mode_text  # noqa: PLC0415
 
     facts += [line.replace("mode: ", "mode    ", 1) for line in mode_text(status)]

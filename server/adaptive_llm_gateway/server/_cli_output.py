@@ -23,7 +23,7 @@ EXIT_CODES: Mapping[int, str] = {
     5: "something that looks like a secret was found or refused",
     6: "not available just now: no hub, a lock that is held, work that is still running",
     7: "the disk, the home or the memory repo does not let us work, and nothing was changed; "
-    "the consent ledger or the receipts do not hold",
+    "the consent ledger, the receipts or the audit log do not hold",
     8: "a pull or push did not succeed; the remote, which has to confirm a claim, is out of reach",
     9: "the provider of a model failed, or its answer broke off: what came is not whole",
     10: "not sent: the policy or the mode forbids it, a consent is missing, or the budget is not enough",

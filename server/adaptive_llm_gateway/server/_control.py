@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from adaptive_llm_gateway.core import AlgError, InvalidInput
+from adaptive_llm_gateway.server._call import touched
 from adaptive_llm_gateway.server._gate import without_secrets
 from adaptive_llm_gateway.server._going import farewell
 
@@ -42,6 +43,13 @@ _CONSENTS = ("consent_grant", "consent_list", "consent_revoke", "consent_set_asi
 _RECORDS = ("receipts_list", "receipts_prune", "receipts_show", "receipts_verify", "runs_rebuild", "runs_replay")
 _HANDOFFS = ("create", "list", "show", "claim", "update", "complete", "release", "checkpoint")
 _GATEWAY = (*_CALLING, "gateway_health", "gateway_models", "gateway_route_preview")
+_NOT_CHANGING = frozenset(  # what models are asked has receipts
+    {*_READING, *_GATEWAY, "hub_status", "mode", "runs_replay"}
+)
+_KNOWN = frozenset(
+    {*_CLIENTS, *_WRITING, *_ALLOWANCES, *_SYNCING, *_MODE, *_CONSENTS, *_RECORDS}
+    | {"import", "export", "reindex", "hub_stop"}
+) | {f"handoff_{each}" for each in _HANDOFFS}
 
 
 async def serve_control(
@@ -75,7 +83,7 @@ async def serve_control(
             try:
                 request = json.loads(line)
                 name = str(request["do"])
-                work = _carry_out(hub, name, dict(request.get("with") or {}), send)
+                work = _observed(hub, name, dict(request.get("with") or {}), send)
                 result = await (_while_there(work, coming) if name in _CALLING else work)
             except AlgError as error:
                 await send({"error": without_secrets(error.as_dict())})
@@ -108,6 +116,25 @@ async def _while_there(work: Coroutine[Any, Any, Any], coming: asyncio.Task[byte
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
+
+
+async def _observed(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:
+    """Carry out what changes something so that the audit log has it; of clients and their tokens before the answer."""
+    if not _changes(name) or (hub.observer.is_idle and name not in _CLIENTS):
+        return await _carry_out(hub, name, arguments, send)
+    action = name if name in _KNOWN else "unknown_operation"
+    with hub.observer.call(action, transport="command-line") as call:
+        touched(arguments.get("id"))
+        result = await _carry_out(hub, name, arguments, send)
+        touched(cast("dict[str, Any]", result).get("id") if isinstance(result, dict) else None)
+        if action in _CLIENTS:
+            call.target = cast("dict[str, str]", result)["name"]
+            await hub.observer.make_sure(call)
+    return cast("Any", result)
+
+
+def _changes(name: str) -> bool:
+    return name not in _NOT_CHANGING and not name.endswith(("_list", "_show", "_verify"))
 
 
 async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) -> Any:

@@ -157,8 +157,11 @@ class CleanFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and the lines of the exception below it."""
-        text = super().format(record)
-        return text if _is_plain(record) else _plain.redact(text)[0]
+        return str(self.cleaned(record, super().format(record)))
+
+    def cleaned(self, record: logging.LogRecord, made: Any) -> Any:
+        """What was made of a record, with a mark for each credential in its texts."""
+        return made if _is_plain(record) else without_secrets(made)
 
 
 def _is_plain(record: logging.LogRecord) -> bool:

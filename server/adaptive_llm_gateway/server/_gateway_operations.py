@@ -30,7 +30,7 @@ from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:
-    from adaptive_llm_gateway.gateway import Ask, Gateway, Message, Mode
+    from adaptive_llm_gateway.gateway import Ask, Gateway, Message, Mode, Receipt
     from adaptive_llm_gateway.server._quotas import ClientPurse
 
 _log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class GatewayOperations:
 
     Attributes:
         consents, records: the operations on those.
+        on_receipt: called with each receipt once it is stored; from any thread, and they must be quick.
     """
 
     def __init__(
@@ -73,12 +74,13 @@ class GatewayOperations:
         self._purse = purse
         self._settings = settings
         self._memory = memory
+        self.on_receipt: list[Callable[[Receipt], None]] = []
         self._notes = RouteNotes(host, learn=settings.gateway.learn)
         self._setup = GatewaySetup(
             home,
             settings,
             mode=lambda: memory.modes.mode,
-            on_receipt=self._notes.add,
+            on_receipt=self._stored,
             experience=self._notes.experience,
             mark_key=mark_key,
         )
@@ -285,6 +287,11 @@ class GatewayOperations:
         """Take on the mode now, also for requests that are under way."""
         if (gateway := self._setup.made) is not None:
             self._changing = asyncio.get_running_loop().create_task(gateway.set_mode(mode))
+
+    def _stored(self, receipt: Receipt) -> None:
+        self._notes.add(receipt)
+        for tell in self.on_receipt:
+            tell(receipt)
 
     def _policy_source(self) -> str:
         path = self._setup.files.policy

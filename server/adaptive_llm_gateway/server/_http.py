@@ -22,6 +22,9 @@ from adaptive_llm_gateway.server._http_hosts import is_loopback, networks, withi
 from adaptive_llm_gateway.server._http_mcp import McpOverHttp
 from adaptive_llm_gateway.server._http_protocol import Connection, Limits
 from adaptive_llm_gateway.server._http_tls import Certificate, check_exposure
+from adaptive_llm_gateway.server._metrics import MetricsRoute
+from adaptive_llm_gateway.server._observe import Observation, Observer
+from adaptive_llm_gateway.server._tracing import TracedRequests
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -47,6 +50,7 @@ class HttpServer:
         waiting: names of parts of the hub that are not ready.
         asked: called for each request that was let in.
         answers: what else answers, by the beginning of its paths: `/api/v1`.
+        observer: observes every request.
     """
 
     def __init__(
@@ -58,14 +62,21 @@ class HttpServer:
         waiting: Callable[[], Awaitable[Sequence[str]]],
         asked: Callable[[], None],
         answers: Mapping[str, ASGIApp] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._settings = settings
         self._door = door
         self._mcp = McpOverHttp(mcp, max_body=settings.max_body_bytes, max_sessions=settings.max_sessions)
+        observer = observer or Observer()
         paths: dict[str, ASGIApp] = {**(answers or {}), **health(waiting), "/mcp": self._mcp}
+        paths["/metrics"] = MetricsRoute(observer)
+        if observer.tracing is not None:
+            paths = {path: TracedRequests(each, observer.tracing) for path, each in paths.items()}
+        if observer.metrics is not None:
+            observer.metrics.look_up("alg_http_connections", "Open connections.", lambda: len(self._state.connections))
         self._app = HttpApp(settings, door=door, answers=paths, asked=asked)
         self._config = Config(
-            self._app,
+            Observation(self._app, observer),
             interface="asgi3",
             http=Connection,
             ws="websockets-sansio",

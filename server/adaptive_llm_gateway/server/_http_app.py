@@ -18,6 +18,7 @@ from adaptive_llm_gateway.server._access import (
     RouteScope,
     acting_for,
 )
+from adaptive_llm_gateway.server._call import CALL_IN_SCOPE
 from adaptive_llm_gateway.server._http_door import NO_TOKEN, Door, Refusal, with_token_of_protocols
 from adaptive_llm_gateway.server._http_hosts import Hosts, forwarded, is_loopback, is_plain_path, networks, origin_of
 
@@ -234,13 +235,15 @@ class HttpApp:
         headers = with_token_of_protocols(scope["headers"]) if scope["type"] == "websocket" else scope["headers"]
         access = await self._door.authenticate(headers, peer[0] if peer else "")
         if isinstance(access, Refusal):
+            if (call := scope.get(CALL_IN_SCOPE)) is not None:
+                call.why, call.client = access.why or None, access.client
             await _refuse(scope, receive, send, access.status, headers=access.headers)
             return
+        scope[IN_SCOPE] = access
         if needed not in ("token", *access.scopes):
             await _refuse(scope, receive, send, 403, says=f"it needs a token with the scope {needed!r}")
             return
         self._asked()
-        scope[IN_SCOPE] = access
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in one
         self._open[task] = access

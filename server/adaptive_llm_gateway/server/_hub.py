@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import logging.handlers
 import math
 import os
 import signal
@@ -26,12 +25,14 @@ from adaptive_llm_gateway.server._authentication import Authentication
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._clients import Clients
 from adaptive_llm_gateway.server._clients_door import ClientsDoor
-from adaptive_llm_gateway.server._gate import CleanFormatter, SecretGate, use_mark_key
+from adaptive_llm_gateway.server._gate import SecretGate, use_mark_key
 from adaptive_llm_gateway.server._going import GREETING, START_AGAIN, Going, Intake
 from adaptive_llm_gateway.server._hub_http import HubHttp
+from adaptive_llm_gateway.server._logging import set_up_logging
 from adaptive_llm_gateway.server._mark_key import MarkKey, mark_key
 from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._object_scan import ObjectScan
+from adaptive_llm_gateway.server._observers import observer_of
 from adaptive_llm_gateway.server._operations import Operations
 from adaptive_llm_gateway.server._quotas import Quotas
 from adaptive_llm_gateway.server._registration import this_installation
@@ -54,7 +55,6 @@ _READ_BYTES = 1 << 18
 _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
 _PARTS_SECONDS = 1.0
-_LOG_BYTES = 5 * 1024 * 1024
 # How long a hub takes to go, at most: what was begun, what that leaves when it is cut off, the store. A whole end that
 # takes longer (something hangs that cannot be cut off) is ended, see `_end_at_once`.
 _CALLS_SECONDS = 8.0
@@ -243,6 +243,7 @@ class Hub:
             modes=self.modes,
         )
         self.gate = SecretGate(self.operations)
+        self.observer = observer_of(home, settings, version=self.version, operations=self.operations)
         self._asked = time.monotonic()
         self.objects: ObjectScan | None = None
         if settings.secrets.idle_scan:
@@ -260,7 +261,13 @@ class Hub:
         self._looking_at_parts = asyncio.Lock()
         self._parts_looked_at = -math.inf
         self._parts_waiting: list[str] = []
-        self.http = HubHttp(settings.http, waiting=self._waiting, asked=self._note_request, door=self.door)
+        self.http = HubHttp(
+            settings.http,
+            waiting=self._waiting,
+            asked=self._note_request,
+            door=self.door,
+            observer=self.observer,
+        )
 
     @property
     def gateway(self) -> GatewayOperations:
@@ -330,7 +337,13 @@ class Hub:
                 purse=lambda: self.quotas.purse(ACCESS.get()),
             )
             self._handoffs = HandoffOperations(self.operations, self.settings.handoffs, is_connected=self.is_connected)
-            self._mcp = build_server(self.operations, self._gateway, self._handoffs, version=self.version)
+            if (metrics := self.observer.metrics) is not None:
+                self._gateway.on_receipt.append(metrics.receipt)
+            if (tracing := self.observer.tracing) is not None:
+                self._gateway.on_receipt.append(tracing.receipt)
+            self._mcp = build_server(
+                self.operations, self._gateway, self._handoffs, version=self.version, observer=self.observer
+            )
             self.operations.open()
             parts = (
                 self._upkeep(),
@@ -409,6 +422,7 @@ class Hub:
             from adaptive_llm_gateway.memory import end_git  # noqa: PLC0415 - loaded since long
 
             end_git()  # a push that was not quick: it is pending, and the next hub's
+        await asyncio.to_thread(self.observer.close)
         _log.info("stopped")
 
     def _end_at_once(self, why: str) -> NoReturn:
@@ -529,6 +543,7 @@ class Hub:
             "store": state,
             "error": str(error) if error else None,
             "http": self.http.status(),
+            **self.observer.status(),
             **({"repos": self._repos()} if self.settings.repos else {}),
         }
 
@@ -587,20 +602,6 @@ def _own_folder(folder: Path, *, inside_home: bool) -> None:
         )
 
 
-def set_up_logging(home: Home, level: str) -> None:
-    """Log to a file in the home that is turned over at 5 MB, for this user alone."""
-    home.hub_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(home.hub_log, maxBytes=_LOG_BYTES, backupCount=2, encoding="utf-8")
-    handler.setFormatter(CleanFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in ("mcp", "httpx2", "watchdog", "asyncio"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what of a request fails is logged where it is answered
-    logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.ERROR)  # its warnings anybody can cause
-
-
 def run_hub(
     home: Home,
     settings: Settings,
@@ -628,7 +629,7 @@ def run_hub(
         raise StorageError(f"cannot create the home {str(home.root)!r}: {error.strerror}") from error
     with ProcessLock(home.hub_lock, timeout=_LOCK_SECONDS):
         try:
-            set_up_logging(home, settings.hub.log_level)
+            set_up_logging(home, settings.hub.log_level, settings.hub.log_format, requests=settings.http.enabled)
         except OSError as error:
             raise StorageError(f"cannot write the log {str(home.hub_log)!r}: {error.strerror}") from error
         _log.info("hub %s starts, pid %d", distribution_version(), os.getpid())

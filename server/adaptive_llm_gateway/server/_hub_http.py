@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import AlgError, HttpSettings
 from adaptive_llm_gateway.server._http_door import Closed, Door
+from adaptive_llm_gateway.server._observe import Observer
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -33,6 +34,7 @@ class HubHttp:
         waiting: names of parts of the hub that are not ready.
         asked: called for each request that was let in.
         door: says whom a token belongs to.
+        observer: observes every request, and the beginning and the end.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class HubHttp:
         waiting: Callable[[], Awaitable[Sequence[str]]],
         asked: Callable[[], None],
         door: Door | None = None,
+        observer: Observer,
     ) -> None:
         self._settings = settings
+        self._observer = observer
         self._waiting = waiting
         self._asked = asked
         self._door: Door = door if door is not None else Closed()
@@ -81,6 +85,7 @@ class HubHttp:
                 waiting=self._waiting,
                 asked=self._asked,
                 answers={rest.PREFIX: self._api},
+                observer=self._observer,
             )
             try:
                 await server.begin()
@@ -89,6 +94,7 @@ class HubHttp:
                 await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 self._server, self._problem = server, None
+                self._observer.note("http.start")
                 return
 
     def _failed(self, error: AlgError) -> None:
@@ -102,5 +108,6 @@ class HubHttp:
             await self._api.end_streams()
         if self._server is not None:
             await self._server.end(seconds)
+            self._observer.note("http.stop")
         if self._api is not None:
             self._api.close()

@@ -18,11 +18,14 @@ from pydantic import Field, ValidationError
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.server._access import ACCESS
+from adaptive_llm_gateway.server._call import touched, went_wrong
 from adaptive_llm_gateway.server._gate import SecretGate
 from adaptive_llm_gateway.server._mcp_access import Allowed, has_tool
 from adaptive_llm_gateway.server._mcp_gateway import GatewayTools, progress_of
 from adaptive_llm_gateway.server._mcp_handoff import HandoffTools, add_resource_and_prompt
+from adaptive_llm_gateway.server._mcp_observed import ObservedCalls
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
+from adaptive_llm_gateway.server._observe import Observer
 from adaptive_llm_gateway.server._operations import Json, OnStep, Operations
 from adaptive_llm_gateway.server._render import (
     compaction_text,
@@ -86,9 +89,15 @@ Version = Annotated[str | None, Field(description="Refuse unless this is the cur
 
 
 def build_server(
-    operations: Operations, gateway: GatewayOperations, handoffs: HandoffOperations, *, version: str
+    operations: Operations,
+    gateway: GatewayOperations,
+    handoffs: HandoffOperations,
+    *,
+    version: str,
+    observer: Observer | None = None,
 ) -> MCPServer[Any]:
     """The MCP server; one instance serves every connection."""
+    observed = ObservedCalls(observer or Observer())
     gate = SecretGate(operations)
     calls = _Calls(gate)
     server: MCPServer[Any] = MCPServer(
@@ -96,7 +105,7 @@ def build_server(
         title="Adaptive LLM Gateway",
         instructions=INSTRUCTIONS,
         version=version,
-        middleware=[Allowed(gate.said), calls],
+        middleware=[observed, Allowed(gate.said), calls],
         log_level="WARNING",
         subscriptions=False,
     )
@@ -117,6 +126,7 @@ def build_server(
             structured_output=False,
         )
     _slim_schemas(server)
+    observed.learn(server)
 
     @server.resource(
         "memory://{id}", name="memory", title="A memory", description="One memory, whole.", mime_type="text/markdown"
@@ -125,8 +135,10 @@ def build_server(
         try:
             return (await operations.read(id))["text"]
         except NotFound as error:
+            went_wrong(error)
             raise ResourceNotFoundError(error_text(str(error), error.hint)) from error
         except AlgError as error:
+            went_wrong(error)
             raise ResourceError(error_text(str(error), error.hint)) from error
 
     @server.prompt(
@@ -160,6 +172,7 @@ async def _project_context(operations: Operations, project: str, question: str) 
         try:
             answer = await operations.search(about, project=project, type=kind, limit=100)
         except AlgError as error:
+            went_wrong(error)
             return error_text(str(error), error.hint)
         fitting = [hit for hit in answer["hits"] if hit["id"] not in seen and hit["fields"].get("status") not in _OVER][
             :_SHOWN
@@ -679,6 +692,9 @@ async def _answer(work: Awaitable[Json], render: Callable[[Json], str]) -> str:
 
 async def _asked(work: Awaitable[Json]) -> Json:
     try:
-        return await work
+        answer = await work
     except AlgError as error:
+        went_wrong(error)
         raise ToolError(error_text(str(error), error.hint)) from error
+    touched(answer.get("id"))
+    return answer

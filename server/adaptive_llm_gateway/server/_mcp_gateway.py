@@ -14,6 +14,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import Field
 
 from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.server._call import went_wrong
 from adaptive_llm_gateway.server._cli_output import receipt_named
 from adaptive_llm_gateway.server._flat import as_arguments, flattened
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
@@ -247,6 +248,7 @@ async def _asked(work: Awaitable[Json]) -> Json:
     try:
         return await work
     except AlgError as error:
+        went_wrong(error)
         receipt = error.details.get("receipt")
         told = error_text(str(error), error.hint)
         raise ToolError(f"{told} ({receipt_named(receipt, error.details)})" if receipt else told) from error

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound
+from adaptive_llm_gateway.server._call import touched, went_wrong
 from adaptive_llm_gateway.server._mcp_shared import Ctx, ToolRow, author_of
 from adaptive_llm_gateway.server._render import error_text
 from adaptive_llm_gateway.server._render_handoff import claimed_text, list_text, show_text, written_text
@@ -240,8 +241,10 @@ def add_resource_and_prompt(server: MCPServer[Any], operations: HandoffOperation
         try:
             return show_text(await operations.show(id))
         except NotFound as error:
+            went_wrong(error)
             raise ResourceNotFoundError(error_text(str(error), error.hint)) from error
         except AlgError as error:
+            went_wrong(error)
             raise ResourceError(error_text(str(error), error.hint)) from error
 
     @server.prompt(
@@ -258,8 +261,10 @@ async def _resumed(claim: Callable[..., Awaitable[Json]], author: Any, project: 
         tokens = _tokens(budget.strip())
         done = await claim(None, author=author, project=project or None, budget_tokens=tokens)
     except NotFound as error:
+        went_wrong(error)
         return f"There is nothing to take up: {error_text(str(error), error.hint)}"
     except AlgError as error:
+        went_wrong(error)
         return f"Nothing was claimed: {error_text(str(error), error.hint)}"
     return (
         "Go on with this work. It is claimed for you. Check how the repository stands before you change anything, "
@@ -277,6 +282,9 @@ def _tokens(text: str) -> int:
 
 async def _asked(work: Awaitable[Json]) -> Json:
     try:
-        return await work
+        answer = await work
     except AlgError as error:
+        went_wrong(error)
         raise ToolError(error_text(str(error), error.hint)) from error
+    touched(answer.get("id"))
+    return answer

@@ -56,6 +56,7 @@ from adaptive_llm_gateway.server._mode import ModeSwitch
 from adaptive_llm_gateway.server._search_json import facets_json, plan_json, read_as
 from adaptive_llm_gateway.server._summaries import PathRequest, Summaries
 from adaptive_llm_gateway.server._times import LOCAL, iso, moment
+from adaptive_llm_gateway.server._tracing import step
 from adaptive_llm_gateway.server._underway import Underway
 
 if TYPE_CHECKING:  # these would bring git, SQLite and numpy along before the hub can answer
@@ -231,13 +232,15 @@ class Operations:
         assert self._store is not None  # noqa: S101 - `open` sets it
         return await asyncio.shield(self._store)
 
-    async def _read(self, work: Callable[[SeenMemories], _T], threads: ThreadPoolExecutor | None = None) -> _T:
-        with self._underway.one():
+    async def _read(
+        self, work: Callable[[SeenMemories], _T], threads: ThreadPoolExecutor | None = None, *, name: str = "store.read"
+    ) -> _T:
+        with self._underway.one(), step(name):
             store = await self.store()
             return await asyncio.get_running_loop().run_in_executor(threads or self._readers, lambda: work(store))
 
     async def _write(self, request: Request) -> Json:
-        with self._underway.one():
+        with self._underway.one(), step("store.write"):
             return await self._written(request)
 
     async def _written(self, request: Request) -> Json:
@@ -301,7 +304,7 @@ class Operations:
             found = store.ask(request, zone=LOCAL)
             return found, store.search_notices()
 
-        answer, notices = await self._read(work, self._past if request.as_of else self._readers)
+        answer, notices = await self._read(work, self._past if request.as_of else self._readers, name="store.search")
         return {
             "query": query,
             "mode": answer.mode,

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from adaptive_llm_gateway.core import AlgError, NotFound
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
 from adaptive_llm_gateway.server._idempotency import Idempotency
+from adaptive_llm_gateway.server._rest_audit import AuditRoutes
 from adaptive_llm_gateway.server._rest_events import SOCKET, STREAM, EventRoutes
 from adaptive_llm_gateway.server._rest_gateway import GatewayRoutes
 from adaptive_llm_gateway.server._rest_memories import MemoryRoutes
@@ -53,6 +54,7 @@ class Api:
             *WorkRoutes(services).table(),
             *GatewayRoutes(services).table(),
             *self._events.table(),
+            *AuditRoutes(services).table(),
             *self._own(),
         ]:
             self.routes[route.method, route.whole] = route

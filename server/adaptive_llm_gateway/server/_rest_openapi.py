@@ -39,6 +39,7 @@ _TAGS: Final = {
     "sync": "The memory's git remote",
     "gateway": "Models, under policy and consent",
     "receipts": "What became of each request to a model",
+    "audit": "Who did what when, allowed or refused",
     "hub": "How the hub stands, and how this API is described",
 }
 _EVENTS: Final = (

@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from adaptive_llm_gateway.core import AlgError
+from adaptive_llm_gateway.server._call import ended_with, request_id, went_wrong
 from adaptive_llm_gateway.server._gate import without_secrets
 from adaptive_llm_gateway.server._rest_json import write_json
 
@@ -121,6 +122,7 @@ def problem(
         errors: of a request that is not as it should be, what is wrong where.
     """
     number = STATUS[code] if status is None else status
+    ended_with(code, refused=number in (401, 403))
     told: dict[str, Any] = {
         "type": f"{PREFIX}/problems/{code}",
         "title": title or TITLES.get(code) or HTTPStatus(number).phrase,
@@ -128,6 +130,7 @@ def problem(
         "detail": detail,
         "code": code,
         **({"hint": hint} if hint else {}),
+        **({"request_id": asked} if (asked := request_id()) else {}),
         **({"details": dict(details)} if details else {}),
         **({"errors": list(errors)} if errors else {}),
     }
@@ -143,6 +146,7 @@ def problem_of(error: AlgError, *, matching: bool = False) -> Response:
     Args:
         matching: the request named a version with `If-Match`.
     """
+    went_wrong(error)
     status, headers = status_of(error), dict[str, str]()
     current = error.details.get("current_version")
     if matching and error.code == "version_conflict":

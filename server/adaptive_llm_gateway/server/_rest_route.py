@@ -23,6 +23,7 @@ from starlette.responses import Response
 from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, VersionConflict
 from adaptive_llm_gateway.memory import Author
 from adaptive_llm_gateway.server._access import IN_SCOPE, ROUTE_SCOPES, Access, acting_for
+from adaptive_llm_gateway.server._call import touched
 from adaptive_llm_gateway.server._idempotency import Idempotency, Kept, OutcomeUnknown
 from adaptive_llm_gateway.server._mcp_shared import client_name
 from adaptive_llm_gateway.server._rest_json import read_json, write_json
@@ -158,6 +159,8 @@ def answer(
     value: Any, *, status: int = 200, etag: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An answer with a JSON value."""
+    if isinstance(value, Mapping):  # what it made has its id in the answer alone
+        touched(cast("Mapping[str, Any]", value).get("id"))
     more = {"cache-control": "no-store", **(headers or {})}
     if etag is not None:
         more["etag"] = etag
