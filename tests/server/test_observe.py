@@ -6,14 +6,18 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adaptive_llm_gateway.core import AccessDenied, NotFound, Unavailable
+from adaptive_llm_gateway.core import AccessDenied, NotFound, Trust, Unavailable
+from adaptive_llm_gateway.gateway import Attempt, Receipt, ReceiptCost, ReceiptLevel, ReceiptRequest, ReceiptTokens
 from adaptive_llm_gateway.server._access import IN_SCOPE, TOOL_SCOPES, Access
 from adaptive_llm_gateway.server._audit import AuditLog
 from adaptive_llm_gateway.server._audit_files import AuditFiles
@@ -360,3 +364,49 @@ def test_lines_of_the_hubs_log_are_objects_without_secrets_where_that_is_set() -
     assert "\n" in first["message"]
     assert "ValueError" in second["exception"]
     assert SECRET not in stream.getvalue()
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+
+def test_calls_of_providers_are_counted_by_what_receipts_say(observed: Observed) -> None:
+    receipt = Receipt(
+        ID,
+        datetime(2027, 1, 15, 8, tzinfo=UTC),
+        "answered",
+        "",
+        ReceiptRequest("chat", "chat", "a-secret-project", "ci", "auto"),
+        ReceiptLevel(Trust.PUBLIC),
+        attempts=(Attempt("slow", "m", "timeout", 0, 5_000_000), Attempt("ollama", "m", "ok", 0, 2_000)),
+        tokens=ReceiptTokens(input=100, output=20),
+        cost=ReceiptCost(1234, ""),
+    )
+    observed.metrics.receipt(receipt)
+    for number in range(200):  # a local server that was found may have any name
+        observed.metrics.receipt(replace(receipt, attempts=(Attempt(f"p{number}", "m", "ok", 0, 1),)))
+    found = observed.samples()
+    assert found["alg_provider_calls_total", (("outcome", "timeout"), ("provider", "slow"))] == 1
+    assert found["alg_provider_tokens_total", (("direction", "output"), ("provider", "ollama"))] == 20
+    assert found["alg_provider_cost_micro_cents_total", (("provider", "ollama"),)] == 1234
+    assert found["alg_provider_calls_total", (("outcome", "ok"), ("provider", "other"))] > 100
+    assert len([1 for name, _ in found if name == "alg_provider_calls_total"]) < 70
+
+
+def test_the_page_names_every_metric_with_its_labels(observed: Observed) -> None:
+    page = (Path(__file__).parents[2] / "docs/observing.md").read_text("utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`[^|]*)+) \|([^|]*)\|", page[page.index("## Metrics") :], re.MULTILINE)
+    told = {
+        name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    observed.metrics.look_up("alg_http_connections", "Open connections.", lambda: 0)
+    of_store = {"memories", "index", "search", "commits", "files", "sync", "operations", "store"}
+    families = list(text_string_to_metric_families(asyncio.run(observed.metrics.text()).decode()))
+    for family in families:
+        if not family.name.startswith("alg_"):
+            continue
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert name in told, name
+        assert all(set(sample.labels) - {"le"} <= told[name] for sample in family.samples)
+    known = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    rest = {name for name in set(told) - known if name.split("_")[1] not in of_store}
+    assert not rest

@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.server._operations import Operations
 
 Json = Mapping[str, Any]
+
+disable_created_metrics()  # when each series began would be as many series again, which nobody asks for
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
@@ -206,6 +215,11 @@ class Metrics:
                 "alg_store_up",
                 "Whether the memory can be read and written.",
                 value=float(self._operations.store_state[0] == "open"),
+            )
+            yield GaugeMetricFamily(
+                "alg_operations_in_progress",
+                "Searches, reads and writes that have begun and not ended; writes that wait are among them.",
+                value=self._operations.underway,
             )
             if self._status is not None:
                 yield from _of_status(self._status, time.monotonic() - self._status_at)

@@ -187,6 +187,11 @@ class Operations:
         return {} if isinstance(store, MemoryStore) else store.absent
 
     @property
+    def underway(self) -> int:
+        """How many calls have begun and not ended: writes that wait for their turn are among them."""
+        return len(self._underway)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is being done: no call, and no summary."""
         return not self._underway and not self._summaries

@@ -15,6 +15,9 @@ class Underway:
         self._none = asyncio.Event()
         self._none.set()
 
+    def __len__(self) -> int:
+        return self._count
+
     def __bool__(self) -> bool:
         return self._count > 0
 
