@@ -180,6 +180,34 @@ def test_the_package_of_a_claim_has_what_is_seen_of_the_memory(run: Run) -> None
     run(work)
 
 
+def test_what_memories_say_reaches_a_token_by_no_other_tool_when_it_may_not_read_them(run: Run) -> None:
+    blind = Access("ci", frozenset({"handoff", "gateway", "memory:write"}), ("alpha",), Trust.INTERNAL)
+
+    async def work(bench: Bench) -> None:
+        bench.store.write(WriteMemory(ME, type="preference", title="Feed orcas", body="walrus\n", project="alpha"))
+        decided = bench.store.write(WriteMemory(ME, title="Decided orca", project="alpha")).id
+        session = bench.store.write(AppendSession(ME, "Goal: hide the orca.", project="alpha")).id
+        id_ = _offer(bench.store, "Feed the walrus", project="alpha", decisions=(decided,))
+        with acting_for(blind):
+            done = await bench.handoffs.claim(id_, author=THEM, budget_tokens=4000)
+            assert "Feed the walrus" in done["text"]
+            assert "orca" not in json.dumps(done)
+            calls: list[Callable[[], Awaitable[Any]]] = [
+                lambda: bench.memory.compact_session(session, author=THEM),
+                lambda: bench.handoffs.create(author=THEM, session_id=session),
+                lambda: bench.handoffs.checkpoint(author=THEM, session_id=session),
+                lambda: bench.gateway.gateway_chat([{"role": "user", "content": "x"}], context={"query": "x"}),
+                lambda: bench.gateway.gateway_route_preview("x", context={"query": "x"}),
+            ]
+            for call in calls:
+                with pytest.raises(AccessDenied) as refused:
+                    await call()
+                assert refused.value.details["scope"] == "memory:read"
+                assert "orca" not in json.dumps(refused.value.as_dict(), default=str)
+
+    run(work)
+
+
 def test_how_a_handoff_stands_is_told_and_what_hidden_events_say_is_not(run: Run) -> None:
     async def work(bench: Bench) -> None:
         id_ = _offer(bench.store, "Go on", project="alpha")

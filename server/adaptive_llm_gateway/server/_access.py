@@ -49,6 +49,11 @@ class Access:
             return True
         return project is not None and any(fnmatch.fnmatchcase(project, each) for each in self.projects)
 
+    @property
+    def reads_memories(self) -> bool:
+        """Whether it may be told what memories say beside the handoff or the request that it is about."""
+        return "memory:read" in self.scopes
+
     def needs_for_files(self, what: str) -> None:
         """Refuse to read files of this machine for somebody who is not at it, and whose token does not say `admin`.
 

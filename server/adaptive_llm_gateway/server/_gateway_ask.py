@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
 from adaptive_llm_gateway.core import AlgError, Trust, new_ulid
+from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._gateway_json import check_context, texts_of, trust_of
 from adaptive_llm_gateway.server._operations import Operations
 
@@ -84,6 +85,7 @@ async def context_of(memory: Operations, given: Mapping[str, Any], ask: Ask) -> 
     Raises:
         InvalidInput: there is something else in it, or of another type.
     """
+    ACCESS.get().needs("memory:read", "context from the memory")
     budget = check_context(given) or DEFAULT_BUDGET
     from adaptive_llm_gateway.gateway import ContextGiven, ContextRef  # noqa: PLC0415 - after the hub listens
 

@@ -164,6 +164,8 @@ class HandoffOperations:
         )
         if directory or patch:
             ACCESS.get().needs_for_files("looking at a directory of the hub's machine")
+        if session_id:
+            ACCESS.get().needs("memory:read", "a handoff that says what a session's log says")
         place = directory or _own_directory()
 
         def work(service: Service) -> Json:
@@ -214,6 +216,8 @@ class HandoffOperations:
         access = ACCESS.get()
         if directory or transcript or patch:
             access.needs_for_files("reading files of the hub's machine")
+        if session_id:
+            access.needs("memory:read", "a handoff that says what a session's log says")
         # Who has a token is who the token says.
         author = Named(client, author.agent, author.host) if client and access.client is None else author
         by = self._party(author)
@@ -339,13 +343,15 @@ class HandoffOperations:
         if directory:
             ACCESS.get().needs_for_files("looking at a directory of the hub's machine")
         here = directory or _own_directory()
+        recalls = ACCESS.get().reads_memories
 
         def work(service: Service) -> Json:
             from adaptive_llm_gateway.server._handoff_package import Recall, check_budget, package  # noqa: PLC0415
 
             counter = exact_counter()
             check_budget(budget)  # before anything is claimed
-            with Recall(service.store, budget, counter=counter, now=datetime.now(UTC)) as recall:
+            known = service.store if recalls else _nothing_of(service.store)
+            with Recall(known, budget, counter=counter, now=datetime.now(UTC)) as recall:
                 done = service.claim(
                     id or None,
                     by,
@@ -503,6 +509,14 @@ def _offer(
         project=project or None,
         trust=level,
     )
+
+
+def _nothing_of(store: SeenMemories) -> SeenMemories:
+    """What somebody sees of a store who reads no memories."""
+    from adaptive_llm_gateway.memory import MemoryView, MemoryViews, Sight, view_of  # noqa: PLC0415 - the store is open
+
+    whole = store.whole if isinstance(store, MemoryView | MemoryViews) else store
+    return view_of(whole, Sight(projects=()))
 
 
 def _own_directory() -> str | None:

@@ -592,6 +592,7 @@ class Operations:
 
     async def compact_session(self, session: str, *, author: Author, budget_tokens: int = DEFAULT_BUDGET) -> Json:
         """Write the summary of a session's log, or replace the one it has."""
+        ACCESS.get().needs("memory:read", "to be answered what a session's log says")
         budget = checked_budget(budget_tokens)
         async with self._compacting:
             work: Callable[[SeenMemories], Summarised] = lambda store: summarise(  # noqa: E731
