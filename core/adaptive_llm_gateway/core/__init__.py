@@ -140,6 +140,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.core._settings import (
         HandoffSettings,
         HttpSettings,
+        OAuthSettings,
         RepoSettings,
         Settings,
         load_settings,
@@ -271,6 +272,7 @@ _MODULES = {
     "_settings": (
         "HandoffSettings",
         "HttpSettings",
+        "OAuthSettings",
         "RepoSettings",
         "Settings",
         "load_settings",
@@ -312,6 +314,7 @@ __all__ = [
     "LockHeld",
     "NotFound",
     "NotHolder",
+    "OAuthSettings",
     "Offline",
     "PersonalFinding",
     "PersonalKind",

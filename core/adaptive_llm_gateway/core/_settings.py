@@ -26,6 +26,7 @@ from adaptive_llm_gateway.core._settings_gateway import (
     key_in,
 )
 from adaptive_llm_gateway.core._settings_http import HttpSettings
+from adaptive_llm_gateway.core._settings_oauth import OAuthSettings
 from adaptive_llm_gateway.core._settings_observe import AuditSettings, TelemetrySettings
 
 ENV_PREFIX = "ALG_"
@@ -326,6 +327,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()  # pyright: ignore[reportCallIssue]
     audit: AuditSettings = AuditSettings()  # pyright: ignore[reportCallIssue]
     telemetry: TelemetrySettings = TelemetrySettings()  # pyright: ignore[reportCallIssue]
+    oauth: OAuthSettings = OAuthSettings()  # pyright: ignore[reportCallIssue]
     gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
     providers: Providers = Field(default_factory=dict, description="Providers of models, by names of your own.")
     routes: Routes = Field(

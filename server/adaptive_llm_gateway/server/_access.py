@@ -146,6 +146,8 @@ ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
     ("GET", "/healthz"): "public",
     ("GET", "/readyz"): "public",
     ("GET", "/metrics"): "admin",
+    ("GET", "/.well-known/oauth-protected-resource"): "public",
+    ("GET", "/.well-known/oauth-protected-resource/mcp"): "public",
     ("POST", "/mcp"): "token",  # what it asks for needs scopes of its own, by the tables above
     ("GET", "/mcp"): "token",
     ("DELETE", "/mcp"): "token",

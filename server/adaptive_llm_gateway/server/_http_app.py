@@ -76,6 +76,21 @@ def health(waiting: Callable[[], Awaitable[Sequence[str]]]) -> dict[str, ASGIApp
     return {"/healthz": healthz, "/readyz": readyz}
 
 
+RESOURCE: Final = "/.well-known/oauth-protected-resource"
+
+
+def resource_answer(document: Callable[[], bytes] | None) -> ASGIApp:
+    """What tells who issues tokens for this hub, where somebody else does; there is no such path where nobody does."""
+
+    async def resource(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as ASGI has it
+        if document is None:
+            await answer(scope, send, 404)
+        else:
+            await answer(scope, send, 200, document())
+
+    return resource
+
+
 _PROBLEMS: Final = {
     401: ("unauthenticated", "there is no token, or none that counts"),
     403: ("access_denied", "the token does not allow it"),

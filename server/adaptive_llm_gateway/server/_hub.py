@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from adaptive_llm_gateway.memory import Memories, PostgresConfig, QdrantConfig, RerankerConfig, StoreSettings
     from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
     from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
+    from adaptive_llm_gateway.server._jwt import OAuthTokens
 
 _log = logging.getLogger(__name__)
 
@@ -183,6 +184,15 @@ def qdrant_config(settings: Settings) -> QdrantConfig | None:
     return QdrantConfig(index.url.get_secret_value(), index.api_key_env)
 
 
+def _issuer(settings: Settings) -> OAuthTokens | None:
+    """Who looks at the tokens of an issuer elsewhere, where one is configured."""
+    if not settings.http.enabled or settings.oauth.issuer is None:
+        return None
+    from adaptive_llm_gateway.server._jwt import OAuthTokens  # noqa: PLC0415 - most hubs have none
+
+    return OAuthTokens(settings.oauth)
+
+
 @dataclass(slots=True)
 class Connection:
     """One client's connection, for the status."""
@@ -230,7 +240,9 @@ class Hub:
         self.modes = ModeSwitch(home.mode)
         self.clients = Clients(home.clients)
         self.quotas = Quotas(home.clients_use)
-        self.door = ClientsDoor(self.clients, Authentication(self.clients), came=self.quotas.note)
+        self.issuer = _issuer(settings)
+        authentication = Authentication(self.clients, issuer=self.issuer)
+        self.door = ClientsDoor(self.clients, authentication, came=self.quotas.note)
         self.operations = Operations(
             self._open_store,
             commit_wait=settings.memory.commit_wait_ms / 1000,
@@ -267,6 +279,7 @@ class Hub:
             asked=self._note_request,
             door=self.door,
             observer=self.observer,
+            resource=self.issuer.metadata if self.issuer is not None else None,
         )
 
     @property

@@ -35,6 +35,7 @@ class HubHttp:
         asked: called for each request that was let in.
         door: says whom a token belongs to.
         observer: observes every request, and the beginning and the end.
+        resource: tells who issues tokens for this hub, where somebody else does (RFC 9728).
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class HubHttp:
         asked: Callable[[], None],
         door: Door | None = None,
         observer: Observer,
+        resource: Callable[[], bytes] | None = None,
     ) -> None:
         self._settings = settings
         self._observer = observer
+        self._resource = resource
         self._waiting = waiting
         self._asked = asked
         self._door: Door = door if door is not None else Closed()
@@ -75,6 +78,7 @@ class HubHttp:
         # In a thread: whoever waits at the socket for an answer does not wait for this.
         package = "adaptive_llm_gateway.server"
         module = await asyncio.to_thread(importlib.import_module, f"{package}._http")
+        app = await asyncio.to_thread(importlib.import_module, f"{package}._http_app")
         rest = await asyncio.to_thread(importlib.import_module, f"{package}._rest")
         self._api = await asyncio.to_thread(rest.build_api, services)
         while True:
@@ -84,7 +88,7 @@ class HubHttp:
                 door=self._door,
                 waiting=self._waiting,
                 asked=self._asked,
-                answers={rest.PREFIX: self._api},
+                answers={rest.PREFIX: self._api, app.RESOURCE: app.resource_answer(self._resource)},
                 observer=self._observer,
             )
             try:
