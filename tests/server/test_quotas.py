@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import stat
@@ -287,3 +288,54 @@ def test_many_requests_of_a_client_at_once_stay_within_its_tokens(tmp_path: Path
         assert tokens <= 200
 
     through(tmp_path, work)
+
+
+# --- By HTTP ----------------------------------------------------------------------------------------------------------
+
+
+def test_by_http_a_day_is_one_for_rest_and_mcp_and_is_told_by_show(server: Any) -> None:
+    server.configure("gateway: {discover: false}\nproviders: {trial: {kind: built_in}}\n")
+    web = server.web()
+    token = server.json("clients", "add", "ci", "--scope", "gateway", "--tokens-per-day", "150")["token"]
+
+    def by_rest(**given: Any) -> Any:
+        body = json.dumps({"prompt": "say something", **given}).encode()
+        head = {"content-type": "application/json"}
+        return web.request("POST", "/api/v1/gateway/complete", body, token=token, headers=head)
+
+    def by_mcp(**given: Any) -> Any:
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        arguments = {"prompt": "say something", **given}
+        asked = {"name": "gateway_complete", "arguments": arguments, "_meta": meta}
+        head = {
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "mcp-protocol-version": "2026-07-28",
+            "mcp-method": "tools/call",
+            "mcp-name": "gateway_complete",
+        }
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": asked}
+        answer = web.request("POST", "/mcp", json.dumps(body).encode(), token=token, headers=head)
+        assert answer.status == 200
+        lines = answer.body.decode("utf-8").splitlines()
+        whole = [line.removeprefix("data: ") for line in lines if line.startswith(("data: {", "{"))]
+        return json.loads(whole[-1])["result"]
+
+    assert by_rest(max_tokens=20).status == 200
+    assert not by_mcp(max_tokens=20).get("isError")
+    today = server.json("clients", "show", "ci")["today"]
+    assert today["calls"] == 2
+    assert 0 < today["tokens"] <= 150
+    assert (today["held_tokens"], today["micro_cents"]) == (0, 0)
+    refused = by_rest(max_tokens=150)
+    assert refused.status >= 400
+    assert refused.json()["code"] == "over_budget"
+    told = by_mcp(max_tokens=150)
+    assert told["isError"]
+    assert "left of today" in server.text_of(told)
+    server.alg("hub", "stop")
+    assert server.json("clients", "show", "ci")["today"]["tokens"] == today["tokens"]
