@@ -115,6 +115,11 @@ def test_a_damaged_file_is_told_with_exit_code_7_and_left_as_it_is(server: Any) 
         code, error = failed(server, "clients", *arguments)
         assert (code, error["code"]) == (7, "storage")
         assert "nobody is let in by HTTP" in error["message"]
+    checks = {
+        check["name"]: check for check in json.loads(server.alg("doctor", "--json", check=False).stdout)["checks"]
+    }
+    assert checks["tokens"]["state"] == "fail"
+    assert "nobody is let in by HTTP" in checks["tokens"]["message"]
     path.write_text('{"format": 9, "clients": []}', encoding="utf-8")
     assert failed(server, "clients", "list")[1]["code"] == "format_too_new"
     assert json.loads(path.read_text(encoding="utf-8"))["format"] == 9

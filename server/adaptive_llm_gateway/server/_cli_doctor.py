@@ -100,6 +100,7 @@ def examine(root: str) -> list[Check]:
     for look in (
         _hub,
         _http,
+        _tokens,
         _store,
         _repos,
         _index,
@@ -264,6 +265,23 @@ def _http(seen: _Seen) -> Iterator[Check]:
         yield Check("http", "fail", http["problem"], http["hint"])
     elif http["state"] == "off" and seen.hub is not None and seen.settings is not None and seen.settings.http.enabled:
         yield Check("http", "warn", "the hub was started before `http.enabled` was set", _ANEW)
+
+
+def _tokens(seen: _Seen) -> Iterator[Check]:
+    """Whether those who may come by HTTP can, and how many they are."""
+    path = seen.home.clients
+    if not os.path.lexists(path):
+        return
+    from adaptive_llm_gateway.server._clients import Clients  # noqa: PLC0415 - most homes have none
+
+    clients = Clients(path)
+    if (problem := clients.problem) is not None:
+        yield Check("tokens", "fail", problem.message, problem.hint)
+        return
+    now = clients.now()
+    states = [client.state(now) for client in clients.all()]
+    told = f"{counted(states.count('valid'), 'client')} may come by HTTP"
+    yield Check("tokens", "ok", told + (f", {states.count('expired')} have expired" if "expired" in states else ""))
 
 
 def _store(seen: _Seen) -> Iterator[Check]:
