@@ -205,6 +205,27 @@ def test_a_call_tells_how_far_it_is_and_ends_when_its_client_goes(stand: Begin, 
     assert operations.cancelled.wait(WAIT)
 
 
+def test_an_answer_with_nothing_before_it_is_json_and_one_that_takes_long_a_stream(
+    stand: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptive_llm_gateway.server import _http_mcp
+
+    monkeypatch.setattr(_http_mcp, "_AT_ONCE_SECONDS", 0.1)  # it has no other reason to differ
+    operations = Operations()
+    one = stand(operations=operations)
+    token = one.everything()
+    session = one.session(token)
+    given = one.mcp_call(token, "tools/list", session=session)
+    assert given.headers["content-type"] == JSON
+    assert given.headers["mcp-session-id"] == session
+    with one.connect() as wire:
+        begin_call(one, wire, token, session, "memory_pull")
+        assert wire.head()[1]["content-type"].startswith("text/event-stream")
+        assert operations.go_on is not None
+        one.loop.call_soon_threadsafe(operations.go_on.set)
+        assert json.loads(wire.until(b"\n\r\n").partition(b"data: ")[2])["id"] == 7
+
+
 def test_nobody_cancels_what_another_asked(stand: Begin) -> None:
     operations = Operations()
     one = stand(operations=operations)

@@ -41,6 +41,8 @@ def is_loopback(text: str) -> bool:
 
 def host_and_port(value: str) -> tuple[str, int | None] | None:
     """A `Host` header's host in one form (lower case, no dot at the end, addresses as Python writes them) and port."""
+    if not value.isascii():  # some letters elsewhere become ours in lower case
+        return None
     if value.startswith("["):
         inner, closed, rest = value[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):

@@ -6,19 +6,36 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+import anyio
+import pydantic_core
+from anyio.streams.memory import MemoryObjectReceiveStream
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, AuthorizationContext
 from mcp.server.auth.provider import AccessToken
 from mcp.server.mcpserver import MCPServer
-from mcp.server.streamable_http import StreamableHTTPServerTransport
+from mcp.server.streamable_http import (
+    MCP_SESSION_ID_HEADER,
+    REQUEST_STREAM_BUFFER_SIZE,
+    EventMessage,
+    StreamableHTTPServerTransport,
+    check_accept_headers,
+)
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+from sse_starlette import EventSourceResponse
 
 from adaptive_llm_gateway.server._access import ACCESS, IN_SCOPE, Access
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+_AT_ONCE_SECONDS = 2.0
+"""An answer that takes longer is streamed: whoever waits, and what is in between, hears that there will be one."""
+_ERA = "2025-11-25"
 _IDLE_SECONDS = 30 * 60.0
 _MOST_CLIENTS = 4  # as many sessions as that many clients may have; one alone cannot take all
 
@@ -88,6 +105,78 @@ class _Session:
         self.used = time.monotonic()
 
 
+class _Transport(StreamableHTTPServerTransport):
+    """A session's answers: as JSON where there is nothing to tell before, which takes half the work of a stream."""
+
+    async def _handle_post_request(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
+        message = await self._asked(request)
+        if message is None or self._read_stream_writer is None:
+            await super()._handle_post_request(scope, request, receive, send)
+            return
+        key = str(message.id)
+        self._request_streams[key] = anyio.create_memory_object_stream[EventMessage](REQUEST_STREAM_BUFFER_SIZE)
+        told = self._request_streams[key][1]
+        first: EventMessage | None = None
+        try:
+            await self._read_stream_writer.send(self._create_session_message(message, request, key, _ERA))
+            with anyio.move_on_after(_AT_ONCE_SECONDS):
+                first = await told.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            answer = self._create_error_response("The session has ended", HTTPStatus.NOT_FOUND)
+        else:
+            if first is None or not isinstance(first.message, JSONRPCResponse | JSONRPCError):
+                await self._stream(key, first, told, (scope, receive, send))
+                return
+            answer = self._create_json_response(first.message)
+        finally:
+            self._forget(key)
+        await answer(scope, receive, send)
+
+    def _forget(self, key: str) -> None:
+        """Take no more for a request."""
+        for stream in self._request_streams.pop(key, ()):
+            stream.close()
+
+    async def _asked(self, request: Request) -> JSONRPCRequest | None:
+        """The request of a session that is under way; None for whatever else it is, which is the SDK's to judge."""
+        if not all(check_accept_headers(request)) or not self._check_content_type(request):
+            return None
+        if self._get_session_id(request) != self.mcp_session_id:
+            return None
+        try:
+            message = jsonrpc_message_adapter.validate_python(
+                pydantic_core.from_json(await request.body()), by_name=False
+            )
+        except ValueError:
+            return None
+        return message if isinstance(message, JSONRPCRequest) else None
+
+    async def _stream(
+        self,
+        key: str,
+        first: EventMessage | None,
+        told: MemoryObjectReceiveStream[EventMessage],
+        asgi: tuple[Scope, Receive, Send],
+    ) -> None:
+        """Tell of a request what comes, and its answer at the end."""
+        sink, source = anyio.create_memory_object_stream[dict[str, Any]](0)
+        self._sse_stream_writers[key] = sink
+
+        async def tell() -> None:
+            with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+                if first is not None:
+                    await sink.send(self._create_event_data(first))
+            await self._run_sse_writer(key, sink, told, None)
+
+        headers = {"Cache-Control": "no-cache, no-transform", MCP_SESSION_ID_HEADER: self.mcp_session_id or ""}
+        try:
+            await EventSourceResponse(content=source, data_sender_callable=tell, headers=headers)(*asgi)
+        finally:
+            sink.close()
+            source.close()
+            self._sse_stream_writers.pop(key, None)
+
+
 class _Sessions(StreamableHTTPSessionManager):
     """The SDK's sessions, so many for each client."""
 
@@ -130,9 +219,13 @@ class _Sessions(StreamableHTTPSessionManager):
                 await self._discard_session(oldest, transport)
 
     def _admit_session(self, requestor: AuthorizationContext | None) -> StreamableHTTPServerTransport | None:
-        transport = super()._admit_session(requestor)
-        if transport is not None and transport.mcp_session_id is not None:
-            self._known[transport.mcp_session_id] = _Session(ACCESS.get())
+        if requestor is None or len(self._server_instances) >= _MOST_CLIENTS * self._most:
+            return None
+        identifier = uuid4().hex
+        transport = _Transport(mcp_session_id=identifier, idle_timeout=_IDLE_SECONDS)
+        self._session_owners[identifier] = requestor
+        self._server_instances[identifier] = transport
+        self._known[identifier] = _Session(ACCESS.get())
         return transport
 
     async def _discard_session(self, session_id: str, transport: StreamableHTTPServerTransport) -> None:

@@ -28,6 +28,7 @@ HEADER_BYTES: Final = 32 * 1024
 URL_BYTES: Final = 8 * 1024
 MOST_PIPELINED: Final = 16
 _LINGER_SECONDS = 2.0  # a client that still sends would lose the refusal with a connection that is closed at once
+_CORKED_BYTES = 64 * 1024
 _LINGER_BYTES = 1024 * 1024
 
 Release = Callable[[], None]
@@ -54,6 +55,55 @@ class Limits:
     def of(cls, settings: HttpSettings) -> Limits:
         """As configured."""
         return cls(settings.max_body_bytes, settings.header_seconds, settings.body_seconds, settings.write_seconds)
+
+
+class Corked:
+    """A transport that sends together what is written in one turn of the loop: a head and its body are one packet."""
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.is_closing = transport.is_closing
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.get_extra_info = transport.get_extra_info
+        self.can_write_eof = transport.can_write_eof
+        self.abort = transport.abort
+
+    def write(self, data: bytes) -> None:
+        """Have it sent."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > _CORKED_BYTES:
+            self._flush()
+
+    def write_eof(self) -> None:
+        """Send what there is, and no more."""
+        self._flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        """Send what there is, and close."""
+        self._flush()
+        self._transport.close()
+
+    def uncorked(self) -> Any:
+        """What it stands before, with nothing kept back."""
+        self._flush()
+        return self._transport
+
+    def _flush(self) -> None:
+        if not self._parts:
+            return
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class Connection(HttpToolsProtocol):
@@ -87,7 +137,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It waits for headers."""
-        super().connection_made(transport)  # pyright: ignore[reportArgumentType]
+        super().connection_made(Corked(transport, self.loop))  # pyright: ignore[reportArgumentType]
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -237,9 +287,10 @@ class Connection(HttpToolsProtocol):
             self._deadline = None
         self.connections.discard(self)
         protocol = WebSocket(self.config, self.server_state, limits=self._limits, release=self._release)
-        protocol.connection_made(self.transport)
+        transport = self.transport.uncorked()  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+        protocol.connection_made(transport)  # pyright: ignore[reportUnknownArgumentType]
         head = [b"GET ", self.url, b" HTTP/1.1\r\n", *(b"%s: %s\r\n" % each for each in self.headers), b"\r\n"]
-        self.transport.set_protocol(protocol)
+        transport.set_protocol(protocol)  # pyright: ignore[reportUnknownMemberType]
         protocol.data_received(b"".join(head))
 
     # -- ends --------------------------------------------------------------------------------------------------
