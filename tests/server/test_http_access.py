@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -88,9 +89,10 @@ def test_a_token_sees_what_its_scope_allows_and_can_ask_for_nothing_else(
                 assert "no_such_argument" in said
             else:
                 assert said.replace(name, "*") == refused
-    nowhere = caller.ask("resources/read", uri="nowhere://1")["error"]
+    nowhere = json.dumps(caller.ask("resources/read", uri="nowhere://1")["error"])
     for scheme, needed in RESOURCE_SCOPES.items():
-        error = caller.ask("resources/read", uri=f"{scheme}://01ARZ3NDEKTSV4RRFFQ69G5FAV")["error"]
+        uri = f"{scheme}://01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        error = json.dumps(caller.ask("resources/read", uri=uri)["error"]).replace(uri, "nowhere://1")
         assert (error == nowhere) == (needed not in scopes)
     nothing = caller.ask("prompts/get", name="nothing")["error"]
     for prompt, needed in PROMPT_SCOPES.items():
@@ -136,7 +138,7 @@ def test_a_route_is_open_to_whom_the_table_says(stand: Stand, method: str, path:
         given = answered(stand, method, path, stand.client("one", *((scope,) if scope else ())))
         assert (given.status == 403) == (needed not in ("public", "token", scope))
         assert given.status != 401
-    if path.startswith("/api/"):
+    if path.startswith("/api/") and method != "WEBSOCKET":
         assert given_code(nobody) == "unauthenticated"
     elif needed != "public":
         assert not nobody.body
@@ -155,5 +157,6 @@ def test_a_method_that_is_in_no_row_of_the_table_is_not_allowed(stand: Stand, me
         known = {*methods, "HEAD"} if ROUTE_SCOPES.get(("GET", path)) == "public" else methods
         if method not in known:
             given = answered(stand, method, path, token)
-            assert given.status == 405
-            assert set(given.headers["allow"].split(", ")) == known - {"WEBSOCKET"}
+            others = known - {"WEBSOCKET"}
+            assert given.status == (405 if others else 404)
+            assert set(given.headers.get("allow", "").split(", ")) == (others or {""})

@@ -210,7 +210,7 @@ def test_an_answer_with_nothing_before_it_is_json_and_one_that_takes_long_a_stre
 ) -> None:
     from adaptive_llm_gateway.server import _http_mcp
 
-    monkeypatch.setattr(_http_mcp, "_AT_ONCE_SECONDS", 0.1)  # it has no other reason to differ
+    monkeypatch.setattr(_http_mcp, "_AT_ONCE_SECONDS", WAIT)  # nobody has another reason to change it
     operations = Operations()
     one = stand(operations=operations)
     token = one.everything()
@@ -218,6 +218,7 @@ def test_an_answer_with_nothing_before_it_is_json_and_one_that_takes_long_a_stre
     given = one.mcp_call(token, "tools/list", session=session)
     assert given.headers["content-type"] == JSON
     assert given.headers["mcp-session-id"] == session
+    monkeypatch.setattr(_http_mcp, "_AT_ONCE_SECONDS", 0.1)
     with one.connect() as wire:
         begin_call(one, wire, token, session, "memory_pull")
         assert wire.head()[1]["content-type"].startswith("text/event-stream")
