@@ -208,11 +208,11 @@ class ChangeReader:
             for commit in (place.commit, target):
                 if not knows(git, commit):
                     return ChangesLost("unknown", until)
-            if not leads_to(git, place.commit, target) or not leads_to(git, target, until.commit):
+            if not leads_to(git, target, until.commit):
                 return ChangesLost("rewritten", until)
             stretch = self._stretch(git, place.commit, target)
-            if stretch is None:
-                return ChangesLost("too_many", until)
+            if not isinstance(stretch, _Stretch):
+                return ChangesLost(stretch, until)
             begin = 0 if place.after is None else stretch.number_after(place.after)
             if begin is None:
                 return ChangesLost("unknown", until)
@@ -231,16 +231,17 @@ class ChangeReader:
             last = ChangePlace(target, place.held)
         return Changes(tuple(found), last, more=last != until)
 
-    def _stretch(self, git: pygit2.Repository, base: str, target: str) -> _Stretch | None:
-        """None where too much differs."""
+    def _stretch(self, git: pygit2.Repository, base: str, target: str) -> _Stretch | LostReason:
         with self._lock:
             kept = self._kept.get((base, target))
             if kept is not None:
                 self._kept.move_to_end((base, target))
                 return kept
+        if not leads_to(git, base, target):
+            return "rewritten"
         items = differing(git, base, target, self._most)
         if items is None:
-            return None
+            return "too_many"
         said = said_between(git, base, target)
         # What nobody names comes last: it came with what was named before it.
         ordered = sorted(items, key=lambda item: (said[item.path].order if item.path in said else len(said), item.path))
@@ -276,8 +277,7 @@ class _Reading:
             return  # whoever reads it gets what it said before
         if after is not None and before is None and self._is_copy(after):
             return
-        by = self._masked(said.by) if said is not None else None
-        reason = self._masked(said.reason) if said is not None and said.reason else None
+        by, reason = self._masked(said.by, said.reason) if said is not None else (None, None)
         of_it = said is None or said.of_it
         if before is not None and after is not None and before.id != after.id:
             time = said.time if said is not None else end
@@ -307,12 +307,14 @@ class _Reading:
             found = self._types.to_record(document, path=path, version=blob, mtime_ns=0, size=len(data))
         except AlgError:
             return None
-        title, project = self._masked(found.title), found.project and self._masked(found.project)
-        return replace(found, body="", title=title, project=project, path=self._masked(path))
+        title, project, shown = self._masked(found.title, found.project, path)
+        return replace(found, body="", title=title or "", project=project, path=shown or "")
 
-    def _masked(self, text: str) -> str:
-        """A text that may be a remote's, or from before something was known to be a secret."""
-        return self._scanner.redact(text)[0]
+    def _masked(self, *texts: str | None) -> tuple[str | None, ...]:
+        """Texts that may be a remote's, or from before something was known to be a secret."""
+        if not self._scanner.scan("\n".join(text for text in texts if text)):
+            return texts
+        return tuple(text and self._scanner.redact(text)[0] for text in texts)
 
     def _is_copy(self, record: Record) -> bool:
         """Whether another file has this id, so that this one counts for nothing."""
