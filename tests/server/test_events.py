@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from events_made import Listener, Socket, Stream, since
 
 JSON = {"Content-Type": "application/json"}
@@ -159,39 +159,30 @@ def test_filters_narrow_what_is_told(server: Any) -> None:
     assert titles(changes(web, token, of_projects.last_id)["events"]) == ["A task"]
 
 
-@pytest.mark.parametrize(
-    ("query", "status"),
-    [
-        ("?type=walrus", 422),
-        ("?colour=red", 422),
-        ("?since_id=a&since_id=b", 422),
-        ("?since_id=%FF", 422),
-        ("?type=" + "x" * 7000, 422),
-    ],
-)
-def test_what_cannot_be_asked_for_is_refused_as_any_request_is(server: Any, query: str, status: int) -> None:
+def test_what_cannot_be_asked_for_is_refused_as_any_request_is(server: Any) -> None:
     web = server.web()
     token = token_of(server, "watcher")
-    answer = web.request("GET", f"/api/v1/events{query}", token=token)
-    assert answer.status == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "x" * 100 not in answer.body.decode()
-    socket = Socket(web, token, query)
-    assert socket.status == status
-    assert json.loads(socket.body)["status"] == status
+    for query in ("type=walrus", "colour=red", "since_id=a&since_id=b", "since_id=%FF", "type=" + "x" * 7000):
+        answer = web.request("GET", f"/api/v1/events?{query}", token=token)
+        assert answer.status == 422, query
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "x" * 100 not in answer.body.decode()
+        socket = Socket(web, token, f"?{query}")
+        assert socket.status == 422, query
+        assert json.loads(socket.body)["status"] == 422
 
 
-@pytest.mark.parametrize("id", ["x", "%00", "AAAA" * 100, "-" * 7000, "%C3%A9", "1%27%20or%201=1", "%0d%0aevent:%20x"])
-def test_an_id_that_nobody_gave_is_answered_with_a_reset(server: Any, id: str) -> None:
+def test_an_id_that_nobody_gave_is_answered_with_a_reset(server: Any) -> None:
     web = server.web()
     token = token_of(server, "watcher")
-    (told,) = changes(web, token, None, since_id=id)["events"]
-    assert (told["kind"], told["why"]) == ("reset", "unknown")
-    with Stream(web, token, f"?since_id={id}") as stream, Socket(web, token, f"?since_id={id}") as socket:
-        for each in (stream, socket):
-            assert each.kind("reset")["why"] == "unknown"
-        write(web, token, "Later")
-        assert [titles(each.events(1)) for each in (stream, socket)] == [["Later"], ["Later"]]
+    for id in ("x", "%00", "AAAA" * 100, "-" * 7000, "%C3%A9", "1%27%20or%201=1", "%0d%0aevent:%20x"):
+        (told,) = changes(web, token, None, since_id=id)["events"]
+        assert (told["kind"], told["why"]) == ("reset", "unknown"), id
+        with Stream(web, token, f"?since_id={id}") as stream, Socket(web, token, f"?since_id={id}") as socket:
+            for each in (stream, socket):
+                assert each.kind("reset")["why"] == "unknown", id
+            write(web, token, "Later")
+            assert [titles(each.events(1)) for each in (stream, socket)] == [["Later"], ["Later"]], id
 
 
 def test_nobody_listens_without_a_token_that_lets_it_read(server: Any) -> None:
@@ -250,23 +241,24 @@ def test_a_hub_that_stops_says_so_to_those_who_listen(server: Any) -> None:
     assert "stopped" in log
 
 
-@pytest.mark.parametrize("opcode", [1, 2])
-def test_a_client_with_a_websocket_only_listens(server: Any, opcode: int) -> None:
+def test_a_client_with_a_websocket_only_listens(server: Any) -> None:
     web = server.web()
     token = token_of(server, "watcher")
-    with Socket(web, token) as socket:
-        socket.kind("ready")
-        socket.send(b"ping?", opcode=9)
-        write(web, token, "Still there")
-        assert titles(socket.events(1)) == ["Still there"]
-        socket.send(b"{}", opcode=opcode)
-        socket.ended()
-        assert socket.code == 1003
-    with Socket(web, token) as socket:
-        socket.kind("ready")
-        socket.send(b"x" * 200_000, opcode=opcode)
-        socket.ended()
-        assert socket.code in (1009, 1003, None)
+    for opcode in (1, 2):
+        with Socket(web, token) as socket:
+            socket.kind("ready")
+            socket.send(b"ping?", opcode=9)
+            write(web, token, "Still there")
+            assert titles(socket.events(1)) == ["Still there"]
+            socket.send(b"{}", opcode=opcode)
+            socket.ended()
+            assert socket.code == 1003
+        with Socket(web, token) as socket:
+            socket.kind("ready")
+            with contextlib.suppress(OSError):  # it need not be read to its end
+                socket.send(b"x" * 200_000, opcode=opcode)
+            socket.ended()
+            assert socket.code in (1009, None)
     assert write(web, token, "The hub goes on")
 
 
