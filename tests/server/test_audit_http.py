@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from events_made import Socket, Stream
 from prometheus_client.parser import text_string_to_metric_families
 
 from adaptive_llm_gateway.server._audit_files import AuditFiles
@@ -176,6 +177,19 @@ def test_metrics_tell_of_the_hub_and_nothing_of_what_it_holds(asking: Asking) ->
     text = asking.web.request("GET", "/metrics", token=admin).body.decode()
     for untold in ("walrus", "secret-project", "writer", str(asking.server.home)):
         assert untold not in text
+
+
+def test_who_listens_for_changes_is_in_it_when_it_begins_and_counted(asking: Asking) -> None:
+    admin, reader = asking.client("admin", "admin"), asking.client("reader", "memory:read")
+    asking.server.settled()
+    with Stream(asking.web, reader), Socket(asking.web, reader):
+        stream, socket = asking.entries(2)  # while both are open
+        assert (stream["action"], stream["transport"], stream["client"]) == ("GET /api/v1/events", "rest", "reader")
+        assert (socket["action"], socket["transport"], socket["client"]) == ("WS /api/v1/events/ws", "ws", "reader")
+        assert asking.metrics(admin)["alg_event_subscribers", ()] == 2
+    asking.server.wait_until(lambda: asking.metrics(admin)["alg_event_subscribers", ()] == 0, what="the end of both")
+    asking.server.alg("hub", "stop")
+    assert [each["action"] for each in asking.all()].count("WS /api/v1/events/ws") == 1
 
 
 def test_ten_thousand_wrong_tokens_leave_a_small_log(asking: Asking) -> None:

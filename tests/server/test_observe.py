@@ -399,6 +399,7 @@ def test_the_page_names_every_metric_with_its_labels(observed: Observed) -> None
         name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
     }
     observed.metrics.look_up("alg_http_connections", "Open connections.", lambda: 0)
+    observed.metrics.look_up("alg_event_subscribers", "Who listens for changes.", lambda: 0)
     of_store = {"memories", "index", "search", "commits", "files", "sync", "operations", "store"}
     families = list(text_string_to_metric_families(asyncio.run(observed.metrics.text()).decode()))
     for family in families:

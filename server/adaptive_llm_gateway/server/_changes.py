@@ -118,6 +118,11 @@ class ChangeFeed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
+    @property
+    def subscribers(self) -> int:
+        """How many subscribe now."""
+        return len(self._subscribers)
+
     # -- subscribing -------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager

@@ -80,7 +80,10 @@ class HubHttp:
         module = await asyncio.to_thread(importlib.import_module, f"{package}._http")
         app = await asyncio.to_thread(importlib.import_module, f"{package}._http_app")
         rest = await asyncio.to_thread(importlib.import_module, f"{package}._rest")
-        self._api = await asyncio.to_thread(rest.build_api, services)
+        api: Api = await asyncio.to_thread(rest.build_api, services)
+        self._api = api
+        if (metrics := self._observer.metrics) is not None:
+            metrics.look_up("alg_event_subscribers", "Who listens for changes.", lambda: api.subscribers)
         while True:
             server: HttpServer = module.HttpServer(
                 self._settings,

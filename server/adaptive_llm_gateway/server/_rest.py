@@ -67,6 +67,11 @@ class Api:
             self._add(route)
         self._description: Json | None = None
 
+    @property
+    def subscribers(self) -> int:
+        """How many listen for changes now."""
+        return self._events.subscribers
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["path"] in (STREAM, SOCKET):

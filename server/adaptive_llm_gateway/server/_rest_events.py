@@ -100,6 +100,11 @@ class EventRoutes:
             )
         return self._begun
 
+    @property
+    def subscribers(self) -> int:
+        """How many listen now."""
+        return 0 if self._begun is None else self._begun.subscribers
+
     async def end(self) -> None:
         """Tell those who listen that the hub goes, and let no more in."""
         await self._feed.close()
