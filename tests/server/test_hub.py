@@ -296,3 +296,10 @@ def test_titles_and_reasons_are_recalled_within_the_fence(server: Any) -> None:
         after = text[text.index("</recalled-") :]
         assert "IGNORE" not in before + after
         assert "obey" not in before + after
+
+
+def test_a_hub_sets_aside_what_it_has_loaded(server: Any) -> None:
+    server.alg("hub", "start")
+    log = server.home / "logs" / "hub.log"
+    server.wait_until(lambda: "objects set aside" in log.read_text(encoding="utf-8"), what="the objects that stay")
+    assert server.client().write("It goes on")

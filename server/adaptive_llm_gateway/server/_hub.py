@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -56,6 +57,7 @@ _READ_BYTES = 1 << 18
 _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
 _PARTS_SECONDS = 1.0
+_LOADED_SECONDS = 5.0  # after the store is open: the model and libraries that are loaded ahead
 # How long a hub takes to go, at most: what was begun, what that leaves when it is cut off, the store. A whole end that
 # takes longer (something hangs that cannot be cut off) is ended, see `_end_at_once`.
 _CALLS_SECONDS = 8.0
@@ -363,12 +365,26 @@ class Hub:
                 self.modes.look(),
                 self._gateway.load_ahead(),
                 self._look_at_objects(),
+                self._set_aside(),
                 self.http.run(self._mcp, self._services()),
             )
             beside = {asyncio.create_task(part) for part in parts}
             await self._stop.wait()
         finally:
             await self._shut_down(listener, beside)
+
+    async def _set_aside(self) -> None:
+        """Have the garbage collector leave alone what is there to stay.
+
+        It goes through all that lives again and again while requests make and drop their own: on a home of 10,000
+        memories that took a fifth to a third of the time of a request by HTTP.
+        """
+        with contextlib.suppress(AlgError):
+            await self.operations.store()
+        await asyncio.sleep(_LOADED_SECONDS)
+        gc.collect()
+        gc.freeze()
+        _log.info("%d objects set aside from the garbage collector", gc.get_freeze_count())
 
     async def _listen(self) -> asyncio.AbstractServer:
         path = self.home.socket
