@@ -318,7 +318,8 @@ def test_the_architecture_names_every_fault_point() -> None:
     from adaptive_llm_gateway.core import POINTS
 
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`((?:write|commit|sync|append|key|clients|objects)\.(?!json)\w+)`", page)) == set(POINTS)
+    steps = "write|commit|sync|append|key|clients|objects|idempotency"
+    assert set(re.findall(rf"`((?:{steps})\.(?!json|db)\w+)`", page)) == set(POINTS)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -36,12 +36,16 @@ class RestServer:
     Attributes:
         callers: what each token allows; `test` everything.
         url: where it is.
+        folder: where its home and its store lie.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any] | None = None, store: dict[str, Any] | None = None
+    ) -> None:
         self.callers: dict[str, Access] = {TESTER: ALL}
         self.url = ""
-        self._folder = folder
+        self.folder = folder
+        self._store = store or {}
         self._settings = Settings(**(settings or TRIAL))
         self._ready = threading.Event()
         self._failed: BaseException | None = None
@@ -81,11 +85,11 @@ class RestServer:
             self._ready.set()
 
     async def _serve(self) -> None:
-        home = Home(self._folder / "home")
+        home = Home(self.folder / "home")
         home.root.mkdir(exist_ok=True)
         with contextlib.ExitStack() as stack:
             operations = Operations(
-                lambda: stack.enter_context(temporary_store(self._folder / "store")), commit_wait=30.0
+                lambda: stack.enter_context(temporary_store(self.folder / "store", **self._store)), commit_wait=30.0
             )
             handoffs = HandoffOperations(operations, self._settings.handoffs, is_connected=lambda _: False)
             gateway = GatewayOperations(home, self._settings, operations, host="testing", upkeep=3600.0)
@@ -123,7 +127,8 @@ class RestServer:
 
 
 @contextlib.contextmanager
-def rest_server(folder: Path, **settings: Any) -> Generator[RestServer]:
-    """The API over a home and a store in `folder`."""
-    with RestServer(folder, settings or None) as server:
+def rest_server(folder: Path, *, store: dict[str, Any] | None = None, **settings: Any) -> Generator[RestServer]:
+    """The API over a home and a store in `folder`; `store` is for `temporary_store`."""
+    folder.mkdir(exist_ok=True)
+    with RestServer(folder, settings or None, store) as server:
         yield server

@@ -15,6 +15,7 @@ from rest_made import RestServer, rest_server
 
 from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES, SCOPES, Access
+from adaptive_llm_gateway.server._rest_events import SOCKET, STREAM
 
 JSON = {"content-type": "application/json"}
 
@@ -255,11 +256,11 @@ def test_what_is_described_and_wrong_is_refused_for_what_it_says(rest: RestServe
     problem(client.post("/memories", json={"title": "x", "type": "nope"}), 422, "unknown_type")
     problem(client.post("/memories", json={"title": "x", "fields": {"nope": 1}}), 422, "unknown_field")
     problem(client.get("/memories?since=whenever"), 422, "invalid_input")
-    problem(client.get("/memories/%2E%2E"), 400, "invalid_request")
+    problem(client.get("/memories/%2E%2E"), 422, "unsafe_path")
     problem(client.get("/memories/..%2Fstatus"), 404, "not_found")
     problem(client.get("/memories/ILOUILOUILOUILOUILOUILOUIL"), 404, "not_found")
     for id in ("nope", "%00", "..%5C", "a" * 3000, "%F0%9F%A6%85", "a%0A"):
-        problem(client.get(f"/memories/{id}"), 400, "invalid_request")
+        problem(client.get(f"/memories/{id}"), 422, "unsafe_path")
 
 
 def test_paths_and_methods_that_are_not_there_are_told_as_problems(rest: RestServer) -> None:
@@ -315,7 +316,8 @@ def test_what_looks_like_a_secret_is_refused_in_every_text_and_shown_in_none(res
 
 def test_every_route_answers_only_a_token_with_its_scope(rest: RestServer) -> None:
     api = rest.api.routes
-    assert {key for key in ROUTE_SCOPES if key[1].startswith("/api/v1/")} == {*api}
+    streams = {("GET", STREAM), ("WEBSOCKET", SOCKET)}  # events_made.py asks those
+    assert {key for key in ROUTE_SCOPES if key[1].startswith("/api/v1/")} == {*api} | streams
     for scope in SCOPES:
         rest.callers[scope] = Access(client="c", scopes=frozenset({scope}))
     rest.callers["none"] = Access(client="c", scopes=frozenset())

@@ -53,6 +53,8 @@ POINTS = (
     "clients.renamed",
     "objects.trying",
     "objects.seen",
+    "idempotency.begun",
+    "idempotency.answered",
 )
 
 _wanted, _, _count = os.environ.get("ALG_FAULT", "").partition(":")

@@ -16,8 +16,8 @@ _LONGEST_TITLE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class NewOffer:
-    """Work to be offered. `patch` is the diff of what is not committed; `work` says where the work lies; `new_id` is the
-    id that the offer gets, a new ULID: where there is such an offer already, none is made.
+    """Work to be offered. `patch` is the diff of what is not committed; `work` says where the work lies; `new_id` is
+    the id that the offer gets, a new ULID: where there is such an offer already, none is made.
     """
 
     objective: str

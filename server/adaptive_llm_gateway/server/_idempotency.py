@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar, cast
 
 import apsw
 
-from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, StorageError, derived_ulid
+from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, StorageError, derived_ulid, reach
 
 _T = TypeVar("_T")
 
@@ -159,6 +159,8 @@ class Idempotency:
             raise
         if isinstance(begun, Kept):
             self._ended(id)
+        else:
+            reach("idempotency.begun")
         return begun
 
     async def keep(self, begun: Begun, answer: Kept) -> None:
@@ -171,6 +173,7 @@ class Idempotency:
             )
         finally:
             self._ended(begun.id)
+        reach("idempotency.answered")
 
     async def drop(self, begun: Begun) -> None:
         """It was refused and did nothing: it may be asked again."""

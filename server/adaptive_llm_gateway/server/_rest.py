@@ -5,7 +5,7 @@ It is mounted behind authentication, and does nothing for a request whose `Acces
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from fastapi import FastAPI, Path
@@ -61,6 +61,10 @@ class Api:
         for key in self.routes:
             if key not in ROUTE_SCOPES:
                 raise KeyError(f"{key} is not in ROUTE_SCOPES")
+        self._whole: dict[str, list[str]] = {}
+        for method, path in sorted(self.routes):
+            if "{" not in path:
+                self._whole.setdefault(path, []).append(method)
         self._paths = {route.whole: compile_path(route.whole)[0] for route in self.routes.values()}
         self.app.router.route_class = route_class(services, self._keys, self.routes)
         for route in self.routes.values():
@@ -74,8 +78,12 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        allowed = self._whole.get(scope["path"])
         if scope["path"] in (STREAM, SOCKET):
             await self._events(scope, receive, send)
+        elif scope["type"] == "http" and allowed is not None and scope["method"] not in allowed:
+            # The router would go on to a path whose `{id}` this one fits.
+            await self._not_allowed(scope["method"], allowed)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -139,17 +147,20 @@ class Api:
 
     async def _refused(self, request: Request, _error: Exception) -> Response:
         """What the router refuses by itself."""
-        allowed = sorted(
-            route.method for route in self.routes.values() if self._paths[route.whole].fullmatch(request.scope["path"])
-        )
+        path = request.scope["path"]
+        allowed = sorted(route.method for route in self.routes.values() if self._paths[route.whole].fullmatch(path))
         if allowed:
-            return problem(
-                "method_not_allowed",
-                f"{request.method} is not among the methods of this path",
-                hint=f"There are: {', '.join(allowed)}.",
-                headers={"allow": ", ".join(allowed)},
-            )
+            return self._not_allowed(request.method, allowed)
         return problem("not_found", "there is no such path", hint=f"{PREFIX}/openapi.json has them all.")
+
+    @staticmethod
+    def _not_allowed(method: str, allowed: Sequence[str]) -> Response:
+        return problem(
+            "method_not_allowed",
+            f"{method[:20]} is not among the methods of this path",
+            hint=f"There are: {', '.join(allowed)}.",
+            headers={"allow": ", ".join(allowed)},
+        )
 
     # -- the description ---------------------------------------------------------------------------------------
 

@@ -41,7 +41,6 @@ from adaptive_llm_gateway.server._services import Services
 MemoryId = Annotated[
     str,
     Path(
-        pattern="^[0-9A-Za-z]{6,26}$",
         description="Id of the memory, or 6 letters or more of its beginning or end",
         examples=[EXAMPLE_ID],
     ),

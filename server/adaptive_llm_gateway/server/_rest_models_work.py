@@ -345,7 +345,7 @@ class Answered(Routed):
     temperature: float | None = Field(None, ge=0, le=2, description="Default the model's")
     json_: bool = Field(False, alias="json", description="The answer must be one JSON value")
     stop: list[str] = Field([], description="Texts at which the answer ends")
-    deadline: float | None = Field(None, gt=0, le=3600, description="Most seconds it may take; default 300")
+    deadline: float | None = Field(None, ge=1, le=3600, description="Most seconds it may take; default 300")
 
 
 class CompleteAsked(Answered):
@@ -381,7 +381,7 @@ class EmbedAsked(Routed):
     model_config = _examples({"texts": ["kestrel", "falcon"]})
 
     texts: list[str] = Field(description="One vector for each")
-    deadline: float | None = Field(None, gt=0, le=3600, description="Most seconds it may take; default 300")
+    deadline: float | None = Field(None, ge=1, le=3600, description="Most seconds it may take; default 300")
 
 
 class WhatIfGiven(Given):
@@ -389,8 +389,8 @@ class WhatIfGiven(Given):
 
     mode: Literal["normal", "local", "offline"] | None = None
     trust: TrustName | None = None
-    down: list[str] = []
-    consent: list[str] = []
+    down: list[str] = Field([], description="Providers")
+    consent: list[str] = Field([], description="Providers")
 
 
 class PreviewAsked(Routed):
@@ -489,7 +489,7 @@ class ReceiptLine(Told):
     operation: str
     client: str | None
     trust: TrustName
-    micro_cents: int
+    micro_cents: int | None = Field(description="Null: not known")
 
 
 class ReceiptsTold(Told):

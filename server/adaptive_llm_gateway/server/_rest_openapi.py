@@ -43,8 +43,8 @@ _TAGS: Final = {
     "hub": "How the hub stands, and how this API is described",
 }
 _EVENTS: Final = (
-    "With `stream`: an event `piece` with `text` for each piece, then `answer` with the whole answer, or `problem` where "
-    "it broke off; a comment every five seconds while nothing comes."
+    "With `stream`: an event `piece` with `text` for each piece, then `answer` with the whole answer, or `problem` "
+    "where it broke off; a comment every five seconds while nothing comes."
 )
 _ALWAYS: Final = (400, 401, 403, 429, 500, 503)
 _WITH_BODY: Final = (413, 415, 422)
@@ -163,7 +163,7 @@ def _responses(route: Route, statuses: Iterable[int]) -> Json:
         **({"headers": headers} if headers else {}),
         "content": {
             "application/json": {"schema": schema},
-            **({"text/event-stream": {"schema": {"type": "string", "description": _EVENTS}}} if route.streams else {}),
+            **({"text/event-stream": {"schema": {"description": _EVENTS}}} if route.streams else {}),
         },
     }
     also: Json = {

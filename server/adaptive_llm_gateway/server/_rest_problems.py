@@ -51,7 +51,7 @@ STATUS: Final[Mapping[str, int]] = {
     "outcome_unknown": 409,
     # Try again later.
     "rate_limited": 429,
-    "sync": 502,
+    "sync": 502,  # 409 where there is no remote
     "provider_failed": 502,
     "unavailable": 503,
     "unconfirmed": 503,
@@ -92,6 +92,8 @@ TITLES: Final[Mapping[str, str]] = {
 
 def status_of(error: AlgError) -> int:
     """The status of an error; of a class that has none of its own, that of the nearest above it."""
+    if error.code == "sync" and error.details.get("kind") == "no_remote":
+        return 409  # nothing failed: there is nowhere to pull from or push to
     for kind in type(error).__mro__:
         code = getattr(kind, "code", None)
         if code in STATUS:
