@@ -348,9 +348,15 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if first.get("type") == "array":
         return "list of models" if "$ref" in first["items"] else f"list of {_allowed(first['items'])}s"
     names = {"string": "text", "boolean": "`true`, `false`", "integer": "whole number", "number": "number"}
-    bounds = [f"{first[key]:,}" for key in ("minimum", "maximum") if key in first]
     word = names[first["type"]]
-    return f"{word}, {bounds[0]}{' to ' + bounds[1] if len(bounds) == 2 else ' or more'}" if bounds else word
+    least, most = first.get("minimum"), first.get("maximum")
+    more_than = first.get("exclusiveMinimum")
+    low = "" if least is None else f"{least:,}"
+    if more_than is not None:
+        low = f"more than {more_than:,}"
+    if most is None:
+        return f"{word}, {low}{' or more' if more_than is None else ''}" if low else word
+    return f"{word}, {low} to {most:,}"
 
 
 # --- docs/schemas/handoff.json -------------------------------------------------------------------------------------
