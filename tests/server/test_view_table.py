@@ -43,7 +43,19 @@ TABLE: dict[type, dict[str, frozenset[str]]] = {
         "admin": frozenset({"summarize_path"}),
         # The hub's own, or what says nothing of a memory.
         "of the hub": frozenset(
-            ["whole", "open", "close", "idle", "store_state", "scanners", "absent", "mode", "set_mode"]
+            [
+                "whole",
+                "open",
+                "close",
+                "idle",
+                "waiting",
+                "underway",
+                "store_state",
+                "scanners",
+                "absent",
+                "mode",
+                "set_mode",
+            ]
         ),
     },
     HandoffOperations: {
