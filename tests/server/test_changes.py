@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -416,6 +417,36 @@ def test_handoffs_are_told_with_how_they_stand(store: MemoryStore) -> None:
         assert [(each["kind"], each["memory"]) for each in seen] == [("created", offered["id"])]
 
     serve(store, work)
+
+
+def test_what_is_pulled_is_told_once_whoever_hears_of_it_finds_it(tmp_path: Path) -> None:
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True, timeout=WAIT)
+    with (
+        temporary_store(tmp_path / "here", remote=str(remote)) as here,
+        temporary_store(tmp_path / "there", remote=str(remote)) as there,
+    ):
+        here.push().result(WAIT)
+        there.pull().result(WAIT)
+        tickets = [there.submit(WriteMemory(ME, title=f"Memory {number:02}")) for number in range(60)]
+        assert all(ticket.committed.result(WAIT) for ticket in tickets)
+        there.push().result(WAIT)
+
+        async def work(bench: Bench) -> None:
+            since = (await bench.page())["next_id"]
+            pulling = asyncio.create_task(asyncio.to_thread(here.pull().result, WAIT))
+            found = 0
+            while found < 60:  # without a pause, so that it looks while the index follows
+                page = await bench.page(since)
+                since = page["next_id"]
+                found += len(page["events"])
+                for each in page["events"]:
+                    record = here.record(each["memory"])
+                    assert record is not None
+                    assert record.version == each["version"]
+            await pulling
+
+        serve(here, work)
 
 
 def test_several_repos_are_one_stream_and_one_id(tmp_path: Path) -> None:
