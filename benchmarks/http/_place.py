@@ -125,7 +125,7 @@ class Place:
         self.bench.git(home, "status", "--porcelain")  # the copies' inodes are new to git's index
         file = home / "config.yaml"
         configured: dict[str, Any] = (yaml.safe_load(file.read_text("utf-8")) if file.exists() else None) or {}
-        configured["http"] = {"enabled": True, "port": 0}
+        configured["http"] = {"enabled": True, "port": 0, "max_event_streams_per_client": self.amount.idle}
         configured["hub"] = {"idle_minutes": 0}
         file.write_text(yaml.safe_dump(configured), "utf-8")
         with _process(self.bench, "_hub.py", str(home)) as process:

@@ -38,6 +38,9 @@ def idle(place: Place) -> list[Row]:
     def sessions(server: Server) -> Sequence[bytes]:
         return Calls(server.target, "2025-11-25", sessions=many).streams()
 
+    def events(server: Server) -> Sequence[bytes]:
+        return [server.target.bare("GET", "/api/v1/events", {"Accept": "text/event-stream"})] * many
+
     with place.floor("bare") as server:
         floor = row(f"bare uvicorn, {many:,} connections that wait", "MB", [_grown(server, kept)], of="floor")
     with place.floor("sdk") as server:
@@ -48,6 +51,7 @@ def idle(place: Place) -> list[Row]:
     for what, opens, against in (
         ("connections that wait for their next request", kept, floor),
         ("MCP sessions (2025-11-25), each with the stream by which the hub may speak", sessions, peer),
+        ("streams of events of the REST API", events, floor),
     ):
         say(what)
         with place.hub() as hub:
