@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -52,3 +57,19 @@ def test_an_error_names_the_resource_that_there_is_not_and_no_credential_in_its_
     secret = "ghp_" + "Zq7Kd2Lm9Xv4Rt6Yp1Ws8Bn3Hj5Fg0Tc2QeA"
     assert secret not in json.dumps(told(f"walrus://{secret}"))
     assert "data" not in told("walrus://" + "x" * 3_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_hub_asks_for_as_many_files_as_its_connections_take(server: Any) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 3_024:
+        pytest.skip(f"no process may have more than {hard} files here")
+    server.configure("http:\n  enabled: true\n  port: 0\n  max_connections: 2000\n")
+    server.alg("hub", "start", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard)))
+    server.wait_until(lambda: server.json("hub", "status")["http"]["state"] == "listening", what="HTTP")
+    limits = Path(f"/proc/{server.hub_pid()}/limits").read_text(encoding="ascii")
+    found = re.search(r"^Max open files +(\d+) ", limits, re.MULTILINE)
+    assert found is not None
+    assert int(found[1]) == 3_024

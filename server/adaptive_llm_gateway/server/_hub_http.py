@@ -6,6 +6,7 @@ Nothing heavy is imported here: where `http.enabled` is false, nothing of a serv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 5.0
+_OTHER_FILES = 1_024  # of the store, the index, git and clients at the socket
+
+
+def allow_connections(connections: int) -> None:
+    """Let this process have as many files open as that many connections take, where the system allows it: what a
+    process may have is often 1,024, and ten times that or more when it asks.
+    """
+    try:
+        import resource  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class HubHttp:
@@ -75,6 +94,7 @@ class HubHttp:
         """Listen as soon as that is possible, until cancelled."""
         if not self._settings.enabled:
             return
+        allow_connections(self._settings.max_connections)
         # In a thread: whoever waits at the socket for an answer does not wait for this.
         package = "adaptive_llm_gateway.server"
         module = await asyncio.to_thread(importlib.import_module, f"{package}._http")
