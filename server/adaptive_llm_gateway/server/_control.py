@@ -144,7 +144,7 @@ async def _carry_out(hub: Hub, name: str, arguments: dict[str, Any], send: Any) 
         hub.stop(again=arguments.get("again") is True)
         return hub.status()
     if name == "reindex":
-        store = await hub.operations.store()
+        store = await hub.operations.whole()
         return asdict(await asyncio.to_thread(store.reindex, **arguments))
     if name in ("import", "export"):
         return await _with_progress(hub, send, _import if name == "import" else _export, arguments)
