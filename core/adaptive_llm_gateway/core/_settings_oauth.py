@@ -42,8 +42,8 @@ def _url(value: str | None) -> str | None:
     return value
 
 
-_Url = Annotated[str | None, AfterValidator(_url), Field(max_length=500)]
-_Claim = Annotated[str | None, Field(min_length=1, max_length=200)]
+_Url = Annotated[Annotated[str, Field(max_length=500)] | None, AfterValidator(_url)]
+_Claim = Annotated[str, Field(min_length=1, max_length=200)] | None
 
 
 class OAuthSettings(Section):
