@@ -191,7 +191,7 @@ def _mixture(hub: Server, place: Place) -> list[Request]:
 
     def changed() -> Request:
         given = {"id": dice.choice(ids), "body": f"{dice.choice(queries)}\n\n{dice.choice(queries)}\n"}
-        return dice.choice((modern, older)).call("memory_write", given, kind="write", expect="committed")
+        return dice.choice((modern, older)).call("memory_write", given, kind="write", expect='"isError":false')
 
     def renamed(kind: str, request: Request) -> Request:
         return Request(kind, request.data, request.expect)

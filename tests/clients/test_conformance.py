@@ -120,7 +120,7 @@ def test_a_scenario_that_passes_has_looked_at_something(
 ) -> None:
     version, found = results
     for name, checks in found.items():
-        if not table.EXPECTED[version][name]:
+        if not table.EXPECTED[version][name] and name not in table.ANSWERED_AT_ONCE:
             assert any(check.status == "SUCCESS" for check in checks), name
 
 
