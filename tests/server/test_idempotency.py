@@ -272,6 +272,39 @@ def test_a_file_that_cannot_be_used_has_the_request_refused_and_nothing_done(tmp
         assert client.post("/memories", json={"title": "x"}).status_code == 201
 
 
+def _refuse_to(change: str, folder: Path) -> None:
+    """Have the file of keys refuse one kind of change from now on, as one whose disk is full does."""
+    database = sqlite3.connect(folder / "home" / "idempotency.db")
+    database.execute(f"CREATE TRIGGER full BEFORE {change} ON requests BEGIN SELECT RAISE(FAIL, 'full'); END")
+    database.commit()
+    database.close()
+
+
+def test_what_was_done_is_told_also_where_its_answer_cannot_be_kept(rest: RestServer) -> None:
+    client = rest.client()
+    assert client.post("/memories", json={"title": "x"}, headers=key("a")).status_code == 201
+    _refuse_to("UPDATE", rest.folder)
+    first = client.post("/memories", json={"title": "y"}, headers=key("b"))
+    assert first.status_code == 201, first.text
+    again = client.post("/memories", json={"title": "y"}, headers=key("b"))
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    assert client.get("/memories").json()["total"] == 2
+    changed = client.patch(f"/memories/{first.json()['id']}", json={"body": "z"}, headers=key("c"))
+    assert changed.status_code == 200, changed.text
+    assert code(client.patch(f"/memories/{first.json()['id']}", json={"body": "z"}, headers=key("c"))) == (
+        409,
+        "outcome_unknown",
+    )
+
+
+def test_what_was_refused_is_told_also_where_its_key_cannot_be_forgotten(rest: RestServer) -> None:
+    client = rest.client()
+    assert client.post("/memories", json={"title": "x"}, headers=key("a")).status_code == 201
+    _refuse_to("DELETE", rest.folder)
+    missing = "01JC4Q8M3V9Z2K7W5T1R6XHB0D"
+    assert code(client.patch(f"/memories/{missing}", json={"body": "z"}, headers=key("b"))) == (404, "not_found")
+
+
 # --- After a crash --------------------------------------------------------------------------------------------------
 
 SERVE = """

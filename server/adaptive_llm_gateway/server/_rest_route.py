@@ -20,11 +20,11 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, VersionConflict
+from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, StorageError, VersionConflict
 from adaptive_llm_gateway.memory import Author
 from adaptive_llm_gateway.server._access import IN_SCOPE, ROUTE_SCOPES, Access, acting_for
 from adaptive_llm_gateway.server._call import touched
-from adaptive_llm_gateway.server._idempotency import Idempotency, Kept, OutcomeUnknown
+from adaptive_llm_gateway.server._idempotency import Begun, Idempotency, Kept, OutcomeUnknown
 from adaptive_llm_gateway.server._mcp_shared import client_name
 from adaptive_llm_gateway.server._rest_json import read_json, write_json
 from adaptive_llm_gateway.server._rest_problems import PREFIX, problem, problem_of
@@ -264,7 +264,7 @@ async def _once(
         if isinstance(error, AlgError) and error.details.get("queued"):
             keys.leave(begun)  # it may yet be carried out
         else:
-            await keys.drop(begun)
+            await _drop(keys, begun)
         if begun.again and isinstance(error, VersionConflict):
             error.hint = f"An earlier request with this key may have been what changed it. {error.hint or ''}".strip()
         raise
@@ -272,11 +272,22 @@ async def _once(
         keys.leave(begun)
         raise
     if response.status_code >= 300:
-        await keys.drop(begun)
+        await _drop(keys, begun)
         return response
     kept = {name: value for name, value in response.headers.items() if name != "content-length"}
-    await keys.keep(begun, Kept(response.status_code, kept, bytes(response.body)))
+    try:
+        await keys.keep(begun, Kept(response.status_code, kept, bytes(response.body)))
+    except StorageError as error:  # it was carried out, and to say otherwise would have it done once more
+        _log.warning("the answer to a request with a key is not kept: %s", error)
     return response
+
+
+async def _drop(keys: Idempotency, begun: Begun) -> None:
+    """Forget a request that was refused; why it was is told, whatever becomes of its key."""
+    try:
+        await keys.drop(begun)
+    except StorageError as error:
+        _log.warning("the key of a request that was refused is not forgotten: %s", error)
 
 
 _KEY: Final = re.compile(KEY_PATTERN)
