@@ -149,8 +149,7 @@ class HttpServer:
             await asyncio.wait(self._state.tasks, timeout=seconds)
         await self._mcp.end()
         late = set(self._state.tasks)
-        for task in late:
-            task.cancel()
+        self._app.give_up(late)
         if late:
             await asyncio.wait(late, timeout=_CUT_OFF_SECONDS)
         for end in (_shut, _abort):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,6 +98,7 @@ _PROBLEMS: Final = {
     405: ("method_not_allowed", "the path has no such method"),
     429: ("rate_limited", "there were too many requests"),
     500: ("internal", "the hub failed"),
+    503: ("hub_unavailable", "the hub stops, and this may or may not have been carried out"),
 }
 """The code and the words of a refusal over REST."""
 
@@ -126,7 +127,7 @@ class HttpApp:
         self._proxies = networks(settings.trusted_proxies)
         self._clear = settings.tls_certificate is None
         self._open: dict[asyncio.Task[Any], Access] = {}
-        self._cut_off: set[asyncio.Task[Any]] = set()
+        self._cut_off: dict[asyncio.Task[Any], int] = {}  # with which status, where there is no answer yet
         self._date = (0, b"")
         self.going = asyncio.Event()
 
@@ -134,8 +135,20 @@ class HttpApp:
         """End the requests of those who do not count any more."""
         for task, access in list(self._open.items()):
             if not counts(access):
-                self._cut_off.add(task)
-                task.cancel()
+                self._end(task, 401)
+
+    def give_up(self, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        """End requests that the hub cannot wait for any longer."""
+        for task in tasks:
+            self._end(task, 503)
+
+    def _end(self, task: asyncio.Task[Any], status: int) -> None:
+        self._cut_off[task] = status
+        task.add_done_callback(self._forget)
+        task.cancel()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._cut_off.pop(task, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
@@ -165,18 +178,19 @@ class HttpApp:
                 else:
                     await self._routed(scope, receive, secured, origin)
         except asyncio.CancelledError:
-            if task not in self._cut_off:
+            status = self._cut_off.get(task)
+            if status is None:
                 raise
             task.uncancel()
-            if not begun:
-                await answer(scope, secured, NO_TOKEN.status, headers=NO_TOKEN.headers)
+            if not begun and status == NO_TOKEN.status:
+                await answer(scope, secured, status, headers=NO_TOKEN.headers)
+            elif not begun:
+                await _refuse(scope, receive, secured, status, headers=((b"retry-after", b"1"),))
         except Exception:  # the caller is told nothing of it
             _log.exception("a request by HTTP failed")
             if begun:
                 raise
             await _refuse(scope, receive, secured, 500)
-        finally:
-            self._cut_off.discard(task)
 
     def _now(self) -> bytes:
         now = int(time.time())

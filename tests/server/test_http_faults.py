@@ -1,0 +1,59 @@
+"""What whoever asks by HTTP is told when something around the hub goes wrong, with real hubs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+from http_stand import BOTH, Wire
+
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+}
+
+
+def framed(token: str, head: str, body: bytes, *, length: int | None = None) -> bytes:
+    """A request; `length`: what it says of its body, where that is not true."""
+    lines = [*head.split("\n"), "Host: localhost", f"Authorization: Bearer {token}", "Content-Type: application/json"]
+    lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def test_what_a_hub_that_goes_cannot_wait_for_is_told_that_it_may_have_been_carried_out(server: Any, peer: Any) -> None:
+    model = peer("One ", "two.")
+    model.go_on.clear()
+    entry = f"{{kind: openai_compatible, url: '{model.url}', models: [{{name: m, chat: true}}]}}"
+    server.configure(f"gateway: {{discover: false}}\nproviders:\n  here: {entry}\n")
+    web = server.web()
+    token = server.json("clients", "add", "all", "--scope", "gateway,memory:write")["token"]
+    asked = json.dumps({"prompt": "count"}).encode()
+    call = {"name": "gateway_complete", "arguments": {"prompt": "count"}, "_meta": META}
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).encode()
+    mcp = "\n".join(
+        (
+            "POST /mcp HTTP/1.1",
+            "Accept: application/json",
+            "MCP-Protocol-Version: 2026-07-28",
+            "Mcp-Method: tools/call",
+            "Mcp-Name: gateway_complete",
+        )
+    ).replace("application/json", BOTH)
+    with Wire(web.connect()) as rest, Wire(web.connect()) as tool, Wire(web.connect()) as slow:
+        rest.send(framed(token, "POST /api/v1/gateway/complete HTTP/1.1", asked))
+        tool.send(framed(token, mcp, message))
+        slow.send(framed(token, "POST /api/v1/memories HTTP/1.1", b'{"tit', length=1000))
+        server.wait_until(lambda: len(model.asked) == 2, what="the questions at the provider")
+        os.kill(server.hub_pid(), signal.SIGTERM)
+        for each in (rest, slow):
+            given = each.answer()
+            assert (given.status, given.json()["code"]) == (503, "hub_unavailable")
+            assert "may or may not have been carried out" in given.json()["detail"]
+            assert given.headers["x-request-id"] == given.json()["request_id"]
+        said = tool.rest()
+        assert b"500" not in said.partition(b"\r\n")[0]
+        assert b"Internal Server Error" not in said
+    server.wait_until(lambda: server.hub_pid() is None, what="the hub's end")
