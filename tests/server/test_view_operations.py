@@ -7,6 +7,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from adaptive_llm_gateway.memory import (
 )
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._access import EVERYTHING, SCOPES, Access, acting_for
+from adaptive_llm_gateway.server._authentication import Admitted
 from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 from adaptive_llm_gateway.server._operations import Operations
@@ -323,6 +325,31 @@ def test_the_context_of_a_request_to_a_model_has_what_is_seen_and_so_have_its_re
         with acting_for(ALPHA), pytest.raises(NotFound):  # what was its context is hidden now
             await bench.gateway.records.receipts_show(mine["receipt"])
         assert (await bench.gateway.records.receipts_list())["receipts"]
+
+    run(work)
+
+
+@pytest.mark.parametrize("access", [ALPHA, EVERY_MEMORY])
+def test_a_name_alone_makes_no_receipt_of_another_ones_own(run: Run, access: Access) -> None:
+    def of(identity: str) -> Access:
+        given = {each.name: getattr(access, each.name) for each in fields(Access)}
+        return Admitted(**given, identity=identity)
+
+    async def work(bench: Bench) -> None:
+        records = bench.gateway.records
+        here = await bench.gateway.gateway_complete("what I alone know", trust="secret", client="ci")
+        with acting_for(of("01JC4Q8M3V9Z2K7W5T1R6XHB0D")):
+            before = await bench.gateway.gateway_complete("of who had the name", client="ci")
+        with acting_for(of("01JC4Q8M3V9Z2K7W5T1R6XHB0E")):
+            mine = await bench.gateway.gateway_complete("mine", client="ci")
+            listed = await records.receipts_list(own=True)
+            assert [each["id"] for each in listed["receipts"]] == [mine["receipt"]]
+            assert (await records.receipts_show(mine["receipt"], own=True))["receipt"]["id"] == mine["receipt"]
+            for other in (here["receipt"], before["receipt"]):
+                for name in (other, other[-8:]):
+                    with pytest.raises(NotFound):
+                        await records.receipts_show(name, own=True)
+        assert len((await records.receipts_list())["receipts"]) == 3
 
     run(work)
 

@@ -24,7 +24,13 @@ class ReceiptMessage:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRequest:
-    """What was asked, credentials taken out; `texts` is what was to be embedded."""
+    """What was asked, credentials taken out; `texts` is what was to be embedded.
+
+    Attributes:
+        client: how whoever asked is called; two may be called alike.
+        owner: whose token it was asked with, by an id that nobody else has; None: it was asked on this machine. Older
+            receipts lack it.
+    """
 
     operation: Operation
     purpose: str
@@ -37,6 +43,7 @@ class ReceiptRequest:
     temperature: float | None = None
     json: bool = False
     stop: tuple[str, ...] = ()
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,19 +277,19 @@ class Receipts:
         limit: int = 50,
         outcome: Outcome | None = None,
         since: datetime | None = None,
-        client: str | None = None,
+        owner: str | None = None,
     ) -> tuple[FiledReceipt, ...]:
         """The newest receipts first, also of files whose chain is broken: `verify` tells.
 
         Args:
-            client: only those of this one's requests.
+            owner: only those of requests with this one's token.
         """
         found: list[FiledReceipt] = []
         for path in reversed(self._files()):
             for filed in reversed([*self._of_file(path)]):
                 if len(found) >= limit or (since is not None and filed.receipt.at < since):
                     return tuple(found)
-                if outcome in (None, filed.receipt.outcome) and client in (None, filed.receipt.request.client):
+                if outcome in (None, filed.receipt.outcome) and owner in (None, filed.receipt.request.owner):
                     found.append(filed)
         return tuple(found)
 

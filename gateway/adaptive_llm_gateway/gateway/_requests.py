@@ -53,6 +53,7 @@ class Ask:
         trust: the level that is declared; None takes the configured default.
         purpose: None takes the operation's own (`chat`, `complete`, `embed`).
         client: who asks, for the receipt.
+        owner: whose token they ask with, for the receipt, too; None: nobody's.
         max_tokens: of the answer.
         json: the answer has to be one JSON value.
         stop: texts at which the answer ends.
@@ -77,6 +78,7 @@ class Ask:
     fallback: bool = True
     budget: int | None = None
     deadline: float | None = None
+    owner: str | None = None
 
     @property
     def embeds(self) -> bool:

@@ -258,6 +258,7 @@ def _request(ask: Ask) -> ReceiptRequest:
         temperature=ask.temperature if ask.temperature is not None and math.isfinite(ask.temperature) else None,
         json=ask.json,
         stop=ask.stop,
+        owner=ask.owner,
     )
 
 

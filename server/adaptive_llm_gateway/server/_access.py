@@ -50,6 +50,11 @@ class Access:
         return project is not None and any(fnmatch.fnmatchcase(project, each) for each in self.projects)
 
     @property
+    def owner(self) -> str | None:
+        """Whose is what it asks for, by what nobody else is called; None: the person's at this machine."""
+        return self.client
+
+    @property
     def reads_memories(self) -> bool:
         """Whether it may be told what memories say beside the handoff or the request that it is about."""
         return "memory:read" in self.scopes

@@ -52,6 +52,11 @@ class Admitted(Access):
     cost_per_day: int | None = None
     issued: bool = False
 
+    @property
+    def owner(self) -> str | None:
+        """Its identity: programs on this machine, and a client that had the name before, can be called like it."""
+        return self.identity or self.client
+
 
 class Verifier(Protocol):
     """Looks at tokens of an issuer elsewhere; see `_jwt`."""

@@ -73,6 +73,7 @@ def ask_of(
         fallback=fallback,
         budget=budget,
         deadline=deadline,
+        owner=ACCESS.get().owner,
     )
 
 
@@ -161,6 +162,7 @@ def receipt_of_refusal(ask: Ask, problem: AlgError) -> Receipt:
             temperature=ask.temperature,
             json=ask.json,
             stop=ask.stop,
+            owner=ask.owner,
         ),
         level=ReceiptLevel(level, (LevelReason("declared" if ask.trust else "default", level, why),)),
     )

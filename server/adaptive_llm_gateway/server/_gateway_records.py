@@ -50,9 +50,9 @@ class RecordOperations:
         self._settings = settings.gateway
 
     async def receipts_list(
-        self, *, limit: int = 20, outcome: str | None = None, since: str | None = None, client: str | None = None
+        self, *, limit: int = 20, outcome: str | None = None, since: str | None = None, own: bool = False
     ) -> Json:
-        """The newest receipts first; of a `client`, those of its requests."""
+        """The newest receipts first; with `own`, those of the caller's requests."""
         from adaptive_llm_gateway.gateway import Outcome  # noqa: PLC0415 - after the hub listens
 
         known: tuple[Outcome, ...] = get_args(Outcome)
@@ -61,33 +61,35 @@ class RecordOperations:
         if not 1 <= limit <= 1000:
             raise InvalidInput(f"'limit' is {limit!r}", hint="Allowed: 1 to 1000.")
         begin = moment(since, "since", zone=LOCAL) if since else None
-        found = await self._listed(limit=limit, outcome=outcome, since=begin, client=client)
+        found = await self._listed(limit=limit, outcome=outcome, since=begin, own=own)
         return {"receipts": [receipt_line(filed.receipt) for filed in found]}
 
     async def _listed(
-        self, *, limit: int, client: str | None, outcome: Outcome | None = None, since: datetime | None = None
+        self, *, limit: int, own: bool, outcome: Outcome | None = None, since: datetime | None = None
     ) -> tuple[FiledReceipt, ...]:
-        """The newest receipts that the caller sees; of a `client`, those of its requests."""
+        """The newest receipts that the caller sees; with `own`, those of its requests."""
         gateway = await self._gateway()
-        every = ACCESS.get().sees_all
+        access = ACCESS.get()
+        every = access.sees_all
         most = limit if every else _LOOKED_AT
+        owner = access.owner or "" if own or not every else None
         found = await asyncio.to_thread(
-            lambda: gateway.receipts.list(limit=most, outcome=outcome, since=since, client=client)
+            lambda: gateway.receipts.list(limit=most, outcome=outcome, since=since, owner=owner)
         )
         return found if every else tuple([filed for filed in found if await self._shows(filed.receipt)][:limit])
 
     async def _shows(self, receipt: Receipt) -> bool:
         """Whether the caller, who does not see all memories, sees a receipt."""
-        if receipt.request.client is None or receipt.request.client != ACCESS.get().client:
+        if not _is_own(receipt):
             return False
         store = await self._memory.store()
         ids = {ref.id for ref in receipt.context}
         return not ids or await asyncio.to_thread(lambda: all(store.record(id_) is not None for id_ in ids))
 
-    async def receipts_show(self, id: str, *, client: str | None = None) -> Json:
-        """One receipt whole; the end of its id is enough where it is the only one among the newest. Of a `client`, one
-        of its requests."""
-        filed = await self._receipt(id, client)
+    async def receipts_show(self, id: str, *, own: bool = False) -> Json:
+        """One receipt whole; the end of its id is enough where it is the only one among the newest. With `own`, one of
+        the caller's requests."""
+        filed = await self._receipt(id, own=own)
         receipt = filed.receipt
         day = datetime.fromtimestamp(ulid_milliseconds(receipt.id) / 1000, UTC).strftime("%Y-%m-%d")
         return filed_json(filed, str(self._files.folder / "runs" / day / receipt.id))
@@ -149,15 +151,15 @@ class RecordOperations:
             "now": plain(replay.now),
         }
 
-    async def _receipt(self, id: str, client: str | None = None) -> FiledReceipt:
+    async def _receipt(self, id: str, *, own: bool = False) -> FiledReceipt:
         from adaptive_llm_gateway.gateway import no_receipt  # noqa: PLC0415 - after the hub listens
 
         gateway = await self._gateway()
         if not is_ulid(id):
-            newest = await self._listed(limit=_SEARCHED, client=client)
+            newest = await self._listed(limit=_SEARCHED, own=own)
             id = one_of(id, [filed.receipt.id for filed in newest], "receipt")
         filed = await asyncio.to_thread(gateway.receipts.show, id)
-        others = client is not None and filed.receipt.request.client != client
+        others = own and not _is_own(filed.receipt)
         if others or not (ACCESS.get().sees_all or await self._shows(filed.receipt)):
             raise no_receipt(id)
         return filed
@@ -173,3 +175,9 @@ class RecordOperations:
         oldest = (datetime.now(UTC) - timedelta(days=section.retention_days + 1)).strftime("%Y-%m-%d")
         # The runs hold what the lines do once more.
         return bool(files) and (files[0].name < oldest or 2 * size > section.retention_mb * _MB)
+
+
+def _is_own(receipt: Receipt) -> bool:
+    """Whether the caller, who has a token, asked for it. A name is not enough: a receipt has the whole question."""
+    owner = ACCESS.get().owner
+    return owner is not None and receipt.request.owner == owner

@@ -117,24 +117,24 @@ class GatewayRoutes:
         """List receipts of requests to models, the newest first. The caller's own; with the scope admin all of them."""
         return answer(
             await self._gateway.records.receipts_list(
-                limit=asked.limit, outcome=asked.outcome, since=asked.since or None, client=_own()
+                limit=asked.limit, outcome=asked.outcome, since=asked.since or None, own=_own()
             )
         )
 
     async def receipt_show(self, id: ReceiptId) -> Response:
         """Read a receipt. What a request used, what was blocked and redacted, and where it went; the caller's own, with
         the scope admin any."""
-        found = await self._gateway.records.receipts_show(id.upper(), client=_own())
-        return answer(found if _own() is None else {name: found[name] for name in found if name not in _PATHS})
+        found = await self._gateway.records.receipts_show(id.upper(), own=_own())
+        return answer({name: found[name] for name in found if name not in _PATHS} if _own() else found)
 
     async def receipt_verify(self) -> Response:
         """Say whether all receipts are as they were written. It reads them all."""
         return answer(await self._gateway.records.receipts_verify())
 
 
-def _own() -> str | None:
-    """Whose receipts the caller sees alone; None: everybody's."""
-    return None if "admin" in ACTING.get().scopes else client()
+def _own() -> bool:
+    """Whether the caller sees its own receipts alone."""
+    return "admin" not in ACTING.get().scopes
 
 
 def _given(asked: Routed, *, stream: bool = False) -> Json:
