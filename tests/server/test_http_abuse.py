@@ -271,6 +271,40 @@ def test_nothing_of_a_header_comes_back_in_an_answer(stand: Begin, token: str) -
         assert not [value for value in headers.values() if "Injected" in value or "a=b" in value]
 
 
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Sec-WebSocket-Key: *", 400),
+        ("Sec-WebSocket-Version: *", 400),
+        ("Sec-WebSocket-Protocol: alg.token.*@", 400),
+        ("X-Long: " + "*" * 700, 431),
+    ],
+)
+def test_nothing_of_a_handshake_comes_back_and_one_that_cannot_be_ends_the_connection(
+    stand: Begin, header: str, status: int
+) -> None:
+    one = stand()
+    word = "nothing0of1it"
+    said = {"upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    name, _, value = header.partition(": ")
+    said[name.lower()] = value.replace("*", word)
+    lines = [f"{each}: {text}" for each, text in said.items()]
+    with one.connect() as wire:
+        wire.send(one.framed("\n".join(["GET /api/v1/events/ws HTTP/1.1", "Connection: Upgrade", *lines])))
+        given = wire.rest()
+    assert given.startswith(b"HTTP/1.1 %d" % status)
+    assert word.encode() not in given
+    assert not given.partition(b"\r\n\r\n")[2]
+
+
+def test_a_handshake_with_a_target_that_is_too_long_for_one_ends_the_connection(stand: Begin) -> None:
+    one = stand()
+    said = "Connection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13"
+    with one.connect() as wire:
+        wire.send(one.framed(f"GET /api/v1/events/ws?{'x' * 8165} HTTP/1.1\n{said}"))
+        assert wire.rest().startswith(b"HTTP/1.1 4")
+
+
 # --- Bodies -----------------------------------------------------------------------------------------------------------
 
 

@@ -292,6 +292,10 @@ class Connection(HttpToolsProtocol):
         head = [b"GET ", self.url, b" HTTP/1.1\r\n", *(b"%s: %s\r\n" % each for each in self.headers), b"\r\n"]
         transport.set_protocol(protocol)  # pyright: ignore[reportUnknownMemberType]
         protocol.data_received(b"".join(head))
+        if not protocol.handshake_initiated:
+            # It takes shorter lines than we do, and uvicorn would neither send its refusal nor look at it again.
+            transport.write(b"".join(protocol.conn.data_to_send()))  # pyright: ignore[reportUnknownMemberType]
+            transport.close()  # pyright: ignore[reportUnknownMemberType]
 
     # -- ends --------------------------------------------------------------------------------------------------
 
@@ -368,6 +372,9 @@ class WebSocket(WebSocketsSansIOProtocol):
         self._limits = limits
         self._release = release
         self._writing: asyncio.TimerHandle | None = None
+        reject = self.conn.reject
+        # What the library says of a handshake that is none quotes its headers, also to whoever has no token.
+        self.conn.reject = lambda status, text: reject(status, "")  # noqa: ARG005 - by the names that it has
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
