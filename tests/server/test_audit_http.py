@@ -48,6 +48,18 @@ class Asking:
     def tool(self, token: str, name: str, **arguments: Any) -> Any:
         return self.mcp(token, "tools/call", name=name, arguments=arguments)
 
+    def session(self, token: str) -> str:
+        """A session of 2025-11-25."""
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "one", "version": "1"}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}).encode()
+        headers = {name: value for name, value in MCP.items() if name != "MCP-Protocol-Version"}
+        return self.web.request("POST", "/mcp", body, token=token, headers=headers).headers["mcp-session-id"]
+
+    def in_session(self, token: str, session: str, method: str, **params: Any) -> Any:
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+        headers = {**MCP, "MCP-Protocol-Version": "2025-11-25", "Mcp-Session-Id": session}
+        return self.web.request("POST", "/mcp", body, token=token, headers=headers).json()
+
     def entries(self, count: int) -> list[dict[str, Any]]:
         """Every entry, once there are so many."""
         return self.server.wait_until(
@@ -209,3 +221,15 @@ def test_ten_thousand_wrong_tokens_leave_a_small_log(asking: Asking) -> None:
     assert sum(each.get("count", 1) for each in found) == 10_000
     assert len(found) < 40
     assert asking.server.json("audit", "verify")["holds"]
+
+
+def test_a_name_that_is_no_text_is_an_unknown_one_and_none_of_the_hubs_errors(asking: Asking) -> None:
+    token = asking.client("writer", "memory:read,memory:write")
+    session = asking.session(token)
+    for method in ("tools/call", "prompts/get"):
+        for name in (["memory_search"], {"memory_search": 1}):
+            said = asking.in_session(token, session, method, name=name, arguments={})
+            assert said["error"]["code"] == -32602
+    assert {each["action"] for each in asking.entries(4)} == {"unknown_tool", "unknown_prompt"}
+    logged = "".join(path.read_text("utf-8") for path in asking.server.files_below(asking.server.home / "logs"))
+    assert "Traceback" not in logged

@@ -137,6 +137,23 @@ def test_a_session_is_its_clients_and_for_others_there_is_none(stand: Begin) -> 
     assert one.mcp_call(owner, "tools/list", session=session).status == 404
 
 
+@pytest.mark.parametrize(
+    "body", ['"*"', '["*"]', '{"jsonrpc": "*"}', '{"jsonrpc": "2.0", "id": 1, "method": "x", "params": "*"}']
+)
+def test_nothing_of_a_body_that_is_no_message_comes_back(stand: Begin, body: str) -> None:
+    one = stand()
+    token = one.everything()
+    word = "nothing-of-it"
+    for session in (None, one.session(token)):
+        head = f"POST /mcp HTTP/1.1\nAuthorization: Bearer {token}\nContent-Type: {JSON}\nAccept: {BOTH}"
+        if session is not None:
+            head += f"\nMcp-Session-Id: {session}\nMCP-Protocol-Version: 2025-11-25"
+        given = one.ask(head, body.replace("*", word).encode())
+        assert given.status == 400
+        assert given.json()["error"]["message"] == "The body is no message of JSON-RPC"
+        assert word.encode() not in given.body
+
+
 def test_a_client_has_so_many_sessions_and_the_one_quiet_for_longest_makes_room(stand: Begin) -> None:
     one = stand(max_sessions=3)
     token, other = one.everything("many"), one.everything("other")

@@ -24,13 +24,21 @@ from mcp.server.streamable_http import (
     check_accept_headers,
 )
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    JSONRPCError,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    jsonrpc_message_adapter,
+)
 from sse_starlette import EventSourceResponse
 
 from adaptive_llm_gateway.server._access import ACCESS, IN_SCOPE, Access
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
 _AT_ONCE_SECONDS = 2.0
@@ -131,6 +139,17 @@ class _Transport(StreamableHTTPServerTransport):
         finally:
             self._forget(key)
         await answer(scope, receive, send)
+
+    def _create_error_response(
+        self,
+        error_message: str,
+        status_code: HTTPStatus,
+        error_code: int = INVALID_REQUEST,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        # What the SDK says of a body that is no message quotes it.
+        said = "The body is no message of JSON-RPC" if error_code == INVALID_PARAMS else error_message
+        return super()._create_error_response(said, status_code, error_code, headers)
 
     def _forget(self, key: str) -> None:
         """Take no more for a request."""

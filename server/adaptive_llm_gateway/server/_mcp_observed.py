@@ -78,14 +78,19 @@ class ObservedCalls:
 
     def _named(self, method: str, params: Any) -> tuple[str, bool]:
         if method == "tools/call":
-            name = params.get("name")
-            wire = name if name in self._changing else name.replace(".", "_") if isinstance(name, str) else ""
+            name = _text(params.get("name"))
+            wire = name if name in self._changing else name.replace(".", "_")
             return (wire, self._changing[wire]) if wire in self._changing else (UNKNOWN[method], False)
         if method == "resources/read":
             scheme = str(params.get("uri")).partition("://")[0]
             return (scheme, False) if scheme in RESOURCE_SCOPES else (UNKNOWN[method], False)
-        name = params.get("name")
+        name = _text(params.get("name"))
         return (name, name in _CHANGING_PROMPTS) if name in PROMPT_SCOPES else (UNKNOWN[method], False)
+
+
+def _text(given: object) -> str:
+    """A name as it was given; whatever else was given is no name."""
+    return given if isinstance(given, str) else ""
 
 
 def _touch(params: Mapping[str, Any]) -> None:
