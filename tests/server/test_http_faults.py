@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sys
 from typing import Any
 
+import pytest
 from http_stand import BOTH, Wire
 
 META = {
@@ -57,3 +60,25 @@ def test_what_a_hub_that_goes_cannot_wait_for_is_told_that_it_may_have_been_carr
         assert b"500" not in said.partition(b"\r\n")[0]
         assert b"Internal Server Error" not in said
     server.wait_until(lambda: server.hub_pid() is None, what="the hub's end")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_connections_leave_a_hub_the_files_that_it_needs_itself(server: Any) -> None:
+    import resource
+
+    server.configure("http: {enabled: true, port: 0}\n")
+    server.alg("hub", "start", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)))
+    web = server.web()
+    token = server.json("clients", "add", "all", "--scope", "memory:write")["token"]
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(Wire(web.connect()))
+        kept.send(framed(token, "GET /healthz HTTP/1.1", b""))
+        assert kept.answer().status == 200
+        others = [stack.enter_context(Wire(web.connect())) for _ in range(200)]
+        refused = others[-1].answer()
+        assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+        kept.send(framed(token, "POST /api/v1/memories HTTP/1.1\nIdempotency-Key: a", b'{"title": "Kept"}'))
+        given = kept.answer()
+        assert given.status == 201, given.body
+        assert given.json()["state"] == "committed"
+        assert server.json("hub", "status")["audit"]["error"] is None

@@ -29,14 +29,17 @@ _AGAIN_SECONDS = 5.0
 _OTHER_FILES = 1_024  # of the store, the index, git and clients at the socket
 
 
-def allow_connections(connections: int) -> None:
+def allow_connections(connections: int) -> int:
     """Let this process have as many files open as that many connections take, where the system allows it: what a
     process may have is often 1,024, and ten times that or more when it asks.
+
+    Returns:
+        How many connections there may be, so that files are left for everything else.
     """
     try:
         import resource  # noqa: PLC0415 - there is none on Windows
     except ImportError:
-        return
+        return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
@@ -44,6 +47,10 @@ def allow_connections(connections: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return max(1, min(connections, soft - min(_OTHER_FILES, soft // 2)))
 
 
 class HubHttp:
@@ -94,7 +101,10 @@ class HubHttp:
         """Listen as soon as that is possible, until cancelled."""
         if not self._settings.enabled:
             return
-        allow_connections(self._settings.max_connections)
+        wanted, allowed = self._settings.max_connections, allow_connections(self._settings.max_connections)
+        if allowed < wanted:
+            _log.warning("%d connections by HTTP at most, for this process may have no more files open", allowed)
+        settings = self._settings.model_copy(update={"max_connections": allowed})
         # In a thread: whoever waits at the socket for an answer does not wait for this.
         package = "adaptive_llm_gateway.server"
         module = await asyncio.to_thread(importlib.import_module, f"{package}._http")
@@ -106,7 +116,7 @@ class HubHttp:
             metrics.look_up("alg_event_subscribers", "Who listens for changes.", lambda: api.subscribers)
         while True:
             server: HttpServer = module.HttpServer(
-                self._settings,
+                settings,
                 mcp,
                 door=self._door,
                 waiting=self._waiting,

@@ -262,7 +262,11 @@ class Idempotency:
         try:
             yield
         except apsw.FullError as error:
-            raise DiskFull(f"there is no space left for {self._path.name!r}", path=str(self._path)) from error
+            raise DiskFull(
+                f"there is no space left for {self._path.name!r}",
+                hint="Free some space, then try again. Nothing was done.",
+                path=str(self._path),
+            ) from error
         except (apsw.Error, OSError) as error:
             raise StorageError(
                 f"{self._path.name!r} in the home cannot be used: {error}",
