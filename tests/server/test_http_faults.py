@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import struct
 import sys
 from typing import Any
 
@@ -82,3 +84,28 @@ def test_connections_leave_a_hub_the_files_that_it_needs_itself(server: Any) -> 
         assert given.status == 201, given.body
         assert given.json()["state"] == "committed"
         assert server.json("hub", "status")["audit"]["error"] is None
+
+
+def test_whoever_goes_while_it_is_let_in_to_listen_is_no_failure_of_the_hub(server: Any) -> None:
+    web = server.web()
+    token = server.json("clients", "add", "all", "--scope", "memory:read,admin")["token"]
+    lines = (
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {'A' * 22}==",
+        "Sec-WebSocket-Version: 13",
+    )
+    for _ in range(20):
+        for head in ("GET /api/v1/events/ws HTTP/1.1\n" + "\n".join(lines), "GET /api/v1/events HTTP/1.1"):
+            one = web.connect()
+            one.sendall(framed(token, head, b""))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is gone without a word
+            one.close()
+
+    def gone() -> bool:
+        told = web.request("GET", "/metrics", token=token).body.decode().splitlines()
+        return {"alg_event_subscribers 0.0", "alg_http_connections 1.0"} <= set(told)
+
+    server.wait_until(gone, what="the end of all that")
+    server.alg("hub", "stop")
+    assert "Traceback" not in (server.home / "logs" / "hub.log").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import parse_qsl
 
@@ -189,15 +189,23 @@ def check_types(wanted: Wanted, known: Collection[str]) -> None:
             raise InvalidInput(f"{name[:80]!r} is not a memory type", hint=f"Types: {', '.join(known)}.")
 
 
+class _Gone(Exception):
+    """Whoever was to be told something is not there any more."""
+
+
 class _Client(ABC):
     """One that listens. Its end is waited for beside what it is told."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+        self._receive, self._message = receive, send
 
     async def serve(self, subscriber: Subscription) -> None:
         """Tell it what there is to be told, until it goes, or is to be told no more."""
-        await self._begin()
+        with contextlib.suppress(_Gone):
+            await self._begin()
+            await self._serve(subscriber)
+
+    async def _serve(self, subscriber: Subscription) -> None:
         leaving = asyncio.create_task(self._left(subscriber))
         try:
             why: WhyEnded | None = None
@@ -207,7 +215,7 @@ class _Client(ABC):
                 await self._tell(told, why)
         except asyncio.CancelledError:  # cut off: its token does not count any more, or the hub does not wait
             why = subscriber.why_cut_off
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(_Gone):
                 await self._tell([subscriber.farewell(why)], why)
             raise
         finally:
@@ -216,6 +224,12 @@ class _Client(ABC):
     async def _left(self, subscriber: Subscription) -> None:
         """Wait for its end."""
         subscriber.end(await self._wait())
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            await self._message(message)
+        except OSError as error:  # as the server says that the connection is gone
+            raise _Gone from error
 
     @abstractmethod
     async def _begin(self) -> None: ...
