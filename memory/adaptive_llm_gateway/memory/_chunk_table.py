@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Facts, Sizes
-from adaptive_llm_gateway.memory._distinct import Distinct, distinct
+from adaptive_llm_gateway.memory._distinct import Distinct
 from adaptive_llm_gateway.memory._vectors import Floats, Integers
 
 _Number = TypeVar("_Number", np.int32, np.int64)
@@ -75,6 +75,7 @@ class ChunkTable:
         self._last = np.zeros(_ROOM, np.int64)
         self._members: dict[int, int] = {}  # memories of each thread's place
         self._chunks = self._memories = self._threaded = self._characters = 0
+        self.changed = object()  # another one after each change
 
     @property
     def sizes(self) -> Sizes:
@@ -82,14 +83,14 @@ class ChunkTable:
         groups = self._memories - self._threaded + len(self._members)
         return Sizes(self._chunks, groups, float(self._characters))
 
-    def part(self, memories: Integers) -> Part:
-        """What is known where only these memories are, ascending row ids."""
-        known = memories[memories < len(self._thread)]
+    def part(self, memories: Distinct) -> Part:
+        """What is known where only these memories are."""
+        known = memories.ids[memories.ids < len(self._thread)]
         counts, totals, threads = self._siblings[known], self._total[known], self._thread[known]
         there = counts > 0
         groups = np.count_nonzero(there & (threads == 0)) + len(np.unique(threads[there & (threads > 0)]))
         sizes = Sizes(int(counts.sum()), int(groups), float(totals.sum()))
-        return Part(distinct(memories), sizes, np.bincount(threads, totals, len(self._lengths)).astype(np.float32))
+        return Part(memories, sizes, np.bincount(threads, totals, len(self._lengths)).astype(np.float32))
 
     def about(self, chunks: Integers) -> Facts:
         """What is known of chunks."""
@@ -172,6 +173,7 @@ class ChunkTable:
             self._threaded = int(members[1:].sum())
             self._characters = int(lengths.sum())
             self._memory[chunks] = memories
+            self.changed = object()
 
     def put(self, blocks: Iterable[Block], gone: Sequence[int] = ()) -> None:
         """Put memories in, each in the place of what was known of it.
@@ -186,6 +188,7 @@ class ChunkTable:
                 for chunk, _ in block.chunks:
                     self._drop(chunk)
                 self._add(block)
+            self.changed = object()
 
     def _drop(self, chunk: int) -> None:
         if chunk >= len(self._memory) or not (memory := int(self._memory[chunk])):

@@ -54,6 +54,7 @@ from adaptive_llm_gateway.memory._index_write import (
     remove,
     upsert,
 )
+from adaptive_llm_gateway.memory._let_through import renew_state, state_of
 from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
 from adaptive_llm_gateway.memory._qdrant import QdrantServer, QdrantUnavailable, Stored
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
@@ -120,6 +121,8 @@ class Index:
                 else:
                     schema.probe(self._writer, path)
                     schema.complete(self._writer)
+                if state_of(self._writer) is None:
+                    renew_state(self._writer)
             except BaseException:
                 self._writer.close()
                 raise
@@ -165,6 +168,7 @@ class Index:
             self._put_aside = False
             with self._write() as connection:
                 schema.restore(connection, saved)
+                renew_state(connection)
                 if self._embedder:
                     entries = [("embedder", self._embedder), ("dimensions", str(self._dimensions))]
                     run_many(connection, "INSERT OR REPLACE INTO meta VALUES (?, ?)", entries)
@@ -244,6 +248,8 @@ class Index:
                     gone += remove(connection, "id = ?", (id_,), vectors=vectors)
                 for record in upserts:
                     gone += upsert(connection, record, vectors=vectors, reused=reused)
+                if upserts or deletes:
+                    renew_state(connection)
                 drop_pending(connection, settled)
                 seqs = put_pending(connection, pending)
                 for stone in tombstones:
@@ -252,7 +258,7 @@ class Index:
                     moved = embedded_chunks(connection, [record.id for record in upserts])
                 if self._table is not None and upserts:
                     blocks = read_blocks(connection, [record.id for record in upserts])
-            if self._table is not None:
+            if self._table is not None and (blocks or gone):
                 self._table.put(blocks, gone)
             if gone:
                 self._terms.recent.forget()
@@ -273,6 +279,7 @@ class Index:
             with self._write() as connection:
                 put_aside(connection)
                 schema.clear_derived(connection)
+                renew_state(connection)
             self._put_aside = True
             self._table = None
             self._held.restart()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable
+from adaptive_llm_gateway.memory._distinct import distinct
 from adaptive_llm_gateway.memory._postgres import NEAR
 from adaptive_llm_gateway.memory._postgres_rows import conditions, fetch_records, inside, restored, stored
 from adaptive_llm_gateway.memory._postgres_words import counts, memories_saying, occurrences, with_phrase
@@ -55,7 +56,8 @@ class PostgresSource:
         self._without = without
         self._rows: Integers | None = None
         self._newest: int | None = None  # chunk of the transaction
-        self._part = None if filters.within is None else table.part(self._rows_where(*inside(filters.within)))
+        within = filters.within
+        self._part = None if within is None else table.part(distinct(self._rows_where(*inside(within))))
         where, values = conditions(filters, lambda tokens: memories_saying(connection, tokens))
         if without:
             where = " AND ".join(filter(None, [where, "m.fingerprint <> ALL(%s)"]))

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -13,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words
-from adaptive_llm_gateway.memory._chunk_table import ChunkTable
+from adaptive_llm_gateway.memory._chunk_table import ChunkTable, Part
 from adaptive_llm_gateway.memory._distinct import Distinct, distinct
 from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records, inside
+from adaptive_llm_gateway.memory._let_through import Asked, LetThrough, RecentlyLetThrough, asked_of, state_of
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
 from adaptive_llm_gateway.memory._recent_postings import RecentPostings
 from adaptive_llm_gateway.memory._source import Head, Span, nearest_to
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._tokens import stems_of
-from adaptive_llm_gateway.memory._values import Filters, Record, Within
+from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._vectors import (
     EMPTY,
     Candidates,
@@ -52,11 +54,12 @@ def newest_chunk(connection: apsw.Connection) -> int:
 class TermCounts:
     """In how many chunks a word occurs, roughly: counted once, and again when the index has grown by a tenth.
 
-    Shared by the readers of one index, as are the postings read last.
+    Shared by the readers of one index, as are the postings read last and what filters let through.
     """
 
     def __init__(self) -> None:
         self.recent = RecentPostings()
+        self.let_through = RecentlyLetThrough()
         self._counts: dict[str, int] = {}
         self._size = 0
 
@@ -114,7 +117,6 @@ class SqliteSource:
     ) -> None:
         self._connection = connection
         self._table = table
-        self._rows: Integers | None = None
         self._let_through: Distinct | None = None
         self._newest = newest_chunk(connection)
         self._filters = filters
@@ -123,12 +125,20 @@ class SqliteSource:
         self._recent = terms.recent
         self._without = without
         self._phrases: dict[str, Occurrences] = {}  # a literal's phrase is asked for twice
-        self._part = None if filters.within is None else table.part(self._inside(filters.within))
-        where, values = conditions(filters)
-        if without:
-            where = " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(without))})"]))
-            values = [*values, *without]
-        self._where, self._values = where, values
+        self._seen: Distinct | None = None
+        self._part: Part | None = None
+        self._state = state_of(connection)
+        if filters.within is not None:
+            asked = asked_of(*inside(filters.within))
+            found = self._found(asked)
+            part = terms.let_through.part(self._state, asked, table, found)
+            # The table has all that the part has, and no more: without the view each answer is the same.
+            if found.everything and part.sizes == table.sizes:
+                filters = replace(filters, within=None)
+            else:
+                self._seen, self._part = found.memories, part
+        self._narrow = _conditions(replace(filters, within=None), without)
+        self._where, self._values = _conditions(filters, without)
 
     def by_words(self, phrases: Sequence[str], words: Sequence[str], names: Collection[str] = ()) -> Words:
         """See `Source`.
@@ -184,9 +194,7 @@ class SqliteSource:
 
     def _lets_through(self, memories: Integers) -> NDArray[np.bool_]:
         """Which memories the filters let through."""
-        if self._let_through is None:
-            self._let_through = distinct(self._allowed())
-        return self._let_through.has(memories)
+        return self._places().has(memories)
 
     def facts(self, chunks: Integers) -> Facts:
         """See `Source`."""
@@ -321,24 +329,46 @@ class SqliteSource:
         statement = f"SELECT {columns} FROM json_each(?1) j CROSS JOIN {source}"  # noqa: S608 - our own names
         return fetch_all(self._connection, statement, (json.dumps(list(wanted)), *values))
 
-    def _inside(self, within: Within) -> Integers:
-        """Row ids of the memories that may be seen at all, ascending."""
-        where, values = inside(within)
-        statement = f"SELECT group_concat(m.rowid) FROM memories m WHERE {where}"  # noqa: S608 - ours
-        text = fetch_value(self._connection, statement, values)
-        return np.sort(_numbers(text)) if text else _NO_IDS
-
     def _allowed(self) -> Integers:
         """Row ids of the memories that the filters let through, ascending."""
-        if self._rows is None:
+        return self._places().ids
+
+    def _places(self) -> Distinct:
+        """The memories that the filters let through: of those that may be seen at all."""
+        if self._let_through is None:
+            seen = self._seen
+            if not self._narrow[0]:
+                self._let_through = seen if seen is not None else self._found(self._narrow).memories
+            else:
+                found = self._found(self._narrow).memories
+                self._let_through = found if seen is None else distinct(found.ids[seen.has(found.ids)])
+        return self._let_through
+
+    def _found(self, asked: Asked) -> LetThrough:
+        """What filters let through, whoever asks."""
+        known = self._terms.let_through.get(self._state, asked)
+        if known is None:
+            where, values = asked
             # One string crosses into Python instead of a tuple a row.
             text = fetch_value(
                 self._connection,
-                f"SELECT group_concat(m.rowid) FROM memories m WHERE {self._where}",  # noqa: S608 - ours
-                self._values,
+                f"SELECT group_concat(m.rowid) FROM memories m {'WHERE ' + where if where else ''}",  # noqa: S608 - ours
+                values,
             )
-            self._rows = np.sort(_numbers(text)) if text else _NO_IDS
-        return self._rows
+            rows = np.sort(_numbers(text)) if text else _NO_IDS
+            total = fetch_value(self._connection, "SELECT count(*) FROM memories")
+            known = LetThrough(distinct(rows), len(rows) == total)
+            self._terms.let_through.put(self._state, asked, known)
+        return known
+
+
+def _conditions(filters: Filters, without: tuple[bytes, ...]) -> Asked:
+    """Filters as SQL, and without copies of some texts."""
+    where, values = conditions(filters)
+    if without:
+        where = " AND ".join(filter(None, [where, f"m.fingerprint NOT IN ({placeholders(len(without))})"]))
+        values = [*values, *without]
+    return asked_of(where, values)
 
 
 def _numbers(text: str) -> Integers:
