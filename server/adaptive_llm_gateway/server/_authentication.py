@@ -208,18 +208,18 @@ class Authentication:
             raise error from None
 
     async def _looked_up(self, token: str, address: str) -> Admitted:
-        if self._clients.problem is not None:
-            raise Refused("the file of clients does not hold")
-        if token.startswith(ALG_TOKEN_PREFIX):
-            if not is_token(token):
-                raise Refused("mistyped")
-            found = self._clients.with_token(token_hash(token))
-            if found is None:
-                raise Refused("unknown")
+        ours = token.startswith(ALG_TOKEN_PREFIX)
+        # Looked up first: each look at the file lets go of the interpreter, and who is let in waits for one only.
+        found = self._clients.with_token(token_hash(token)) if ours and is_token(token) else None
+        if found is not None:
             client, kept = found
             if (why := _why_not(client, kept, self._clients.now())) is not None:
                 raise Refused(why, client.name)
             return admitted_by(client, kept)
+        if self._clients.problem is not None:
+            raise Refused("the file of clients does not hold")
+        if ours:
+            raise Refused("unknown" if is_token(token) else "mistyped")
         if self._issuer is None:
             raise Refused("unknown")
         if (admitted := self._issuer.known(token)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,37 @@ _LOG_BYTES: Final = 5 * 1024 * 1024
 _OLDER: Final = 2
 _PLAIN = re.compile(r"[\w.:/{}@,+-]+", re.ASCII)
 _LOUD: Final = ("mcp", "httpx2", "watchdog", "asyncio", "fastapi", "opentelemetry")
+
+
+class TurnedOver(logging.handlers.RotatingFileHandler):
+    """A log's file. Python's own makes each line twice and asks the system three things before it writes one, and with
+    each it lets go of the interpreter, which searches in other threads then have.
+
+    This process alone writes the file, so what was written is counted.
+    """
+
+    _length: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, into a fresh file where this one is full."""
+        try:
+            line = self.format(record) + self.terminator
+            size = len(line.encode(self.encoding or "utf-8", "replace"))
+            stream = self.stream
+            if stream is None:  # it was closed
+                stream = self.stream = self._open()
+                self._length = None
+            if self._length is None:
+                self._length = stream.seek(0, os.SEEK_END)
+            if self._length and self._length + size >= self.maxBytes and Path(self.baseFilename).is_file():
+                self.doRollover()
+                stream = self.stream = self.stream or self._open()
+                self._length = stream.seek(0, os.SEEK_END)
+            stream.write(line)
+            stream.flush()
+            self._length += size
+        except Exception:  # noqa: BLE001 - as logging does: what fails here must not fail who logs
+            self.handleError(record)
 
 
 class TextFormatter(CleanFormatter):
@@ -113,4 +145,4 @@ def set_up_logging(home: Home, level: str, form: Literal["text", "json"], *, req
 
 
 def _file(path: Path) -> logging.Handler:
-    return logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_OLDER, encoding="utf-8")
+    return TurnedOver(path, maxBytes=_LOG_BYTES, backupCount=_OLDER, encoding="utf-8")
