@@ -379,7 +379,7 @@ def openapi() -> str:
     from adaptive_llm_gateway.server._services import Services  # noqa: PLC0415
 
     nothing: Any = None  # no request is answered, so there need be no operations
-    services = Services(Home(DOCS), nothing, nothing, nothing, nothing, nothing, version="0")
+    services = Services(Home(DOCS), nothing, nothing, nothing, nothing, nothing)
     return json.dumps(build_api(services).description(), indent=2, ensure_ascii=False) + "\n"
 
 

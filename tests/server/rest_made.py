@@ -93,9 +93,7 @@ class RestServer:
             )
             handoffs = HandoffOperations(operations, self._settings.handoffs, is_connected=lambda _: False)
             gateway = GatewayOperations(home, self._settings, operations, host="testing", upkeep=3600.0)
-            services = Services(
-                home, self._settings, operations, handoffs, gateway, SecretGate(operations), version="1.2.3"
-            )
+            services = Services(home, self._settings, operations, handoffs, gateway, SecretGate(operations))
             self.api = build_api(services)
             config = uvicorn.Config(
                 self._authenticated, port=0, log_level="error", lifespan="off", ws="none", interface="asgi3"

@@ -42,6 +42,8 @@ def test_a_client_is_made_listed_shown_changed_rotated_and_revoked(server: Any) 
     assert all(word in shown for word in ("1,200 requests a minute", "100,000 tokens a day", "$1.50 a day", done["id"]))
     changed = server.json("clients", "set", "laptop", "--rate", "unlimited", "--all-projects", "--cost-per-day",
                           "unlimited", "--expires", "30d")  # fmt: skip
+    told = server.alg("clients", "set", "laptop", "--tokens-per-day", "100000").stdout
+    assert "unlimited requests a minute; 100,000 tokens a day; unlimited costs a day" in told
     assert (changed["rate"], changed["projects"], changed["cost_per_day"]) == (None, None, None)
     assert changed["expires"] is not None
     assert changed["tokens_per_day"] == 100_000

@@ -123,7 +123,9 @@ def test_a_hub_that_may_not_listen_says_why_and_goes_on_by_its_socket(server: An
     )
     assert found["state"] == "failed"
     assert "in the clear" in found["problem"]
-    assert "in the clear" in server.alg("hub", "status").stdout
+    status = server.alg("hub", "status").stdout
+    assert "in the clear" in status
+    assert "to do: Set `http.tls_certificate` and `http.tls_key`" in status
     assert "in the clear" in server.alg("hub", "logs").stdout
     report = json.loads(server.alg("doctor", "--json", check=False).stdout)
     check = next(check for check in report["checks"] if check["name"] == "http")

@@ -27,9 +27,9 @@ from adaptive_llm_gateway.core import (
     VersionConflict,
 )
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
-from adaptive_llm_gateway.server._rest import Api, build_api, error_classes
+from adaptive_llm_gateway.server._rest import Api, build_api
 from adaptive_llm_gateway.server._rest_json import read_json, write_json
-from adaptive_llm_gateway.server._rest_problems import STATUS, TITLES, problem_of, status_of
+from adaptive_llm_gateway.server._rest_problems import STATUS, TITLES, error_classes, problem_of, status_of
 from adaptive_llm_gateway.server._services import Services
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,7 +45,7 @@ COMPONENTS = (
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
     nothing: Any = None
-    made = build_api(Services(Home(tmp_path), nothing, nothing, nothing, nothing, nothing, version="0"))
+    made = build_api(Services(Home(tmp_path), nothing, nothing, nothing, nothing, nothing))
     yield made
     made.close()
 
@@ -135,7 +135,7 @@ def test_a_code_of_a_problem_says_what_it_means(api: Api) -> None:
     assert api.meaning("not_found") == {
         "code": "not_found",
         "status": 404,
-        "meaning": "No such memory, version, file or commit",
+        "meaning": "There is no such thing, or none that the token may see",
     }
 
 

@@ -395,9 +395,11 @@ def test_where_no_manager_answers_the_unit_is_written_and_the_commands_are_told(
     (programs / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("ALG_HUB__LOG_LEVEL", "debug")
+    monkeypatch.setenv("ALG_TOKEN", "of a client")  # no setting: it has no business in a file of settings
     server.alg("init", "--yes")
     done = server.json("hub", "install")
     assert done["state"] == "written"
+    assert not any("ALG_TOKEN" in note for note in done["notes"])
     file = Path(done["file"])
     assert file.read_text(encoding="utf-8") == done["text"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o644

@@ -144,6 +144,7 @@ if TYPE_CHECKING:
         RepoSettings,
         Settings,
         load_settings,
+        settings_in_environment,
     )
     from adaptive_llm_gateway.core._signs import (
         signs_of,
@@ -276,6 +277,7 @@ _MODULES = {
         "RepoSettings",
         "Settings",
         "load_settings",
+        "settings_in_environment",
     ),
     "_signs": ("signs_of",),
     "_trust": ("Trust",),
@@ -377,6 +379,7 @@ __all__ = [
     "says_entries",
     "scanner_version",
     "set_offline",
+    "settings_in_environment",
     "signs_of",
     "socket_address",
     "standing",

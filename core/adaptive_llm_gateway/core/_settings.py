@@ -32,6 +32,13 @@ from adaptive_llm_gateway.core._settings_observe import AuditSettings, Telemetry
 ENV_PREFIX = "ALG_"
 
 
+def settings_in_environment() -> list[str]:
+    """The names of variables that set something of the configuration: `ALG_<SECTION>__<KEY>`. Others that begin with
+    `ALG_`, such as one with a client's token, are none of its business.
+    """
+    return sorted(name for name in os.environ if name.upper().startswith(ENV_PREFIX) and "__" in name)
+
+
 def _expand(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) and value else value
 

@@ -139,7 +139,7 @@ def set_client(
     if all_projects:
         changes["projects"] = None
     done = _call(context, "clients_set", name=name, changes=changes)
-    emit(done, as_json=json, text=lambda paint: _lines(done, paint))
+    emit(done, as_json=json, text=lambda paint: f"{_lines(done, paint)}\n{_bounds(done)}")
 
 
 @clients_app.command()
@@ -223,16 +223,24 @@ def _lines(item: Json, paint: Paint) -> str:
     )
 
 
-def _shown(item: Json, paint: Paint) -> str:
+def _bounds(item: Json) -> str:
     from adaptive_llm_gateway.server._cli_ask import dollars  # noqa: PLC0415
 
     def bound(value: Any, what: str) -> str:
-        return f"{value:,} {what}" if value is not None else f"no bound of {what}"
+        return f"{_UNLIMITED} {what}" if value is None else f"{value:,} {what}"
 
-    cost = "no bound of costs" if item["cost_per_day"] is None else f"{dollars(item['cost_per_day'])} a day"
+    cost = f"{_UNLIMITED} costs" if item["cost_per_day"] is None else dollars(item["cost_per_day"])
+    return (
+        f"  {bound(item['rate'], 'requests a minute')}; {bound(item['tokens_per_day'], 'tokens a day')}; {cost} a day"
+    )
+
+
+def _shown(item: Json, paint: Paint) -> str:
+    from adaptive_llm_gateway.server._cli_ask import dollars  # noqa: PLC0415
+
     lines = [
         _lines(item, paint),
-        f"  {bound(item['rate'], 'requests a minute')}; {bound(item['tokens_per_day'], 'tokens a day')}; {cost}",
+        _bounds(item),
         f"  id {item['id']}, made {item['created']}",
     ]
     today = item["today"]

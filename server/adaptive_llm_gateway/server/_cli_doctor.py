@@ -28,6 +28,7 @@ from adaptive_llm_gateway.core import (
     load_agreed,
     load_settings,
     set_offline,
+    settings_in_environment,
 )
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
@@ -92,7 +93,11 @@ def examine(root: str) -> list[Check]:
     except AlgError as error:
         checks.append(Check("config", "fail", str(error), error.hint or f"Correct {str(home.config)!r}."))
     else:
-        source = str(home.config) if home.config.exists() else "none; every key has its default"
+        here = settings_in_environment()
+        rest = f"beside {', '.join(here)} in the environment" if here else ""
+        source = (
+            f"{home.config} {rest}".rstrip() if home.config.exists() else f"none; every key {rest or 'has its default'}"
+        )
         checks.append(Check("config", "ok", source))
     checks.append(_mode(home))
     seen = _ask_hub(home, settings)

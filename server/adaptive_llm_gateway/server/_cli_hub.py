@@ -261,6 +261,8 @@ def status_text(status: Json, paint: Paint) -> str:
     ]
     if status["http"]["state"] != "off":
         facts.append(f"http    {status['http']['url'] or status['http']['problem'] or status['http']['state']}")
+        if status["http"]["hint"]:
+            facts.append(f"        to do: {status['http']['hint']}")
     audit, traces = status.get("audit"), status.get("traces")
     if audit and (audit["error"] or audit["lost"]):
         lost = f", {audit['lost']:,} entries lost" if audit["lost"] else ""

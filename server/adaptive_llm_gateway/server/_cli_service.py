@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
-from adaptive_llm_gateway.core import Home, InvalidInput, StorageError, Unavailable, load_settings
+from adaptive_llm_gateway.core import (
+    Home,
+    InvalidInput,
+    StorageError,
+    Unavailable,
+    load_settings,
+    settings_in_environment,
+)
 from adaptive_llm_gateway.server._cli_output import Json, Paint, talk
 from adaptive_llm_gateway.server._registration import alg_command
 from adaptive_llm_gateway.server._repos import configured_repos
@@ -185,8 +192,9 @@ def _plan(root: str) -> Plan:
 
 def _notes(settings: Settings) -> tuple[str, ...]:
     """What of this environment the service will not have."""
-    ours = sorted(name for name in os.environ if name.startswith("ALG_"))
-    notes = [f"{name} is set here and not for the service: put it into config.yaml" for name in ours]
+    notes = [
+        f"{name} is set here and not for the service: put it into config.yaml" for name in settings_in_environment()
+    ]
     keys = {
         settings.embedder.api_key_env,
         settings.reranker.api_key_env,

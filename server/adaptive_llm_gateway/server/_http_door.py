@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -71,24 +70,3 @@ def with_token_of_protocols(headers: Headers) -> Headers:
 
 
 NO_TOKEN: Final = Refusal(401, ((b"www-authenticate", b"Bearer"),))
-
-
-class Closed:
-    """The door of a hub that has no clients."""
-
-    def anyone(self) -> bool:
-        """There is none."""
-        return False
-
-    async def authenticate(self, headers: Headers, address: str) -> Access | Refusal:  # noqa: ARG002 - as `Door`
-        """Nobody is let in."""
-        return NO_TOKEN
-
-    def counts(self, access: Access) -> bool:  # noqa: ARG002
-        """Nobody was let in."""
-        return False
-
-    async def changed(self, *, within: float) -> object:
-        """Nothing does."""
-        await asyncio.sleep(within)
-        return False

@@ -309,7 +309,6 @@ class Hub:
             self.handoffs,
             self.gateway,
             self.gate,
-            version=self.version,
             mark_key=self.marks.value,
             counts=self.door.counts,
         )

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from adaptive_llm_gateway.core import AlgError, HttpSettings
-from adaptive_llm_gateway.server._http_door import Closed, Door
+from adaptive_llm_gateway.server._http_door import Door
 from adaptive_llm_gateway.server._observe import Observer
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class HubHttp:
         *,
         waiting: Callable[[], Awaitable[Sequence[str]]],
         asked: Callable[[], None],
-        door: Door | None = None,
+        door: Door,
         observer: Observer,
         resource: Callable[[], bytes] | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class HubHttp:
         self._resource = resource
         self._waiting = waiting
         self._asked = asked
-        self._door: Door = door if door is not None else Closed()
+        self._door = door
         self._server: HttpServer | None = None
         self._api: Api | None = None
         self._problem: AlgError | None = None

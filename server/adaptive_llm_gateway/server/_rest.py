@@ -5,7 +5,7 @@ It is mounted behind authentication, and does nothing for a request whose `Acces
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import FastAPI, Path
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from adaptive_llm_gateway.core import AlgError, NotFound
+from adaptive_llm_gateway.core import NotFound
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
 from adaptive_llm_gateway.server._idempotency import Idempotency
 from adaptive_llm_gateway.server._rest_audit import AuditRoutes
@@ -24,7 +24,7 @@ from adaptive_llm_gateway.server._rest_gateway import GatewayRoutes
 from adaptive_llm_gateway.server._rest_memories import MemoryRoutes
 from adaptive_llm_gateway.server._rest_models import ProblemMeaning
 from adaptive_llm_gateway.server._rest_openapi import describe
-from adaptive_llm_gateway.server._rest_problems import PREFIX, STATUS, TITLES, meaning_of, problem
+from adaptive_llm_gateway.server._rest_problems import PREFIX, STATUS, problem, title_of
 from adaptive_llm_gateway.server._rest_route import Json, Route, answer, described, route_class
 from adaptive_llm_gateway.server._rest_work import WorkRoutes
 from adaptive_llm_gateway.server._services import Services
@@ -142,8 +142,7 @@ class Api:
         status = STATUS.get(code)
         if status is None:
             raise NotFound(f"there is no problem {code!r}", hint=f"There are: {', '.join(STATUS)}.")
-        told = TITLES.get(code) or next((meaning_of(kind) for kind in error_classes() if kind.code == code), code)
-        return {"code": code, "status": status, "meaning": told}
+        return {"code": code, "status": status, "meaning": title_of(code)}
 
     async def _refused(self, request: Request, _error: Exception) -> Response:
         """What the router refuses by itself."""
@@ -174,10 +173,3 @@ class Api:
 def build_api(services: Services) -> Api:
     """The API as an ASGI application; its routes have their paths whole, so it takes a request's scope as it came."""
     return Api(services)
-
-
-def error_classes(kind: type[AlgError] = AlgError) -> Iterator[type[AlgError]]:
-    """Every class of errors that is loaded, bases first."""
-    yield kind
-    for each in kind.__subclasses__():
-        yield from error_classes(each)

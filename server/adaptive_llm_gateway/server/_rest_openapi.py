@@ -51,7 +51,7 @@ _WITH_BODY: Final = (413, 415, 422)
 _WHEN_KEYED: Final = (409, 422, 507)
 _MEANINGS: Final = {
     400: "The request is not as this description has it",
-    401: "There is no token, or none that is known",
+    401: "There is no token, or none that counts",
     403: "The token does not allow it, or a policy does not",
     404: "There is no such thing, or none that the token may see",
     409: "Something is otherwise than the request takes it to be",

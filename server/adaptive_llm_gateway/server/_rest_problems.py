@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -78,10 +78,13 @@ STATUS: Final[Mapping[str, int]] = {
 """The status of every code that an answer can have; a test holds it complete."""
 
 TITLES: Final[Mapping[str, str]] = {
-    "invalid_request": "The request is not as the API describes it",
+    "error": "It failed",
     "internal": "The hub failed",
+    "invalid_request": "The request is not as the API describes it",
     "method_not_allowed": "The path has no such method",
-    "unauthenticated": "There is no token, or none that is known",
+    "not_found": "There is no such thing, or none that the token may see",
+    "secret_refused": "It carries what looks like a secret",
+    "unauthenticated": "There is no token, or none that counts",
     "unsafe_path": "It is no id or path that is taken",
     "unsupported_media_type": "The body is not of a type that is taken here",
     "version_conflict": "The version is not the one that is current",
@@ -101,10 +104,21 @@ def status_of(error: AlgError) -> int:
     return 500
 
 
-def meaning_of(kind: type[AlgError]) -> str:
-    """The first sentence of what an error's class says of itself."""
-    told = " ".join((kind.__doc__ or "").split())
-    return told.partition(". ")[0].partition("; `")[0].rstrip(".")
+def error_classes(kind: type[AlgError] = AlgError) -> Iterator[type[AlgError]]:
+    """Every class of errors that is loaded, bases first."""
+    yield kind
+    for each in kind.__subclasses__():
+        yield from error_classes(each)
+
+
+def title_of(code: str) -> str:
+    """What a code means, the same whoever refuses with it: as it is put here, or else the first sentence of what its
+    class says of itself.
+    """
+    found = next((each for each in error_classes() if each.code == code), None)
+    if code in TITLES or found is None:
+        return TITLES.get(code) or HTTPStatus(STATUS[code]).phrase
+    return " ".join((found.__doc__ or "").split()).partition(". ")[0].partition("; `")[0].rstrip(".")
 
 
 def problem(
@@ -113,7 +127,6 @@ def problem(
     *,
     status: int | None = None,
     hint: str | None = None,
-    title: str | None = None,
     details: Mapping[str, Any] | None = None,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
@@ -127,7 +140,7 @@ def problem(
     ended_with(code, refused=number in (401, 403))
     told: dict[str, Any] = {
         "type": f"{PREFIX}/problems/{code}",
-        "title": title or TITLES.get(code) or HTTPStatus(number).phrase,
+        "title": title_of(code),
         "status": number,
         "detail": detail,
         "code": code,
@@ -160,7 +173,6 @@ def problem_of(error: AlgError, *, matching: bool = False) -> Response:
         error.message,
         status=status,
         hint=error.hint,
-        title=TITLES.get(error.code) or meaning_of(type(error)),
         details=error.details,
         headers=headers,
     )

@@ -331,7 +331,7 @@ async def _look_at(services: Services, name: str, route: Route, taken: _Taken, a
     given: Json = {**asked.path_params, **query, **cast("Json", body or {})}
     made = await services.gate.arguments(name, given if named is None else {**given, AGENT: named})
     if isinstance(made, str):
-        return problem("secret_refused", made, title="It carries what looks like a secret")
+        return problem("secret_refused", made)
     texts = cast("Json | None", body)
     asked.use({one: made[one] for one in query}, texts and {one: made[one] for one in texts})
     AGENT_NAME.set(None if named is None else client_name(named))

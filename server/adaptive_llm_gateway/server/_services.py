@@ -20,7 +20,6 @@ class Services:
     """A hub's operations, and what belongs to them.
 
     Attributes:
-        version: the distribution's.
         mark_key: of the home's marks.
         counts: whether the access of somebody who came by HTTP counts still.
     """
@@ -31,6 +30,5 @@ class Services:
     handoffs: HandoffOperations
     gateway: GatewayOperations
     gate: SecretGate
-    version: str
     mark_key: bytes | None = None
     counts: Callable[[Access], bool] = lambda _: True
