@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol
 
 from adaptive_llm_gateway.core import ALG_TOKEN_PREFIX, RateLimited, Unauthenticated
@@ -27,8 +27,6 @@ _LONGEST: Final = 16 * 1024
 _FORM = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *")
 _WRONG_A_MINUTE: Final = 20.0
 _WRONG_AT_ONCE: Final = 20.0
-_LOOK_SECONDS: Final = 5.0
-"""How long a change of the file by another process may go unseen by what is open and idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,28 +155,15 @@ class Authentication:
             return why
         return None if admitted_by(client, token) == access else "the client's rights were changed"
 
-    async def ended(self, access: Access) -> str:
-        """Wait until what was begun with this access must not go on; why."""
-        while (why := self.gone(access)) is None:
-            within = _LOOK_SECONDS
-            if isinstance(access, Admitted) and access.until is not None:
-                left = access.until - self._clients.now()
-                within = min(max(left / timedelta(seconds=1), 0.001), within)
-            await self._clients.changed(within=within)
-        return why
-
-    def challenge(self, *, error: str | None = None, says: str | None = None, scope: str | None = None) -> str:
+    def challenge(self, *, error: str | None = None, says: str | None = None) -> str:
         """`WWW-Authenticate` of RFC 6750 (section 3), with the place of RFC 9728 where an issuer is configured.
 
         Args:
-            error: `invalid_request`, `invalid_token`, `insufficient_scope`; None where no token was given.
+            error: `invalid_request`, `invalid_token`; None where no token was given.
             says: of it, for people; ours, never the caller's words.
-            scope: what is missing.
         """
         parts = [f'realm="{REALM}"']
         parts += [f'{name}="{value}"' for name, value in (("error", error), ("error_description", says)) if value]
-        if scope is not None:
-            parts.append(f'scope="{scope}"')
         if self._issuer is not None:
             parts.append(f'resource_metadata="{self._issuer.metadata_url}"')
         return f"Bearer {', '.join(parts)}"
