@@ -56,7 +56,8 @@ def list_audit(
         return
     emit({"entries": found}, as_json=json, text=lambda paint: "\n".join(_line(entry, paint) for entry in found))
     if not found and not json:
-        talk("nothing is in the audit log" if not files.paths() else "no such entries")
+        nothing = "nothing is in the audit log; it is kept while the hub serves HTTP (`audit.keep`)"
+        talk("no such entries" if files.paths() else nothing)
 
 
 @audit_app.command("verify")
