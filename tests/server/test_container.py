@@ -186,10 +186,12 @@ class Bounds:
         script = f"""
 set -e
 mount -t tmpfs tmpfs /run
-mkdir /run/src /run/data
+mkdir /run/src /run/data /run/python
 mount --bind '{ROOT}' /run/src
+mount --bind '{sys.prefix}' /run/python
 mount --bind '{data}' /run/data
 mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs /tmp
+if [ ! -d '{sys.prefix}' ]; then mkdir -p '{sys.prefix}'; mount --bind /run/python '{sys.prefix}'; fi
 awk '{{print $5}}' /proc/self/mountinfo | while read -r place; do
     case "$place" in /proc*|/sys*|/dev*|/tmp|/run/data|/run) ;;
     *) mount -o remount,bind,ro "$(printf '%b' "$place")" 2>/dev/null || true ;; esac
