@@ -14,6 +14,7 @@ from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust, new_uli
 from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
 from adaptive_llm_gateway.memory._index_facts import CLASHING
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
+from adaptive_llm_gateway.memory._pages import encode_cursor
 from adaptive_llm_gateway.memory._sql import fetch_all, run
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
 
@@ -163,6 +164,12 @@ def test_pages_show_each_memory_once(index: MemoryIndex, order: str) -> None:
 def test_a_wrong_cursor_is_named(index: MemoryIndex, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
         index.list(cursor=cursor)
+
+
+@pytest.mark.parametrize(("value", "row"), [(10**30, 1), (1, 2**63), (-(2**63) - 1, 0)])
+def test_a_cursor_with_a_number_that_no_index_has_is_named(index: MemoryIndex, value: int, row: int) -> None:
+    with pytest.raises(InvalidInput, match="cursor"):
+        index.list(cursor=encode_cursor("updated", value, row))
 
 
 def test_the_journal_keeps_changes_in_order_until_cleared(index: MemoryIndex) -> None:

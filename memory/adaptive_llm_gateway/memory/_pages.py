@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.memory._values import Record
 
 Order = Literal["updated", "created", "title"]
+_LARGEST: Final = 2**63
+"""Of whole numbers, which an index takes up to here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,11 @@ def decode_cursor(cursor: str, order: Order) -> tuple[str | int, int]:
     try:
         parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         kind, value, row = parts
-        if kind == order and isinstance(row, int) and isinstance(value, str if order == "title" else int):
+        whole = [number for number in (value, row) if isinstance(number, int)]
+        fits = isinstance(row, int) and isinstance(value, str if order == "title" else int)
+        if kind == order and fits and all(-_LARGEST <= number < _LARGEST for number in whole):
             return value, row
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     raise InvalidInput(
         f"{cursor!r} is not a cursor of a list by {order!r}", hint="Start without a cursor, or keep the order."
