@@ -7,7 +7,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -325,6 +325,37 @@ def test_the_context_of_a_request_to_a_model_has_what_is_seen_and_so_have_its_re
         with acting_for(ALPHA), pytest.raises(NotFound):  # what was its context is hidden now
             await bench.gateway.records.receipts_show(mine["receipt"])
         assert (await bench.gateway.records.receipts_list())["receipts"]
+
+    run(work)
+
+
+@pytest.mark.parametrize("access", [ALPHA, EVERY_MEMORY])
+def test_a_handoff_is_written_as_a_memory_only_with_the_scope_of_handoffs(run: Run, access: Access) -> None:
+    async def work(bench: Bench) -> None:
+        memory = bench.memory
+        offer, gone = [
+            (await bench.handoffs.create(title, author=ME, next_action="Go", project="alpha"))["id"]
+            for title in ("Count walruses", "Gone")
+        ]
+        await memory.delete(gone, author=ME)
+        note = (await memory.write(author=ME, title="A note", project="alpha"))["id"]
+        given: Json = {"objective": "x", "next_action": "y"}
+        attempts: list[Callable[[], Awaitable[Json]]] = [
+            lambda: memory.write(author=THEM, type="handoff", title="x", project="alpha", fields=given),
+            lambda: memory.write(author=THEM, id=offer, title="Mine"),
+            lambda: memory.write(author=THEM, id=offer[-8:], title="Mine"),
+            lambda: memory.delete(offer, author=THEM),
+            lambda: memory.restore(gone, author=THEM),
+        ]
+        with acting_for(replace(access, scopes=frozenset({"memory:read", "memory:write"}))):
+            for attempt in attempts:
+                with pytest.raises(AccessDenied):
+                    await attempt()
+            with pytest.raises(NotFound):
+                await memory.delete(new_ulid(), author=THEM)
+            assert (await memory.write(author=THEM, id=note, title="Theirs"))["id"] == note
+        with acting_for(access):
+            assert (await memory.write(author=THEM, id=offer, title="With the scope"))["id"] == offer
 
     run(work)
 

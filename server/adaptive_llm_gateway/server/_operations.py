@@ -14,7 +14,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_never
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, InvalidInput, SecretScanner, SyncError, Trust, Unavailable, is_ulid
+from adaptive_llm_gateway.core import (
+    AlgError,
+    InvalidInput,
+    NotFound,
+    SecretScanner,
+    SyncError,
+    Trust,
+    Unavailable,
+    is_ulid,
+)
 from adaptive_llm_gateway.memory import (
     PERSONAL,
     AppendSession,
@@ -246,7 +255,26 @@ class Operations:
 
     async def _write(self, request: Request) -> Json:
         with self._underway.one(), step("store.write"):
+            await self._check_handoff(request)
             return await self._written(request)
+
+    async def _check_handoff(self, request: Request) -> None:
+        """Refuse to have a handoff, or what happened to one, written as a memory with a token that allows none: it
+        would offer, claim and end as whoever it likes.
+
+        Raises:
+            AccessDenied: the token lacks the scope.
+        """
+        access = ACCESS.get()
+        if access.client is None or "handoff" in access.scopes:
+            return
+        kind = request.type if isinstance(request, WriteMemory) and request.id is None else None
+        id_: str | None = getattr(request, "id", None)
+        if id_ is not None:
+            with contextlib.suppress(AlgError):  # the write itself says what is wrong with the id
+                kind = await self._read(lambda store: _type_of(store, id_))
+        if kind == "handoff":
+            access.needs("handoff", "a memory of the type 'handoff'")
 
     async def _written(self, request: Request) -> Json:
         from adaptive_llm_gateway.memory import MemoryStore, MemoryView  # noqa: PLC0415 - the store is open
@@ -798,6 +826,21 @@ class Operations:
             max_trust=_trust(max_trust) if max_trust else Trust.SECRET,
             fields=dict(fields or {}),
         )
+
+
+def _type_of(store: SeenMemories, id: str) -> str:
+    """The type of a memory, also of one that was deleted.
+
+    Raises:
+        NotFound: there is none, and was none.
+    """
+    try:
+        return store.read(id).record.type
+    except NotFound:
+        for revision in store.history(id).revisions:
+            if revision.version is not None:
+                return store.read(id, at=revision.version).record.type
+        raise
 
 
 def _with_summary(store: SeenMemories, memory: Memory) -> tuple[Memory, str | None]:
