@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, acting_for
+from adaptive_llm_gateway.server._allocator import give_back
 from adaptive_llm_gateway.server._authentication import Authentication
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._clients import Clients
@@ -56,6 +57,7 @@ MAX_LINE = 128 * 1024 * 1024  # a request this long is answered; a longer one en
 _READ_BYTES = 1 << 18
 _HELLO_SECONDS = 30.0
 _UPKEEP_SECONDS = 5.0
+_GIVE_BACK_SECONDS = 60.0
 _PARTS_SECONDS = 1.0
 _LOADED_SECONDS = 5.0  # after the store is open: the model and libraries that are loaded ahead
 # How long a hub takes to go, at most: what was begun, what that leaves when it is cut off, the store. A whole end that
@@ -365,6 +367,7 @@ class Hub:
                 self._gateway.load_ahead(),
                 self._look_at_objects(),
                 self._set_aside(),
+                self._give_back(),
                 self.http.run(self._mcp, self._services()),
             )
             beside = {asyncio.create_task(part) for part in parts}
@@ -384,6 +387,15 @@ class Hub:
         gc.collect()
         gc.freeze()
         _log.info("%d objects set aside from the garbage collector", gc.get_freeze_count())
+
+    async def _give_back(self) -> None:
+        """Have what requests needed and left go back to the system, a while after."""
+        given = self._asked
+        while True:
+            await asyncio.sleep(_GIVE_BACK_SECONDS)
+            if self._asked > given:
+                given = self._asked
+                await asyncio.to_thread(give_back)
 
     async def _listen(self) -> asyncio.AbstractServer:
         path = self.home.socket
