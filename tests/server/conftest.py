@@ -468,3 +468,19 @@ def peer(serve: Callable[..., Any]) -> Iterator[Begin]:
     yield begin
     for each in begun:
         each.go_on.set()  # or what it still answers would outlive it
+
+
+@pytest.fixture
+def stand() -> Iterator[Callable[..., Any]]:
+    """Begins servers of the hub's HTTP in this process, see `http_stand.Stand`; all end with the test."""
+    from http_stand import Stand  # most tests need nothing of HTTP
+
+    begun: list[Stand] = []
+
+    def begin(**options: Any) -> Stand:
+        begun.append(Stand(**options))
+        return begun[-1].begin()
+
+    yield begin
+    for each in begun:
+        each.close()

@@ -6,28 +6,14 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from http_stand import BOTH, Stand, Wire
+from http_stand import BOTH, Wire
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES
 from adaptive_llm_gateway.server._http_app import Routes
-
-
-@pytest.fixture
-def stand() -> Iterator[Callable[..., Stand]]:
-    begun: list[Stand] = []
-
-    def begin(**options: Any) -> Stand:
-        begun.append(Stand(**options))
-        return begun[-1].begin()
-
-    yield begin
-    for each in begun:
-        each.close()
 
 
 def test_a_hub_serves_http_where_its_status_says_and_ends_with_it(server: Any) -> None:

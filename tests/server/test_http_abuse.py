@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,21 +15,6 @@ if TYPE_CHECKING:
 
 Begin = Callable[..., "Stand"]
 SOON = 0.2
-
-
-@pytest.fixture
-def stand() -> Iterator[Begin]:
-    from http_stand import Stand
-
-    begun: list[Stand] = []
-
-    def begin(**options: Any) -> Stand:
-        begun.append(Stand(**options))
-        return begun[-1].begin()
-
-    yield begin
-    for each in begun:
-        each.close()
 
 
 def still_serves(stand: Stand) -> None:

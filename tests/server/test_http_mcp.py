@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,19 +16,6 @@ from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, Access
 
 Begin = Callable[..., Stand]
-
-
-@pytest.fixture
-def stand() -> Iterator[Begin]:
-    begun: list[Stand] = []
-
-    def begin(**options: Any) -> Stand:
-        begun.append(Stand(**options))
-        return begun[-1].begin()
-
-    yield begin
-    for each in begun:
-        each.close()
 
 
 class Operations:
