@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -45,7 +45,7 @@ def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
 _File = Annotated[Path | None, BeforeValidator(_expand), AfterValidator(_absolute_or_none)]
 _Names = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=253)], ...],
-    BeforeValidator(lambda value: cast(object, _one_or_more(value))),
+    BeforeValidator(_one_or_more),
 ]
 
 
