@@ -109,3 +109,19 @@ def test_whoever_goes_while_it_is_let_in_to_listen_is_no_failure_of_the_hub(serv
     server.wait_until(gone, what="the end of all that")
     server.alg("hub", "stop")
     assert "Traceback" not in (server.home / "logs" / "hub.log").read_text(encoding="utf-8")
+
+
+def test_a_client_of_http_1_0_gets_no_chunks_and_no_answer_before_the_answer(server: Any) -> None:
+    web = server.web()
+    token = server.json("clients", "add", "all", "--scope", "memory:read,memory:write")["token"]
+    with Wire(web.connect()) as wire:
+        wire.send(framed(token, "GET /api/v1/events HTTP/1.0", b""))
+        status, headers = wire.head()
+        assert (status, headers["connection"]) == (200, "close")
+        assert "transfer-encoding" not in headers
+        server.alg("hub", "stop")
+        assert wire.rest().splitlines()[0] == b"retry: 2000"
+    web = server.web()
+    with Wire(web.connect()) as wire:
+        wire.send(framed(token, "POST /api/v1/memories HTTP/1.0\nExpect: 100-continue", b'{"title": "Old"}'))
+        assert wire.rest().startswith(b"HTTP/1.1 201 ")

@@ -106,6 +106,24 @@ class Corked:
             self._transport.write(data)
 
 
+class _UntilClosed(RequestResponseCycle):
+    """A request by HTTP/1.0 and its answer: where that has no length it goes on until the connection is closed, for
+    such a client knows no chunks (RFC 9112, section 6.1).
+    """
+
+    _endless = False
+
+    async def send(self, message: Any) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self._endless = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if self._endless:
+                self.chunked_encoding = False
+        elif self._endless:
+            self.expected_content_length = len(message.get("body", b"")) + bool(message.get("more_body"))
+        await super().send(message)
+
+
 class Connection(HttpToolsProtocol):
     """A client's connection.
 
@@ -229,7 +247,12 @@ class Connection(HttpToolsProtocol):
         websocket = self._is_websocket()
         if websocket and (self._is_answering() or self.parser.get_method() != b"GET"):
             raise Refused(400)
+        older = self.parser.get_http_version() == "1.0"
+        if older:
+            self.expect_100_continue = False  # such a client knows no answer before the answer
         super().on_headers_complete()
+        if older and not websocket:
+            self.cycle.__class__ = _UntilClosed
         self._in_body = True
         if self.parser.should_upgrade() and not websocket:
             self.cycle.keep_alive = False  # it is answered as if it had not asked for another protocol
