@@ -14,6 +14,7 @@ from http_stand import BOTH, JSON, WAIT, Stand, Wire
 
 from adaptive_llm_gateway.core import Trust
 from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, Access
+from adaptive_llm_gateway.server._authentication import Admitted
 
 Begin = Callable[..., Stand]
 
@@ -122,6 +123,18 @@ def test_a_session_is_its_clients_and_for_others_there_is_none(stand: Begin) -> 
     assert one.mcp_call(again, "tools/list", session=session).status == 200
     assert one.ask(f"DELETE /mcp HTTP/1.1\nAuthorization: Bearer {owner}\nMcp-Session-Id: {session}").status == 200
     assert one.mcp_call(owner, "tools/list", session=session).status == 404
+
+
+def test_a_session_is_of_nobody_who_is_only_called_the_same(stand: Begin) -> None:
+    one = stand()
+    tokens = {}
+    for identity in ("made-here", "https://issuer.example owner"):
+        tokens[identity] = f"token-{len(tokens)}"
+        one.door.known[f"Bearer {tokens[identity]}".encode()] = Admitted(client="owner", identity=identity)
+    here, issued = tokens.values()
+    session = one.session(here)
+    assert one.mcp_call(issued, "tools/list", session=session).status == 404
+    assert one.mcp_call(here, "tools/list", session=session).status == 200
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ class ChangeFeed:
             Unavailable: the hub is stopping, or the memories are not ready.
         """
         self._check_room(access)
-        self._of_client[access.client] += 1
+        self._of_client[access.owner] += 1
         try:
             subscriber = await self._begun(access, wanted, since)
             self._subscribers.add(subscriber)
@@ -147,16 +147,16 @@ class ChangeFeed:
             finally:
                 self._subscribers.discard(subscriber)
         finally:
-            self._of_client[access.client] -= 1
-            if not self._of_client[access.client]:
-                del self._of_client[access.client]
+            self._of_client[access.owner] -= 1
+            if not self._of_client[access.owner]:
+                del self._of_client[access.owner]
 
     def _check_room(self, access: Access) -> None:
         if self._closed:
             raise Unavailable("the hub is stopping", hint="Try again in a moment.")
         if self._of_client.total() >= self._most:
             raise _too_many(f"there are {self._most} subscribers to changes already")
-        if self._of_client[access.client] >= self._most_of_client:
+        if self._of_client[access.owner] >= self._most_of_client:
             raise _too_many(f"this client has {self._most_of_client} subscriptions to changes already")
 
     async def page(self, access: Access, wanted: Wanted, since: str | None, limit: int) -> Json:

@@ -99,7 +99,7 @@ class _User(AuthenticatedUser):
     """A token's client, as the SDK knows users."""
 
     def __init__(self, access: Access) -> None:
-        super().__init__(AccessToken(token="", client_id=access.client or "", scopes=[]))
+        super().__init__(AccessToken(token="", client_id=access.owner or "", scopes=[]))
         self.access = access
 
 
@@ -223,14 +223,14 @@ class _Sessions(StreamableHTTPSessionManager):
         user: _User = scope["user"]
         named = next((value for name, value in scope["headers"] if name == b"mcp-session-id"), None)
         if named is None:
-            await self._make_room(user.access.client)
-        elif (session := self._known.get(named.decode("latin-1"))) and session.access.client == user.access.client:
+            await self._make_room(user.access.owner)
+        elif (session := self._known.get(named.decode("latin-1"))) and session.access.owner == user.access.owner:
             session.access, session.used = user.access, time.monotonic()
         await super()._handle_stateful_request(scope, receive, send)
 
-    async def _make_room(self, client: str | None) -> None:
+    async def _make_room(self, owner: str | None) -> None:
         """End the session of a client that was quiet for longest, if it has as many as it may have."""
-        own = [each for each, session in self._known.items() if session.access.client == client]
+        own = [each for each, session in self._known.items() if session.access.owner == owner]
         if len(own) >= self._most:
             oldest = min(own, key=lambda each: self._known[each].used)
             transport = self._server_instances.get(oldest)
