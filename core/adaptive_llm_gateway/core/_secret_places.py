@@ -196,7 +196,8 @@ def _read_to(start: int, end: int, *, quoted: bool) -> int:
 
 
 def _is_hash(text: str, at: int) -> bool:
-    return "hash" in text[max(0, at - 12) : at].lower()
+    """Whether what is before it on its line says that it is a hash."""
+    return "hash" in text[max(0, at - 12) : at].lower().replace("\r", "\n").rpartition("\n")[2]
 
 
 def _told_value(found: re.Match[str]) -> tuple[str, int, int, bool]:
