@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from adaptive_llm_gateway.core import HandoffSettings, RateLimited, Trust, Unavailable
-from adaptive_llm_gateway.memory import Author, DeleteMemory, MemoryStore, MemoryStores, RepoPlace, WriteMemory
+from adaptive_llm_gateway.memory import (
+    Author,
+    DeleteMemory,
+    MemoryStore,
+    MemoryStores,
+    RepoPlace,
+    WriteMemory,
+    _sync_apply,
+)
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server import _changes
 from adaptive_llm_gateway.server._access import EVERYTHING, Access
@@ -447,6 +455,32 @@ def test_what_is_pulled_is_told_once_whoever_hears_of_it_finds_it(tmp_path: Path
             await pulling
 
         serve(here, work)
+
+
+def test_nobody_is_told_of_a_commit_that_a_pull_has_just_moved_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True, timeout=WAIT)
+    with (
+        temporary_store(tmp_path / "here", remote=str(remote)) as here,
+        temporary_store(tmp_path / "there", remote=str(remote)) as there,
+    ):
+        here.push().result(WAIT)
+        there.pull().result(WAIT)
+        there.write(WriteMemory(ME, title="From there"))
+        there.push().result(WAIT)
+        before = here.repo.head()
+        seen: list[bool] = []
+
+        def look(point: str) -> None:
+            if here.repo.head() != before:
+                seen.append(here.parts.settled)
+
+        monkeypatch.setattr(_sync_apply, "reach", look)
+        here.pull().result(WAIT)
+        assert seen[0] is False
+        assert here.parts.settled
 
 
 def test_several_repos_are_one_stream_and_one_id(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from adaptive_llm_gateway.memory._history import Told
@@ -19,6 +20,21 @@ class Incoming:
     def __init__(self) -> None:
         self.told: Mapping[str, Told] = MappingProxyType({})
         self._paths: dict[str, None] = {}
+        self._moving = False
+
+    @contextmanager
+    def moving(self) -> Generator[None]:
+        """Within, the branch moves before what moved with it is added here."""
+        self._moving = True
+        try:
+            yield
+        finally:
+            self._moving = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the index has all of a commit that was the last one before this was asked; from any thread."""
+        return not self._moving and not self._paths  # in this order: what moved is added before the first says so
 
     def __len__(self) -> int:
         return len(self._paths)

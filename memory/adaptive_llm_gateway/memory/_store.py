@@ -578,7 +578,7 @@ class MemoryStore:
     @property
     def parts(self) -> Parts:
         """What a search over several repos needs of this one."""
-        settled = self._ready.done() and not self._incoming
+        settled = self._ready.done() and self._incoming.settled
         parts = (self._index, self.repo, self._vectorizer, self._past, self._reranking, self._types, self._scanner)
         return Parts(*parts, settled)
 
@@ -616,8 +616,8 @@ class MemoryStore:
 
     def _rebuild(self, *, accept_loss: bool = False) -> ReindexReport:
         self._reload()
-        self._incoming.clear()
         report = self._reconciler.rebuild(self._types, self._scanner, self._index.pending(), accept_loss=accept_loss)
+        self._incoming.clear()
         self._index.tidy()
         self._vectorizer.wake()
         return replace(report, skipped=self._told(report.skipped))
@@ -652,13 +652,15 @@ class MemoryStore:
     def _release(self) -> None:
         """Bring in what is held back and passes now, in the writer's thread: rules or types may have changed."""
         try:
-            done = self._sync.look_again()
+            with self._incoming.moving():
+                done = self._sync.look_again()
+                if done is not None and done.merged:
+                    self._incoming.add(done.merged)
         except AlgError as error:
             _log.warning("what is held back could not be brought in: %s", error)
         else:
             if done is not None and done.merged:
                 self._reload()
-                self._incoming.add(done.merged)
                 self._index_rest()
 
     def _edited(self, paths: set[str]) -> None:
@@ -945,9 +947,11 @@ class MemoryStore:
 
         def task() -> PullResult | None:
             self._writer.wait_committed(_SAVE_SECONDS)
-            done = merge()
+            with self._incoming.moving():  # nobody is to take the index for complete
+                done = merge()
+                if done is not None and done.merged:
+                    self._incoming.add(done.merged)
             if done is not None and done.merged:
-                self._incoming.add(done.merged)  # first: nobody is to take the index for complete
                 self._reload()
             return done
 
