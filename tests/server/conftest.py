@@ -174,11 +174,23 @@ def wait_until(condition: Callable[[], Any], *, what: str, wait: float = WAIT) -
 
 
 def kill_hub(home: Path) -> int:
-    """SIGKILL the hub and wait until it is gone."""
+    """SIGKILL the hub and wait until it is gone, and with it its connections: its lock goes before them."""
     pid = wait_until(lambda: hub_pid(home), what="a running hub")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: hub_pid(home) != pid, what="the hub's end")
+    wait_until(lambda: has_ended(pid), what="the end of its connections")
     return pid
+
+
+def has_ended(pid: int) -> bool:
+    """Whether nothing of a process runs, what closes its files included; it may not have been waited for yet."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():  # there is none on macOS, which is asked no further
+            with contextlib.suppress(OSError):
+                state = (thread / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+                if state not in "ZX":
+                    return False
+    return True
 
 
 def files_below(folder: Path, *, without: tuple[str, ...] = ()) -> list[Path]:

@@ -42,7 +42,7 @@ def large(tmp_path: Path) -> Path:
 @pytest.fixture
 def silent(large: Path, slow_git: Any) -> str:
     """Its address at a server that falls silent in the middle, until the test has it go on."""
-    slow_git.after = 65_536
+    slow_git.after = 160_000  # of half a million: git takes in packets of up to 65,520 whole, and two have come
     slow_git.open.clear()
     return slow_git.url(large.name)
 
