@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any, Literal
 
 import apsw
 import numpy as np
@@ -14,7 +16,7 @@ from adaptive_llm_gateway.core import InvalidInput, StorageError, Trust, new_uli
 from adaptive_llm_gateway.memory._index import Index, PendingChange, Tombstone
 from adaptive_llm_gateway.memory._index_facts import CLASHING
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex
-from adaptive_llm_gateway.memory._pages import encode_cursor
+from adaptive_llm_gateway.memory._pages import Place, encode_cursor, written
 from adaptive_llm_gateway.memory._sql import fetch_all, run
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Record
 
@@ -166,10 +168,73 @@ def test_a_wrong_cursor_is_named(index: MemoryIndex, cursor: str) -> None:
         index.list(cursor=cursor)
 
 
-@pytest.mark.parametrize(("value", "row"), [(10**30, 1), (1, 2**63), (-(2**63) - 1, 0)])
-def test_a_cursor_with_a_number_that_no_index_has_is_named(index: MemoryIndex, value: int, row: int) -> None:
+@pytest.mark.parametrize("value", [10**30, 2**63, -(2**63) - 1])
+def test_a_cursor_with_a_number_that_no_index_has_is_named(index: MemoryIndex, value: int) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
-        index.list(cursor=encode_cursor("updated", value, row))
+        index.list(cursor=encode_cursor("updated", Place(value, new_ulid())))
+
+
+_ID = "01JC4Q8M3V9Z2K7W5T1R6XHB0D"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["updated", 1, _ID, None],
+        ["updated", 1, _ID, None, True, 1],
+        ["updated", True, _ID, None, True],
+        ["updated", 1.5, _ID, None, True],
+        ["updated", "1", _ID, None, True],
+        ["updated", 1, 7, None, True],
+        ["updated", 1, "' OR 1=1", None, True],
+        ["updated", 1, _ID, 3, True],
+        ["updated", 1, _ID, None, 1],
+        ["title", 1, _ID, None, True],
+        ["title", "x", _ID, None, True],
+        [["updated"], 1, _ID, None, True],
+        [],
+    ],
+)
+def test_a_cursor_of_wrong_parts_is_named(index: MemoryIndex, parts: list[Any]) -> None:
+    with pytest.raises(InvalidInput, match="cursor"):
+        index.list(cursor=written(parts))
+
+
+def test_a_cursor_with_half_of_a_surrogate_pair_or_nested_without_end_is_named(index: MemoryIndex) -> None:
+    for text in (f'["title","\\ud800","{_ID}",null,true]', "[" * 100_000, '{"title":1}', "7"):
+        cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        with pytest.raises(InvalidInput, match="cursor") as caught:
+            index.list(cursor=cursor, order="title")
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("order", ["updated", "created", "title"])
+def test_pages_go_on_where_they_were_when_everything_is_read_anew(
+    index: MemoryIndex, order: Literal["updated", "created", "title"]
+) -> None:
+    made = [record(f"Title {n % 3}", minutes=n % 4) for n in range(20)]
+    index.apply(made)
+    first = index.list(limit=7, order=order)
+    index.apply(deletes=[entry.id for entry in made])
+    index.apply(made[::-1])
+    second = index.list(limit=20, cursor=first.next_cursor, order=order)
+    seen = [entry.id for entry in (*first.records, *second.records)]
+    assert (len(seen), set(seen)) == (20, {entry.id for entry in made})
+
+
+@pytest.mark.parametrize("order", ["updated", "created", "title"])
+def test_a_cursor_has_what_was_shown_and_tells_nothing_of_what_was_not(
+    open_index: Callable[[], MemoryIndex], order: Literal["updated", "created", "title"]
+) -> None:
+    shown = [record(f"Shown {n}", minutes=n, project="mine") for n in range(3)]
+    filters = Filters(project="mine")
+    with closing(open_index()) as index:
+        index.apply(shown)
+        alone = index.list(filters, limit=2, order=order).next_cursor
+        index.apply(deletes=[entry.id for entry in shown])
+        index.apply([record(f"Hidden {n}", minutes=n, project="other") for n in range(20)])
+        index.apply(shown)
+        assert index.list(filters, limit=2, order=order).next_cursor == alone
 
 
 def test_the_journal_keeps_changes_in_order_until_cleared(index: MemoryIndex) -> None:

@@ -12,11 +12,14 @@ from adaptive_llm_gateway.memory import (
     ImportMemory,
     Link,
     MemoryStore,
+    ReplaceText,
     SessionLog,
     WriteMemory,
     WriteSummary,
+    page_of_log,
     summary_id,
 )
+from adaptive_llm_gateway.memory._pages import mark_of, written
 from adaptive_llm_gateway.memory.testing import temporary_store
 
 ME = Author("claude-code")
@@ -181,3 +184,39 @@ def test_a_session_that_was_imported_under_another_name_has_a_summary_too() -> N
         found = store.session(made).summary
     assert found is not None
     assert found.id == summary.id
+
+
+def page(log: SessionLog, cursor: str | None = None, limit: int = 2) -> tuple[list[str], str | None]:
+    entries, following = page_of_log(log, asked=log.id, cursor=cursor, limit=limit)
+    return [entry.text for entry in entries], following
+
+
+def test_pages_of_a_log_show_each_entry_once_whatever_is_put_before_it_in_between() -> None:
+    with temporary_store() as store:
+        session = appended(store, "one", "two", "three", "four")
+        first, cursor = page(store.session(session))
+        text = store.read(session).text
+        begin = text.index("## ")
+        earlier = f"{text[:begin]}## 2020-01-01T00:00:00Z codex\n\nmerged in\n\n{text[begin:]}"
+        store.write(ReplaceText(ME, session, earlier.encode()))
+        store.write(AppendSession(ME, "five", session))
+        second, more = page(store.session(session), cursor)
+        third, end = page(store.session(session), more)
+        whole, none = page(store.session(session), limit=10)
+    assert [first, second, third] == [["one", "two"], ["three", "four"], ["five"]]
+    assert (end, none) == (None, None)
+    assert whole[0] == "merged in"
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "2", "-1", "é", "x" * 60, written([1, "x", 0]), written([True, "01J", 0]), written([])],
+)
+def test_a_cursor_that_is_none_of_a_log_is_named(cursor: str) -> None:
+    with temporary_store() as store:
+        log = store.session(appended(store, "one", "two", "three"))
+        ours = page(log)[1] or ""
+        for wrong in (cursor, ours[:8] + cursor, ours[:-2], mark_of("other") + ours[8:]):
+            with pytest.raises(InvalidInput, match="cursor"):
+                page(log, wrong)
+        assert page(log, ours) == (["three"], None)

@@ -248,6 +248,29 @@ def test_a_list_pages_through_all_repos_in_order_and_misses_nothing(
         stores.list(cursor=first, order="created" if order == "title" else "title")
 
 
+@pytest.mark.parametrize("order", ["updated", "created", "title"])
+def test_a_list_shows_a_memory_that_two_repos_have_once_of_each(
+    several: Opener, order: Literal["updated", "created", "title"]
+) -> None:
+    stores = several()
+    made = [write(stores, f"Twice {number}", project="acme") for number in range(3)]
+    team, personal = stores.stores["team"].repo.path, stores.stores["personal"]
+    for id in made:
+        path = stores.stores["team"].read(id).record.path
+        (personal.repo.path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(team / path, personal.repo.path / path)
+    personal.reindex()
+    seen: list[tuple[str | None, str]] = []
+    cursor: str | None = None
+    for _ in range(7):
+        page = stores.list(limit=1, cursor=cursor, order=order)
+        seen += [(record.repo, record.id) for record in page.records]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert sorted(seen) == sorted((repo, id) for repo in ("personal", "team") for id in made)
+
+
 def test_a_search_pages_through_all_repos_and_no_hit_comes_twice(several: Opener) -> None:
     stores = several(embedder=HashEmbedder())
     made = {

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -314,6 +314,40 @@ def test_a_cursor_goes_on_only_for_who_sees_the_same(store: MemoryStore) -> None
             MemoryView(store, other).ask(again)
     with pytest.raises(InvalidInput):
         store.ask(again)
+
+
+def test_a_lists_cursor_goes_on_only_for_who_sees_the_same_and_asks_for_the_same(store: MemoryStore) -> None:
+    for number in range(4):
+        keep(store, f"T {number}", project="alpha", tags=("owl",))
+    owls = Filters(tags=("owl",))
+    cursor = MemoryView(store, ALPHA).list(filters=owls, limit=2).next_cursor
+    assert len(MemoryView(store, ALPHA).list(filters=owls, limit=5, cursor=cursor).records) == 2
+    for other in (INTERNAL, Sight(Trust.PUBLIC, ALPHA.projects), Sight()):
+        with pytest.raises(InvalidInput, match="another list"):
+            MemoryView(store, other).list(filters=owls, limit=5, cursor=cursor)
+    with pytest.raises(InvalidInput, match="another list"):
+        store.list(filters=owls, cursor=cursor)
+    with pytest.raises(InvalidInput, match="another list"):
+        MemoryView(store, ALPHA).list(cursor=cursor)
+    with pytest.raises(InvalidInput, match="cursor"):
+        MemoryView(store, ALPHA).list(filters=owls, cursor=cursor, order="created")
+
+
+@pytest.mark.parametrize("order", ["updated", "created", "title"])
+def test_a_lists_cursor_says_nothing_of_what_is_hidden(
+    store: MemoryStore, order: Literal["updated", "created", "title"]
+) -> None:
+    view = MemoryView(store, ALPHA)
+    ids = [new_ulid() for _ in range(3)]
+    for id in ids:
+        store.write(ImportMemory(ME, id, "note", f"T {id}", "", created=NOW, updated=NOW, project="alpha"))
+    before = view.list(limit=2, order=order)
+    for number in range(9):
+        keep(store, f"T {number}", project="beta")
+    assert view.list(limit=2, order=order).next_cursor == before.next_cursor
+    assert [one.id for one in view.list(limit=9, order=order, cursor=before.next_cursor).records] == [
+        id for id in ids if id not in {one.id for one in before.records}
+    ]
 
 
 def test_a_memory_that_was_seen_once_and_is_hidden_now_is_in_no_search_of_the_past(store: MemoryStore) -> None:

@@ -127,6 +127,25 @@ def test_pages_follow_by_their_link(rest: RestServer) -> None:
         assert (len(found), set(found)) == (5, titles)
 
 
+def test_a_cursor_goes_on_for_the_same_question_and_for_who_sees_the_same(rest: RestServer) -> None:
+    rest.callers["narrow"] = Access(client="tester", max_trust=Trust.INTERNAL)
+    client, narrow = rest.client(), rest.client("narrow")
+    for number in range(3):
+        new(client, f"owl {number}", project="acme")
+    session = client.post("/sessions", json={"text": "one"}).json()["session_id"]
+    client.post(f"/sessions/{session}/entries", json={"text": "two"})
+    for path in ("/memories?limit=1&since=7d", "/search?limit=1&since=7d&query=owl", f"/sessions/{session}?limit=1"):
+        cursor = client.get(path).json()["next_cursor"]
+        assert client.get(f"{path}&cursor={cursor}").status_code == 200
+        problem(narrow.get(f"{path}&cursor={cursor}"), 422, "invalid_input")
+        for wrong in (f"A{cursor}", cursor[:-4], "1", "", "%00", "W10", "x" * 4000):
+            told = client.get(f"{path}&cursor={wrong}")
+            assert told.status_code == (200 if "search" in path and not wrong else 422), (path, wrong)
+    cursor = client.get("/memories?limit=1").json()["next_cursor"]
+    for other in ("order=title", "project=acme", "since=7d"):
+        problem(client.get(f"/memories?limit=1&{other}&cursor={cursor}"), 422, "invalid_input")
+
+
 def test_search_and_context_answer_as_the_operations_do(rest: RestServer) -> None:
     client = rest.client()
     id = new(client, body="The kestrel hovers.", type="fact", fields={"confidence": 0.25}).json()["id"]

@@ -114,6 +114,7 @@ if TYPE_CHECKING:
         SUMMARISES,
         SessionEntry,
         SessionLog,
+        page_of_log,
         summary_id,
     )
     from adaptive_llm_gateway.memory._sight import (
@@ -265,7 +266,7 @@ _MODULES = {
         "RerankerUnavailable",
         "create_reranker",
     ),
-    "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "summary_id"),
+    "_sessions": ("SUMMARISES", "SessionEntry", "SessionLog", "page_of_log", "summary_id"),
     "_store": ("MemoryStore",),
     "_sight": ("Sight",),
     "_stores": ("Memories", "MemoryStores", "RepoPlace"),
@@ -414,6 +415,7 @@ __all__ = [
     "look_at_sync",
     "objects_folder",
     "one_of",
+    "page_of_log",
     "plan_history",
     "protocol_here",
     "read_time",

@@ -38,7 +38,6 @@ from adaptive_llm_gateway.memory._index_rows import (
     Tombstone,
     conditions,
     load_author,
-    microseconds,
     moment_of,
     pending_of,
     record_of,
@@ -55,7 +54,7 @@ from adaptive_llm_gateway.memory._index_write import (
     upsert,
 )
 from adaptive_llm_gateway.memory._let_through import renew_state, state_of
-from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
+from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor, place_of
 from adaptive_llm_gateway.memory._qdrant import QdrantServer, QdrantUnavailable, Stored
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
@@ -358,22 +357,18 @@ class Index:
             )
             parts, bounds = ([where] if where else []), list(values)
             if cursor is not None:
-                last, row = decode_cursor(cursor, order)
-                parts.append(f"({column}, m.rowid) {comparison} (?, ?)")
-                bounds += [last, row]
+                place = decode_cursor(cursor, order)
+                parts.append(f"({column}, m.id) {comparison}{'' if place.passed else '='} (?, ?)")
+                bounds += [place.value, place.id]
             rows = fetch_all(
                 connection,
-                f"SELECT m.rowid, {RECORD_COLUMNS} FROM memories m CROSS JOIN bodies b ON b.memory = m.rowid "  # noqa: S608
+                f"SELECT {RECORD_COLUMNS} FROM memories m CROSS JOIN bodies b ON b.memory = m.rowid "  # noqa: S608
                 f"{'WHERE ' + ' AND '.join(parts) if parts else ''} "
-                f"ORDER BY {column} {direction}, m.rowid {direction} LIMIT ?",
+                f"ORDER BY {column} {direction}, m.id {direction} LIMIT ?",
                 (*bounds, limit + 1),
             )
-        records = tuple(record_of(row[1:]) for row in rows[:limit])
-        following = None
-        if len(rows) > limit and records:
-            last = records[-1]
-            value = last.title if order == "title" else microseconds(getattr(last, order))
-            following = encode_cursor(order, value, rows[limit - 1][0])
+        records = tuple(record_of(row) for row in rows[:limit])
+        following = encode_cursor(order, place_of(records[-1], order)) if len(rows) > limit and records else None
         return Page(records, following, total)
 
     def search(

@@ -22,12 +22,11 @@ from adaptive_llm_gateway.memory._index_rows import (
     PendingChange,
     Tombstone,
     load_author,
-    microseconds,
     moment_of,
     pending_of,
     tombstone_of,
 )
-from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor
+from adaptive_llm_gateway.memory._pages import Order, Page, decode_cursor, encode_cursor, place_of
 from adaptive_llm_gateway.memory._postgres import Database
 from adaptive_llm_gateway.memory._postgres_chunks import read_blocks, read_table
 from adaptive_llm_gateway.memory._postgres_rows import (
@@ -228,9 +227,9 @@ class PostgresIndex:
             where, values = conditions(filters or Filters(), lambda tokens: memories_saying(connection, tokens))
             parts, bounds = ([where] if where else []), list(values)
             if seen is not None:
-                last, row = seen
-                parts.append(f"({column}, m.row) {comparison} (%s, %s)")
-                bounds += [folded(last) if isinstance(last, str) else last, row]
+                last = seen.value
+                parts.append(f"({column}, m.id) {comparison}{'' if seen.passed else '='} (%s, %s)")
+                bounds += [folded(last) if isinstance(last, str) else last, seen.id]
             total = fetch_value(
                 connection,
                 f"SELECT count(*) FROM memories m {'WHERE ' + where if where else ''}",  # noqa: S608 - ours
@@ -238,19 +237,15 @@ class PostgresIndex:
             )
             return total, fetch_all(
                 connection,
-                f"SELECT m.row, {RECORD_COLUMNS} FROM memories m JOIN bodies b ON b.memory = m.row "  # noqa: S608 - ours
+                f"SELECT {RECORD_COLUMNS} FROM memories m JOIN bodies b ON b.memory = m.row "  # noqa: S608 - ours
                 f"{'WHERE ' + ' AND '.join(parts) if parts else ''} "
-                f"ORDER BY {column} {direction}, m.row {direction} LIMIT %s",
+                f"ORDER BY {column} {direction}, m.id {direction} LIMIT %s",
                 (*bounds, limit + 1),
             )
 
         total, rows = self._database.read(work)
-        records = tuple(record_from(row[1:]) for row in rows[:limit])
-        following = None
-        if len(rows) > limit and records:
-            end = records[-1]
-            value = end.title if order == "title" else microseconds(getattr(end, order))
-            following = encode_cursor(order, value, rows[limit - 1][0])
+        records = tuple(record_from(row) for row in rows[:limit])
+        following = encode_cursor(order, place_of(records[-1], order)) if len(rows) > limit and records else None
         return Page(records, following, total)
 
     def search(

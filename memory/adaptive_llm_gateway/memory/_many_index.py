@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.memory._index_rows import microseconds
 from adaptive_llm_gateway.memory._memory_index import ReadableIndex
-from adaptive_llm_gateway.memory._pages import Order, Page
+from adaptive_llm_gateway.memory._pages import Order, Page, Place, decode_cursor, encode_cursor, place_of
 from adaptive_llm_gateway.memory._ranking import WEIGHTS, Weights
 from adaptive_llm_gateway.memory._search import SHARED_SIGNALS, SearchAnswer
 from adaptive_llm_gateway.memory._values import Facets, Filters, Hit, Record, TimeRange
@@ -22,16 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _FACETS: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A page of one index, on the way into a page of all."""
-
-    name: str
-    index: ReadableIndex
-    cursor: str | None
-    page: Page
 
 
 class ManyIndex:
@@ -68,30 +55,17 @@ class ManyIndex:
         Raises:
             InvalidInput: not a cursor of such a list in this order.
         """
-        places = None if cursor is None else _places(cursor, order)
-        listed = [
-            _Listed(name, index, place, index.list(filters, limit=limit, cursor=place, order=order))
-            for name, index in self._parts
-            for place in ([None] if places is None or name not in places else places[name])
+        place = None if cursor is None else decode_cursor(cursor, order)
+        pages = [
+            (name, index.list(filters, limit=limit, cursor=_within(place, name, order), order=order))
+            for name, index in sorted(self._parts, key=lambda part: part[0])
         ]
-        total = sum(each.page.total for each in listed)
-        if places is not None:  # those that are at their end are counted, too
-            ended = [index for name, index in self._parts if places.get(name) == []]
-            total += sum(index.list(filters, limit=1, order=order).total for index in ended)
-        ranked = sorted(
-            (
-                (_rank(record, order), number, record)
-                for number, each in enumerate(listed)
-                for record in each.page.records
-            ),
-            key=lambda item: (item[0], item[1]),
-        )[:limit]
-        taken = Counter(number for _, number, _ in ranked)
-        following: dict[str, list[str | None]] = {name: [] for name, _ in self._parts}
-        for number, each in enumerate(listed):
-            following[each.name] = _behind(each, taken[number], filters, order)
-        records = tuple(replace(record, repo=listed[number].name) for _, number, record in ranked)
-        return Page(records, _encoded(following, order) if any(following.values()) else None, total)
+        ranked = [replace(record, repo=name) for name, page in pages for record in page.records]
+        ranked.sort(key=lambda record: _rank(record, order), reverse=order != "title")  # of two copies as before
+        records = tuple(ranked[:limit])
+        more = len(ranked) > limit or any(page.next_cursor is not None for _, page in pages)
+        following = encode_cursor(order, place_of(records[-1], order)) if more and records else None
+        return Page(records, following, sum(page.total for _, page in pages))
 
     def search(
         self,
@@ -179,45 +153,19 @@ def _in(name: str, record: Record | None) -> Record | None:
 # -- lists ---------------------------------------------------------------------------------------------------------
 
 
-def _rank(record: Record, order: Order) -> tuple[int, str]:
+def _rank(record: Record, order: Order) -> tuple[int | str, str]:
     """Where a record comes in a list, as the indexes themselves sort."""
-    if order == "title":
-        return 0, "".join(char.lower() if char.isascii() else char for char in record.title)
-    return -microseconds(getattr(record, order)), ""
+    value = place_of(record, order).value
+    if isinstance(value, str):
+        value = "".join(char.lower() if char.isascii() else char for char in value)
+    return value, record.id
 
 
-def _behind(each: _Listed, taken: int, filters: Filters | None, order: Order) -> list[str | None]:
-    """The cursor behind the first so many of a page, in a list; an empty one at the end."""
-    if taken == 0:
-        return [each.cursor] if each.page.records else []
-    if taken < len(each.page.records):
-        return [each.index.list(filters, limit=taken, cursor=each.cursor, order=order).next_cursor]
-    return [each.page.next_cursor] if each.page.next_cursor is not None else []
-
-
-def _encoded(places: dict[str, list[str | None]], order: Order) -> str:
-    text = json.dumps(["repos", order, places], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _places(cursor: str, order: Order) -> dict[str, list[str | None]]:
-    """Where the list of each repo stands: a cursor (None: at the beginning) in a list, an empty list at the end."""
-    try:
-        found: Any = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        kind, wanted, places = found
-        fits = kind == "repos" and wanted == order and isinstance(places, dict)
-        if fits and all(_is_place(place) for place in cast("dict[str, Any]", places).values()):
-            return cast("dict[str, list[str | None]]", places)
-    except (ValueError, TypeError, RecursionError):
-        pass
-    raise InvalidInput(
-        f"{cursor[:60]!r} is not a cursor of a list by {order!r}", hint="Start without a cursor, or keep the order."
-    )
-
-
-def _is_place(place: object) -> bool:
-    entries = cast("list[object]", place) if isinstance(place, list) else [0, 0]
-    return len(entries) <= 1 and all(entry is None or isinstance(entry, str) for entry in entries)
+def _within(place: Place | None, repo: str, order: Order) -> str | None:
+    """The cursor of a repo's own list; where several have the memory of the place, each shows it once."""
+    if place is None:
+        return None
+    return encode_cursor(order, replace(place, repo=None, passed=place.repo is None or repo <= place.repo))
 
 
 # -- searches ------------------------------------------------------------------------------------------------------

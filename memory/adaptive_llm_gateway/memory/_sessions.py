@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from adaptive_llm_gateway.core import Trust, derived_ulid, ulid_milliseconds
+from adaptive_llm_gateway.core import InvalidInput, Trust, derived_ulid, ulid_milliseconds
+from adaptive_llm_gateway.memory._index_rows import microseconds
 from adaptive_llm_gateway.memory._models import parse_moment, stamp
+from adaptive_llm_gateway.memory._pages import MARK, is_id, is_number, mark_of, read, written
 from adaptive_llm_gateway.memory._values import Record
 
 SUMMARISES: Final = "summarises"
@@ -94,10 +98,60 @@ def entries_of(record: Record) -> Iterator[SessionEntry]:
 def log_of(session: str, files: Iterable[Record], summary: Record | None) -> SessionLog:
     """The log of a session from its files, the first of them first."""
     records = list(files)
-    entries = sorted((entry for record in records for entry in entries_of(record)), key=lambda entry: entry.time)
+    entries = sorted((entry for record in records for entry in entries_of(record)), key=_order)
     first = records[0]
     trust = max((record.trust for record in records), key=lambda level: level.rank)
     return SessionLog(session, first.title, first.project, trust, tuple(entries), summary)
+
+
+def page_of_log(
+    log: SessionLog, *, asked: str, cursor: str | None, limit: int
+) -> tuple[list[SessionEntry], str | None]:
+    """Entries behind those that a cursor's page ended with, and the cursor of the page after them.
+
+    The cursor names the last entry that was shown, so that what is appended or merged in between moves none.
+
+    Args:
+        asked: what tells this log from another; and who sees something else of it.
+
+    Raises:
+        InvalidInput: the cursor is none of this log's.
+    """
+    mark, places = mark_of(asked), _places(log.entries)
+    first = 0 if cursor is None else bisect_right(places, _opened(cursor, mark))
+    page = list(log.entries[first : first + limit])
+    end = first + len(page)
+    return page, mark + written([*places[end - 1]]) if end < len(places) else None
+
+
+def _order(entry: SessionEntry) -> tuple[datetime, str, int]:
+    return entry.time, entry.file, entry.begin
+
+
+def _places(entries: Iterable[SessionEntry]) -> list[tuple[int, str, int]]:
+    """What each entry is known by: its time, its file, and which it is of those that have both the same. Where it
+    begins in its file is not among it, for that changes with whatever is put before.
+    """
+    counts: Counter[tuple[int, str]] = Counter()
+    found: list[tuple[int, str, int]] = []
+    for entry in entries:
+        key = microseconds(entry.time), entry.file
+        found.append((*key, counts[key]))
+        counts[key] += 1
+    return found
+
+
+def _opened(cursor: str, mark: str) -> tuple[int, str, int]:
+    try:
+        time, file, place = read(cursor[MARK:])
+        if cursor[:MARK] == mark and is_number(time) and is_id(file) and is_number(place):
+            return time, file, place
+    except (ValueError, TypeError):
+        pass
+    raise InvalidInput(
+        f"{cursor[:60]!r} is not a cursor of this log",
+        hint="Give `next_cursor` of the page before, or leave it out to start with the first entry.",
+    )
 
 
 def summary_id(session: str) -> str:

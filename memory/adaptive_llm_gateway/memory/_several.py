@@ -15,7 +15,7 @@ from adaptive_llm_gateway.memory._frontmatter import Document
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._many_index import ManyIndex
 from adaptive_llm_gateway.memory._memory_index import likeness
-from adaptive_llm_gateway.memory._pages import Order, Page
+from adaptive_llm_gateway.memory._pages import Order, Page, page_of
 from adaptive_llm_gateway.memory._plans import full_id
 from adaptive_llm_gateway.memory._requests import (
     AppendEvent,
@@ -231,9 +231,12 @@ class Several(ABC, Generic[S]):
         limit: int = 50,
         cursor: str | None = None,
         order: Order = "updated",
+        given: str | None = None,
     ) -> Page:
         """A page of the memories of all repos; see `MemoryStore.list`."""
-        return self._index.list(without_events(filters or Filters()), limit=limit, cursor=cursor, order=order)
+        filters = filters or Filters()
+        listed, asked = without_events(filters), given or repr(filters)
+        return page_of(self._index, listed, asked=asked, limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first; see `MemoryStore.history`."""

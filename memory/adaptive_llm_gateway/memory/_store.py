@@ -40,7 +40,7 @@ from adaptive_llm_gateway.memory._kept_records import KeptRecords
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex, likeness
 from adaptive_llm_gateway.memory._merge_driver_setup import install_merge_driver
 from adaptive_llm_gateway.memory._opening import open_index, open_repo, rebuilt
-from adaptive_llm_gateway.memory._pages import Order, Page
+from adaptive_llm_gateway.memory._pages import Order, Page, page_of
 from adaptive_llm_gateway.memory._parts import Parts
 from adaptive_llm_gateway.memory._past import Past
 from adaptive_llm_gateway.memory._plans import Planned, Planner
@@ -513,12 +513,23 @@ class MemoryStore:
         limit: int = 50,
         cursor: str | None = None,
         order: Order = "updated",
+        given: str | None = None,
     ) -> Page:
         """A page of memories; `next_cursor` of one page is the `cursor` of the next.
 
-        Events of handoffs are left out unless ids or fields (`event`, `handoff`) ask for them.
+        Events of handoffs are left out unless ids or fields (`event`, `handoff`) ask for them. Of memories that stay
+        as they are none is passed over and none comes twice, whatever else is written in between.
+
+        Args:
+            cursor: from the page before; filters and order must be as they were.
+            given: what tells this list from another, where `filters` differs from call to call (a relative time).
+
+        Raises:
+            InvalidInput: the cursor is none, or of another list.
         """
-        return self._index.list(without_events(filters or Filters()), limit=limit, cursor=cursor, order=order)
+        filters = filters or Filters()
+        listed, asked = without_events(filters), given or repr(filters)
+        return page_of(self._index, listed, asked=asked, limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first; also of a deleted one, by its full id.

@@ -17,7 +17,7 @@ from adaptive_llm_gateway.core import AlgError, InvalidInput, NotFound, SecretSc
 from adaptive_llm_gateway.memory._asking import Answer, Asking, SearchRequest
 from adaptive_llm_gateway.memory._index_rows import Tombstone
 from adaptive_llm_gateway.memory._memory_index import MemoryIndex, ReadableIndex, likeness
-from adaptive_llm_gateway.memory._pages import Order, Page
+from adaptive_llm_gateway.memory._pages import Order, Page, page_of
 from adaptive_llm_gateway.memory._parts import Parts
 from adaptive_llm_gateway.memory._past import PastIndex
 from adaptive_llm_gateway.memory._plans import Planned
@@ -129,9 +129,12 @@ class MemoryView:
         limit: int = 50,
         cursor: str | None = None,
         order: Order = "updated",
+        given: str | None = None,
     ) -> Page:
         """A page of memories."""
-        return self._seen.list(without_events(filters or Filters()), limit=limit, cursor=cursor, order=order)
+        filters = filters or Filters()
+        listed, asked = without_events(filters), seen_list(given or repr(filters), self._sight)
+        return page_of(self._seen, listed, asked=asked, limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first, those that made a version that is seen."""
@@ -287,6 +290,11 @@ class MemoryView:
 def seen_request(request: SearchRequest, sight: Sight) -> SearchRequest:
     """A search whose cursors go on for nobody who sees more, or less."""
     return replace(request, given=repr((sight, request.given or request.filters)))
+
+
+def seen_list(asked: str, sight: Sight) -> str:
+    """What tells lists apart whose cursors go on for nobody who sees more, or less."""
+    return repr((sight, asked))
 
 
 def seen_sync(status: SyncStatus) -> SyncStatus:

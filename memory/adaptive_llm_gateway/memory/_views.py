@@ -10,6 +10,7 @@ from datetime import UTC, datetime, tzinfo
 
 from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, Unavailable
 from adaptive_llm_gateway.memory._asking import Answer, SearchRequest
+from adaptive_llm_gateway.memory._pages import Order, Page
 from adaptive_llm_gateway.memory._quarantine import Held, Quarantine
 from adaptive_llm_gateway.memory._requests import PERSONAL, RepoStatus, StoreStatus
 from adaptive_llm_gateway.memory._several import Several
@@ -17,8 +18,8 @@ from adaptive_llm_gateway.memory._sight import Sight
 from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._stores import MemoryStores, RepoPlace, worst
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
-from adaptive_llm_gateway.memory._values import Author, Record, SyncStatus
-from adaptive_llm_gateway.memory._view import MemoryView, seen_request
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus
+from adaptive_llm_gateway.memory._view import MemoryView, seen_list, seen_request
 
 
 class MemoryViews(Several[MemoryView]):
@@ -123,6 +124,19 @@ class MemoryViews(Several[MemoryView]):
     def ask(self, request: SearchRequest, *, now: datetime | None = None, zone: tzinfo = UTC) -> Answer:
         """The memories of all repos that answer a request, best first."""
         return super().ask(seen_request(request, self._sight), now=now, zone=zone)
+
+    def list(
+        self,
+        *,
+        filters: Filters | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        order: Order = "updated",
+        given: str | None = None,
+    ) -> Page:
+        """A page of the memories of all repos."""
+        asked = seen_list(given or repr(filters or Filters()), self._sight)
+        return super().list(filters=filters, limit=limit, cursor=cursor, order=order, given=asked)
 
     def file_of(self, record: Record) -> bytes | None:
         """The bytes of a memory's file, or None when it is gone."""

@@ -436,7 +436,11 @@ class Operations:
             ]
             return {"memories": rows, "next_cursor": None, "total": len(rows)}
         filters = await self._filters(type, tags, project, since, until, author, max_trust, fields)
-        page = await self._read(lambda store: store.list(filters=filters, limit=count, cursor=cursor, order=order))
+        # A relative time is another one with each call.
+        given = json.dumps([type, tags, project, since, until, author, max_trust, fields], default=list)
+        page = await self._read(
+            lambda store: store.list(filters=filters, limit=count, cursor=cursor, order=order, given=given)
+        )
         return {
             "memories": [record_json(record) for record in page.records],
             "next_cursor": page.next_cursor,
@@ -455,12 +459,15 @@ class Operations:
             "summary": summary,
         }
 
-    async def session(self, id: str, *, first: int = 0, limit: int = 200) -> Json:
-        """Entries of a session's log, the oldest first, from the one with the number `first`."""
+    async def session(self, id: str, *, cursor: str | None = None, limit: int = 200) -> Json:
+        """Entries of a session's log, the oldest first."""
+        from adaptive_llm_gateway.memory import page_of_log  # noqa: PLC0415 - the store is open, so it is loaded
+
         count = _limit(limit, most=1000)
         log = await self._read(lambda store: store.session(id))
-        entries = log.entries[first : first + count]
-        end = first + len(entries)
+        access = ACCESS.get()
+        asked = repr((log.id, access.projects, access.max_trust))
+        entries, following = page_of_log(log, asked=asked, cursor=cursor, limit=count)
         return {
             "id": log.id,
             "title": log.title,
@@ -472,7 +479,7 @@ class Operations:
                 for entry in entries
             ],
             "total": len(log.entries),
-            "next_cursor": str(end) if end < len(log.entries) else None,
+            "next_cursor": following,
         }
 
     async def history(self, id: str, *, limit: int = 20) -> Json:

@@ -97,7 +97,11 @@ class ListQuery(_Narrowed):
 
     limit: UpTo1000 = Field(50, description="Most memories")
     cursor: str | None = Field(None, description="`next_cursor` of the page before")
-    order: Literal["updated", "created", "title"] = Field("updated", description="By what they are ordered")
+    order: Literal["updated", "created", "title"] = Field(
+        "updated",
+        description="By what they are ordered. What is changed while pages are read comes first by `updated`, which "
+        "later pages are behind; by `created` it stays where it is",
+    )
     deleted: Flag = Field(False, description="The deleted ones instead, newest first; filters and cursor do not count")
 
 

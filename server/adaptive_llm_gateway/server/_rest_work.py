@@ -9,7 +9,6 @@ from fastapi import Body, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from adaptive_llm_gateway.core import InvalidInput
 from adaptive_llm_gateway.server._rest_models import EXAMPLE_ID, WriteTold
 from adaptive_llm_gateway.server._rest_models_work import (
     AppendTold,
@@ -168,8 +167,7 @@ class WorkRoutes:
 
     async def session_read(self, id: SessionId, asked: Annotated[EntriesQuery, Query()], request: Request) -> Response:
         """Read a session's log. The oldest entry first, in pages."""
-        first = _number(asked.cursor)
-        found = await self._operations.session(id, first=first, limit=asked.limit)
+        found = await self._operations.session(id, cursor=asked.cursor, limit=asked.limit)
         cursor: str | None = found["next_cursor"]
         if cursor is None:
             return answer(found)
@@ -237,12 +235,3 @@ class WorkRoutes:
 
 def _synced(done: Json) -> Response:
     return answer(done, status=202 if done["running"] else 200)
-
-
-def _number(cursor: str | None) -> int:
-    """The number of the first entry of a page."""
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise InvalidInput("the cursor is none of this log's", hint="Give `next_cursor` of the page before.")
-    return int(cursor)
