@@ -7,7 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from adaptive_llm_gateway.memory import (
     WriteMemory,
 )
 from adaptive_llm_gateway.memory._asking import telling_words
-from adaptive_llm_gateway.memory._cursor import MAX_DEPTH
+from adaptive_llm_gateway.memory._cursor import MAX_DEPTH, decode
 from adaptive_llm_gateway.memory._ranking import WEIGHTS
 from adaptive_llm_gateway.memory.testing import HashEmbedder, temporary_store
 
@@ -248,6 +248,19 @@ def test_a_cursor_of_another_search_is_refused(shelf: MemoryStore) -> None:
             ask(shelf, query, cursor=cursor, **request)
     with pytest.raises(InvalidInput, match="not the cursor"):
         ask(shelf, "cache", cursor="zzz")
+
+
+def test_a_cursor_with_a_commit_that_is_none_of_the_searchs_is_refused(shelf: MemoryStore) -> None:
+    now = decode(str(ask(shelf, "cache", limit=1).next_cursor))
+    then = decode(str(ask(shelf, "cache", limit=1, as_of="HEAD").next_cursor))
+    blob = shelf.list(limit=1).records[0].version
+    assert then.commit is not None
+    for commit in ("ab" * 20, "0" * 39 + "1", blob):
+        with pytest.raises(InvalidInput, match="names a commit"):
+            ask(shelf, "cache", as_of="HEAD", cursor=replace(then, commit=commit).encode())
+    with pytest.raises(InvalidInput, match="names a commit"):
+        ask(shelf, "cache", cursor=replace(now, commit=then.commit).encode())
+    assert ask(shelf, "cache", as_of="HEAD", cursor=then.encode()).hits
 
 
 def test_pages_end_at_the_depth_that_is_promised(shelf: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,18 @@ class Asking:
                 "the cursor belongs to another search",
                 hint="Repeat query and filters exactly as they were, or leave the cursor out to start anew.",
             )
+        if cursor.commit is not None and (request.as_of is None or not self._has(cursor.commit)):
+            raise InvalidInput(
+                "the cursor names a commit that is none of this search's",
+                hint="Copy the cursor whole from the answer before, or leave it out to start with the first page.",
+            )
         return cursor
+
+    def _has(self, commit: str) -> bool:
+        """Whether there is such a commit: anybody can write a cursor, and history may be another by now."""
+        with contextlib.suppress(NotFound, InvalidInput):
+            return find_commit(self._repo, commit, datetime.now(UTC), UTC) == commit
+        return False
 
     @contextlib.contextmanager
     def _opened(
