@@ -22,6 +22,7 @@ from rest_made import ALL, RestServer, rest_server
 
 from adaptive_llm_gateway.core import StorageError, Trust
 from adaptive_llm_gateway.server import _idempotency
+from adaptive_llm_gateway.server._authentication import Admitted
 from adaptive_llm_gateway.server._idempotency import (
     KEPT_SECONDS,
     Begun,
@@ -97,6 +98,18 @@ def test_a_key_stands_for_one_request_of_one_client_with_its_rights(rest: RestSe
     rest.callers["barred"] = replace(ALL, scopes=frozenset({"memory:read"}))
     barred = rest.client("barred").post("/memories", json={"title": "once"}, headers=key("a"))
     assert code(barred) == (403, "access_denied")
+
+
+def test_a_client_with_the_name_of_one_that_was_there_before_has_none_of_its_answers(rest: RestServer) -> None:
+    for identity in ("before", "after"):
+        rest.callers[identity] = Admitted(client="laptop", identity=identity)
+    before, after = rest.client("before"), rest.client("after")
+    theirs = before.post("/memories", json={"title": "once"}, headers=key("a"))
+    mine = after.post("/memories", json={"title": "once"}, headers=key("a"))
+    assert (mine.status_code, "idempotency-replayed" in mine.headers) == (201, False)
+    assert mine.json()["id"] != theirs.json()["id"]
+    assert after.post("/memories", json={"title": "other"}, headers=key("b")).status_code == 201
+    assert before.post("/memories", json={"title": "another"}, headers=key("b")).status_code == 201
 
 
 def test_what_was_refused_may_be_asked_again_with_its_key(rest: RestServer) -> None:

@@ -132,6 +132,7 @@ class Idempotency:
         """Begin a request, or say how it was answered before. One that is being carried out is waited for.
 
         Args:
+            client: by what nobody else is called, also not who has its name later (`Access.owner`).
             request: a hash of all that is asked.
             safe: it may be carried out once more, should it be unknown whether it was.
 

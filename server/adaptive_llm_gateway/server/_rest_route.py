@@ -249,7 +249,7 @@ async def _once(
     ):
         request.update(hashlib.sha256(part.encode("utf-8", "replace")).digest())
     request.update(data)
-    begun = await keys.begin(access.client or "", key, request.digest(), safe=safe)
+    begun = await keys.begin(access.owner or "", key, request.digest(), safe=safe)
     if isinstance(begun, Kept):
         if begun.body is None:
             raise OutcomeUnknown(
