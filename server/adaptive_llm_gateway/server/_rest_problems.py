@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from pathlib import PurePath
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -11,11 +13,13 @@ from starlette.responses import Response
 from adaptive_llm_gateway.core import AlgError
 from adaptive_llm_gateway.server._call import ended_with, request_id, went_wrong
 from adaptive_llm_gateway.server._gate import without_secrets
+from adaptive_llm_gateway.server._rest_hints import hint_for
 from adaptive_llm_gateway.server._rest_json import write_json
 
 PREFIX: Final = "/api/v1"
 PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_SECONDS: Final = 2
+_LONGEST_WAIT: Final = 24 * 3600
 
 STATUS: Final[Mapping[str, int]] = {
     # Change what you asked for.
@@ -137,6 +141,7 @@ def problem(
         errors: of a request that is not as it should be, what is wrong where.
     """
     number = STATUS[code] if status is None else status
+    hint = hint_for(code, hint)
     ended_with(code, refused=number in (401, 403))
     told: dict[str, Any] = {
         "type": f"{PREFIX}/problems/{code}",
@@ -151,8 +156,27 @@ def problem(
     }
     more = {"cache-control": "no-store", **(headers or {})}
     if number in (429, 503):
-        more.setdefault("retry-after", str((details or {}).get("retry_after", _RETRY_SECONDS)))
+        more.setdefault("retry-after", str(_seconds(details or {})))
     return Response(write_json(without_secrets(told)), number, more, PROBLEM_JSON)
+
+
+def _seconds(details: Mapping[str, Any]) -> int:
+    """When to ask again: a whole number, as the header has it, and none that is too soon."""
+    for name in ("retry_after", "retry_in"):
+        wait = details.get(name)
+        if isinstance(wait, int | float) and math.isfinite(wait):
+            return min(max(math.ceil(wait), 1), _LONGEST_WAIT)
+    return _RETRY_SECONDS
+
+
+def _without_places(message: str, details: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What is told of an error, with the names of files where it says at which place of the hub's machine they are."""
+    told = dict(details)
+    for name, value in details.items():
+        if isinstance(value, str) and PurePath(value).is_absolute():
+            told[name] = PurePath(value).name
+            message = message.replace(value, told[name])
+    return message, told
 
 
 def problem_of(error: AlgError, *, matching: bool = False) -> Response:
@@ -168,11 +192,12 @@ def problem_of(error: AlgError, *, matching: bool = False) -> Response:
         status = 412
     if status == 412 and isinstance(current, str):
         headers["etag"] = f'"{current}"'
+    message, details = _without_places(error.message, error.details)
     return problem(
         error.code,
-        error.message,
+        message,
         status=status,
         hint=error.hint,
-        details=error.details,
+        details=details,
         headers=headers,
     )
