@@ -12,7 +12,7 @@ import pytest
 from http_stand import BOTH, Wire
 
 from adaptive_llm_gateway.core import ConfigError
-from adaptive_llm_gateway.server._access import ROUTE_SCOPES
+from adaptive_llm_gateway.server._access import ROUTE_SCOPES, STREAMS
 from adaptive_llm_gateway.server._http_app import Routes
 
 
@@ -103,7 +103,10 @@ def test_a_route_needs_what_the_table_says() -> None:
     assert routes.find("GET", "/healthz") == "public"
     assert routes.find("HEAD", "/healthz") == "public"
     assert routes.find("GET", "/x/1") == "memory:read"
-    assert routes.find("PATCH", "/x/1") == ("GET", "PUT")
+    assert routes.find("HEAD", "/x/1") == "memory:read"
+    assert routes.find("PATCH", "/x/1") == ("GET", "HEAD", "PUT")
+    for path in STREAMS:
+        assert routes.find("HEAD", path) == tuple(sorted(method for method, at in ROUTE_SCOPES if at == path))
     for path in ("/x", "/x/", "/x/1/", "/x/1/2", "/x//", "//x/1", "/X/1"):
         assert routes.find("GET", path) == ()
 

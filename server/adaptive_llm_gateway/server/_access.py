@@ -203,5 +203,9 @@ ROUTE_SCOPES: Final[dict[tuple[str, str], RouteScope]] = {
     ("WEBSOCKET", "/api/v1/events/ws"): "memory:read",
 }
 """What each route needs, by method (`WEBSOCKET` for one) and path, where `{...}` stands for one segment. There is no
-route that is not here: whatever it asks for, the answer is 404.
+route that is not here: whatever it asks for, the answer is 404. `HEAD` is answered wherever `GET` is, and needs the
+same, but for `STREAMS`.
 """
+
+STREAMS: Final = frozenset({"/mcp", "/api/v1/events"})
+"""Paths at which what `GET` asks for does not end: there is nothing to tell of it before, and so no `HEAD`."""

@@ -14,6 +14,7 @@ from adaptive_llm_gateway.server._access import (
     IN_SCOPE,
     NOTHING,
     ROUTE_SCOPES,
+    STREAMS,
     Access,
     RouteScope,
     acting_for,
@@ -297,7 +298,7 @@ async def _refuse(
     Args:
         says: more than the status does, for who was let in.
     """
-    if scope["type"] != "http" or not scope["path"].startswith("/api/") or scope["method"] == "HEAD":
+    if scope["type"] != "http" or not scope["path"].startswith("/api/"):
         await answer(scope, send, status, headers=headers)
         return
     from adaptive_llm_gateway.server._rest_problems import problem  # noqa: PLC0415 - loaded with the API
@@ -323,7 +324,7 @@ class Routes:
         self._parted: dict[int, list[tuple[list[str], dict[str, RouteScope]]]] = {}
         for (method, path), scope in table.items():
             self._methods_of(path)[method] = scope
-            if method == "GET" and scope == "public":
+            if method == "GET" and path not in STREAMS:
                 self._methods_of(path)["HEAD"] = scope
 
     def _methods_of(self, path: str) -> dict[str, RouteScope]:

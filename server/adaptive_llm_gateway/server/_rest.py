@@ -16,7 +16,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
 from adaptive_llm_gateway.core import NotFound
-from adaptive_llm_gateway.server._access import ROUTE_SCOPES
+from adaptive_llm_gateway.server._access import ROUTE_SCOPES, STREAMS
 from adaptive_llm_gateway.server._idempotency import Idempotency
 from adaptive_llm_gateway.server._rest_audit import AuditRoutes
 from adaptive_llm_gateway.server._rest_events import SOCKET, STREAM, EventRoutes
@@ -61,7 +61,7 @@ class Api:
         for key in self.routes:
             if key not in ROUTE_SCOPES:
                 raise KeyError(f"{key} is not in ROUTE_SCOPES")
-        self._whole: dict[str, list[str]] = {}
+        self._whole: dict[str, list[str]] = {STREAM: ["GET"]}  # which is not among the routes
         for method, path in sorted(self.routes):
             if "{" not in path:
                 self._whole.setdefault(path, []).append(method)
@@ -78,12 +78,15 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        allowed = self._whole.get(scope["path"])
-        if scope["path"] in (STREAM, SOCKET):
-            await self._events(scope, receive, send)
-        elif scope["type"] == "http" and allowed is not None and scope["method"] not in allowed:
+        path, allowed = scope["path"], self._whole.get(scope["path"])
+        if scope["type"] == "http" and scope["method"] == "HEAD" and path not in STREAMS:
+            # The same in all that is done, and the server sends no body. So the answer's length is that of `GET`, too.
+            scope = {**scope, "method": "GET"}
+        if scope["type"] == "http" and allowed is not None and scope["method"] not in allowed:
             # The router would go on to a path whose `{id}` this one fits.
-            await self._not_allowed(scope["method"], allowed)(scope, receive, send)
+            await self._not_allowed(scope["method"], path, allowed)(scope, receive, send)
+        elif path in (STREAM, SOCKET):
+            await self._events(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -149,11 +152,13 @@ class Api:
         path = request.scope["path"]
         allowed = sorted(route.method for route in self.routes.values() if self._paths[route.whole].fullmatch(path))
         if allowed:
-            return self._not_allowed(request.method, allowed)
+            return self._not_allowed(request.method, path, allowed)
         return problem("not_found", "there is no such path", hint=f"{PREFIX}/openapi.json has them all.")
 
     @staticmethod
-    def _not_allowed(method: str, allowed: Sequence[str]) -> Response:
+    def _not_allowed(method: str, path: str, allowed: Sequence[str]) -> Response:
+        if "GET" in allowed and path not in STREAMS:
+            allowed = sorted((*allowed, "HEAD"))
         return problem(
             "method_not_allowed",
             f"{method[:20]} is not among the methods of this path",
