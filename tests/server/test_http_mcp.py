@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +53,14 @@ class Operations:
             self.cancelled.set()
             raise
         raise AssertionError
+
+
+class Echo(Operations):
+    """Finds much where little was asked, and the reverse."""
+
+    async def search(self, query: str, **_: Any) -> dict[str, Any]:
+        notice = "y" * 4_000_000 if query == "small" else "few"
+        return {"hits": [], "mode": "lexical", "total": 0, "notices": [notice], "query": query[:10]}
 
 
 def stream(stand: Stand, token: str, session: str) -> Wire:
@@ -127,7 +137,7 @@ def test_a_session_is_its_clients_and_for_others_there_is_none(stand: Begin) -> 
 
 def test_a_session_is_of_nobody_who_is_only_called_the_same(stand: Begin) -> None:
     one = stand()
-    tokens = {}
+    tokens: dict[str, str] = {}
     for identity in ("made-here", "https://issuer.example owner"):
         tokens[identity] = f"token-{len(tokens)}"
         one.door.known[f"Bearer {tokens[identity]}".encode()] = Admitted(client="owner", identity=identity)
@@ -164,6 +174,81 @@ def test_a_client_has_so_many_sessions_and_the_one_quiet_for_longest_makes_room(
     alive = [one.mcp_call(token, "tools/list", session=each).status for each in sessions]
     assert alive == [200, 404, 200, 200]
     assert one.mcp_call(other, "tools/list", session=kept).status == 200
+
+
+@pytest.mark.parametrize("where", ["name", "version", "icons", "experimental", "extensions", "_meta", "protocol"])
+def test_a_session_keeps_little_of_how_it_was_begun_however_much_was_said(stand: Begin, where: str) -> None:
+    one = stand()
+    token = one.everything()
+    much = "x" * 4_000_000
+    about: dict[str, Any] = {"name": "stand", "version": "1"}
+    capabilities: dict[str, Any] = {"roots": {"listChanged": True}, "elicitation": {}}
+    params: dict[str, Any] = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": about}
+    match where:
+        case "name" | "version":
+            about[where] = much
+        case "icons":
+            about["icons"] = [{"src": f"data:image/png;base64,{much}"}]
+        case "experimental" | "extensions":
+            capabilities[where] = {"of-ours": {"text": much}}
+        case "_meta":
+            params["_meta"] = {"text": much}
+        case _:
+            params["protocolVersion"] = much
+    one.session(token)  # what is loaded with the first
+    tracemalloc.start()
+    try:
+        given = one.mcp_call(token, "initialize", params)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert given.status == 200, given.body[:500]
+    assert given.message()["result"]["protocolVersion"] == "2025-11-25"
+    assert kept < 500_000
+    assert one.mcp_call(token, "tools/list", session=given.headers["mcp-session-id"]).status == 200
+
+
+def test_a_session_that_waits_keeps_neither_what_it_was_asked_nor_what_it_answered(stand: Begin) -> None:
+    much = "x" * 4_000_000
+    one = stand(operations=Echo())
+    token = one.everything()
+    session = one.session(token)
+    told = json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode()
+    head = (
+        f"POST /mcp HTTP/1.1\nAuthorization: Bearer {token}\nContent-Type: {JSON}\nAccept: {BOTH}\n"
+        f"Mcp-Session-Id: {session}\nMCP-Protocol-Version: 2025-11-25"
+    )
+    call(one, token, "memory_search", session=session, query="small")
+    assert one.ask(head, told).status == 202
+    tracemalloc.start()
+    try:
+        for query in (much, "small"):
+            found = call(one, token, "memory_search", session=session, query=query)
+            assert not found["result"].get("isError")
+            assert (len(json.dumps(found)) > len(much)) is (query == "small")
+            del found
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+    more = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5, "reason": "x" * 10_000}}
+    assert one.ask(head, json.dumps(more).encode()).status == 413
+    assert one.ask(head, told).status == 202
+
+
+def test_a_session_is_begun_with_what_the_protocol_says_and_not_with_something_like_it(stand: Begin) -> None:
+    one = stand()
+    token = one.everything()
+    about = {"name": "stand", "version": "1"}
+    wrong: tuple[dict[str, Any], ...] = (
+        {"protocolVersion": "2025-11-25", "capabilities": [], "clientInfo": about},
+        {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": 1, "version": "1"}},
+        {"protocolVersion": "2025-11-25", "capabilities": {}},
+        {"protocolVersion": 1, "capabilities": {}, "clientInfo": about},
+    )
+    for params in wrong:
+        assert one.mcp_call(token, "initialize", params).message()["error"]["code"] == -32602
 
 
 def test_what_is_open_ends_when_its_client_is_revoked(stand: Begin) -> None:

@@ -24,20 +24,24 @@ from mcp.server.streamable_http import (
     check_accept_headers,
 )
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.message import ServerMessageMetadata, SessionMessage
 from mcp_types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
+    InitializeRequestParams,
     JSONRPCError,
+    JSONRPCMessage,
     JSONRPCRequest,
     JSONRPCResponse,
     jsonrpc_message_adapter,
 )
+from pydantic import ValidationError
 from sse_starlette import EventSourceResponse
+from starlette.requests import Request
 
 from adaptive_llm_gateway.server._access import ACCESS, IN_SCOPE, Access
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
@@ -46,6 +50,8 @@ _AT_ONCE_SECONDS = 2.0
 _ERA = "2025-11-25"
 _IDLE_SECONDS = 30 * 60.0
 _MOST_CLIENTS = 4  # as many sessions as that many clients may have; one alone cannot take all
+_SAID = 1_000  # characters of what a client says of itself that are kept
+_UNANSWERED_BYTES = 8 * 1024
 
 
 class McpOverHttp:
@@ -114,13 +120,28 @@ class _Session:
 
 
 class _Transport(StreamableHTTPServerTransport):
-    """A session's answers: as JSON where there is nothing to tell before, which takes half the work of a stream."""
+    """A session's answers: as JSON where there is nothing to tell before, which takes half the work of a stream.
+
+    A session that waits for its next message has the last one still in hand, and so its last answer. There may be
+    thousands of sessions and megabytes of each, so both are emptied as soon as they were used.
+    """
 
     async def _handle_post_request(self, scope: Scope, request: Request, receive: Receive, send: Send) -> None:
-        message = await self._asked(request)
-        if message is None or self._read_stream_writer is None:
+        message = await self._said(request)
+        if self._read_stream_writer is None or message is None:
             await super()._handle_post_request(scope, request, receive, send)
-            return
+        elif isinstance(message, JSONRPCRequest):
+            await self._answered(message, scope, request, receive, send)
+        elif len(await request.body()) <= _UNANSWERED_BYTES:
+            await super()._handle_post_request(scope, request, receive, send)
+        else:
+            said = f"A message without an answer has at most {_UNANSWERED_BYTES} bytes"
+            await self._create_error_response(said, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)(scope, receive, send)
+
+    async def _answered(
+        self, message: JSONRPCRequest, scope: Scope, request: Request, receive: Receive, send: Send
+    ) -> None:
+        assert self._read_stream_writer is not None  # noqa: S101 - who calls this looked
         key = str(message.id)
         self._request_streams[key] = anyio.create_memory_object_stream[EventMessage](REQUEST_STREAM_BUFFER_SIZE)
         told = self._request_streams[key][1]
@@ -134,11 +155,29 @@ class _Transport(StreamableHTTPServerTransport):
         else:
             if first is None or not isinstance(first.message, JSONRPCResponse | JSONRPCError):
                 await self._stream(key, first, told, (scope, receive, send))
+                message.params = None
                 return
             answer = self._create_json_response(first.message)
+            message.params = None
+            _empty(first.message)
         finally:
             self._forget(key)
         await answer(scope, receive, send)
+
+    def _create_session_message(
+        self, message: JSONRPCRequest, request: Request, request_id: str | int, protocol_version: str
+    ) -> SessionMessage:
+        if message.method == "initialize":
+            message = message.model_copy(update={"params": _begins(message.params)})
+        return super()._create_session_message(message, request, request_id, protocol_version)
+
+    def _message_metadata(self, request: Request, **more: Any) -> ServerMessageMetadata:
+        return super()._message_metadata(Request(request.scope), **more)  # without the body
+
+    def _create_event_data(self, event_message: EventMessage) -> dict[str, Any]:
+        data = super()._create_event_data(event_message)
+        _empty(event_message.message)
+        return data
 
     def _create_error_response(
         self,
@@ -156,19 +195,16 @@ class _Transport(StreamableHTTPServerTransport):
         for stream in self._request_streams.pop(key, ()):
             stream.close()
 
-    async def _asked(self, request: Request) -> JSONRPCRequest | None:
-        """The request of a session that is under way; None for whatever else it is, which is the SDK's to judge."""
+    async def _said(self, request: Request) -> JSONRPCMessage | None:
+        """The message of a session that is under way; None for whatever else it is, which is the SDK's to judge."""
         if not all(check_accept_headers(request)) or not self._check_content_type(request):
             return None
         if self._get_session_id(request) != self.mcp_session_id:
             return None
         try:
-            message = jsonrpc_message_adapter.validate_python(
-                pydantic_core.from_json(await request.body()), by_name=False
-            )
+            return jsonrpc_message_adapter.validate_python(pydantic_core.from_json(await request.body()), by_name=False)
         except ValueError:
             return None
-        return message if isinstance(message, JSONRPCRequest) else None
 
     async def _stream(
         self,
@@ -194,6 +230,28 @@ class _Transport(StreamableHTTPServerTransport):
             sink.close()
             source.close()
             self._sse_stream_writers.pop(key, None)
+
+
+def _empty(message: JSONRPCMessage) -> None:
+    """Let go of an answer that was written out."""
+    if isinstance(message, JSONRPCResponse):
+        message.result = {}
+
+
+def _begins(params: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a session is begun with, as far as the hub needs it: it is kept as long as the session, and may be as large
+    as any body. What is wrong stays as it is, for the SDK to refuse.
+    """
+    try:
+        said = InitializeRequestParams.model_validate(params or {}, by_name=False)
+    except ValidationError:
+        return params
+    client = said.client_info
+    return {
+        "protocolVersion": said.protocol_version[:_SAID],
+        "capabilities": {},  # the hub asks nothing of clients
+        "clientInfo": {"name": client.name[:_SAID], "version": client.version[:_SAID]},
+    }
 
 
 class _Sessions(StreamableHTTPSessionManager):
