@@ -16,7 +16,7 @@ import pytest
 from adaptive_llm_gateway.core import InvalidInput, SecretRefused
 from adaptive_llm_gateway.memory import Author
 from adaptive_llm_gateway.memory.testing import temporary_store
-from adaptive_llm_gateway.server._compaction import GROWTH
+from adaptive_llm_gateway.server._compaction import GROWTH, Growth
 from adaptive_llm_gateway.server._operations import Operations
 
 ME = Author("test-client")
@@ -188,6 +188,14 @@ def test_the_next_summary_comes_by_itself_only_after_the_stated_growth(tmp_path:
     seen = run(tmp_path, work, at=AT)
     assert len(seen) >= 3
     assert all(GROWTH <= later / earlier < GROWTH + 0.6 for earlier, later in itertools.pairwise(seen))
+
+
+def test_what_is_to_be_said_of_sessions_to_which_nobody_comes_back_is_kept_for_the_last_thousand() -> None:
+    growth = Growth(AT)
+    for number in range(3_000):
+        growth.ended(f"session-{number}", "It was summarised.")
+    kept = [number for number in range(3_000) if growth.told(f"session-{number}")]
+    assert kept == list(range(2_000, 3_000))
 
 
 def test_no_session_is_summarised_by_itself_where_the_setting_is_nought(tmp_path: Path) -> None:

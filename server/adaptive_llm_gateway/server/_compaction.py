@@ -181,7 +181,10 @@ class Growth:
         """A count is over; `notes` go to whoever appends next."""
         self._running.discard(session)
         if notes:
+            self._told.pop(session, None)
             self._told[session] = list(notes)
+            if len(self._told) > _SESSIONS_KNOWN:  # to some nobody comes back
+                del self._told[next(iter(self._told))]
 
     def told(self, session: str) -> list[str]:
         """What the answer of an append has to say, once."""
