@@ -11,7 +11,7 @@ import pytest
 from sync_made import AUTHOR, PATH, SECRET, Clone, failure, git, memory, no_secrets
 
 from adaptive_llm_gateway.core import Trust, narrowed
-from adaptive_llm_gateway.memory import _holding, _sync_checks
+from adaptive_llm_gateway.memory import _holding, _repo_rules, _sync_checks
 from adaptive_llm_gateway.memory._repo_rules import RepoRules, level_of
 from adaptive_llm_gateway.memory._values import Change
 
@@ -187,6 +187,21 @@ def test_what_was_too_large_to_be_looked_at_is_not_clean(
     git(tmp_path, "init", "-q", "--bare", "-b", "main", "new.git")
     two.sync.set_remote(str(tmp_path / "new.git"))
     assert failure(two.sync.push).details["kind"] == "secret_outgoing"
+
+
+def test_what_was_found_clean_is_kept_of_so_many_objects_however_many_are_pushed(
+    one: Clone, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.settings["rules"] = RepoRules(level=Trust.INTERNAL)
+    one.start()
+    for module in (_sync_checks, _repo_rules):
+        monkeypatch.setattr(module, "MOST_CLEAN", 12)
+    for number in range(8):
+        tip = one.put(f"a/{number}.txt", f"text {number}\n")
+        assert one.sync.push().status.state == "pushed"
+        assert git(remote, "rev-parse", "main").strip() == tip
+        kept = one.sync._secrets._clean, one.sync._trust._clean  # pyright: ignore[reportPrivateUsage]
+        assert all(0 < len(each) <= 12 for each in kept)
 
 
 def test_what_is_allowed_no_more_is_not_pushed_though_it_was_looked_at(one: Clone, remote: Path) -> None:

@@ -19,6 +19,8 @@ from adaptive_llm_gateway.memory._requests import FileChange
 from adaptive_llm_gateway.memory._sync_errors import sync_error
 from adaptive_llm_gateway.memory._tree_diff import diff_trees, list_files
 
+MOST_CLEAN: Final = 100_000
+"""Objects that are known to be below the level, 10 MB of their names; beyond, all are looked at again."""
 _SHOWN: Final = 5
 _TOLD: Final = 100
 _LOOKED_AT: Final = 64 * 1024  # bytes of a file whose front matter cannot be read
@@ -165,6 +167,8 @@ class OutgoingTrust:
                 if trust is not None and not self._rules.level.allows(trust):
                     yield _Found(name, path, fields, trust)
                     continue
+            if len(self._clean) >= MOST_CLEAN:
+                self._clean.clear()
             self._clean.add(name)
 
 

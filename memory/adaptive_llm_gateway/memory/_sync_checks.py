@@ -38,6 +38,8 @@ from adaptive_llm_gateway.memory._values import SyncKind
 MAX_OTHER: Final = 32 * 1024 * 1024
 """Bytes of a file that is no memory. Memories have `MAX_FILE`."""
 _MOST_FORMAT: Final = 1024
+MOST_CLEAN: Final = 100_000
+"""Objects that are known to be clean, 10 MB of their names; beyond, all are looked at again."""
 _MOST_NAMES: Final = 256 * 1024 * 1024  # bytes: 150 for each change of 100,000s of commits, which a new remote gets
 _LONGEST_PATH: Final = 1000  # with the folder that the repo lies in, macOS takes 1,024
 
@@ -233,6 +235,8 @@ class SecretCheck:
                 self._scan(path, found.data)
             else:  # its encoding may be one that nobody has heard of
                 self._scan(f"commit {name[:12]}", found.read_raw())
+        if len(self._clean) >= MOST_CLEAN:
+            self._clean.clear()
         self._clean.add(name)
 
 
