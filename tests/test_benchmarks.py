@@ -106,3 +106,17 @@ def test_the_benchmark_of_http_asks_in_every_way_and_finds_no_wrong_answer(
     for part in report["parts"].values():
         assert any(row["target"] is not None for row in part["rows"])
         assert any(row["against"] is not None for row in part["rows"]) or part["rows"][0]["median"] == 0
+
+
+def test_the_growth_of_the_hub_is_told_by_all_samples_after_the_first_minute_and_each_minute_beside_it() -> None:
+    look = (
+        f"import json, sys; sys.path[:0] = {[str(BENCHMARKS / 'http'), str(BENCHMARKS)]!r}; import _standing; "
+        "samples = [(at, 500.0 if at < 60 else 100 + at / 60 + at % 30 / 10) for at in range(1, 602)]; "
+        "print(json.dumps([_standing.slope(samples, 60.0), _standing.by_minute(samples)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60)
+    slope, minutes = json.loads(done.stdout)
+    assert slope == pytest.approx(1.0, abs=0.05)  # what comes and goes within a minute is no growth
+    assert [number for number, _ in minutes] == list(range(1, 11))
+    assert set(minutes[0][1]) == {500.0}
+    assert [len(each) for _, each in minutes] == [59, *([60] * 8), 62]

@@ -152,13 +152,13 @@ def mixed(place: Place) -> list[Row]:
         row("requests that failed", "", [float(errors)], target=0.0, note=_told(came)),
         row("answered", "/s", came.rates(min(10.0, seconds))),
         *_kinds(came),
-        row("memory of the hub, resident, after the first minute", "MB", [mb for at, mb in seen.memory if at >= first]),
+        *(row(f"memory of the hub, resident, in minute {n}", "MB", mb) for n, mb in by_minute(seen.memory)),
         row(
             "its growth after the first minute, a minute",
             "MB",
             [slope(seen.memory, first)],
             target=_SLOPE,
-            note="the slope of the line through all samples",
+            note=f"the slope of the line with the least squares through the samples of each {_SAMPLE_SECONDS:g} s",
         ),
         row("files and sockets of the hub after the first minute", "", [n for at, n in seen.handles if at >= first]),
         row("their growth after the first minute", "", [_difference(seen.handles, first)], target=_HANDLES),
@@ -214,6 +214,15 @@ def _mixture(hub: Server, place: Place) -> list[Request]:
 def nothing_of(calls: Calls) -> Request:
     """One call of the tool that does nothing."""
     return calls.call("nothing", {}, kind="nothing")
+
+
+def by_minute(samples: Sequence[tuple[float, float]]) -> list[tuple[int, list[float]]]:
+    """Samples of each minute, the first is 1; those of a minute that was just begun are of the one before."""
+    last = max(1, int(max(at for at, _ in samples) / 60 + 0.5))
+    found: dict[int, list[float]] = {}
+    for at, value in samples:
+        found.setdefault(min(last, int(at / 60) + 1), []).append(value)
+    return sorted(found.items())
 
 
 def slope(samples: Sequence[tuple[float, float]], first: float) -> float:

@@ -99,9 +99,10 @@ class Calls:
             RuntimeError: it failed.
         """
         headers, body = self._parts(tool, arguments)
-        _, said = self._target.ask("POST", "/mcp", headers, body)
-        document = said.partition(b"data: ")[2].partition(b"\r\n")[0] if said.startswith(b"event:") else said
-        result: dict[str, Any] = json.loads(document)["result"]
+        answer, said = self._target.ask("POST", "/mcp", headers, body)
+        if answer.headers["content-type"].startswith("text/event-stream"):  # it took long; it is the last event
+            said = [line for line in said.splitlines() if line.startswith(b"data: ")][-1].removeprefix(b"data: ")
+        result: dict[str, Any] = json.loads(said)["result"]
         text = "".join(part["text"] for part in result["content"])
         if result.get("isError"):
             raise RuntimeError(f"{tool}: {text}")
