@@ -280,9 +280,32 @@ class Planner:
             document = document.with_fields({"updated": stamp(self._now())})
         # Who changes the level in the same edit has said what it is to be.
         known = current.text if document.fields.get("trust") == current.document.fields.get("trust") else None
-        return self._after_edit(
-            current, self._put(document, current.record.path, "edit", request.author, request.reason, known=known)
-        )
+        planned = self._put(document, current.record.path, "edit", request.author, request.reason, known=known)
+        if request.by_token:
+            self._check_same(current, planned.changes[-1].record)
+        return self._after_edit(current, planned)
+
+    def _check_same(self, current: _Current, record: Record | None) -> None:
+        """Refuse a text that says what the hub alone writes, and otherwise than the file does now.
+
+        Raises:
+            InvalidInput: it has another type or author, or it is an event of a handoff, or becomes one.
+        """
+        try:
+            known = self._types.to_record(
+                current.document, path=current.record.path, version=current.version, mtime_ns=0, size=0
+            )
+        except InvalidFile:  # nobody knows what it says; what is indexed was read from it before
+            known = current.record
+        assert record is not None  # noqa: S101 - it is being written
+        check_changeable(known)
+        check_no_event(record.type, record.fields)
+        for name in ("type", "author"):
+            if getattr(record, name) != getattr(known, name):
+                raise InvalidInput(
+                    f"the text has another `{name}` than memory {known.id}",
+                    hint=f"Leave `{name}` in the front matter as it was.",
+                )
 
     def _import(self, request: ImportMemory) -> Planned:
         body = self._text(request.body)
@@ -412,7 +435,10 @@ class Planner:
         if existing is not None:
             current = self._current(id, None)
             document = current.document.with_body(body).with_fields(dict(request.facts))
-            if not existing.trust.allows(request.trust):  # it says what the log says
+            if first.project != existing.project:  # the session was moved, and it says what the log says
+                moved = {} if first.project is None else {"project": first.project}
+                document = document.with_fields(moved, removed=() if moved else ("project",))
+            if not existing.trust.allows(request.trust):
                 document = document.with_fields({"trust": str(request.trust)})
             if document.render() == current.data:
                 return self._unchanged(current, "update")

@@ -142,13 +142,19 @@ class WriteMemory:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceText:
-    """Replace a memory's whole file, as an editor would save it; `id` must stay the same."""
+    """Replace a memory's whole file, as an editor would save it; `id` must stay the same.
+
+    Attributes:
+        by_token: who asks is no person at this machine: what the hub alone writes (type, author, and what makes an
+            event of a handoff) must stay the same, too.
+    """
 
     author: Author
     id: str
     data: bytes
     if_version: str | None = None
     reason: str | None = None
+    by_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from adaptive_llm_gateway.core import AccessDenied, AlgError, Quarantined, Trust
+from adaptive_llm_gateway.core import AccessDenied, AlgError, NotFound, Quarantined, Trust
 from adaptive_llm_gateway.memory._sight import Sight, seen
 from adaptive_llm_gateway.memory._values import Record
 
@@ -82,12 +82,26 @@ class SeenLookup:
             id_, record = change.change.memory_id, change.record
             self.check_id(id_)
             if record is not None:
+                self._check_session(record)
                 self._sight.check_project(record.project)
                 own = raised is not None and record is planned.changes[-1].record
                 self._sight.check_level(raised.before if raised is not None and own else record.trust)
         if raised is not None and not self._sight.max_trust.allows(raised.after):
             return replace(planned, notes=(*planned.notes, OUT_OF_SIGHT))
         return planned
+
+    def _check_session(self, record: Record) -> None:
+        """Refuse to have a memory become a part of a session's log that is not seen: it would be read as that.
+
+        Raises:
+            NotFound: as where there is no such session.
+        """
+        session = record.fields.get("session_id") if record.type == "session" else None
+        known = self._whole.get(record.id)
+        if session in (None, record.id) or (known is not None and known.fields.get("session_id") == session):
+            return
+        if self.get(str(session)) is None:
+            raise NotFound(f"no session {session!r}", hint="Leave `session_id` out to begin a new session.")
 
 
 def held_back() -> AlgError:

@@ -268,12 +268,16 @@ class Operations:
         access = ACCESS.get()
         if access.client is None or "handoff" in access.scopes:
             return
-        kind = request.type if isinstance(request, WriteMemory) and request.id is None else None
+        kinds = {request.type} if isinstance(request, WriteMemory) and request.id is None else set[str | None]()
         id_: str | None = getattr(request, "id", None)
         if id_ is not None:
             with contextlib.suppress(AlgError):  # the write itself says what is wrong with the id
-                kind = await self._read(lambda store: _type_of(store, id_))
-        if kind == "handoff":
+                kinds.add(await self._read(lambda store: _type_of(store, id_)))
+            at = request.at if isinstance(request, RestoreMemory) else None
+            if at is not None:
+                with contextlib.suppress(AlgError):
+                    kinds.add(await self._read(lambda store: store.read(id_, at=at).record.type))
+        if "handoff" in kinds:
             access.needs("handoff", "a memory of the type 'handoff'")
 
     async def _written(self, request: Request) -> Json:
@@ -568,8 +572,8 @@ class Operations:
                 new_id=new_id,
             )
         )
-        if answer["type"] == "session" and trust is not None:
-            await self._raise_summary(answer["id"], author)
+        if answer["type"] == "session" and not (trust is None and project is None):
+            await self._follow_session(answer["id"], author)
         return answer
 
     async def replace_text(
@@ -580,18 +584,26 @@ class Operations:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InvalidInput(f"the text is not valid Unicode at position {error.start}") from None
-        answer = await self._write(ReplaceText(author, id, data, if_version, reason))
+        by_token = ACCESS.get().client is not None
+        answer = await self._write(ReplaceText(author, id, data, if_version, reason, by_token))
         if answer["type"] == "session":
-            await self._raise_summary(answer["id"], author)
+            await self._follow_session(answer["id"], author)
         return answer
 
-    async def _raise_summary(self, session: str, author: Author) -> None:
-        """Give a session's summary the trust level of its log, which it repeats, if that is higher; whoever wrote."""
+    async def _follow_session(self, session: str, author: Author) -> None:
+        """Give a session's summary the project of its log, which it repeats, and its trust level where that is higher;
+        whoever wrote."""
         with acting_for(EVERYTHING):
             log = await self._read(lambda store: store.session(session))
-            if log.summary is not None and log.summary.trust.rank < log.trust.rank:
+            summary = log.summary
+            if summary is None:
+                return
+            if summary.trust.rank < log.trust.rank:
                 reason = "the trust level of its session was raised"
-                await self._write(WriteMemory(author, id=log.summary.id, trust=log.trust, reason=reason))
+                await self._write(WriteMemory(author, id=summary.id, trust=log.trust, reason=reason))
+            if summary.project != log.project:
+                reason = "its session was moved to another project"
+                await self._write(WriteMemory(author, id=summary.id, project=log.project or "", reason=reason))
 
     async def append_session(
         self,
@@ -613,7 +625,7 @@ class Operations:
         record = store.record(done["id"])
         session = str((record.fields.get("session_id") if record else None) or done["id"])
         if "raised" in done and request.session_id is not None:
-            await self._raise_summary(session, author)
+            await self._follow_session(session, author)
         if request.session_id is None:
             self._growth.begun(session)
         if self._growth.appended(session, text):  # counted behind this answer, which waits for none of it
@@ -665,7 +677,10 @@ class Operations:
 
     async def restore(self, id: str, *, author: Author, at: str | None = None, reason: str | None = None) -> Json:
         """Bring back a deleted memory, or an earlier version of one."""
-        return await self._write(RestoreMemory(author, id, at or None, reason))
+        answer = await self._write(RestoreMemory(author, id, at or None, reason))
+        if answer["type"] == "session":
+            await self._follow_session(answer["id"], author)
+        return answer
 
     # -- sync --------------------------------------------------------------------------------------------------
 
