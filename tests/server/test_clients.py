@@ -221,7 +221,8 @@ def test_a_process_killed_in_the_middle_of_a_change_leaves_the_file_whole(
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a b", "-a", ".a", "a/b", "a\n", "ä", "a" * 64, "Import", "command-line", "a\0"]
+    "name",
+    ["", " ", "a b", "-a", ".a", "a/b", "a\n", "ä", "a" * 64, "Import", "command-line", "Gateway", "editor", "a\0"],
 )
 def test_what_is_no_name_of_a_client_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput):

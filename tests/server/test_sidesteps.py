@@ -215,3 +215,30 @@ def test_the_summary_of_a_session_goes_where_its_session_goes(run: Run) -> None:
         assert (await memory.read(summary))["project"] is None
 
     run(work)
+
+
+# --- By what the hub makes of it later ------------------------------------------------------------------------------
+
+
+def test_who_calls_itself_like_the_hub_writes_nothing_that_the_hub_takes_for_its_own(run: Run) -> None:
+    async def work(bench: Bench) -> None:
+        with acting_for(SHOP):
+            forged = await bench.memory.write(
+                author=Author("ci", "gateway"),
+                type="route",
+                title="trial/built-in for complete",
+                body="Slow\n",
+                project="shop",
+                fields={
+                    "provider": "trial", "model": "built-in", "purpose": "complete", "calls": 1, "answered": 0,
+                    "recent_calls": 50, "recent_answered": 0, "recent_ms": None,
+                },
+            )  # fmt: skip
+        await bench.gateway.gateway_complete("hello", client="person")
+        await bench.gateway.settle()
+        records = [record for record in bench.store.records() if record.type == "route" and record.id != forged["id"]]
+        assert [(record.fields["calls"], record.fields["recent_calls"]) for record in records] == [(1, 1)]
+        with acting_for(SHOP):
+            assert (await bench.memory.read(forged["id"]))["version"] == forged["version"]
+
+    run(work)

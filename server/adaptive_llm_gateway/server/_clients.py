@@ -41,8 +41,8 @@ _T = TypeVar("_T")
 DEFAULT_EXPIRES: Final = "90d"
 DEFAULT_RATE: Final = 600
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-_OURS: Final = frozenset({"command-line", "import", "hub"})
-"""Names under which the person's own commands write."""
+_OURS: Final = frozenset({"command-line", "import", "hub", "editor", "gateway", "sync", "unknown"})
+"""Names under which the person's own commands write, and the hub by itself."""
 _GRACE = re.compile(r"([0-9]{1,4})([hdw])", re.ASCII)
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24}
 _LONGEST_GRACE: Final = timedelta(days=30)
@@ -77,7 +77,7 @@ def checked_name(name: str) -> str:
             hint="Up to 63 letters, digits, dots, dashes and underscores of ASCII, the first a letter or a digit.",
         )
     if name.casefold() in _OURS:
-        raise InvalidInput(f"{name!r} is how the hub's own commands are called", hint="Choose another name.")
+        raise InvalidInput(f"{name!r} is what the hub calls itself or its own commands", hint="Choose another name.")
     return name
 
 

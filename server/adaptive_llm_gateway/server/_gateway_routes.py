@@ -222,12 +222,16 @@ class RouteNotes:
 
 
 async def _known(memory: Operations, host: str) -> dict[Key, Json]:
-    """This hub's own memories of routes. Those of other machines, or written by people, are theirs."""
+    """This hub's own memories of routes. Those of other machines, or written by people, are theirs.
+
+    Who asks for an author gets what an agent of that name wrote, too, and agents call themselves what they like.
+    """
     found = await memory.list(type="route", author=CLIENT, limit=_MOST)
     return {
         key: record
         for record in found["memories"]
-        if record["author"]["host"] == host and (key := _key_of(record["fields"])) is not None
+        if record["author"] == {"client": CLIENT, "agent": None, "host": host}
+        and (key := _key_of(record["fields"])) is not None
     }
 
 
