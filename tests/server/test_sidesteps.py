@@ -14,6 +14,7 @@ import pytest
 
 from adaptive_llm_gateway.core import (
     AccessDenied,
+    AlgError,
     HandoffSettings,
     Home,
     InvalidInput,
@@ -24,7 +25,7 @@ from adaptive_llm_gateway.core import (
 )
 from adaptive_llm_gateway.memory import Author, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
-from adaptive_llm_gateway.server._access import Access, Scope, acting_for
+from adaptive_llm_gateway.server._access import SCOPES, Access, Scope, acting_for
 from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 from adaptive_llm_gateway.server._operations import Operations
@@ -240,5 +241,34 @@ def test_who_calls_itself_like_the_hub_writes_nothing_that_the_hub_takes_for_its
         assert [(record.fields["calls"], record.fields["recent_calls"]) for record in records] == [(1, 1)]
         with acting_for(SHOP):
             assert (await bench.memory.read(forged["id"]))["version"] == forged["version"]
+
+    run(work)
+
+
+def test_a_token_asks_models_for_none_but_its_own_projects(run: Run) -> None:
+    """A person consents for a project: whoever could name any project would have every consent."""
+    asks = Access("ci", frozenset({"gateway", "memory:read"}), ("shop*",), Trust.INTERNAL)
+
+    async def work(bench: Bench) -> None:
+        gateway = bench.gateway
+        calls: list[Callable[[str | None], Awaitable[Any]]] = [
+            lambda project: gateway.gateway_complete("hello", project=project),
+            lambda project: gateway.gateway_chat([{"role": "user", "content": "hello"}], project=project),
+            lambda project: gateway.gateway_embed(["hello"], project=project),
+            lambda project: gateway.gateway_route_preview("hello", project=project),
+        ]
+        for call in calls:
+            with acting_for(asks):
+                for other in ("acme", "Shop", "sho", "\N{ZERO WIDTH SPACE}shop"):
+                    with pytest.raises(AccessDenied, match="project"):
+                        await call(other)
+                for own in ("shop-web", None):
+                    with contextlib.suppress(AlgError) as _:
+                        await call(own)
+            with acting_for(Access("ci", frozenset(SCOPES))), contextlib.suppress(AlgError) as _:
+                await call("acme")
+        assert {each["project"] for each in (await gateway.records.receipts_list())["receipts"]} <= {
+            "acme", "shop-web", None
+        }  # fmt: skip
 
     run(work)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from adaptive_llm_gateway.compression import DEFAULT_BUDGET
-from adaptive_llm_gateway.core import AlgError, Trust, new_ulid
+from adaptive_llm_gateway.core import AccessDenied, AlgError, Trust, new_ulid
 from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._gateway_json import check_context, texts_of, trust_of
 from adaptive_llm_gateway.server._operations import Operations
@@ -53,8 +53,15 @@ def ask_of(
 
     Raises:
         InvalidInput: an argument is of the wrong kind.
+        AccessDenied: the project is none of the caller's, whose consents are not for it.
     """
     from adaptive_llm_gateway.gateway import Ask  # noqa: PLC0415 - after the hub listens
+
+    access = ACCESS.get()
+    if project and not access.has_project(project):
+        raise AccessDenied(
+            f"the project {project!r} is none of this token's", hint=f"It may name: {', '.join(access.projects or ())}."
+        )
 
     return Ask(
         operation,
@@ -73,7 +80,7 @@ def ask_of(
         fallback=fallback,
         budget=budget,
         deadline=deadline,
-        owner=ACCESS.get().owner,
+        owner=access.owner,
     )
 
 
