@@ -91,6 +91,11 @@ def test_a_key_stands_for_one_request_of_one_client_with_its_rights(rest: RestSe
     rest.callers["other"] = replace(ALL, client="other")
     theirs = rest.client("other").post("/memories", json={"title": "once"}, headers=key("a"))
     assert (theirs.status_code, theirs.json()["id"] != made.json()["id"]) == (201, True)
+    # Nor does another one of the same name get what the first was answered.
+    rest.callers["new"] = Admitted("same", identity="01JC4Q8M3V9Z2K7W5T1R6XHB0D")
+    rest.callers["old"] = Admitted("same", identity="01JC4Q8M3V9Z2K7W5T1R6XHB0E")
+    named = [rest.client(each).post("/memories", json={"title": "x"}, headers=key("b")) for each in ("old", "new")]
+    assert len({each.json()["id"] for each in named}) == 2
     # What was answered may be more than it is to see now.
     rest.callers["narrowed"] = replace(ALL, max_trust=Trust.PUBLIC)
     narrowed = rest.client("narrowed").post("/memories", json={"title": "once"}, headers=key("a"))

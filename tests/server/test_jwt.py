@@ -165,6 +165,37 @@ def test_projects_and_trust_come_from_the_claims_that_are_named_and_trust_never_
         refused(tokens, issuer.token(**wrong))
 
 
+@pytest.mark.parametrize("with_key", KEYS)
+def test_times_at_the_edge_of_the_calendar_are_times(issuer: Issuer, with_key: str) -> None:
+    tokens = OAuthTokens(issuer.settings())
+    token = issuer.token(with_key, exp=253402300799, nbf=-62135596800, iat=-62135596800)
+    access = admitted(tokens, token)
+    assert access.until is not None
+    assert access.until.year == 9999
+    assert tokens.known(token) == access
+
+
+def test_those_who_use_one_program_are_told_apart_and_not_named(issuer: Issuer) -> None:
+    tokens = OAuthTokens(issuer.settings())
+    jane, joe, again = [admitted(tokens, issuer.token(sub=sub)) for sub in ("jane@acme.example", "joe", "joe")]
+    nobody = admitted(tokens, issuer.token(sub=None))
+    assert len({jane.owner, joe.owner, nobody.owner}) == 3
+    assert joe.owner == again.owner
+    assert jane.client == joe.client == nobody.client == "ci@127.0.0.1"  # how it is called, and what bounds it, is one
+    assert jane.identity == joe.identity
+    assert "jane" not in str(jane.owner)
+    # A person of the program's name is not the program.
+    person = admitted(tokens, issuer.token(client_id=None, sub="ci"))
+    assert person.owner not in (nobody.owner, joe.owner)
+
+
+def test_scopes_are_parted_by_spaces_and_by_nothing_else(issuer: Issuer) -> None:
+    tokens = OAuthTokens(issuer.settings())
+    for odd in (",", ";", "\t", "\n", "\N{NO-BREAK SPACE}", "\N{EM SPACE}", "\x1f", "+", "%20"):
+        assert admitted(tokens, issuer.token(scope=f"memory:read{odd}admin")).scopes == frozenset()
+    assert admitted(tokens, issuer.token(scope="  memory:read   handoff ")).scopes == {"memory:read", "handoff"}
+
+
 # --- What is not ----------------------------------------------------------------------------------------------------
 
 CLAIMS: dict[str, dict[str, Any]] = {
@@ -173,6 +204,8 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "an end that is none": {"exp": "tomorrow"},
     "an end beyond all years": {"exp": 10**30},
     "an end that is no number": {"exp": float("nan")},
+    "an end before all years": {"exp": -62135596800},
+    "not before the last moment": {"nbf": 253402300799},
     "not yet": {"nbf": datetime(2100, 1, 1, tzinfo=UTC)},
     "made tomorrow": {"iat": datetime(2100, 1, 1, tzinfo=UTC)},
     "for somebody else": {"aud": "https://other.example.org/mcp"},

@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from adaptive_llm_gateway.core import (
 from adaptive_llm_gateway.memory import Author, MemoryStore, WriteMemory
 from adaptive_llm_gateway.memory.testing import temporary_store
 from adaptive_llm_gateway.server._access import SCOPES, Access, Scope, acting_for
+from adaptive_llm_gateway.server._authentication import Admitted
 from adaptive_llm_gateway.server._gateway_operations import GatewayOperations
 from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 from adaptive_llm_gateway.server._operations import Operations
@@ -270,5 +273,34 @@ def test_a_token_asks_models_for_none_but_its_own_projects(run: Run) -> None:
         assert {each["project"] for each in (await gateway.records.receipts_list())["receipts"]} <= {
             "acme", "shop-web", None
         }  # fmt: skip
+
+    run(work)
+
+
+# --- By a colleague's program ---------------------------------------------------------------------------------------
+
+
+def test_a_receipt_is_whose_question_it_was_and_not_everybodys_with_the_same_program(run: Run) -> None:
+    def of(subject: str, level: Trust) -> Admitted:
+        given = {each.name: getattr(SHOP, each.name) for each in fields(Access)}
+        given |= {"client": "editor@login.example.org", "scopes": frozenset({"gateway"}), "max_trust": level}
+        until = datetime(2100, 1, 1, tzinfo=UTC)
+        return Admitted(
+            **given, identity="https://login.example.org editor@login.example.org", subject=subject, until=until,
+            issued=True,
+        )  # fmt: skip
+
+    async def work(bench: Bench) -> None:
+        records, ids = bench.gateway.records, dict[str, str]()
+        for name, level in (("jane", Trust.CONFIDENTIAL), ("joe", Trust.PUBLIC), ("", Trust.PUBLIC)):
+            with acting_for(of(name, level)):
+                ids[name] = (await bench.gateway.gateway_complete(f"what {name} asks", client="x"))["receipt"]
+        for name in ids:
+            with acting_for(of(name, Trust.PUBLIC)):
+                listed = await records.receipts_list(own=True)
+                assert [each["id"] for each in listed["receipts"]] == [ids[name]]
+                for other in set(ids.values()) - {ids[name]}:
+                    with pytest.raises(NotFound):
+                        await records.receipts_show(other, own=True)
 
     run(work)

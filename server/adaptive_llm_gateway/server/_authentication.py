@@ -35,6 +35,7 @@ class Admitted(Access):
 
     Attributes:
         identity: who it is, for as long as it exists: the id of a client, or the issuer's word for whoever has a JWT.
+        subject: for whom of those who use that client a JWT was issued; empty: that is not said.
         token: the hash of the token.
         until: when the token counts no more; None: nothing says so yet.
         rate: requests a minute; None: no bound.
@@ -43,6 +44,7 @@ class Admitted(Access):
     """
 
     identity: str = ""
+    subject: str = ""
     token: str = ""
     until: datetime | None = None
     rate: int | None = None
@@ -52,8 +54,9 @@ class Admitted(Access):
 
     @property
     def owner(self) -> str | None:
-        """Its identity: programs on this machine, and a client that had the name before, can be called like it."""
-        return self.identity or self.client
+        """Its identity and whom it serves: programs on this machine, and a client that had the name before, can be
+        called like it, and many people may use one program."""
+        return " ".join(filter(None, (self.identity or self.client, self.subject)))
 
 
 class Verifier(Protocol):

@@ -33,6 +33,7 @@ _LEAST_RSA_BITS: Final = 2048
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:|-]{{0,{_LONGEST_NAME - 1}}}", re.ASCII)
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _NOT_FOLLOWED: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64", "zip", "enc"})
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
@@ -144,11 +145,11 @@ class OAuthTokens:
         leeway = timedelta(seconds=settings.leeway_seconds)
         until = _time(claims, "exp")
         assert until is not None  # noqa: S101 - it is required
-        if until + leeway <= now:
+        if until <= now - leeway:
             raise Refused("expired", self._name(claims))
         for claim in ("nbf", "iat"):
             begins = _time(claims, claim)
-            if begins is not None and begins - leeway > now:
+            if begins is not None and begins > now + leeway:
                 raise Refused("of a time to come", self._name(claims))
         name = self._name(claims)
         level = Trust(settings.max_trust)
@@ -160,8 +161,9 @@ class OAuthTokens:
             projects=_projects(_words(claims, settings.project_claim), settings.projects),
             max_trust=level,
             identity=f"{self._issuer} {name}",
+            subject=_subject(claims),
             token=hash_,
-            until=until + leeway,
+            until=min(until, _LATEST - leeway) + leeway,
             rate=settings.rate,
             tokens_per_day=settings.tokens_per_day,
             cost_per_day=settings.cost_micro_cents_per_day,
@@ -178,6 +180,12 @@ class OAuthTokens:
                 raise Refused("it names its client in no usable way")
             return f"{value}@{self._host}"
         raise Refused("it names no client")
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    """Whom the token is for, told apart and not named: one program (`client_id`) may serve many people."""
+    said = claims.get("sub")
+    return "" if said is None else _hash(str(said))[:32]
 
 
 def _hash(token: str) -> str:
@@ -240,7 +248,7 @@ def _words(claims: Mapping[str, Any], name: str | None) -> tuple[str, ...] | Non
         return None
     value = claims[name]
     if isinstance(value, str):
-        return tuple(value.split())
+        return tuple(filter(None, value.split(" ")))  # no other white space parts scopes (RFC 6749, section 3.3)
     if isinstance(value, list) and all(isinstance(each, str) for each in cast("list[object]", value)):
         return tuple(cast("list[str]", value))
     raise Refused(f"damaged: {name!r}")
