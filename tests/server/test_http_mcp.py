@@ -147,6 +147,18 @@ def test_a_session_is_of_nobody_who_is_only_called_the_same(stand: Begin) -> Non
     assert one.mcp_call(here, "tools/list", session=session).status == 200
 
 
+def test_who_comes_back_to_a_session_is_told_what_comes_from_then_on(stand: Begin) -> None:
+    one = stand()
+    token = one.everything()
+    for name in ("Last-Event-ID", "last-event-id"):
+        session = one.session(token)
+        head = f"GET /mcp HTTP/1.1\nAccept: text/event-stream\nAuthorization: Bearer {token}\nMcp-Session-Id: {session}"
+        with one.connect() as wire:
+            wire.send(one.framed(f"{head}\n{name}: 12"))
+            status, headers = wire.head()
+            assert (status, headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
+
+
 @pytest.mark.parametrize(
     "body", ['"*"', '["*"]', '{"jsonrpc": "*"}', '{"jsonrpc": "2.0", "id": 1, "method": "x", "params": "*"}']
 )

@@ -97,8 +97,12 @@ def as_task(text: str) -> str:
     return text.replace("type: note", "type: task")
 
 
+def as_old(text: str) -> str:
+    return text.replace("created: 2", "created: 1")
+
+
 @pytest.mark.parametrize("access", [SHOP, EVERYWHERE])
-@pytest.mark.parametrize("change", [as_boss, as_nobody, as_handoff, as_task])
+@pytest.mark.parametrize("change", [as_boss, as_nobody, as_handoff, as_task, as_old])
 def test_a_whole_text_has_neither_another_author_nor_another_type(
     run: Run, access: Access, change: Callable[[str], str]
 ) -> None:
@@ -108,11 +112,13 @@ def test_a_whole_text_has_neither_another_author_nor_another_type(
             id_ = (await memory.write(author=THEM, title="A note", body="Text", project="shop"))["id"]
             text = (await memory.read(id_))["text"]
             assert change(text) != text
-            with pytest.raises(InvalidInput, match=r"author|type"):
+            with pytest.raises(InvalidInput, match=r"author|type|created"):
                 await memory.replace_text(id_, change(text), author=THEM)
             assert (await memory.read(id_))["text"] == text
-            done = await memory.replace_text(id_, text.replace("Text", "Another text"), author=THEM)
+            later = re.sub(r"updated: .*", "updated: 9026-11-01T10:00:00Z", text)
+            done = await memory.replace_text(id_, later.replace("Text", "Another text"), author=THEM)
             assert done["id"] == id_
+            assert not (await memory.read(id_))["updated"].startswith("9")  # or it would be the newest for ever
         await memory.replace_text(id_, change((await memory.read(id_))["text"]), author=ME)  # who is at the machine may
 
     run(work)

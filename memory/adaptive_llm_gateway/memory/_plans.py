@@ -276,7 +276,7 @@ class Planner:
             )
         if document.render() == current.data:
             return self._unchanged(current, "edit")
-        if document.fields.get("updated") == current.document.fields.get("updated"):
+        if request.by_token or document.fields.get("updated") == current.document.fields.get("updated"):
             document = document.with_fields({"updated": stamp(self._now())})
         # Who changes the level in the same edit has said what it is to be.
         known = current.text if document.fields.get("trust") == current.document.fields.get("trust") else None
@@ -289,7 +289,8 @@ class Planner:
         """Refuse a text that says what the hub alone writes, and otherwise than the file does now.
 
         Raises:
-            InvalidInput: it has another type or author, or it is an event of a handoff, or becomes one.
+            InvalidInput: it has another type, author or time of creation, or it is an event of a handoff, or becomes
+                one.
         """
         try:
             known = self._types.to_record(
@@ -300,7 +301,7 @@ class Planner:
         assert record is not None  # noqa: S101 - it is being written
         check_changeable(known)
         check_no_event(record.type, record.fields)
-        for name in ("type", "author"):
+        for name in ("type", "author", "created"):
             if getattr(record, name) != getattr(known, name):
                 raise InvalidInput(
                     f"the text has another `{name}` than memory {known.id}",

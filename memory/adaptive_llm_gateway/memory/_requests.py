@@ -145,8 +145,8 @@ class ReplaceText:
     """Replace a memory's whole file, as an editor would save it; `id` must stay the same.
 
     Attributes:
-        by_token: who asks is no person at this machine: what the hub alone writes (type, author, and what makes an
-            event of a handoff) must stay the same, too.
+        by_token: who asks is no person at this machine: what the hub alone writes (type, author, times, and what makes
+            an event of a handoff) must stay the same, too.
     """
 
     author: Author

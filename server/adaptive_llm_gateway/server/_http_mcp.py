@@ -98,6 +98,9 @@ class McpOverHttp:
         access: Access = scope[IN_SCOPE]
         # The SDK keeps for whom it began a session, and answers others as if there were none.
         scope["user"] = _User(access)
+        # Nothing is kept to be told again: who comes back is told what comes from now on. The SDK would say nothing.
+        if any(name == b"last-event-id" for name, _ in scope["headers"]):
+            scope["headers"] = [each for each in scope["headers"] if each[0] != b"last-event-id"]
         await self._manager.handle_request(scope, receive, send)
 
 
