@@ -24,6 +24,7 @@ from adaptive_llm_gateway.memory._plans import Planned
 from adaptive_llm_gateway.memory._repo import MemoryRepo
 from adaptive_llm_gateway.memory._requests import FileChange, Request
 from adaptive_llm_gateway.memory._sight import Sighted
+from adaptive_llm_gateway.memory._told_once import ToldOnce
 from adaptive_llm_gateway.memory._values import Change, Record
 
 _log = logging.getLogger(__name__)
@@ -122,6 +123,14 @@ class Writer:
         self._settled: list[int] = []  # entries of the index's journal whose changes are committed
         self._idle = threading.Condition()
         self._commit_error: AlgError | None = None
+        # What fails is tried again every few moments, on a full disk for hours: of the committer's thread.
+        self._commit_told = ToldOnce(_log, "commit failed", "commits are made again")
+        self._journal_told = ToldOnce(
+            _log, "the journal of the index could not be cleared", "the journal of the index is cleared again"
+        )
+        self._git_index_told = ToldOnce(
+            _log, "the git index could not be brought up to date", "the git index is brought up to date again"
+        )
         self._closed = False
         self._door = threading.Lock()  # nothing may be queued behind the end
         self._threads = [
@@ -366,8 +375,7 @@ class Writer:
             head = commit or self._repo.head() or ""
         except Exception as error:  # noqa: BLE001 - the writes are safe on disk; the status says what failed
             named = _named(error)
-            if str(named) != str(self._commit_error or ""):
-                _log.warning("commit failed: %s", named)
+            self._commit_told.failed(named)
             with self._idle:
                 self._commit_error = named
                 self._idle.notify_all()
@@ -384,6 +392,7 @@ class Writer:
             self._commit_error = None
             self._uncommitted -= len(changes)
             self._idle.notify_all()
+        self._commit_told.succeeded()
         # The entries leave the journal with the next write, or when commits pause. Until then they are only stale: a
         # start after a crash finds that their files are committed.
         self._settled.extend(journal)
@@ -420,14 +429,16 @@ class Writer:
             self._index.clear_pending(settled)
         except Exception as error:  # noqa: BLE001 - tried again later; the thread goes on
             self._settled.extend(settled)
-            _log.warning("the journal of the index could not be cleared: %s", error)
+            self._journal_told.failed(error)
         else:
             if settled:
+                self._journal_told.succeeded()
                 reach("commit.recorded")
         try:
-            self._repo.refresh_index()
+            if self._repo.refresh_index():
+                self._git_index_told.succeeded()
         except Exception as error:  # noqa: BLE001 - tried again after the next commit
-            _log.warning("the git index could not be brought up to date: %s", error)
+            self._git_index_told.failed(error)
 
 
 def pending_of(change: Change) -> PendingChange:
