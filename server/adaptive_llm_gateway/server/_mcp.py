@@ -21,6 +21,7 @@ from adaptive_llm_gateway.server._access import ACCESS
 from adaptive_llm_gateway.server._call import touched, went_wrong
 from adaptive_llm_gateway.server._gate import SecretGate
 from adaptive_llm_gateway.server._mcp_access import Allowed, has_tool
+from adaptive_llm_gateway.server._mcp_failures import Contained
 from adaptive_llm_gateway.server._mcp_gateway import GatewayTools, progress_of
 from adaptive_llm_gateway.server._mcp_handoff import HandoffTools, add_resource_and_prompt
 from adaptive_llm_gateway.server._mcp_observed import ObservedCalls
@@ -105,7 +106,7 @@ def build_server(
         title="Adaptive LLM Gateway",
         instructions=INSTRUCTIONS,
         version=version,
-        middleware=[observed, Allowed(gate.said), calls],
+        middleware=[Contained(), observed, Allowed(gate.said), calls],
         log_level="WARNING",
         subscriptions=False,
     )

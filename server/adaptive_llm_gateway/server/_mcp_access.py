@@ -61,7 +61,7 @@ def has_tool(access: Access, wire: str) -> bool:
 
 
 class Allowed:
-    """Middleware, the outermost: whatever is done for a message is done for whoever sent it, and what its token does
+    """Middleware: whatever is done for a message is done for whoever sent it, and what its token does
     not allow is neither listed nor found.
 
     Args:

@@ -25,7 +25,7 @@ _IDS: Final = ("id", "session", "session_id")
 
 
 class ObservedCalls:
-    """Middleware: the outermost, so that a call that is refused is observed, too."""
+    """Middleware, outside of what refuses, so that a call that is refused is observed, too."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer

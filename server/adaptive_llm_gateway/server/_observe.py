@@ -23,7 +23,7 @@ from adaptive_llm_gateway.server._access import IN_SCOPE, Access
 from adaptive_llm_gateway.server._asgi import App, Message, Receive, Scope, Send
 from adaptive_llm_gateway.server._audit_entry import AuditEntry, AuditOutcome, Transport, outcome_of
 from adaptive_llm_gateway.server._audit_files import note_now
-from adaptive_llm_gateway.server._call import CALL, CALL_IN_SCOPE, Call, accepted_request_id
+from adaptive_llm_gateway.server._call import CALL, CALL_IN_SCOPE, Call, accepted_request_id, request_id
 from adaptive_llm_gateway.server._gate import without_secrets
 from adaptive_llm_gateway.server._logging import REQUESTS
 from adaptive_llm_gateway.server._routes import QUIET, match, method_of
@@ -120,7 +120,7 @@ class Observer:
             Unavailable: it changes something, and nothing may be done that is not logged.
         """
         call = Call(
-            within.request if within is not None else accepted_request_id(None),
+            within.request if within is not None else accepted_request_id(request_id()),
             transport,
             action,
             client=access.client,
