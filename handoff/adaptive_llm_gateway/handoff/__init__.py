@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     )
     from adaptive_llm_gateway.handoff._values import (
         EVENT_KINDS,
+        LONGEST_NAME,
         MOST_LEASE,
         PRIORITIES,
         STATES,
@@ -159,6 +160,7 @@ _MODULES = {
     ),
     "_values": (
         "EVENT_KINDS",
+        "LONGEST_NAME",
         "MOST_LEASE",
         "PRIORITIES",
         "STATES",
@@ -184,6 +186,7 @@ _MODULES = {
 __all__ = [
     "DECIDED",
     "EVENT_KINDS",
+    "LONGEST_NAME",
     "MOST_LEASE",
     "PRIORITIES",
     "STATES",

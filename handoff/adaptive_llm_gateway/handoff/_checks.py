@@ -20,8 +20,8 @@ Hold = Literal["holds", "lapsed"]
 
 
 def same_holder(holder: Party, party: Party, is_there: Callable[[Party], bool]) -> bool:
-    """Whether `party` may go on with what `holder` holds: the same client and agent on the same hub and machine, in the
-    same process, or in another when the first is no longer connected.
+    """Whether `party` may go on with what `holder` holds: the same client and agent on the same hub and machine, by the
+    same right (`client_id`), in the same process, or in another when the first is no longer connected.
 
     Args:
         party: with its `hub` and `host`.
@@ -167,9 +167,9 @@ def check_withdraw(handoff: Handoff, party: Party, *, anyway: bool = False) -> N
     if handoff.state != "expired":
         _check_open(handoff, "withdrawn")
     by = handoff.offer.by
-    if not anyway and (by.client, by.agent) != (party.client, party.agent):
+    if not anyway and _who(by) != _who(party):
         raise HandoffClosed(
-            f"handoff {handoff.offer.id!r} was offered by {party_name(by)!r}; only they can withdraw it",
+            f"handoff {handoff.offer.id!r} was offered by {name_beside(by, party)!r}; only they can withdraw it",
             hint="Decline it with a reason, if it is for you.",
             handoff=handoff.offer.id,
         )
@@ -197,7 +197,7 @@ def best_for(
         if not mine and (
             handoff.state != "offered"
             or (offer.to is not None and not is_for(offer, party))
-            or any((each.client, each.agent) == (party.client, party.agent) for each in handoff.declined_by)
+            or any(_who(each) == _who(party) for each in handoff.declined_by)
         ):
             continue
         age = offer.created.timestamp()
@@ -212,6 +212,11 @@ def best_for(
         )
         found.append((rank, handoff))
     return min(found, key=lambda item: item[0])[1] if found else None
+
+
+def _who(party: Party) -> tuple[str, str | None, str | None]:
+    """A party wherever it works."""
+    return party.client, party.agent, party.client_id
 
 
 def _lapsed(handoff: Handoff, party: Party, is_there: Callable[[Party], bool]) -> bool:

@@ -353,7 +353,8 @@ def _other_version(record: Record) -> str | None:
 
 
 def _party(author: Author, fields: _Fields) -> Party:
-    return Party(author.client, author.agent, author.host, fields.get("hub", _text), fields.get("instance", _text))
+    hub, instance, client_id = (fields.get(name, _text) for name in ("hub", "instance", "client_id"))
+    return Party(author.client, author.agent, author.host, hub, instance, client_id)
 
 
 def _belongs_to(record: Record) -> str | None:
@@ -406,6 +407,8 @@ def event_fields(event: Event) -> dict[str, Any]:
         fields["hub"] = event.by.hub
     if event.by.instance is not None:
         fields["instance"] = event.by.instance
+    if event.by.client_id is not None:
+        fields["client_id"] = event.by.client_id
     return fields
 
 
@@ -422,9 +425,13 @@ def party_name(party: Party) -> str:
 
 
 def name_beside(party: Party, other: Party) -> str:
-    """`party_name`, with the hub where that is all that tells it from another party."""
+    """`party_name`, with what tells it from another party of the same name: the hub, or how it came there."""
     name = party_name(party)
-    return f"{name} of the hub {party.hub}" if name == party_name(other) and party.hub != other.hub else name
+    if name == party_name(other) and party.hub != other.hub:
+        return f"{name} of the hub {party.hub}"
+    if name == party_name(other) and party.client_id != other.client_id:
+        return f"{name}, another client with a token," if party.client_id else f"{name}, a program on its machine,"
+    return name
 
 
 def stamp(moment: datetime) -> str:

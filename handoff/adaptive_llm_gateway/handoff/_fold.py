@@ -99,11 +99,17 @@ def fold(
 
 
 def is_for(offer: Offer, party: Party) -> bool:
-    """Whether the offer names this client or agent, whatever the case: `codex` also names `codex-mcp-client`."""
+    """Whether the offer names this client or agent, whatever the case: `codex` also names `codex-mcp-client`.
+
+    A program with a token is whoever the token says. What it calls itself counts where that token offered the work:
+    it tells programs apart that share one, and makes none of them somebody else.
+    """
     if offer.to is None:
         return False
     to = offer.to.casefold()
-    names = (party.client.casefold(), (party.agent or "").casefold())
+    names = [party.client.casefold()]
+    if party.agent is not None and party.client_id in (None, offer.by.client_id):
+        names.append(party.agent.casefold())
     return any(name == to or (name.startswith(to) and name[len(to)] in _AFTER_A_NAME) for name in names)
 
 

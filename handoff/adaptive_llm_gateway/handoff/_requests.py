@@ -68,6 +68,7 @@ def offer_request(new: NewOffer, by: Party, *, over: str | None = None) -> Write
         "dirty_count": work.dirty_count or None,
         "hub": by.hub,
         "instance": by.instance,
+        "client_id": by.client_id,
     }
     if over is not None:
         fields["project"] = new.project  # named among the fields, for there None takes away what was

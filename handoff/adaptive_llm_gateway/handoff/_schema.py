@@ -56,6 +56,7 @@ _COMMON: Final[Json] = {
     ),
     "hub": _of(_NAME, "the hub that wrote it: its name, which no other has"),
     "instance": _of(_NAME, "which process of the client; a window of its own has one of its own"),
+    "client_id": _of(_NAME, "of a client with a token: what no other is called; without: a program on the machine"),
 }
 
 _OFFER: Final[Json] = {

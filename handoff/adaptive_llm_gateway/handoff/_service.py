@@ -250,7 +250,7 @@ class Handoffs:
         looked = self.look()
         away = looked is not None and looked.error is not None
         with self._door:
-            found = self._last_checkpoint(new.session_id, among=self._remote.unseen if away else None)
+            found = self._last_checkpoint(new.session_id, by, among=self._remote.unseen if away else None)
             saved = self._put_offer(new, by) if found is None else self._put_over(found, new, by)
             if away and found is None:
                 self._remote.unseen.add(saved[0].id)
@@ -269,8 +269,8 @@ class Handoffs:
             ticket = carried or ticket
         return planned, ticket, notes
 
-    def _last_checkpoint(self, session: str | None, *, among: Collection[str] | None) -> Handoff | None:
-        """The newest of a session that nobody has claimed; `among`: their ids, None: any."""
+    def _last_checkpoint(self, session: str | None, by: Party, *, among: Collection[str] | None) -> Handoff | None:
+        """The newest of a session that nobody has claimed, made by the same right; `among`: their ids, None: any."""
         if session is None:
             return None
         found = [
@@ -279,6 +279,7 @@ class Handoffs:
             if handoff.offer.checkpoint
             and handoff.offer.session_id == session
             and self._remote.is_ours(handoff.offer.by)
+            and handoff.offer.by.client_id == by.client_id
             and handoff.state == "offered"
             and handoff.term == 0
             and (among is None or handoff.offer.id in among)

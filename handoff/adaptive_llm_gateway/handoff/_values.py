@@ -40,7 +40,7 @@ def one_line(text: str, most: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who did something: a program, its agent, the machine, the hub, and which of the program's processes.
+    """Who did something: a program, its agent, the machine, the hub, which of its processes, and by what right.
 
     Names come from files that others wrote and stand in the midst of sentences: each is one printable line of at most
     200 characters, whatever was given.
@@ -48,6 +48,7 @@ class Party:
     Attributes:
         hub: the hub's name, told from that of another home on the same machine.
         instance: the process that the program runs for one window or call; None where it is not known.
+        client_id: of a client with a token, what no other is called; None: a program of the person at the machine.
     """
 
     client: str
@@ -55,9 +56,10 @@ class Party:
     host: str | None = None
     hub: str | None = None
     instance: str | None = None
+    client_id: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("client", "agent", "host", "hub", "instance"):
+        for name in ("client", "agent", "host", "hub", "instance", "client_id"):
             given: str | None = getattr(self, name)
             if given is not None and (line := one_line(given, LONGEST_NAME)) != given:
                 object.__setattr__(self, name, line or ("unknown" if name == "client" else None))

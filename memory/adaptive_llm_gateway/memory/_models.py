@@ -272,6 +272,7 @@ class Handoff(Common[Literal["handoff"]]):
     provisional: StrictBool = Field(default=False, description="of a claim: made without the remote")
     hub: Name | None = Field(default=None, description="of an event: the hub that wrote it")
     instance: Name | None = Field(default=None, description="of an event: which process of the client")
+    client_id: Name | None = Field(default=None, description="of a client with a token: what no other is called")
 
 
 class Route(Common[Literal["route"]]):

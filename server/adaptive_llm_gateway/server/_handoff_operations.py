@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -432,9 +433,12 @@ class HandoffOperations:
     # -- parts of it -------------------------------------------------------------------------------------------
 
     def _party(self, author: Author) -> Party:
-        from adaptive_llm_gateway.handoff import Party  # noqa: PLC0415 - after the hub listens
+        from adaptive_llm_gateway.handoff import LONGEST_NAME, Party  # noqa: PLC0415 - after the hub listens
 
-        return Party(author.client, author.agent, None, None, CALLER.get().instance)
+        owner = ACCESS.get().owner
+        if owner is not None and len(owner) > LONGEST_NAME:  # an issuer's, which is not to be cut to another's
+            owner = hashlib.sha256(owner.encode()).hexdigest()
+        return Party(author.client, author.agent, None, None, CALLER.get().instance, owner)
 
     def _expiry(self, given: str | None, days: float) -> datetime | None:
         if given:
