@@ -13,7 +13,7 @@ from http_stand import BOTH, Wire
 
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES, STREAMS
-from adaptive_llm_gateway.server._http_app import Routes
+from adaptive_llm_gateway.server._routes import Routes
 
 
 def test_a_hub_serves_http_where_its_status_says_and_ends_with_it(server: Any) -> None:

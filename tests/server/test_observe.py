@@ -231,7 +231,7 @@ def test_a_stream_of_events_is_entered_when_it_begins(observed: Observed) -> Non
     observed.request(app, "/api/v1/events")
     assert there == [2]
     assert len(observed.entries()) == 2
-    assert _routes.match("/api/v1/nothing/of/this") == (_routes.UNMATCHED, ())
+    assert _routes.ROUTES.match("/api/v1/nothing/of/this") == (_routes.UNMATCHED, ())
 
 
 def test_without_its_log_nothing_is_served_where_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

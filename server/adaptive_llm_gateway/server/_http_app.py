@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 from adaptive_llm_gateway.server._access import (
     IN_SCOPE,
     NOTHING,
-    ROUTE_SCOPES,
-    STREAMS,
     Access,
     RouteScope,
     acting_for,
@@ -22,6 +20,7 @@ from adaptive_llm_gateway.server._access import (
 from adaptive_llm_gateway.server._call import CALL_IN_SCOPE
 from adaptive_llm_gateway.server._http_door import NO_TOKEN, Door, Refusal, with_token_of_protocols
 from adaptive_llm_gateway.server._http_hosts import Hosts, forwarded, is_loopback, is_plain_path, networks, origin_of
+from adaptive_llm_gateway.server._routes import ROUTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -122,7 +121,6 @@ class HttpApp:
         self._door = door
         self._answers = dict(answers)
         self._asked = asked
-        self._routes = Routes(ROUTE_SCOPES)
         self._hosts = Hosts.of(settings.host, settings.allowed_hosts)
         self._origins = frozenset(filter(None, map(origin_of, settings.allowed_origins)))
         self._proxies = networks(settings.trusted_proxies)
@@ -234,7 +232,7 @@ class HttpApp:
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send, origin: bytes | None) -> None:
         method: str = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
-        needed = self._routes.find(method, scope["path"])
+        needed = ROUTES.find(method, scope["path"])
         if isinstance(needed, tuple):
             if needed and method == "OPTIONS" and origin is not None:
                 await self._preflight(scope, send, needed)
@@ -314,40 +312,3 @@ def _for_page(origin: bytes) -> HeaderList:
         (b"access-control-expose-headers", EXPOSED),
         (b"vary", b"origin"),
     )
-
-
-class Routes:
-    """Finds what a request needs, in a table of methods and paths, whose `{...}` stand for one segment each."""
-
-    def __init__(self, table: Mapping[tuple[str, str], RouteScope]) -> None:
-        self._whole: dict[str, dict[str, RouteScope]] = {}
-        self._parted: dict[int, list[tuple[list[str], dict[str, RouteScope]]]] = {}
-        for (method, path), scope in table.items():
-            self._methods_of(path)[method] = scope
-            if method == "GET" and path not in STREAMS:
-                self._methods_of(path)["HEAD"] = scope
-
-    def _methods_of(self, path: str) -> dict[str, RouteScope]:
-        if "{" not in path:
-            return self._whole.setdefault(path, {})
-        parts = path.split("/")
-        rows = self._parted.setdefault(len(parts), [])
-        for known, methods in rows:
-            if known == parts:
-                return methods
-        rows.append((parts, {}))
-        return rows[-1][1]
-
-    def find(self, method: str, path: str) -> RouteScope | tuple[str, ...]:
-        """What it needs; or the methods that there are instead, none when there is no such path."""
-        methods = self._whole.get(path)
-        if methods is None:
-            parts = path.split("/")
-            for known, found in self._parted.get(len(parts), []):
-                if all(one == part or (one[:1] == "{" and part) for one, part in zip(known, parts, strict=True)):
-                    methods = found
-                    break
-        if methods is None:
-            return ()
-        needed: Any = methods.get(method)
-        return needed if needed is not None else tuple(sorted(set(methods) - {"WEBSOCKET"}))

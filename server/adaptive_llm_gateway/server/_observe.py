@@ -26,7 +26,7 @@ from adaptive_llm_gateway.server._audit_files import note_now
 from adaptive_llm_gateway.server._call import CALL, CALL_IN_SCOPE, Call, accepted_request_id, request_id
 from adaptive_llm_gateway.server._gate import without_secrets
 from adaptive_llm_gateway.server._logging import REQUESTS
-from adaptive_llm_gateway.server._routes import QUIET, match, method_of
+from adaptive_llm_gateway.server._routes import QUIET, ROUTES, method_of
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.server._audit import AuditLog
@@ -262,7 +262,7 @@ class Observation:
         )
         call = Call(accepted_request_id(None if given is None else given.decode("latin-1")), transport)
         call.address, call.method = _address(scope), method_of(scope)
-        call.route, chosen = match(scope["path"])
+        call.route, chosen = ROUTES.match(scope["path"])
         call.action = f"{call.method} {call.route}"
         call.target = next(filter(is_ulid, chosen), None)
         scope[CALL_IN_SCOPE] = call
