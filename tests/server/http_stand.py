@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from adaptive_llm_gateway.core import HttpSettings
 from adaptive_llm_gateway.server._access import SCOPES, Access, Scope
 from adaptive_llm_gateway.server._http import HttpServer
-from adaptive_llm_gateway.server._http_door import NO_TOKEN, Headers, Refusal
+from adaptive_llm_gateway.server._http_door import NO_TOKEN, Headers, Refusal, challenge
 from adaptive_llm_gateway.server._mcp import build_server
 
 WAIT = 30.0
@@ -50,6 +50,9 @@ class Door:
 
     def counts(self, access: Access) -> bool:
         return access in self.known.values()
+
+    def challenge(self, error: str, *, scope: str | None = None) -> bytes:
+        return challenge(error=error, scope=scope).encode()
 
     async def changed(self, *, within: float) -> object:
         with contextlib.suppress(TimeoutError):

@@ -357,7 +357,7 @@ def test_every_route_answers_only_a_token_with_its_scope(rest: RestServer) -> No
 
 def test_without_a_token_nothing_is_told_of_paths_that_are_there(rest: RestServer) -> None:
     nobody = rest.client(None)
-    assert nobody.get("/memories").headers["www-authenticate"] == "Bearer"
+    assert nobody.get("/memories").headers["www-authenticate"] == 'Bearer realm="adaptive-llm-gateway"'
     assert "scope" not in nobody.get("/status").text
 
 

@@ -18,10 +18,10 @@ from adaptive_llm_gateway.core import ALG_TOKEN_PREFIX, RateLimited, Unauthentic
 from adaptive_llm_gateway.server._access import Access
 from adaptive_llm_gateway.server._clients import Clients
 from adaptive_llm_gateway.server._clients_file import Client, Token
+from adaptive_llm_gateway.server._http_door import challenge
 from adaptive_llm_gateway.server._rates import Buckets, whole_seconds
 from adaptive_llm_gateway.server._tokens import is_token, token_hash
 
-REALM: Final = "adaptive-llm-gateway"
 _LONGEST: Final = 16 * 1024
 """Bytes of the header; an issuer's tokens have a few thousand."""
 _FORM = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*) *")
@@ -158,18 +158,10 @@ class Authentication:
             return why
         return None if admitted_by(client, token) == access else "the client's rights were changed"
 
-    def challenge(self, *, error: str | None = None, says: str | None = None) -> str:
-        """`WWW-Authenticate` of RFC 6750 (section 3), with the place of RFC 9728 where an issuer is configured.
-
-        Args:
-            error: `invalid_request`, `invalid_token`; None where no token was given.
-            says: of it, for people; ours, never the caller's words.
-        """
-        parts = [f'realm="{REALM}"']
-        parts += [f'{name}="{value}"' for name, value in (("error", error), ("error_description", says)) if value]
-        if self._issuer is not None:
-            parts.append(f'resource_metadata="{self._issuer.metadata_url}"')
-        return f"Bearer {', '.join(parts)}"
+    def challenge(self, *, error: str | None = None, says: str | None = None, scope: str | None = None) -> str:
+        """`WWW-Authenticate`, with the place of RFC 9728 where an issuer is configured; see `_http_door.challenge`."""
+        metadata = self._issuer.metadata_url if self._issuer is not None else None
+        return challenge(error=error, says=says, scope=scope, metadata=metadata)
 
     # -- one after the other -----------------------------------------------------------------------------------
 

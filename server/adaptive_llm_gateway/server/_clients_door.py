@@ -45,6 +45,10 @@ class ClientsDoor:
         """Whether what it gave for a token holds still: neither revoked, nor expired, nor changed."""
         return self.authentication.gone(access) is None
 
+    def challenge(self, error: str, *, scope: str | None = None) -> bytes:
+        """`WWW-Authenticate` for who was let in, and is not for this."""
+        return self.authentication.challenge(error=error, scope=scope).encode("ascii")
+
     async def changed(self, *, within: float) -> bool:
         """Wait until something of the clients changes, at most so many seconds."""
         return await self._clients.changed(within=within)

@@ -182,7 +182,8 @@ class HttpApp:
                 raise
             task.uncancel()
             if not begun and status == NO_TOKEN.status:
-                await answer(scope, secured, status, headers=NO_TOKEN.headers)
+                said = self._door.challenge("invalid_token")
+                await answer(scope, secured, status, headers=((b"www-authenticate", said),))
             elif not begun:
                 await _refuse(scope, receive, secured, status, headers=((b"retry-after", b"1"),))
         except Exception:  # the caller is told nothing of it
@@ -269,7 +270,8 @@ class HttpApp:
             return
         scope[IN_SCOPE] = access
         if needed not in ("token", *access.scopes):
-            await _refuse(scope, receive, send, 403, says=f"it needs a token with the scope {needed!r}")
+            said = ((b"www-authenticate", self._door.challenge("insufficient_scope", scope=needed)),)
+            await _refuse(scope, receive, send, 403, headers=said, says=f"it needs a token with the scope {needed!r}")
             return
         self._asked()
         task = asyncio.current_task()

@@ -46,6 +46,10 @@ class Door(Protocol):
         """Whether what it gave for a token holds still: neither revoked, nor expired, nor changed."""
         ...
 
+    def challenge(self, error: str, *, scope: str | None = None) -> bytes:
+        """`WWW-Authenticate` for who was let in, and is not for this: see `challenge`."""
+        ...
+
     async def changed(self, *, within: float) -> object:
         """Wait until something of the clients changes, at most so many seconds."""
         ...
@@ -69,4 +73,22 @@ def with_token_of_protocols(headers: Headers) -> Headers:
     return [*headers, *((b"authorization", b"Bearer " + token) for token in tokens)]
 
 
-NO_TOKEN: Final = Refusal(401, ((b"www-authenticate", b"Bearer"),))
+REALM: Final = "adaptive-llm-gateway"
+
+
+def challenge(
+    *, error: str | None = None, says: str | None = None, scope: str | None = None, metadata: str | None = None
+) -> str:
+    """`WWW-Authenticate` of RFC 6750 (section 3), which has a parameter at least.
+
+    Args:
+        error: `invalid_request`, `invalid_token` or `insufficient_scope`; None where no token was given.
+        says: of it, for people; ours, never the caller's words.
+        scope: what a token would need.
+        metadata: where it is told who issues tokens (RFC 9728). Without it no client is led to look for an issuer.
+    """
+    given = (("error", error), ("error_description", says), ("scope", scope), ("resource_metadata", metadata))
+    return f'Bearer realm="{REALM}"' + "".join(f', {name}="{value}"' for name, value in given if value)
+
+
+NO_TOKEN: Final = Refusal(401, ((b"www-authenticate", challenge().encode("ascii")),))

@@ -24,6 +24,7 @@ from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, Stor
 from adaptive_llm_gateway.memory import Author
 from adaptive_llm_gateway.server._access import IN_SCOPE, ROUTE_SCOPES, Access, acting_for
 from adaptive_llm_gateway.server._call import touched
+from adaptive_llm_gateway.server._http_door import challenge
 from adaptive_llm_gateway.server._idempotency import Begun, Idempotency, Kept, OutcomeUnknown
 from adaptive_llm_gateway.server._mcp_shared import client_name
 from adaptive_llm_gateway.server._rest_json import read_json, write_json
@@ -199,7 +200,7 @@ async def _answered(
     name = route.run.__name__
     try:
         if access is None:  # whoever mounts this authenticates; one that did not lets nobody in
-            return problem("unauthenticated", "no token was accepted", headers={"www-authenticate": "Bearer"})
+            return problem("unauthenticated", "no token was accepted", headers={"www-authenticate": challenge()})
         scope = ROUTE_SCOPES[route.method, route.whole]
         if scope == "public":
             raise AccessDenied(f"{route.method} {route.whole} is told to be public")
