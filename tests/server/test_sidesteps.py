@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def test_a_whole_text_has_neither_another_author_nor_another_type(
 def test_a_whole_text_makes_nothing_that_happened_to_a_handoff_and_changes_nothing_of_it(
     run: Run, access: Access
 ) -> None:
-    both = Access(access.client, frozenset[Scope]({*WRITES, "handoff"}), access.projects, access.max_trust)
+    both = Access(access.client, frozenset[Scope]({*WRITES, "handoff", "admin"}), access.projects, access.max_trust)
 
     async def work(bench: Bench) -> None:
         memory, handoffs = bench.memory, bench.handoffs
@@ -232,7 +232,7 @@ def test_the_summary_of_a_session_goes_where_its_session_goes(run: Run) -> None:
 
 def test_who_calls_itself_like_the_hub_writes_nothing_that_the_hub_takes_for_its_own(run: Run) -> None:
     async def work(bench: Bench) -> None:
-        with acting_for(SHOP):
+        with acting_for(replace(SHOP, scopes=SHOP.scopes | {"admin"})):
             forged = await bench.memory.write(
                 author=Author("ci", "gateway"),
                 type="route",

@@ -330,32 +330,50 @@ def test_the_context_of_a_request_to_a_model_has_what_is_seen_and_so_have_its_re
 
 
 @pytest.mark.parametrize("access", [ALPHA, EVERY_MEMORY])
-def test_a_handoff_is_written_as_a_memory_only_with_the_scope_of_handoffs(run: Run, access: Access) -> None:
+def test_handoffs_and_routes_are_written_as_memories_only_with_the_scope_admin(run: Run, access: Access) -> None:
+    given: dict[str, Json] = {
+        "handoff": {"objective": "x", "next_action": "y"},
+        "route": {"provider": "p", "model": "m", "purpose": "chat", "recent_calls": 50, "recent_answered": 50},
+    }
+
     async def work(bench: Bench) -> None:
         memory = bench.memory
-        offer, gone = [
-            (await bench.handoffs.create(title, author=ME, next_action="Go", project="alpha"))["id"]
-            for title in ("Count walruses", "Gone")
-        ]
-        await memory.delete(gone, author=ME)
         note = (await memory.write(author=ME, title="A note", project="alpha"))["id"]
-        given: Json = {"objective": "x", "next_action": "y"}
-        attempts: list[Callable[[], Awaitable[Json]]] = [
-            lambda: memory.write(author=THEM, type="handoff", title="x", project="alpha", fields=given),
-            lambda: memory.write(author=THEM, id=offer, title="Mine"),
-            lambda: memory.write(author=THEM, id=offer[-8:], title="Mine"),
-            lambda: memory.delete(offer, author=THEM),
-            lambda: memory.restore(gone, author=THEM),
-        ]
-        with acting_for(replace(access, scopes=frozenset({"memory:read", "memory:write"}))):
-            for attempt in attempts:
-                with pytest.raises(AccessDenied):
-                    await attempt()
+        for kind, fields_ in given.items():
+            made, gone, edited = [
+                (await memory.write(author=ME, type=kind, title=title, project="alpha", fields=fields_))["id"]
+                for title in ("Count walruses", "Gone", "Edited")
+            ]
+            await memory.delete(gone, author=ME)
+            text = (await memory.read(edited))["text"]
+            before = (await memory.read(edited))["version"]
+            # As an editor may, which changes the type, too.
+            await memory.replace_text(edited, text.replace(f"type: {kind}", "type: note"), author=ME)
+            attempts: list[Callable[[], Awaitable[Json]]] = [
+                lambda kind=kind, given=fields_: memory.write(
+                    author=THEM, type=kind, title="x", project="alpha", fields=given
+                ),
+                lambda made=made: memory.write(author=THEM, id=made, title="Mine"),
+                lambda made=made: memory.write(author=THEM, id=made[-8:], title="Mine"),
+                lambda made=made: memory.replace_text(made, "---\n---\n", author=THEM),
+                lambda made=made: memory.delete(made, author=THEM),
+                lambda gone=gone: memory.restore(gone, author=THEM),
+                lambda edited=edited, before=before: memory.restore(edited, author=THEM, at=before),
+            ]
+            for rights in (access, replace(access, scopes=frozenset({"memory:read", "memory:write"}))):
+                with acting_for(rights):
+                    for attempt in attempts:
+                        with pytest.raises(AccessDenied) as refused:
+                            await attempt()
+                        assert refused.value.details["scope"] == "admin"
+            with acting_for(replace(access, scopes=frozenset(SCOPES))):
+                assert (await memory.write(author=THEM, id=made, title="With the scope"))["id"] == made
+        with acting_for(access):
             with pytest.raises(NotFound):
                 await memory.delete(new_ulid(), author=THEM)
+            with pytest.raises(InvalidInput, match="a type does not change"):
+                await memory.write(author=THEM, id=note, type="route")
             assert (await memory.write(author=THEM, id=note, title="Theirs"))["id"] == note
-        with acting_for(access):
-            assert (await memory.write(author=THEM, id=offer, title="With the scope"))["id"] == offer
 
     run(work)
 

@@ -144,6 +144,12 @@ RESOURCE_SCOPES: Final[dict[str, Scope]] = {"memory": "memory:read", "handoff": 
 PROMPT_SCOPES: Final[dict[str, Scope]] = {"project_context": "memory:read", "resume": "handoff"}
 """Which scope each prompt needs."""
 
+TYPE_SCOPES: Final[dict[str, Scope]] = {
+    "handoff": "admin",  # the tools for handoffs know whose one is; who writes their files is anybody
+    "route": "admin",  # routing learns from them: they steer which models everybody's requests go to
+}
+"""Which scope it takes, beside `memory:write`, to write, change, delete or bring back memories of a type."""
+
 RouteScope = Scope | Literal["token", "public"]
 """What a route needs: a scope, any token that is accepted, or nothing."""
 

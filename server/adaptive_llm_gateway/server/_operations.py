@@ -35,7 +35,7 @@ from adaptive_llm_gateway.memory import (
     RestoreMemory,
     WriteMemory,
 )
-from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, acting_for
+from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, TYPE_SCOPES, acting_for
 from adaptive_llm_gateway.server._compaction import (
     CounterMaker,
     Growth,
@@ -91,6 +91,7 @@ _SAVE_SECONDS = 60.0
 _MAX_LIMIT = 100
 _SYNC_ANSWER_SECONDS = 20.0
 _STEP_SECONDS = 0.25
+_OTHERWISE = {"handoff": " otherwise than with the tools for handoffs"}
 _TOLD_APART = ("sync", "skipped", "by_type", "repos", "clashes")  # of a status
 _CLASHES_TOLD = 20
 _NOTHING_DONE: Json = {"progress": None, "changed": 0, "pushed": 0, "conflicts": [], "decisions": [], "notices": []}
@@ -255,18 +256,18 @@ class Operations:
 
     async def _write(self, request: Request) -> Json:
         with self._underway.one(), step("store.write"):
-            await self._check_handoff(request)
+            await self._check_types(request)
             return await self._written(request)
 
-    async def _check_handoff(self, request: Request) -> None:
-        """Refuse to have a handoff, or what happened to one, written as a memory with a token that allows none: it
-        would offer, claim and end as whoever it likes.
+    async def _check_types(self, request: Request) -> None:
+        """Refuse to have written, changed or brought back what has a meaning beyond what it says, with a token that
+        does not allow it: see `TYPE_SCOPES`.
 
         Raises:
             AccessDenied: the token lacks the scope.
         """
         access = ACCESS.get()
-        if access.client is None or "handoff" in access.scopes:
+        if access.client is None:
             return
         kinds = {request.type} if isinstance(request, WriteMemory) and request.id is None else set[str | None]()
         id_: str | None = getattr(request, "id", None)
@@ -277,8 +278,8 @@ class Operations:
             if at is not None:
                 with contextlib.suppress(AlgError):
                     kinds.add(await self._read(lambda store: store.read(id_, at=at).record.type))
-        if "handoff" in kinds:
-            access.needs("handoff", "a memory of the type 'handoff'")
+        for kind in sorted(TYPE_SCOPES.keys() & kinds):
+            access.needs(TYPE_SCOPES[kind], f"writing a memory of the type {kind!r}{_OTHERWISE.get(kind, '')}")
 
     async def _written(self, request: Request) -> Json:
         from adaptive_llm_gateway.memory import MemoryStore, MemoryView  # noqa: PLC0415 - the store is open
