@@ -207,3 +207,19 @@ def test_the_lines_that_register_the_hub_have_the_token_in_a_variable() -> None:
         '--header "Authorization: Bearer $ALG_TOKEN"',
         "codex": "codex mcp add alg --url http://127.0.0.1:8377/mcp --bearer-token-env-var ALG_TOKEN",
     }
+
+
+def test_who_is_connected_here_and_who_has_a_token_are_told_apart(server: Any) -> None:
+    server.web()
+    for name in ("laptop", "phone", "gone"):
+        server.json("clients", "add", name, "--scope", "memory:read")
+    server.alg("clients", "revoke", "gone")
+    server.client("codex")
+    status = server.json("hub", "status")
+    assert (status["clients"], status["http"]["clients"]) == (1, 2)
+    said = server.alg("hub", "status").stdout
+    assert "clients 1 connected on this machine" in said
+    assert "2 clients with a token" in said
+    checks = {check["name"]: check["message"] for check in server.json("doctor")["checks"]}
+    assert "1 client connected on this machine" in checks["hub"]
+    assert "2 clients may come by HTTP" in checks["tokens"]

@@ -199,7 +199,7 @@ def hub_install(
 
 @hub_app.command("status")
 def hub_status(context: typer.Context, json: JsonOption = False) -> None:
-    """Say whether the hub runs, since when and for how many clients. Starts nothing."""
+    """Say whether the hub runs, since when, and how many clients of this machine are connected. Starts nothing."""
     from adaptive_llm_gateway.server import _cli_hub  # noqa: PLC0415
 
     status = _cli_hub.status(root_of(context))

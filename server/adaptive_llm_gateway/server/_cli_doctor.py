@@ -235,7 +235,7 @@ def _hub(seen: _Seen) -> Iterator[Check]:
     if seen.hub is not None:
         from importlib.metadata import version  # noqa: PLC0415
 
-        facts = f"running, pid {seen.hub['pid']}, {counted(seen.hub['clients'], 'client')}"
+        facts = f"running, pid {seen.hub['pid']}, {counted(seen.hub['clients'], 'client')} connected on this machine"
         installed = version("adaptive-llm-gateway")
         if seen.hub["version"] != installed:
             yield Check("hub", "warn", f"{facts}, version {seen.hub['version']} of {installed}", "`alg hub stop`")

@@ -246,6 +246,8 @@ def _follow(path: Path) -> None:
 
 def status_text(status: Json, paint: Paint) -> str:
     """A hub's status for people."""
+    from adaptive_llm_gateway.core import counted  # noqa: PLC0415
+
     if not status["running"]:
         return f"{paint('not running', 'yellow')}  {status['home']}"
     facts = [
@@ -256,11 +258,13 @@ def status_text(status: Json, paint: Paint) -> str:
             f"        {repo['name']}: {repo['path']}" + (f" (not there: {repo['error']})" if repo["error"] else "")
             for repo in status.get("repos", ())
         ),
-        f"clients {status['clients']}",
+        f"clients {status['clients']} connected on this machine",
         f"store   {status['store']}" + (f": {status['error']}" if status.get("error") else ""),
     ]
     if status["http"]["state"] != "off":
         facts.append(f"http    {status['http']['url'] or status['http']['problem'] or status['http']['state']}")
+        if (may := status["http"].get("clients")) is not None:
+            facts.append(f"        {counted(may, 'client')} with a token (`alg clients list`)")
         if status["http"]["hint"]:
             facts.append(f"        to do: {status['http']['hint']}")
     audit, traces = status.get("audit"), status.get("traces")

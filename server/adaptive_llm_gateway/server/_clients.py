@@ -356,8 +356,12 @@ class Clients:
 
     def anyone(self) -> bool:
         """Whether there is a client whose token counts."""
+        return self.count() > 0
+
+    def count(self) -> int:
+        """How many clients there are whose tokens count."""
         now = self.now()
-        return any(client.state(now) == "valid" for client in self._current().clients)
+        return sum(client.state(now) == "valid" for client in self._current().clients)
 
     def with_token(self, hash_: str) -> tuple[Client, Token] | None:
         """Whose token has this hash; whether it counts is not said.

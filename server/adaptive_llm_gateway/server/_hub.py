@@ -582,7 +582,8 @@ class Hub:
             "mode_problem": self.modes.problem,
             "store": state,
             "error": str(error) if error else None,
-            "http": self.http.status(),
+            # Beside those that are connected, above: who may come by HTTP, and need not be there.
+            "http": {**self.http.status(), "clients": self.clients.count()},
             **self.observer.status(),
             **({"repos": self._repos()} if self.settings.repos else {}),
         }
