@@ -31,6 +31,7 @@ from adaptive_llm_gateway.core import (
     settings_in_environment,
 )
 from adaptive_llm_gateway.server import _cli_hub, _cli_mode
+from adaptive_llm_gateway.server._cli_doctor_http import look_at_files
 from adaptive_llm_gateway.server._cli_output import HubRefused, Json, Paint, harmless
 from adaptive_llm_gateway.server._gate import without_secrets
 from adaptive_llm_gateway.server._mark_key import look_at_mark_key
@@ -106,6 +107,7 @@ def examine(root: str) -> list[Check]:
         _hub,
         _http,
         _tokens,
+        _files_of_http,
         _store,
         _repos,
         _index,
@@ -287,6 +289,15 @@ def _tokens(seen: _Seen) -> Iterator[Check]:
     states = [client.state(now) for client in clients.all()]
     told = f"{counted(states.count('valid'), 'client')} may come by HTTP"
     yield Check("tokens", "ok", told + (f", {states.count('expired')} have expired" if "expired" in states else ""))
+
+
+def _files_of_http(seen: _Seen) -> Iterator[Check]:
+    """What lies in the home of clients by HTTP, and what the hub could not write of it."""
+    for finding in look_at_files(seen.home):
+        yield Check(*finding)
+    audit: Json = (seen.hub or {}).get("audit") or {}
+    if audit.get("error"):
+        yield Check("audit now", "fail", audit["error"], "`alg hub status` says how much waits, and what is lost.")
 
 
 def _store(seen: _Seen) -> Iterator[Check]:

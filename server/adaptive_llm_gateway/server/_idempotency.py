@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -24,6 +23,7 @@ from typing import Any, Final, TypeVar, cast
 import apsw
 
 from adaptive_llm_gateway.core import AlgError, DiskFull, InvalidInput, StorageError, derived_ulid, reach
+from adaptive_llm_gateway.server._home_db import open_home_db
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,8 @@ MOST_BYTES: Final = 256 * 1024
 
 _WAIT_SECONDS: Final = 20.0
 _PRUNE_EVERY: Final = 100
-_BUSY_MS: Final = 5000
+VERSION: Final = 1
+"""Of the file."""
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS requests (
         id BLOB PRIMARY KEY,          -- SHA-256 of client and key
@@ -244,13 +245,7 @@ class Idempotency:
 
     def _open(self) -> apsw.Connection:
         if self._database is None:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            database = apsw.Connection(str(self._path))
-            database.set_busy_timeout(_BUSY_MS)
-            # What is said to be there is there, also when the machine stops.
-            _execute(database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
-            _execute(database, _SCHEMA)
-            self._database = database
+            self._database = open_home_db(self._path, _SCHEMA, version=VERSION)
         return self._database
 
     def _closed(self) -> None:

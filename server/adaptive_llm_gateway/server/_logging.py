@@ -120,7 +120,7 @@ def set_up_logging(home: Home, level: str, form: Literal["text", "json"], *, req
         requests: also those by HTTP, to a file of their own: many of them must not push out what the hub has to say.
 
     Raises:
-        OSError: a file cannot be written.
+        OSError: the hub's own file cannot be written.
     """
     home.hub_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handler = _file(home.hub_log)
@@ -139,7 +139,11 @@ def set_up_logging(home: Home, level: str, form: Literal["text", "json"], *, req
     logger.setLevel(logging.INFO)
     logger.handlers[:] = []
     if requests:
-        lines = _file(home.requests_log)
+        try:
+            lines = _file(home.requests_log)
+        except OSError as error:  # nobody at the socket is to go without a hub for it
+            root.warning("requests are not logged: %r cannot be written: %s", str(home.requests_log), error.strerror)
+            return
         lines.setFormatter(RequestFormatter(form))
         logger.handlers[:] = [lines]
 

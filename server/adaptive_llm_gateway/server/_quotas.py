@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _KEPT: Final = timedelta(days=62)
 _SEEN: Final = timedelta(minutes=10)
 """How exactly it is kept when a client last came."""
+VERSION: Final = 1
+"""Of the file."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS used (
     client TEXT, day TEXT, calls INTEGER, tokens INTEGER, micro_cents INTEGER, PRIMARY KEY (client, day)
@@ -190,16 +192,14 @@ class Quotas:
     def _open(self) -> apsw.Connection:
         import apsw  # noqa: PLC0415 - as above
 
+        from adaptive_llm_gateway.server._home_db import open_home_db  # noqa: PLC0415 - as above
+
         with self._opening:
             if self._connection is not None:
                 return self._connection
             connection: apsw.Connection | None = None
             try:
-                connection = apsw.Connection(str(self._path))
-                self._path.chmod(0o600)
-                connection.set_busy_timeout(5_000)
-                _do(connection, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
-                _do(connection, _SCHEMA)
+                connection = open_home_db(self._path, _SCHEMA, version=VERSION)
                 self._used = self._taken_over(connection)
                 for client, at in _do(connection, "SELECT client, at FROM seen"):
                     self._seen.setdefault(str(client), datetime.fromisoformat(str(at)))
