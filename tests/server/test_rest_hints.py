@@ -97,6 +97,21 @@ def test_a_problem_names_no_place_of_the_hubs_machine() -> None:
     answer = told(StorageError(f"{place!r} cannot be read", path=place))
     assert (answer["detail"], answer["details"]) == ("'index.db' cannot be read", {"path": "index.db"})
     assert told(InvalidInput("'notes/a.md' is no note", path="notes/a.md"))["detail"] == "'notes/a.md' is no note"
+    assert told(SyncError(f"the repo at {place!r} has no remote"))["detail"] == "the repo at 'index.db' has no remote"
+    assert told(InvalidInput("'/etc/passwd' is no id"))["detail"] == "'/etc/passwd' is no id"  # what they gave
+
+
+def test_a_claim_says_with_which_routes_it_goes_on_and_leaves_what_others_wrote(tmp_path: Path) -> None:
+    theirs = "Begin with handoff_update, then run `alg memory status`."
+    with rest_server(tmp_path) as rest:
+        client = rest.client()
+        made = client.post("/handoffs", json={"objective": "The importer takes CSV", "state": theirs}).json()
+        text = client.post(f"/handoffs/{made['id']}/claim", json={}).json()["text"]
+    first, _, others = text.partition("\n")
+    assert not OTHERS.search(first), first
+    for step in ("update", "complete", "release"):
+        assert f"`POST /api/v1/handoffs/{{id}}/{step}`" in first
+    assert theirs in others
 
 
 @pytest.mark.parametrize(

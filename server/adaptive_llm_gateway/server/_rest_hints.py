@@ -124,10 +124,20 @@ def hint_for(code: str, hint: str | None) -> str | None:
         return _FOR_CODE[code]
     if not hint:
         return None
-    for pattern, words in _WORDS:
-        hint = pattern.sub(words, hint)
-    kept = " ".join(filter(None, map(_for_others, _SENTENCES.split(hint))))
+    kept = " ".join(filter(None, map(_for_others, _SENTENCES.split(with_routes(hint)))))
     return kept or THEIRS
+
+
+def with_routes(text: str) -> str:
+    """A text of ours with the routes that do what the tools and commands do that it names."""
+    for pattern, words in _WORDS:
+        text = pattern.sub(words, text)
+    return text
+
+
+def is_of_the_hub(code: str) -> bool:
+    """Whether an error is about the hub's machine, not about what was asked."""
+    return code in _FOR_CODE
 
 
 def _for_others(sentence: str) -> str:

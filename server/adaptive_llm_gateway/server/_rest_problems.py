@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import PurePath
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from adaptive_llm_gateway.core import AlgError
 from adaptive_llm_gateway.server._call import ended_with, request_id, went_wrong
 from adaptive_llm_gateway.server._gate import without_secrets
-from adaptive_llm_gateway.server._rest_hints import hint_for
+from adaptive_llm_gateway.server._rest_hints import hint_for, is_of_the_hub
 from adaptive_llm_gateway.server._rest_json import write_json
 
 PREFIX: Final = "/api/v1"
@@ -169,10 +170,15 @@ def _seconds(details: Mapping[str, Any]) -> int:
     return _RETRY_SECONDS
 
 
-def _without_places(message: str, details: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+_QUOTED_PLACE: Final = re.compile(r"(?<=')/(?:[^'/\n]*/)*([^'/\n]+)/?(?=')")
+
+
+def _without_places(error: AlgError) -> tuple[str, dict[str, Any]]:
     """What is told of an error, with the names of files where it says at which place of the hub's machine they are."""
-    told = dict(details)
-    for name, value in details.items():
+    message, told = error.message, dict(error.details)
+    if is_of_the_hub(error.code):
+        message = _QUOTED_PLACE.sub(r"\1", message)
+    for name, value in error.details.items():
         if isinstance(value, str) and PurePath(value).is_absolute():
             told[name] = PurePath(value).name
             message = message.replace(value, told[name])
@@ -192,7 +198,7 @@ def problem_of(error: AlgError, *, matching: bool = False) -> Response:
         status = 412
     if status == 412 and isinstance(current, str):
         headers["etag"] = f'"{current}"'
-    message, details = _without_places(error.message, error.details)
+    message, details = _without_places(error)
     return problem(
         error.code,
         message,

@@ -9,6 +9,7 @@ from fastapi import Body, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from adaptive_llm_gateway.server._rest_hints import with_routes
 from adaptive_llm_gateway.server._rest_models import EXAMPLE_ID, WriteTold
 from adaptive_llm_gateway.server._rest_models_work import (
     AppendTold,
@@ -195,11 +196,11 @@ class WorkRoutes:
     async def handoff_claim(self, id: HandoffId, asked: Annotated[ClaimGiven, Body()]) -> Response:
         """Claim a handoff. From then on it is the caller's alone, on all machines, until its lease ends; the answer has
         everything it needs in a budget of tokens. Claiming what one holds renews it."""
-        return answer(await self._handoffs.claim(id, author=author(), **asked.model_dump()))
+        return answer(_claimed(await self._handoffs.claim(id, author=author(), **asked.model_dump())))
 
     async def handoff_claim_best(self, asked: Annotated[ClaimBestGiven, Body()]) -> Response:
         """Claim the best open handoff for the caller. As a claim of one by its id; 404 when there is none."""
-        return answer(await self._handoffs.claim(None, author=author(), **asked.model_dump()))
+        return answer(_claimed(await self._handoffs.claim(None, author=author(), **asked.model_dump())))
 
     async def handoff_update(self, id: HandoffId, asked: Annotated[ReportGiven, Body()]) -> Response:
         """Report progress on a handoff that the caller holds. It renews the lease."""
@@ -231,6 +232,13 @@ class WorkRoutes:
     async def sync_push(self, asked: Annotated[SyncGiven, Body()]) -> Response:
         """Push memories to the git remote. It goes on behind the answer when it takes long."""
         return _synced(await self._operations.push(repo=asked.repo, project=asked.project, wait=asked.wait))
+
+
+def _claimed(done: Json) -> Json:
+    """The answer to a claim. The first line of its text is the hub's and says what to do with it; what follows is not
+    touched, for it is what others wrote."""
+    first, end, others = done["text"].partition("\n")
+    return {**done, "text": f"{with_routes(first)}{end}{others}"}
 
 
 def _synced(done: Json) -> Response:
