@@ -92,6 +92,13 @@ def test_the_description_in_the_docs_is_the_one_that_is_served(api: Api) -> None
     assert json.loads((DOCS / "openapi.json").read_text(encoding="utf-8")) == api.description()
 
 
+def test_every_tag_of_the_description_is_described_and_of_use(api: Api) -> None:
+    told = api.description()
+    used = {tag for path in told["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in told["tags"]}
+    assert all(tag["description"] for tag in told["tags"])
+
+
 def test_every_route_is_described_with_its_scope_its_answers_and_its_problems(api: Api) -> None:
     told = api.description()
     assert told["openapi"] == "3.1.0"

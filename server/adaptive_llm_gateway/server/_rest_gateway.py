@@ -55,7 +55,7 @@ class GatewayRoutes:
 
     def table(self) -> list[Route]:
         """Every route."""
-        calling: dict[str, Any] = {"method": "POST", "tag": "gateway", "problems": (404, 409, 502)}
+        calling: dict[str, Any] = {"method": "POST", "tag": "gateway", "problems": (404, 409, 502, 507)}
         return [
             Route(path="/gateway/complete", run=self.gateway_complete, answer=AnswerTold, streams=True, **calling),
             Route(path="/gateway/chat", run=self.gateway_chat, answer=AnswerTold, streams=True, **calling),

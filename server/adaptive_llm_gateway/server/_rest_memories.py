@@ -57,6 +57,8 @@ IfNoneMatch = Annotated[
 _ETAG = {"ETag": "The memory's version"}
 _LINK = {"Link": 'Where there is a next page: its address, with rel="next" (RFC 8288)'}
 _NOT_THERE = (404,)
+_SEARCHED = (404, 413, 507)
+"""A search of the past makes an index of it."""
 _CHANGING = (404, 409, 412)
 
 
@@ -149,7 +151,7 @@ class MemoryRoutes:
                 run=self.memory_search,
                 tag="search",
                 answer=SearchTold,
-                problems=_NOT_THERE,
+                problems=_SEARCHED,
                 headers=_LINK,
             ),
             Route(
@@ -158,7 +160,7 @@ class MemoryRoutes:
                 run=self.memory_search_by,
                 tag="search",
                 answer=SearchTold,
-                problems=_NOT_THERE,
+                problems=_SEARCHED,
             ),
             Route(
                 method="POST",

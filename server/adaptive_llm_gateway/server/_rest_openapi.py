@@ -39,6 +39,8 @@ _TAGS: Final = {
     "sync": "The memory's git remote",
     "gateway": "Models, under policy and consent",
     "receipts": "What became of each request to a model",
+    "changes": "What changed in the memory. As it happens it is told at `GET /api/v1/events` (server-sent events) and "
+    "`/api/v1/events/ws` (WebSocket), which take the same parameters but `limit` and are not described here",
     "audit": "Who did what when, allowed or refused",
     "hub": "How the hub stands, and how this API is described",
 }

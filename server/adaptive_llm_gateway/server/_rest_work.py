@@ -100,7 +100,12 @@ class WorkRoutes:
 
     def _of_handoffs(self) -> list[Route]:
         one = "/handoffs/{id}"
-        changing: dict[str, Any] = {"tag": "handoffs", "problems": (404, 409, 502), "keyed": True, "method": "POST"}
+        changing: dict[str, Any] = {
+            "tag": "handoffs",
+            "problems": (404, 409, 502, 504),
+            "keyed": True,
+            "method": "POST",
+        }
         return [
             Route(method="GET", path="/handoffs", run=self.handoff_list, tag="handoffs", answer=HandoffsTold),
             Route(
@@ -129,7 +134,7 @@ class WorkRoutes:
             "tag": "sync",
             "answer": SyncTold,
             "also": later,
-            "problems": (404, 409, 502),
+            "problems": (404, 409, 502, 504, 507),
             "method": "POST",
         }
         return [
