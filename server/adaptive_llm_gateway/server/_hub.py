@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from adaptive_llm_gateway.core import AlgError, ConfigError, Home, ProcessLock, Settings, StorageError, Trust
 from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, acting_for
-from adaptive_llm_gateway.server._allocator import give_back
+from adaptive_llm_gateway.server._allocator import few_arenas, give_back
 from adaptive_llm_gateway.server._authentication import Authentication
 from adaptive_llm_gateway.server._caller import CALLER, NOBODY, Caller, caller_of, is_alive
 from adaptive_llm_gateway.server._clients import Clients
@@ -339,6 +339,7 @@ class Hub:
         beside: set[asyncio.Task[Any]] = set()
         try:
             self._ready()
+            few_arenas()
             # Whoever waits for us wants an answer to `initialize` first; the store follows in a thread.
             from adaptive_llm_gateway.server._gateway_operations import GatewayOperations  # noqa: PLC0415
             from adaptive_llm_gateway.server._handoff_operations import HandoffOperations  # noqa: PLC0415
