@@ -105,7 +105,8 @@ def _row(row: dict[str, Any]) -> str:
     target = "" if row["target"] is None else f"{_number(row['target'], unit)} {'✓' if row['met'] else '✗'}"
     against = "" if row["ratio"] is None else f"{row['ratio']:g} × {row['against']}"
     name = row["what"] if row["of"] == "ours" else f"_{row['what']}_"
-    return f"| {name}, {unit} | {row['n']} | {' | '.join(cells)} | {target} | {against} |"
+    name = f"{name}, {unit}" if unit else name
+    return f"| {name} | {row['n']} | {' | '.join(cells)} | {target} | {against} |"
 
 
 def _number(value: float, unit: str) -> str:
