@@ -235,7 +235,10 @@ class MemoryText(Given):
         },
     )
 
-    text: str = Field(description="Front matter and body, as `text` of the memory has them; `id` must stay the same")
+    text: str = Field(
+        description="Front matter and body, as `text` of the memory has them; `id`, `type`, `author` and `created` "
+        "must stay the same, and `updated` is set anew"
+    )
     reason: Reason
 
 
