@@ -283,6 +283,34 @@ def test_a_token_asks_models_for_none_but_its_own_projects(run: Run) -> None:
     run(work)
 
 
+def test_where_the_policy_lies_and_what_it_says_is_told_to_the_person_and_to_administrators(
+    run: Run, tmp_path: Path
+) -> None:
+    path = Home(tmp_path / "home").root / "policy.yaml"
+
+    async def work(bench: Bench) -> None:
+        for text in ("version: 1\nwalrus: yes\n", None):
+            if text is not None:
+                path.write_text(text, encoding="utf-8")
+            else:
+                path.unlink()
+            here = (await bench.gateway.gateway_health())["policy"]
+            with acting_for(Access("ci", frozenset[Scope]({"gateway", "admin"}))):
+                assert (await bench.gateway.gateway_health())["policy"] == here
+            with acting_for(Access("ci", frozenset[Scope]({"gateway"}))):
+                told = (await bench.gateway.gateway_health())["policy"]
+            if text is None:
+                assert told == here == {"source": "the default policy", "error": None}
+            else:
+                assert here["source"] == str(path)
+                assert "walrus" in here["error"]
+                assert told["source"] == "policy.yaml"
+                assert "walrus" not in told["error"]
+                assert str(tmp_path) not in told["error"]
+
+    run(work)
+
+
 # --- By a colleague's program ---------------------------------------------------------------------------------------
 
 

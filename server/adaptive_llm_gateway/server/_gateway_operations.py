@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from adaptive_llm_gateway.core import AlgError, Home, InvalidInput, Settings, StorageError
-from adaptive_llm_gateway.server._access import EVERYTHING, acting_for
+from adaptive_llm_gateway.server._access import ACCESS, EVERYTHING, acting_for
 from adaptive_llm_gateway.server._gateway_ask import OnPiece, ask_of, context_of, receipt_of_refusal, streamed, turns_of
 from adaptive_llm_gateway.server._gateway_consents import ConsentOperations
 from adaptive_llm_gateway.server._gateway_files import DEFAULT_POLICY_NAME
@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 USUAL_PORTS: Final = "local servers at their usual ports (Ollama, LM Studio, llama.cpp, vLLM)"
+_POLICY_FAILS: Final = "it does not hold, and no model is called; the person whose hub this is sees why"
 CONFIG_CHANGED: Final = "config.yaml was changed after the hub began: `alg hub stop`, then ask again."
 _UPKEEP_SECONDS: Final = 60.0
 _PRUNE_SECONDS: Final = 6 * 3600.0
@@ -202,10 +203,11 @@ class GatewayOperations:
         with self._underway.one():
             found = await gateway.health(probe=probe)
         problem = self._setup.problem
+        error = None if problem is None else str(problem) if _tells_places() else _POLICY_FAILS
         return {
             "mode": gateway.mode,
             "mode_problem": self._memory.modes.problem,
-            "policy": {"source": self._policy_source(), "error": None if problem is None else str(problem)},
+            "policy": {"source": self._policy_source(), "error": error},
             "providers": [health_json(each) for each in found],
             "config_changed": self._setup.outdated,
             "looked_for": [USUAL_PORTS] if self._settings.gateway.discover else [],
@@ -295,7 +297,9 @@ class GatewayOperations:
 
     def _policy_source(self) -> str:
         path = self._setup.files.policy
-        return str(path) if path.exists() else DEFAULT_POLICY_NAME
+        if not path.exists():
+            return DEFAULT_POLICY_NAME
+        return str(path) if _tells_places() else path.name
 
     # -- in the background -------------------------------------------------------------------------------------
 
@@ -326,3 +330,9 @@ class GatewayOperations:
                 await self._notes.look(self._memory)
         except Exception as error:  # noqa: BLE001 - it is kept, and written the next time
             _log.warning("how models fared could not be remembered: %s", error)
+
+
+def _tells_places() -> bool:
+    """Whether the caller is told where files of the hub's machine lie, and what they say."""
+    access = ACCESS.get()
+    return access.client is None or "admin" in access.scopes
