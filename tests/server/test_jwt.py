@@ -26,6 +26,7 @@ from adaptive_llm_gateway.core import (
     Unauthenticated,
     load_settings,
 )
+from adaptive_llm_gateway.server import _jwt_keys
 from adaptive_llm_gateway.server._authentication import Admitted, Authentication, Refused
 from adaptive_llm_gateway.server._clients import Clients
 from adaptive_llm_gateway.server._jwt import OAuthTokens
@@ -349,6 +350,45 @@ def test_an_issuer_that_is_away_is_asked_now_and_then_and_its_keys_serve_for_a_d
     clock.at += 24 * 3_600
     with pytest.raises(NoKeys, match="answered 500"):
         run(asked)
+
+
+def test_an_issuer_that_answers_without_end_keeps_nobody_waiting_and_is_not_asked_beside_that(
+    issuer: Issuer, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, over, asked = Seconds(), threading.Event(), list[str]()
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            data = json.dumps({"keys": issuer.keys}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(data)))
+            if len(asked) > 1:
+                self.flush_headers()
+                while not over.wait(0.05):  # each line of its headers gains time
+                    self.wfile.write(b"x: y\r\n")
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keep quiet."""
+
+    keys = IssuerKeys(issuer.url, f"http://127.0.0.1:{serve(Dripping).server_port}/keys", clock=clock)
+    monkeypatch.setattr(_jwt_keys, "_PATIENCE_SECONDS", 0.5)
+
+    async def work() -> None:
+        assert await keys.fitting("rsa", lambda _: True) is not None
+        try:
+            for _ in range(3):
+                clock.at += 3_601
+                # What was published last serves on, and who invents a name is told that there is none.
+                assert await keys.fitting("rsa", lambda _: True) is not None
+                assert await keys.fitting("invented", lambda _: True) is None
+            assert len(asked) == 2
+        finally:
+            over.set()
+
+    run(work)
 
 
 def test_metadata_of_another_issuer_and_keys_at_an_open_address_are_not_taken(issuer: Issuer) -> None:

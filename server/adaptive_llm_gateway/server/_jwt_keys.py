@@ -26,6 +26,8 @@ _STALE_SECONDS: Final = 24 * 3600.0
 _AGAIN_SECONDS: Final = 30.0
 """From one fetch to the next, at least."""
 _TIMEOUT_SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 30.0
+"""For all of a fetch: each byte of an answer's headers gains another timeout."""
 _MOST_BYTES: Final = 512 * 1024
 _MOST_KEYS: Final = 200
 
@@ -63,6 +65,7 @@ class IssuerKeys:
         self._tried: float | None = None
         self._why = "nobody asked for them yet"
         self._lock = asyncio.Lock()
+        self._reading: asyncio.Future[tuple[Jwk, ...]] | None = None
         self.changes = 0
 
     async def fitting(self, name: str | None, fits: Callable[[Jwk], bool]) -> Jwk | None:
@@ -94,7 +97,7 @@ class IssuerKeys:
     async def _fetched_anew(self) -> None:
         self._tried = self._clock()
         try:
-            keys = await asyncio.to_thread(self._read)
+            keys = await self._read_in_time()
         except NoKeys as error:
             self._why = str(error)
             _log.warning("the keys of the issuer %r: %s", self._issuer, error)
@@ -103,6 +106,17 @@ class IssuerKeys:
         if keys != self._keys:
             self._keys = keys
             self.changes += 1
+
+    async def _read_in_time(self) -> tuple[Jwk, ...]:
+        """What `_read` gives. One that goes on for too long is left to end, and no other begins beside it."""
+        if self._reading is not None and not self._reading.done():
+            raise NoKeys("it is still answering what it was asked before")
+        self._reading = asyncio.ensure_future(asyncio.to_thread(self._read))
+        self._reading.add_done_callback(_let_go)
+        done, _ = await asyncio.wait({self._reading}, timeout=_PATIENCE_SECONDS)
+        if not done:
+            raise NoKeys(f"it did not answer whole in {_PATIENCE_SECONDS:.0f} s")
+        return self._reading.result()
 
     def _read(self) -> tuple[Jwk, ...]:
         url = self._jwks_url or self._told_by_metadata()
@@ -129,6 +143,12 @@ class IssuerKeys:
                 raise NoKeys(f"{url!r} names no address of keys that can be trusted")
             return where
         raise last or NoKeys("it has no metadata")
+
+
+def _let_go(late: asyncio.Future[tuple[Jwk, ...]]) -> None:
+    """It may be that nobody waits for it any more, nor wants to know why it failed."""
+    if not late.cancelled():
+        late.exception()
 
 
 def metadata_urls(issuer: str) -> tuple[str, ...]:
