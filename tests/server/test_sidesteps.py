@@ -150,6 +150,19 @@ def test_a_whole_text_makes_nothing_that_happened_to_a_handoff_and_changes_nothi
     run(work)
 
 
+def test_a_name_that_a_program_gives_itself_stands_beside_its_clients_and_not_in_its_place(run: Run) -> None:
+    async def work(bench: Bench) -> None:
+        memory = bench.memory
+        with acting_for(SHOP):
+            await memory.write(author=Author("ci", "person"), title="Walruses", body="Text", project="shop")
+        await memory.write(author=ME, title="Walruses too", body="Other text", project="shop")
+        text = (await memory.context("walruses"))["text"]
+        assert "ci (person): Walruses" in text
+        assert "person: Walruses too" in text
+
+    run(work)
+
+
 def test_a_version_that_was_a_handoff_is_brought_back_only_with_the_scope_of_handoffs(run: Run) -> None:
     async def work(bench: Bench) -> None:
         memory = bench.memory

@@ -264,7 +264,8 @@ def _candidate(record: Record, score: float, part: Part, *, whole: bool = False)
         path=record.path,
         version=record.version,
         updated=record.updated,
-        author=author.agent or author.client,
+        # What a program calls itself stands beside whose it is, never in its place.
+        author=f"{author.client} ({author.agent})" if author.agent else author.client,
         score=score,
         part=part,
         whole=whole,
