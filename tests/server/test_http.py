@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,10 @@ from http_stand import BOTH, Wire
 from adaptive_llm_gateway.core import ConfigError
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES, STREAMS
 from adaptive_llm_gateway.server._routes import Routes
+
+HEAVY = {"uvicorn", "httptools", "fastapi", "jwt", "prometheus_client", "websockets.server", "opentelemetry.sdk"}
+"""What serves HTTP, and nothing else here."""
+OURS = "adaptive_llm_gateway.server."
 
 
 def test_a_hub_serves_http_where_its_status_says_and_ends_with_it(server: Any) -> None:
@@ -75,10 +81,36 @@ def test_a_hub_that_listens_does_not_go_idle(server: Any) -> None:
 
 
 def test_without_http_nothing_of_a_server_is_loaded() -> None:
-    heavy = "uvicorn httptools fastapi jwt prometheus_client websockets.server opentelemetry.sdk"
-    look = f"import sys, adaptive_llm_gateway.server._hub; print([x for x in {heavy.split()!r} if x in sys.modules])"
+    look = f"import sys, adaptive_llm_gateway.server._hub; print([x for x in {sorted(HEAVY)!r} if x in sys.modules])"
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_hub_without_http_loads_nothing_of_a_server(server: Any, tmp_path: Path) -> None:
+    told = tmp_path / "imports.txt"
+    with told.open("wb") as file:
+        hub = subprocess.Popen(
+            [str(Path(sys.executable).with_name("alg")), "--home", str(server.home), "hub", "run"],
+            stderr=file,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"},
+        )
+        try:
+            server.wait_until(server.hub_pid, what="the hub")
+            client = server.client()
+            client.write("A walrus")
+            client.call("memory_search", query="walrus")
+            server.alg("clients", "add", "reader", "--scope", "memory:read")
+            server.alg("hub", "stop")
+            assert hub.wait(60) == 0
+        finally:
+            hub.kill()
+            hub.wait()
+    lines = told.read_text(encoding="utf-8").splitlines()
+    loaded = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert {OURS + "_hub", "mcp.server.lowlevel.server"} <= loaded
+    # The MCP library loads uvicorn by itself.
+    assert not loaded & (HEAVY - {"uvicorn"} | {OURS + name for name in ("_http", "_http_app", "_http_mcp", "_rest")})
 
 
 def test_nobody_gets_in_without_a_token(server: Any) -> None:
