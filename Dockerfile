@@ -34,8 +34,9 @@ WORKDIR /data
 VOLUME ["/data"]
 EXPOSE 8377
 STOPSIGNAL SIGTERM
+# With a certificate of its own it speaks nothing but TLS; whose name is in that does not matter here.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8377/healthz', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as web; url = 'http://127.0.0.1:8377/healthz'; tls = bool(os.environ.get('ALG_HTTP__TLS_CERTIFICATE')); web.urlopen(url.replace('http', 'https', 1) if tls else url, timeout=4, context=ssl._create_unverified_context() if tls else None)"]
 # The hub is process 1: it ends on SIGTERM within 20 s, after what it began. `init: true` in compose.yaml buries orphans.
 ENTRYPOINT ["alg"]
 CMD ["hub", "run", "--service"]

@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 import yaml
+from certificate_made import certificate
 
 from adaptive_llm_gateway.core import Home, HttpSettings, SecretScanner, load_settings
 
@@ -120,6 +121,26 @@ def test_compose_gives_it_nothing_but_a_volume_and_this_machines_loopback() -> N
     assert int(hub["stop_grace_period"].removesuffix("s")) > 20
     gateway = compose()["networks"]["inside"]["ipam"]["config"][0]["gateway"]
     assert json.loads(hub["environment"]["ALG_HTTP__TRUSTED_PROXIES"]) == [gateway]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_the_images_check_sees_whether_the_hub_answers_also_with_a_certificate(
+    stand: Any, tmp_path: Path, tls: bool
+) -> None:
+    files = certificate(tmp_path) if tls else ()
+    settings = dict(zip(("tls_certificate", "tls_key"), map(str, files), strict=False))
+    one = stand(**settings)
+    check = json.loads(the("HEALTHCHECK")[0].partition("CMD ")[2])
+    environment = {**os.environ, **{f"ALG_HTTP__{name.upper()}": value for name, value in settings.items()}}
+
+    def asked(port: int) -> int:
+        words = [sys.executable, *(word.replace(":8377/", f":{port}/") for word in check[1:])]
+        return subprocess.run(words, env=environment, capture_output=True, timeout=WAIT, check=False).returncode
+
+    assert asked(one.port) == 0
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    assert asked(port) != 0
 
 
 def test_every_setting_of_the_files_is_valid_and_all_that_http_has_are_offered(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from certificate_made import certificate
 from http_stand import WAIT, Stand, Wire
 
 from adaptive_llm_gateway.core import ConfigError, HttpSettings, StorageError
@@ -34,41 +35,6 @@ def stand() -> Iterator[Begin]:
     yield begin
     for each in begun:
         each.close()
-
-
-def certificate(folder: Path, name: str = "hub", *, key_of: Path | None = None) -> tuple[Path, Path]:
-    """A certificate of its own for `localhost`, and its key; or with the key of another."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / f"{name}.pem", folder / f"{name}.key"
-    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key_of.read_bytes()
-        if key_of
-        else key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return files
 
 
 def over_tls(one: Stand, trusted: Path, *, version: ssl.TLSVersion | None = None) -> Wire:
@@ -201,6 +167,27 @@ def test_a_new_certificate_is_taken_when_its_files_change(tmp_path: Path) -> Non
     files[1].write_bytes((tmp_path / "half.key").read_bytes())
     looked.look_again()
     assert looked.context() is not first
+
+
+def test_a_new_certificate_is_shown_to_who_connects_without_a_restart(stand: Begin, tmp_path: Path) -> None:
+    files = certificate(tmp_path)
+    other = certificate(tmp_path, "other")
+    one = stand(tls_certificate=str(files[0]), tls_key=str(files[1]))
+
+    def shown() -> str:
+        return ssl.get_server_certificate((one.host, one.port), timeout=WAIT)
+
+    with over_tls(one, files[0]) as wire:
+        first = shown()
+        for new, old in zip(other, files, strict=True):
+            new.replace(old)
+        deadline = time.monotonic() + WAIT
+        while (now := shown()) == first:
+            assert time.monotonic() < deadline, "the old certificate is shown still"
+            threading.Event().wait(0.05)
+        assert now == files[0].read_text(encoding="ascii")
+        wire.send(one.framed("GET /healthz HTTP/1.1"))  # whoever is connected goes on
+        assert wire.answer().status == 200
 
 
 # --- Proxies ------------------------------------------------------------------------------------------------------
