@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adaptive_llm_gateway.core import Settings
-from adaptive_llm_gateway.server._access import TOOL_SCOPES
+from adaptive_llm_gateway.server._access import ROUTE_SCOPES, SCOPES, TOOL_SCOPES
 from adaptive_llm_gateway.server._clients_operations import mcp_address
 from adaptive_llm_gateway.server._registration import http_registration_lines
 from adaptive_llm_gateway.server._tokens import is_token, new_token, token_hash
@@ -81,6 +81,7 @@ def test_the_token_alone_is_on_stdout_and_never_shown_again(server: Any) -> None
         (["add", "x"], 2, "invalid_input"),
         (["add", "x", "--scope", "root"], 2, "invalid_input"),
         (["add", "x", "--scope", "admin", "--expires", "soon"], 2, "invalid_input"),
+        (["add", "x", "--scope", "admin", "--expires", ""], 2, "invalid_input"),
         (["add", "x", "--scope", "admin", "--max-trust", "top"], 2, "usage"),
         (["add", "x", "--scope", "admin", "--rate", "0"], 2, "invalid_input"),
         (["add", "x", "--scope", "admin", "--rate", "many"], 2, "invalid_input"),
@@ -144,6 +145,21 @@ def test_no_tool_and_no_word_to_a_model_makes_a_client(server: Any) -> None:
     assert not (server.home / "clients.json").exists()
 
 
+def test_no_route_makes_a_client_or_changes_one_whatever_the_token_allows(server: Any) -> None:
+    web = server.web()
+    token = server.json("clients", "add", "all", "--scope", ",".join(SCOPES))["token"]
+    before = (server.home / "clients.json").read_bytes()
+    assert not [path for _, path in ROUTE_SCOPES if "client" in path]
+    body = json.dumps({"name": "x", "scopes": ["admin"]}).encode()
+    for method, path in (("POST", ""), ("PUT", "/all"), ("PATCH", "/all"), ("DELETE", "/all"), ("POST", "/all/rotate")):
+        for start in ("/api/v1/clients", "/clients", "/api/v1/tokens"):
+            answer = web.request(
+                method, f"{start}{path}", body, token=token, headers={"content-type": "application/json"}
+            )
+            assert answer.status == 404, (method, start, path)
+    assert (server.home / "clients.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("http", "url"),
     [
@@ -153,6 +169,11 @@ def test_no_tool_and_no_word_to_a_model_makes_a_client(server: Any) -> None:
         ({"enabled": True, "host": "::1", "port": 90}, "http://[::1]:90/mcp"),
         ({"enabled": True, "host": "::", "allowed_hosts": ["hub.example.org"]}, "http://hub.example.org:8377/mcp"),
         ({"enabled": True, "tls_certificate": "/tls/a.pem"}, "https://127.0.0.1:8377/mcp"),
+        (
+            {"enabled": True, "host": "::", "trusted_proxies": "10.0.0.1", "allowed_hosts": ["hub.example.org"]},
+            "https://hub.example.org/mcp",
+        ),
+        ({"enabled": True, "trusted_proxies": "::1", "allowed_hosts": ["a.example"]}, "http://127.0.0.1:8377/mcp"),
     ],
 )
 def test_the_address_is_told_as_the_configuration_has_it(http: dict[str, Any], url: str | None) -> None:

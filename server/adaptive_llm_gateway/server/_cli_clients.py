@@ -180,7 +180,7 @@ def _given(
 
     found: Json = {}
     for name, value in (("scopes", scope), ("projects", project), ("max_trust", max_trust), ("expires", expires)):
-        if value:
+        if value or value == "":  # an empty one is refused, and not taken for the default
             found[name] = value
     for name, value in (("rate", rate), ("tokens_per_day", tokens_per_day)):
         if value is not None:

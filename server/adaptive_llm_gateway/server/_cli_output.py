@@ -18,7 +18,7 @@ EXIT_CODES: Mapping[int, str] = {
     1: "an error without a number of its own; `alg doctor` found a failure; an import refused some items; "
     "offline mode is not proved; tests of the policy failed; a run would go another way now",
     2: "wrong usage, or input that will be refused again: an argument, a field, a file, the configuration",
-    3: "no such memory, handoff, version, file, commit, model, consent or receipt",
+    3: "no such memory, handoff, version, file, commit, model, consent, receipt or client",
     4: "`--if-version` is stale: read again, then try again; the handoff is somebody else's, over or damaged",
     5: "something that looks like a secret was found or refused",
     6: "not available just now: no hub, a lock that is held, work that is still running",

@@ -21,6 +21,7 @@ from adaptive_llm_gateway.server._clients import (
     with_added,
     with_replaced,
 )
+from adaptive_llm_gateway.server._http_hosts import is_loopback
 from adaptive_llm_gateway.server._registration import http_registration_lines
 from adaptive_llm_gateway.server._times import iso
 
@@ -123,6 +124,9 @@ def mcp_address(settings: Settings, listens: str | None = None) -> str | None:
     port = http.port or (urlsplit(listens).port if listens is not None else None)
     if not http.enabled or not port:
         return None
+    here = http.host == "localhost" or is_loopback(http.host)
+    if http.trusted_proxies and http.allowed_hosts and http.tls_certificate is None and not here:
+        return f"https://{http.allowed_hosts[0]}/mcp"  # nobody but the proxy, which speaks TLS, may ask the hub itself
     host = http.host if http.host not in ("0.0.0.0", "::") else next(iter(http.allowed_hosts), "127.0.0.1")  # noqa: S104
     scheme = "https" if http.tls_certificate is not None else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/mcp"
