@@ -57,6 +57,7 @@ def test_what_a_hub_that_goes_cannot_wait_for_is_told_that_it_may_have_been_carr
             given = each.answer()
             assert (given.status, given.json()["code"]) == (503, "hub_unavailable")
             assert "may or may not have been carried out" in given.json()["detail"]
+            assert given.json()["hint"].startswith("Look later whether it was done")
             assert given.headers["x-request-id"] == given.json()["request_id"]
         said = tool.rest()
         assert b"500" not in said.partition(b"\r\n")[0]

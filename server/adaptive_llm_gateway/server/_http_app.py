@@ -91,16 +91,16 @@ def resource_answer(document: Callable[[], bytes] | None) -> ASGIApp:
     return resource
 
 
-_PROBLEMS: Final = {
-    401: ("unauthenticated", "there is no token, or none that counts"),
-    403: ("access_denied", "the token does not allow it"),
-    404: ("not_found", "there is no such path"),
-    405: ("method_not_allowed", "the path has no such method"),
-    429: ("rate_limited", "there were too many requests"),
-    500: ("internal", "the hub failed"),
-    503: ("hub_unavailable", "the hub stops, and this may or may not have been carried out"),
+_PROBLEMS: Final[dict[int, tuple[str, str, str | None]]] = {
+    401: ("unauthenticated", "there is no token, or none that counts", "It is sent as `Authorization: Bearer TOKEN`."),
+    403: ("access_denied", "the token does not allow it", "Whoever runs the hub can give its client more."),
+    404: ("not_found", "there is no such path", "/api/v1/openapi.json has them all."),
+    405: ("method_not_allowed", "the path has no such method", "`Allow` has those that there are."),
+    429: ("rate_limited", "there were too many requests", "Try again after the seconds of `Retry-After`."),
+    500: ("internal", "the hub failed", None),
+    503: ("hub_unavailable", "the hub stops, and this may or may not have been carried out", None),
 }
-"""The code and the words of a refusal over REST."""
+"""The code, the words and the hint of a refusal over REST: the same for everybody."""
 
 
 class HttpApp:
@@ -303,9 +303,9 @@ async def _refuse(
         return
     from adaptive_llm_gateway.server._rest_problems import problem  # noqa: PLC0415 - loaded with the API
 
-    code, words = _PROBLEMS[status]
+    code, words, hint = _PROBLEMS[status]
     more = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-    await problem(code, says or words, status=status, headers=more)(scope, receive, send)
+    await problem(code, says or words, status=status, hint=hint, headers=more)(scope, receive, send)
 
 
 def _for_page(origin: bytes) -> HeaderList:

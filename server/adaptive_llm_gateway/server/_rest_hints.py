@@ -66,11 +66,13 @@ _FOR_CODE: Final[Mapping[str, str]] = {
     ),
     **dict.fromkeys(
         (
-            *("lock_held", "hub_unavailable", "repo_busy", "git_timeout"),
+            *("lock_held", "repo_busy", "git_timeout"),
             *("embedder_unavailable", "reranker_unavailable", "qdrant_unavailable"),
         ),
         _LATER,
     ),
+    # It may have been carried out: to send it again blindly could have it done twice.
+    "hub_unavailable": "Look later whether it was done, and send it again if not; with an `Idempotency-Key` at once.",
     "disk_full": "Send the same request again when whoever runs the hub has made some space.",
     "sync": f"`GET {_API}/sync` says how the memory stands. Whoever runs the hub can mend what is in the way.",
     "consent_needed": "Whoever runs the hub can consent to it there; or ask for a model of a local provider.",

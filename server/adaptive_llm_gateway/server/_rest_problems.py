@@ -143,7 +143,7 @@ def problem(
     """
     number = STATUS[code] if status is None else status
     hint = hint_for(code, hint)
-    ended_with(code, refused=number in (401, 403))
+    ended_with(code, refused=number in (401, 403, 429))
     told: dict[str, Any] = {
         "type": f"{PREFIX}/problems/{code}",
         "title": title_of(code),
