@@ -163,12 +163,26 @@ def test_variables_of_others_are_left_alone(home: Home, monkeypatch: pytest.Monk
     assert load_settings(home) == Settings()
 
 
+def test_a_list_in_the_environment_that_is_no_json_is_named_and_not_shown(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALG_HTTP__TRUSTED_PROXIES", "192.0.2.77")
+    monkeypatch.setenv("ALG_SYNC__REMOTE", "elsewhere")
+    with pytest.raises(ConfigError) as told:
+        load_settings(home)
+    assert "ALG_HTTP__TRUSTED_PROXIES" in told.value.message
+    assert "ALG_SYNC__REMOTE" not in told.value.message
+    assert "192.0.2.77" not in str(told.value.as_dict())
+    assert told.value.hint is not None
+    assert '["one", "two"]' in told.value.hint
+
+
 @pytest.mark.parametrize("value", ["x", "5", '{"wach": "auto"}', "[", '{"watch": "maybe"}'])
 def test_a_whole_section_in_the_environment_is_checked_too(
     home: Home, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("ALG_MEMORY", value)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"ALG_MEMORY|memory"):
         load_settings(home)
 
 

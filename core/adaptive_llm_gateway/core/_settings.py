@@ -371,8 +371,19 @@ def load_settings(home: Home) -> Settings:
     except ValidationError as error:
         problem = ConfigError(_explain(error, home.config), hint=_hint(error))
     except ValueError as error:  # an environment value that should be JSON for a nested section
-        problem = ConfigError(f"the environment does not hold valid settings: {error}")
+        problem = _not_json(error)
     raise problem  # out here, since the error above has the values in it, and they would go along as its context
+
+
+def _not_json(error: ValueError) -> ConfigError:
+    """Those variables of the section of which one is wrong; their values may be secrets, and are not told."""
+    found = re.search(r'field "(\w+)"', str(error))
+    section = f"{ENV_PREFIX}{found[1] if found is not None else ''}".upper()
+    names = sorted(name for name in os.environ if f"{name.upper()}__".startswith(f"{section}__"))
+    return ConfigError(
+        f"the environment is not JSON where that is needed: {', '.join(names)}",
+        hint='Write a list as `["one", "two"]`, also one that has a single item.',
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
