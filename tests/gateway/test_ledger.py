@@ -297,7 +297,7 @@ def test_any_part_of_a_torn_line_is_mended(ledger: ConsentLedger, path: Path, cu
     assert seen.verify().broken is None
     grant(seen, "next")
     providers = [consent.provider for consent in again(path).consents(NOW)]
-    assert providers == ["openai", "torn", "next"] if cut == "end" else ["openai", "next"]
+    assert providers == (["openai", "torn", "next"] if cut == "end" else ["openai", "next"])
     assert again(path).consents(NOW)[0] == kept
     assert path.read_bytes().endswith(b"}\n")
 

@@ -298,7 +298,7 @@ def test_a_body_that_says_it_is_too_long_is_refused_before_it_comes(stand: Begin
     token = one.everything()
     for length in ("2049", "9" * 18, "9" * 30):
         given = one.ask(f"POST /mcp HTTP/1.1\nAuthorization: Bearer {token}\nContent-Length: {length}")
-        assert given.status == 413 if len(length) < 20 else 400
+        assert given.status == (413 if len(length) < 20 else 400)
         assert given.headers["connection"] == "close"
     assert not one.asked
 
