@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adaptive_llm_gateway.core import NotFound
 from adaptive_llm_gateway.server._access import ROUTE_SCOPES, STREAMS
@@ -25,7 +25,7 @@ from adaptive_llm_gateway.server._rest_memories import MemoryRoutes
 from adaptive_llm_gateway.server._rest_models import ProblemMeaning
 from adaptive_llm_gateway.server._rest_openapi import describe
 from adaptive_llm_gateway.server._rest_problems import PREFIX, STATUS, problem, title_of
-from adaptive_llm_gateway.server._rest_route import Json, Route, answer, described, route_class
+from adaptive_llm_gateway.server._rest_route import Json, Route, answer, described, route_class, straight
 from adaptive_llm_gateway.server._rest_work import WorkRoutes
 from adaptive_llm_gateway.server._services import Services
 
@@ -67,8 +67,11 @@ class Api:
                 self._whole.setdefault(path, []).append(method)
         self._paths = {route.whole: compile_path(route.whole)[0] for route in self.routes.values()}
         self.app.router.route_class = route_class(services, self._keys, self.routes)
-        for route in self.routes.values():
+        self._straight: dict[tuple[str, str], ASGIApp] = {}
+        for key, route in self.routes.items():
             self._add(route)
+            if (found := straight(services, self._keys, route)) is not None:
+                self._straight[key] = found
         self._description: Json | None = None
 
     @property
@@ -87,6 +90,8 @@ class Api:
             await self._not_allowed(scope["method"], path, allowed)(scope, receive, send)
         elif path in (STREAM, SOCKET):
             await self._events(scope, receive, send)
+        elif scope["type"] == "http" and (found := self._straight.get((scope["method"], path))) is not None:
+            await found(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

@@ -15,10 +15,11 @@ from typing import Any, Final, cast, get_type_hints
 from fastapi import params
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adaptive_llm_gateway.core import AccessDenied, AlgError, InvalidInput, StorageError, VersionConflict
 from adaptive_llm_gateway.memory import Author
@@ -166,6 +167,47 @@ def answer(
     if etag is not None:
         more["etag"] = etag
     return Response(write_json(value), status, more, "application/json")
+
+
+def straight(services: Services, keys: Idempotency, route: Route) -> ASGIApp | None:
+    """What answers a route that takes its query alone, and perhaps the request: by the same steps, and with the same
+    words where the query is not as described, but past FastAPI, which took half of the API's work on the event loop for
+    a search without hits. None for other routes.
+    """
+    hints = get_type_hints(route.run, include_extras=True)
+    named: tuple[str, type[BaseModel]] | None = None
+    whole: str | None = None
+    for name in inspect.signature(route.run).parameters:
+        hint = hints.get(name)
+        if hint is Request:
+            whole = name
+        elif named is None and any(isinstance(mark, params.Query) for mark in getattr(hint, "__metadata__", ())):
+            named = name, cast("type[BaseModel]", cast("Any", hint).__origin__)
+        else:
+            return None
+    if route.method != "GET" or "{" in route.path or named is None:
+        return None
+    query, model = named
+    if any(field.alias or field.validation_alias for field in model.model_fields.values()):
+        return None
+    taken = taken_by(route.run)
+
+    async def run(request: Request) -> Response:
+        asked = request.query_params
+        given = {name: asked.getlist(name) if several else asked[name]
+                 for name, several in taken.query.items() if name in asked}  # fmt: skip
+        try:
+            made = model.model_validate(given)
+        except ValidationError as error:
+            wrong = [{**each, "loc": ("query", *each["loc"])} for each in error.errors(include_url=False)]
+            raise RequestValidationError(wrong) from None
+        return await route.run(**{query: made}, **({whole: request} if whole else {}))
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await _answered(services, keys, route, taken, Asked(scope, receive), run)
+        await response(scope, receive, send)
+
+    return answering
 
 
 def route_class(services: Services, keys: Idempotency, routes: Mapping[tuple[str, str], Route]) -> type[APIRoute]:
