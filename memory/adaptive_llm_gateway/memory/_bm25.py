@@ -120,12 +120,13 @@ class Words:
         self._allowed = allowed
         self._known = distinct(postings.chunks)
         about = facts(self._known.ids)
-        if not about.memories.all():  # of postings that were kept some chunks are gone, and no word is in them
-            here = (about.memories > 0)[self._known.places(postings.chunks)]
+        there = about.memories > 0
+        if not there.all():  # of postings that were kept some chunks are gone, and no word is in them
+            here = there[self._known.places(postings.chunks)]
             columns = (postings.terms[here], postings.chunks[here], postings.frequencies[here])
             postings = Postings(*columns, postings.size, postings.names)
-            self._known = distinct(postings.chunks)
-            about = facts(self._known.ids)
+            self._known = distinct(self._known.ids[there])
+            about = Facts._make(each[there] for each in about)
         self._terms, self._count = postings.terms, postings.size
         self._chunks, self._rows = self._known.ids, self._known.places(postings.chunks)
         norms = K1 * (1 - B + B * about.lengths / max(sizes.length / max(sizes.chunks, 1), 1e-9))
@@ -135,8 +136,7 @@ class Words:
         self._parts = idf[postings.terms] * frequencies * np.float32(K1 + 1) / (frequencies + norms[self._rows])
         self._own = np.bincount(self._rows, self._parts, minlength=len(self._chunks)).astype(np.float32)
         self._about = about
-        self._groups = distinct(about.groups)
-        self._group_scores, self._group_names = self._by_group(postings, sizes)
+        self._postings, self._sizes = postings, sizes
 
     def best(self, count: int, *, apart: bool = False) -> Integers:
         """The `count` chunks that answer best, best first, and behind them neighbours of the first.
@@ -188,28 +188,39 @@ class Words:
         beside = np.maximum(matrix[previous], matrix[following])
         around = np.maximum(matrix[own], np.float32(NEIGHBOUR) * beside).sum(axis=1)
         alone = np.append(self._own, np.float32(0))[places[: len(chunks)]]
-        groups = self._groups.places(about.groups)
-        group, names = (np.append(each, np.float32(0))[groups] for each in (self._group_scores, self._group_names))
-        return WordScores(alone, around, group, names)
+        return WordScores(alone, around, *self._by_group(about))
 
-    def _by_group(self, postings: Postings, sizes: Sizes) -> tuple[Floats, Floats]:
-        """(BM25 of each group, its share of the names)."""
-        groups = len(self._groups.ids)
-        rows = self._groups.places(self._about.groups)
-        lengths = np.zeros(groups, np.float32)
-        lengths[rows] = self._about.group_lengths
+    def _by_group(self, about: Facts) -> tuple[Floats, Floats]:
+        """(BM25 of the group of each of some chunks, its share of the names); 0 where no word is in the group."""
+        postings, sizes = self._postings, self._sizes
+        known = distinct(self._about.groups)
+        places = known.places(self._about.groups)[self._rows]  # of each posting's group
+        groups = known.places(about.groups)
+        here = groups >= 0
+        wanted = distinct(groups[here])
+        slots = wanted.places(groups)  # -1, the last one, for the others
+        lengths = np.zeros(len(wanted.ids), np.float32)
+        lengths[slots[here]] = about.group_lengths[here]
         norms = (K1 * (1 - B + B * lengths / max(sizes.length / max(sizes.groups, 1), 1e-9))).astype(np.float32)
-        cells = rows[self._rows] * self._count + self._terms
-        totals = np.bincount(cells, postings.frequencies, minlength=groups * self._count)
-        totals = totals.astype(np.float32).reshape(groups, self._count)
-        idf = _idf(np.count_nonzero(totals, axis=0), sizes.groups).astype(np.float32)
+        # Of the groups that are not asked for it only counts how many have each term.
+        present = np.zeros((self._count, len(known.ids)), np.bool_)
+        present[self._terms, places] = True
+        found = np.array([np.count_nonzero(row) for row in present])
+        rows = wanted.places(places)
+        inside = rows >= 0
+        cells = rows[inside] * self._count + self._terms[inside]
+        totals = np.bincount(cells, postings.frequencies[inside], minlength=len(wanted.ids) * self._count)
+        totals = totals.astype(np.float32).reshape(len(wanted.ids), self._count)
+        idf = _idf(found, sizes.groups).astype(np.float32)
         named = np.array(postings.names, np.int64)
         idf[named] *= np.float32(NAME)
         scores = (idf * totals * np.float32(K1 + 1) / (totals + norms[:, None])).sum(axis=1)
+        by_slot = np.append(scores, np.float32(0))[slots]
         if not postings.names:
-            return scores, np.zeros(groups, np.float32)
+            return by_slot, np.zeros(len(slots), np.float32)
         has = np.where(totals[:, named] > 0, idf[named], np.float32(0))
-        return scores, has.sum(axis=1) / max(idf[named].sum(), np.float32(1e-9))
+        names = has.sum(axis=1) / max(idf[named].sum(), np.float32(1e-9))
+        return by_slot, np.append(names, np.float32(0))[slots]
 
 
 def _idf(found: NDArray[np.int64], total: int) -> NDArray[np.float64]:

@@ -52,6 +52,8 @@ class Part(NamedTuple):
         threads = np.where(facts.groups < 0, -facts.groups, 0)
         lengths = np.where(threads > 0, self.lengths[np.minimum(threads, len(self.lengths) - 1)], facts.group_lengths)
         found = facts._replace(group_lengths=lengths)
+        if here.all():
+            return found
         return Facts(*(np.where(here, each, each.dtype.type(0)) for each in found))
 
 
