@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import apsw
 
@@ -17,6 +18,7 @@ from adaptive_llm_gateway.memory._query import any_of, phrase_of, words_of
 from adaptive_llm_gateway.memory._sql import fetch_all
 from adaptive_llm_gateway.memory._values import Author, Filters, Link, Operation, Record, Within
 
+_OVERHEAD = 300  # bytes of a memory beside its values
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRUST: dict[int, Trust] = {level.rank: level for level in Trust}
 
@@ -161,27 +163,44 @@ UPDATE_MEMORY = f"UPDATE memories SET ({_COLUMNS}) = ({', '.join('?' * 21)}) WHE
 
 def record_of(row: tuple[Any, ...]) -> Record:
     """The memory of a row of `RECORD_COLUMNS`."""
-    tags, links, fields = row[12], row[14], row[17]
-    return Record(
-        id=row[0],
-        type=row[1],
-        title=row[2],
-        body=row[3],
-        path=row[4],
-        version=row[5],
-        mtime_ns=row[6],
-        size=row[7],
-        created=moment_of(row[8]),
-        updated=moment_of(row[9]),
-        author=load_author(row[10]),
-        project=row[11],
-        tags=tuple(json.loads(tags)) if tags != "[]" else (),
-        trust=_TRUST[row[13]],
-        links=tuple(Link(rel, target) for rel, target in json.loads(links)) if links != "[]" else (),
-        source=row[15],
-        reason=row[16],
-        fields=json.loads(fields) if fields != "{}" else {},
-    )
+    return ReadRecord.of(row).record()
+
+
+class ReadRecord(NamedTuple):
+    """A memory as it was read, of which any number of records can be made: who gets one may change its `fields`.
+
+    Attributes:
+        values: of a `Record` in its order, up to its `fields`.
+        fields: as JSON.
+    """
+
+    values: tuple[Any, ...]
+    fields: str
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> Self:
+        """Of a row of `RECORD_COLUMNS`."""
+        tags, links = row[12], row[14]
+        times = (moment_of(row[8]), moment_of(row[9]))
+        labels: tuple[str, ...] = tuple(json.loads(tags)) if tags != "[]" else ()
+        linked = tuple(Link(rel, target) for rel, target in json.loads(links)) if links != "[]" else ()
+        more = (load_author(row[10]), row[11], labels, _TRUST[row[13]], linked, row[15], row[16])
+        return cls((*row[:8], *times, *more), row[17])
+
+    @property
+    def body(self) -> str:
+        """The memory's body."""
+        return self.values[3]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        parts = len(self.values[12]) + len(self.values[14])  # tags and links
+        return _OVERHEAD + sum(map(sys.getsizeof, self.values)) + sys.getsizeof(self.fields) + 200 * parts
+
+    def record(self) -> Record:
+        """One record of it."""
+        return Record(*self.values, fields=json.loads(self.fields) if self.fields != "{}" else {})
 
 
 def conditions(filters: Filters) -> tuple[str, list[Any]]:
@@ -302,12 +321,12 @@ def _by(authors: Sequence[str]) -> str:
     return f"({_among('m.client', authors)} OR lower(m.author ->> 1) IN ({agents}))"
 
 
-def fetch_records(connection: apsw.Connection, rows: list[int]) -> dict[int, Record]:
+def fetch_read(connection: apsw.Connection, rows: Sequence[int]) -> dict[int, ReadRecord]:
     """Whole memories by row id; those that are gone are left out."""
     found = fetch_all(
         connection,
         f"SELECT m.rowid, {RECORD_COLUMNS} FROM json_each(?) j CROSS JOIN memories m ON m.rowid = j.value "  # noqa: S608
         "CROSS JOIN bodies b ON b.memory = m.rowid",
-        (json.dumps(rows),),
+        (json.dumps(list(rows)),),
     )
-    return {row[0]: record_of(row[1:]) for row in found}
+    return {row[0]: ReadRecord.of(row[1:]) for row in found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import unicodedata
@@ -94,7 +95,12 @@ def affordable(words: Sequence[str], counts: Sequence[int], budget: int) -> list
 
 def plan_query(query: str) -> QueryPlan:
     """Read a query. Never fails, and no user text reaches FTS5 but as quoted words."""
-    text = normalise(query[:MAX_QUERY]).strip()
+    return _planned(query[:MAX_QUERY])
+
+
+@functools.lru_cache(maxsize=64)  # a search reads its query twice: to search, and to say how it was read
+def _planned(query: str) -> QueryPlan:
+    text = normalise(query).strip()
     if not text:
         return QueryPlan((), (), (), (), frozenset(), frozenset(), blank=True)
     quoted = [match[1].strip() for match in _QUOTED.finditer(text)]

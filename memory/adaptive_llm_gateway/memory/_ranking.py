@@ -79,16 +79,22 @@ class Scored(NamedTuple):
     """A memory's score by its best passage.
 
     Attributes:
-        signals: what each brought; they add up to the score.
+        names, values: of the signals, and what each brought.
         by_words, by_meaning: whether that side found it.
     """
 
     memory: int
     chunk: int
     score: float
-    signals: dict[str, float]
+    names: tuple[str, ...]
+    values: tuple[float, ...]
     by_words: bool
     by_meaning: bool
+
+    @property
+    def signals(self) -> dict[str, float]:
+        """What each signal brought; they add up to the score."""
+        return dict(zip(self.names, self.values, strict=True))
 
 
 class Ranking:
@@ -117,7 +123,7 @@ class Ranking:
         rows = zip(*(part[self._places[start:stop]].tolist() for part in self._parts.values()), strict=True)
         names = tuple(self._parts)
         return [
-            Scored(memory, chunk, score, dict(zip(names, row, strict=True)), by_word, meant)
+            Scored(memory, chunk, score, names, row, by_word, meant)
             for memory, chunk, score, row, by_word, meant in zip(
                 memories, chunks, scores, rows, by_words, by_meaning, strict=True
             )
@@ -180,8 +186,7 @@ def title_share(title: str, terms: Sequence[str]) -> float:
     """Share of the query's words that occur in the title, 0 to 1."""
     if not terms or not title:
         return 0.0
-    lower = title.lower()
-    return len([term for term in terms if term in lower]) / len(terms)
+    return sum(map(title.lower().__contains__, terms)) / len(terms)
 
 
 def recency(age_days: float) -> float:
@@ -203,8 +208,13 @@ def is_over(fields: str) -> bool:
     return '"status"' in fields and json.loads(fields).get("status") in _OVER
 
 
+_NO_LINKS: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+
+
 def links_of(links: str, fields: str) -> tuple[frozenset[str], frozenset[str]]:
     """(ids that a memory is linked with, those of them that it supersedes), from its links and fields as JSON."""
+    if links == "[]" and '"supersedes"' not in fields:
+        return _NO_LINKS
     pairs: list[tuple[str, str]] = json.loads(links) if links != "[]" else []
     old: object = json.loads(fields).get("supersedes") if '"supersedes"' in fields else None
     ids = [old] if isinstance(old, str) else cast("list[object]", old) if isinstance(old, list) else []
@@ -245,9 +255,13 @@ def snippet(text: str, first_line: int, terms: Sequence[str]) -> tuple[str, tupl
         before = text.count("\n", 0, len(text) - len(text.lstrip("\r\n")))
         return whole, (first_line + before, first_line + before + whole.count("\n"))
     lines = text.split("\n")
-    lower = [line.lower() for line in lines]
-    values = [len([term for term in terms if term in line]) for line in lower]
-    best = max(range(len(lines)), key=lambda index: (values[index], bool(lower[index].strip()), -index))
+    whole = text.lower()
+    lower = whole.split("\n")
+    terms = [term for term in terms if term in whole]
+    values = [sum(map(line.__contains__, terms)) for line in lower]
+    most = max(values)
+    richest = [at for at, value in enumerate(values) if value == most]
+    best = next((at for at in richest if lower[at].strip()), richest[0])
     if len(lines[best]) > SNIPPET:
         return _window(lines[best], lower[best], terms), (first_line + best, first_line + best)
     low = high = best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,6 @@ from adaptive_llm_gateway.memory._ranking import (
     Weights,
     aftermath,
     fuse,
-    is_over,
-    links_of,
     recency,
     same_but_for_wording,
     snippet,
@@ -89,12 +87,32 @@ class _Candidates:
 
 @dataclass(slots=True)
 class _Found:
+    """A memory as it stands, with the signals that are added to those of its passage; only what is shown has them all
+    by name.
+    """
+
     head: Head
     scored: Scored
     score: float
-    signals: dict[str, float]
-    recent: bool
-    duplicates: list[int]
+    title: float
+    fresh: float
+    time: float
+    kind: float
+    over: float
+    is_recent: bool
+    links: float = 0.0
+    together: float = 0.0
+    duplicates: list[int] = field(default_factory=list[int])
+
+    def signals(self) -> dict[str, float]:
+        """What each signal brought; they add up to the score."""
+        found = self.scored.signals
+        found |= {"title": self.title, "recent": self.fresh, "time": self.time, "kind": self.kind, "over": self.over}
+        if self.links:
+            found["links"] = self.links
+        if self.together:
+            found["together"] = self.together
+        return found
 
 
 def search(
@@ -187,10 +205,10 @@ def _rank(
 def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
     """Add the mild signals, fold copies, and near-duplicates among the first."""
     now = time.time_ns() // 1_000
-    weights = wanted.weights
+    weights, terms, preferred = wanted.weights, wanted.plan.terms, wanted.preferred
     unique: dict[tuple[str, bytes], _Found] = {}
     # The mild signals do not lift what is far down, so most candidates need not be looked at.
-    part = max(_LOOKED_AT if wanted.preferred is None else _LOOKED_AT_BY_TIME, wanted.more(3))
+    part = max(_LOOKED_AT if preferred is None else _LOOKED_AT_BY_TIME, wanted.more(3))
     for start in range(0, len(ranked), part):
         items = ranked.part(start, start + part)
         heads = source.heads([item.memory for item in items])
@@ -202,16 +220,14 @@ def _fold(source: Source, ranked: Ranking, wanted: _Wanted) -> list[_Found]:
             if (copy := unique.get(key)) is not None:
                 copy.duplicates.append(item.memory)
                 continue
-            fresh = recency((now - head.updated) / _DAY)
-            mild = {
-                "title": weights.title * title_share(head.title, wanted.plan.terms),
-                "recent": weights.recent * fresh,
-                "time": weights.time * _within(head, wanted.preferred),
-                "kind": weights.kind * (head.type in SETTLED),
-                "over": -weights.over * is_over(head.fields),
-            }
-            score = item.score + sum(mild.values())
-            unique[key] = _Found(head, item, score, item.signals | mild, fresh >= _SHOWN_RECENT, [])
+            freshness = recency((now - head.updated) / _DAY)
+            title = weights.title * title_share(head.title, terms)
+            fresh = weights.recent * freshness
+            timely = weights.time * _within(head, preferred) if preferred is not None else 0.0
+            kind = weights.kind * (head.type in SETTLED)
+            over = -weights.over * head.is_over
+            score = item.score + (title + fresh + timely + kind + over)
+            unique[key] = _Found(head, item, score, title, fresh, timely, kind, over, freshness >= _SHOWN_RECENT)
         if len(unique) >= wanted.more(2):
             break
     _link(list(unique.values()), weights)
@@ -238,33 +254,31 @@ def _read(source: Source, found: list[_Found], wanted: _Wanted) -> None:
     most = max(values)
     for item, value in zip(found, values, strict=True):
         if value:
-            item.signals["together"] = wanted.weights.together * value / most
-            item.score += item.signals["together"]
+            item.together = wanted.weights.together * value / most
+            item.score += item.together
 
 
 def _link(found: list[_Found], weights: Weights) -> None:
     """Add what memories earn by links to and from better ones, and take off what those they are superseded by say."""
     places = {item.head.id: item for item in found}
     for item in sorted(found, key=lambda entry: -entry.score)[:_LINKING]:
-        linked, superseded = links_of(item.head.links, item.head.fields)
+        linked, superseded = item.head.linked, item.head.superseded
         for id_ in superseded:
-            if (old := places.get(id_)) is not None and not old.signals.get("over"):
-                old.signals["over"] = -weights.over
+            if (old := places.get(id_)) is not None and not old.over:
+                old.over = -weights.over
                 old.score -= weights.over
         for id_ in linked - superseded:
             other = places.get(id_)
             if other is None:
                 continue
             worse = min(item, other, key=lambda entry: entry.scored.score)
-            if not worse.signals.get("links"):
-                worse.signals["links"] = weights.links
+            if not worse.links:
+                worse.links = weights.links
                 worse.score += weights.links
 
 
-def _within(head: Head, preferred: TimeRange | None) -> float:
+def _within(head: Head, preferred: TimeRange) -> float:
     """1 when a memory was made or changed in the preferred time, less when soon after it, else 0."""
-    if preferred is None:
-        return 0.0
     since = -(2**63) if preferred.since is None else microseconds(preferred.since)
     until = 2**63 if preferred.until is None else microseconds(preferred.until)
     return max(aftermath((moment - until) / _DAY) * (moment >= since) for moment in (head.created, head.updated))
@@ -311,23 +325,25 @@ def _hits(source: Source, plan: QueryPlan, found: list[_Found]) -> tuple[Hit, ..
             continue
         text, lines = snippet(record.body[span.start : span.stop], span.first_line, plan.terms)
         duplicates = tuple(ids[memory] for memory in item.duplicates if memory in ids)
-        signals = {name: round(value, 4) for name, value in item.signals.items() if abs(value) >= 0.00005}
-        hits.append(Hit(record, round(item.score, 4), _matched(item), text, lines, duplicates, signals))
+        signals = item.signals()
+        shown = {name: round(value, 4) for name, value in signals.items() if abs(value) >= 0.00005}
+        hits.append(Hit(record, round(item.score, 4), _matched(item, signals), text, lines, duplicates, shown))
     return tuple(hits)
 
 
-def _matched(item: _Found) -> tuple[str, ...]:
+def _matched(item: _Found, signals: dict[str, float]) -> tuple[str, ...]:
     """The signals worth telling, strongest first."""
-    signals, names = item.signals, list[tuple[float, str]]()
-    if any(signals.get(name) for name in _LITERALS):
+    names: list[tuple[float, str]] = []
+    if signals.get("exact") or signals.get("quoted"):
         names.append((9.0, "exact"))
     if item.scored.by_words:
-        names.append((sum(signals.get(name, 0.0) for name in ("words", "around", "group", "names")), "lexical"))
+        told = signals["words"] + signals["around"] + signals["group"] + signals["names"]
+        names.append((told, "lexical"))
     if item.scored.by_meaning:
         names.append((signals.get("vector", 0.0), "vector"))
     if signals.get("time"):
         names.append((-8.0, "time"))
-    if item.recent:
+    if item.is_recent:
         names.append((-9.0, "recent"))
     return tuple(name for _, name in sorted(names, reverse=True))
 

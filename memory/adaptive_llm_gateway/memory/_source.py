@@ -6,19 +6,29 @@ go by their row ids.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaptive_llm_gateway.memory._bm25 import Facts, Words
+from adaptive_llm_gateway.memory._ranking import is_over, links_of
 from adaptive_llm_gateway.memory._values import Record
 from adaptive_llm_gateway.memory._vectors import EMPTY, Candidates, Codes, Floats, Integers
 
+_OVERHEAD = 600  # bytes of a head beside its title and links
+
 
 class Head(NamedTuple):
-    """What ranking needs of a memory; times in microseconds since 1970, `links` and `fields` as JSON."""
+    """What ranking needs of a memory; times in microseconds since 1970.
+
+    Attributes:
+        linked: ids of those that it is linked with.
+        superseded: of these, those that it supersedes.
+        is_over: it no longer holds, or is done.
+    """
 
     memory: int
     type: str
@@ -27,9 +37,23 @@ class Head(NamedTuple):
     updated: int
     fingerprint: bytes
     chunk_count: int
-    id: str = ""
-    links: str = "[]"
-    fields: str = "{}"
+    id: str
+    linked: frozenset[str]
+    superseded: frozenset[str]
+    is_over: bool
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Self:
+        """Of the first eight, and the memory's links and fields as JSON."""
+        memory, type_, title, created, updated, fingerprint, chunk_count, id_, links, fields = row
+        linked, superseded = links_of(links, fields)
+        over = is_over(fields)
+        return cls(memory, type_, title, created, updated, fingerprint, chunk_count, id_, linked, superseded, over)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes where it is kept."""
+        return _OVERHEAD + sys.getsizeof(self.title) + 100 * len(self.linked)
 
 
 class Span(NamedTuple):

@@ -213,7 +213,7 @@ class PostgresSource:
             "WHERE m.row = ANY(%s)",
             (list(memories),),
         )
-        return {row[0]: Head(*map(restored, row)) for row in rows}
+        return {row[0]: Head.of([restored(value) for value in row]) for row in rows}
 
     def bodies(self, memories: Sequence[int]) -> dict[int, str]:
         """See `Source`."""

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from adaptive_llm_gateway.memory._bm25 import NOWHERE, Facts, Occurrences, Postings, Words
 from adaptive_llm_gateway.memory._chunk_table import ChunkTable, Part
 from adaptive_llm_gateway.memory._distinct import Distinct, distinct
-from adaptive_llm_gateway.memory._index_rows import conditions, fetch_records, inside
+from adaptive_llm_gateway.memory._index_rows import ReadRecord, conditions, fetch_read, inside
 from adaptive_llm_gateway.memory._let_through import Asked, LetThrough, RecentlyLetThrough, asked_of, state_of
 from adaptive_llm_gateway.memory._qdrant_vectors import QdrantVectors
 from adaptive_llm_gateway.memory._query import affordable, any_of, normalise
 from adaptive_llm_gateway.memory._recent_postings import RecentPostings
+from adaptive_llm_gateway.memory._recent_rows import RecentRows
 from adaptive_llm_gateway.memory._source import Head, Span, nearest_to
 from adaptive_llm_gateway.memory._sql import fetch_all, fetch_value, placeholders
 from adaptive_llm_gateway.memory._tokens import stems_of
@@ -42,6 +43,8 @@ _MAX_COUNTED = 20_000  # words remembered
 _WORTH_A_THREAD = 50_000  # vectors; handing over costs a tenth of a millisecond
 _NARROWING = ThreadPoolExecutor(4, thread_name_prefix="memory-narrowing")  # starts its threads when they are needed
 _MAX_PHRASE = 20_000  # chunks of one phrase
+_HEADS_ROOM, _SPANS_ROOM, _MEMORIES_ROOM = 8_000_000, 4_000_000, 16_000_000  # bytes, about 10,000 memories
+_SPAN = 250  # bytes, with its entry
 _WEIGHTS = np.array([1.0, 2.0, 0.7, 1.0], np.float32)  # of body, title, meta and grams
 _FIRST = np.ones(1, np.bool_)
 
@@ -54,12 +57,15 @@ def newest_chunk(connection: apsw.Connection) -> int:
 class TermCounts:
     """In how many chunks a word occurs, roughly: counted once, and again when the index has grown by a tenth.
 
-    Shared by the readers of one index, as are the postings read last and what filters let through.
+    Shared by the readers of one index, as are the postings and memories read last and what filters let through.
     """
 
     def __init__(self) -> None:
         self.recent = RecentPostings()
         self.let_through = RecentlyLetThrough()
+        self.heads = RecentRows[Head](_HEADS_ROOM, lambda head: head.size)
+        self.spans = RecentRows[Span](_SPANS_ROOM, lambda _: _SPAN)
+        self.memories = RecentRows[ReadRecord](_MEMORIES_ROOM, lambda read: read.size)
         self._counts: dict[str, int] = {}
         self._size = 0
 
@@ -279,25 +285,34 @@ class SqliteSource:
 
     def heads(self, memories: Sequence[int]) -> dict[int, Head]:
         """See `Source`."""
+        return self._terms.heads.of(self._state, memories, self._read_heads)
+
+    def _read_heads(self, memories: Sequence[int]) -> dict[int, Head]:
         rows = self._about(
             "m.rowid, m.type, m.title, m.created, m.updated, m.fingerprint, m.chunk_count, m.id, m.links, m.fields",
             "memories m ON m.rowid = j.value",
             memories,
         )
-        return {row[0]: Head(*row) for row in rows}
+        return {row[0]: Head.of(row) for row in rows}
 
     def bodies(self, memories: Sequence[int]) -> dict[int, str]:
         """See `Source`."""
-        return dict(self._about("b.memory, b.body", "bodies b ON b.memory = j.value", memories))
+        return {memory: read.body for memory, read in self._read(memories).items()}
 
     def spans(self, chunks: Sequence[int]) -> dict[int, Span]:
         """See `Source`."""
+        return self._terms.spans.of(self._state, chunks, self._read_spans)
+
+    def _read_spans(self, chunks: Sequence[int]) -> dict[int, Span]:
         rows = self._about("c.id, c.start, c.stop, c.first_line", "chunks c ON c.id = j.value", chunks)
         return {row[0]: Span(*row[1:]) for row in rows}
 
     def records(self, memories: Sequence[int]) -> dict[int, Record]:
         """See `Source`."""
-        return fetch_records(self._connection, list(memories))
+        return {memory: read.record() for memory, read in self._read(memories).items()}
+
+    def _read(self, memories: Sequence[int]) -> dict[int, ReadRecord]:
+        return self._terms.memories.of(self._state, memories, functools.partial(fetch_read, self._connection))
 
     def ids(self, memories: Sequence[int]) -> dict[int, str]:
         """See `Source`."""

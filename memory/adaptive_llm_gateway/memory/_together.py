@@ -8,6 +8,7 @@ BM25 has that already.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ REACH = 48  # characters between two words, about 8 words
 _WORD = 6  # characters
 _MOST = 16  # words looked for
 _LONGEST = 40  # characters of a word
+_REST = re.compile(r"[^\W_]+")
 
 
 class Together:
@@ -39,11 +41,11 @@ class Together:
         1 when side by side, less the farther apart.
         """
         text = text.lower()
-        places = sorted(
-            (start, end, term)
-            for term, (stem, beginning) in enumerate(self._stems)
-            for start, end in _places(text, stem, beginning)
-        )
+        places: list[tuple[int, int, int]] = []
+        for term, (stem, beginning) in enumerate(self._stems):
+            if beginning in text:
+                places += ((start, end, term) for start, end in _places(text, stem, beginning))
+        places.sort()
         nearest: dict[tuple[int, int], int] = {}
         before: dict[int, int] = {}  # where each word ended last
         for start, end, term in places:
@@ -62,9 +64,8 @@ def _places(text: str, stem: str, beginning: str) -> Iterable[tuple[int, int]]:
     while start >= 0:
         end = start + len(beginning)
         if start == 0 or not text[start - 1].isalnum():
-            stop = min(len(text), start + _LONGEST)
-            while end < stop and text[end].isalnum():
-                end += 1
+            if rest := _REST.match(text, end, start + _LONGEST):
+                end = rest.end()
             if _stem(text[start:end]) == stem:
                 yield start, end
         start = text.find(beginning, end)
