@@ -914,7 +914,7 @@ def test_the_files_of_a_commit_are_gits_whichever_commit_was_asked_for_before(re
         found.clear()  # theirs who asked
 
 
-def test_of_the_git_objects_that_were_read_few_megabytes_are_kept(tmp_path: Path) -> None:
+def test_of_the_git_objects_that_were_read_a_megabyte_is_kept(tmp_path: Path) -> None:
     look = (
         "import sys, pygit2; from pathlib import Path; from adaptive_llm_gateway.memory._repo import MemoryRepo; "
         "MemoryRepo.open(Path(sys.argv[1])); print(pygit2.settings.cached_memory[1])"
@@ -922,4 +922,4 @@ def test_of_the_git_objects_that_were_read_few_megabytes_are_kept(tmp_path: Path
     most = subprocess.run(
         [sys.executable, "-c", look, str(tmp_path / "memory")], capture_output=True, encoding="utf-8", check=True
     ).stdout
-    assert 0 < int(most) <= 32 * 1024 * 1024
+    assert 0 < int(most) <= 1024 * 1024
