@@ -60,7 +60,7 @@ def decode(text: str) -> Cursor:
     shown = data[_HEAD:]
     if len(data) < _HEAD or data[0] != _VERSION or len(shown) % _MARK or check != _digest(data, _CHECK):
         raise InvalidInput(
-            f"{text[:60]!r} is not the cursor of a search",
+            "this is not the cursor of a search",
             hint="Copy the cursor whole from the answer before, or leave it out to start with the first page.",
         )
     commit = data[11:_HEAD]

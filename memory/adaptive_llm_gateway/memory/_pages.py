@@ -75,8 +75,9 @@ def decode_cursor(cursor: str, order: Order) -> Place:
             return Place(value, id, repo, passed)
     except (ValueError, TypeError):
         pass
+    # Without what was given: cut to a piece, a credential is not known for one.
     raise InvalidInput(
-        f"{cursor[:60]!r} is not a cursor of a list by {order!r}", hint="Start without a cursor, or keep the order."
+        f"this is not a cursor of a list by {order!r}", hint="Start without a cursor, or keep the order."
     )
 
 

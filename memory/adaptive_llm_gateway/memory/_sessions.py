@@ -149,7 +149,7 @@ def _opened(cursor: str, mark: str) -> tuple[int, str, int]:
     except (ValueError, TypeError):
         pass
     raise InvalidInput(
-        f"{cursor[:60]!r} is not a cursor of this log",
+        "this is not a cursor of this log",
         hint="Give `next_cursor` of the page before, or leave it out to start with the first entry.",
     )
 
