@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -211,14 +212,24 @@ def test_a_session_keeps_little_of_how_it_was_begun_however_much_was_said(stand:
     tracemalloc.start()
     try:
         given = one.mcp_call(token, "initialize", params)
-        gc.collect()
-        kept, _ = tracemalloc.get_traced_memory()
+        kept = _kept_at_last(500_000)
     finally:
         tracemalloc.stop()
     assert given.status == 200, given.body[:500]
     assert given.message()["result"]["protocolVersion"] == "2025-11-25"
     assert kept < 500_000
     assert one.mcp_call(token, "tools/list", session=given.headers["mcp-session-id"]).status == 200
+
+
+def _kept_at_last(wanted: int) -> int:
+    """Bytes that are kept, once they are fewer than wanted, or in the end: who was answered is not yet let go of."""
+    deadline = time.monotonic() + WAIT
+    while True:
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        if kept < wanted or time.monotonic() > deadline:
+            return kept
+        threading.Event().wait(0.02)
 
 
 def test_a_session_that_waits_keeps_neither_what_it_was_asked_nor_what_it_answered(stand: Begin) -> None:
@@ -240,8 +251,7 @@ def test_a_session_that_waits_keeps_neither_what_it_was_asked_nor_what_it_answer
             assert not found["result"].get("isError")
             assert (len(json.dumps(found)) > len(much)) is (query == "small")
             del found
-            gc.collect()
-            assert tracemalloc.get_traced_memory()[0] < 500_000
+            assert _kept_at_last(500_000) < 500_000
     finally:
         tracemalloc.stop()
     more = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5, "reason": "x" * 10_000}}
