@@ -161,12 +161,11 @@ EXPECTED: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "2025-11-25": {**_BOTH, **_2025_11_25},
     "2026-07-28": {**_BOTH, **_2026_07_28},
 }
-"""Version of the specification -> scenario -> check that does not succeed -> what it wants."""
+"""Version of the specification -> scenario -> check that does not succeed -> what it wants.
 
-ANY_TEXT_WILL_DO = frozenset(
-    {"input-required-result-ignore-extra-params", "tools-call-error", "tools-call-simple-text"}
-)
-"""Scenarios that pass because our answer to a call of a tool of theirs is a text, too: they say nothing of us."""
+Three scenarios pass because our answer to a call of a tool of theirs is a text, too, and say nothing of us:
+`input-required-result-ignore-extra-params`, `tools-call-error` and `tools-call-simple-text`.
+"""
 
 ANSWERED_AT_ONCE = frozenset({"server-sse-polling"})
 """Scenarios that look at a stream, and end where there is an answer without one, which is allowed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -427,15 +427,22 @@ def test_handoffs_are_told_with_how_they_stand(store: MemoryStore) -> None:
     serve(store, work)
 
 
-def test_what_is_pulled_is_told_once_whoever_hears_of_it_finds_it(tmp_path: Path) -> None:
-    remote = tmp_path / "remote.git"
+@contextlib.contextmanager
+def two_stores(folder: Path) -> Generator[tuple[MemoryStore, MemoryStore]]:
+    """Two with one remote, which have the same."""
+    remote = folder / "remote.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True, timeout=WAIT)
     with (
-        temporary_store(tmp_path / "here", remote=str(remote)) as here,
-        temporary_store(tmp_path / "there", remote=str(remote)) as there,
+        temporary_store(folder / "here", remote=str(remote)) as here,
+        temporary_store(folder / "there", remote=str(remote)) as there,
     ):
         here.push().result(WAIT)
         there.pull().result(WAIT)
+        yield here, there
+
+
+def test_what_is_pulled_is_told_once_whoever_hears_of_it_finds_it(tmp_path: Path) -> None:
+    with two_stores(tmp_path) as (here, there):
         tickets = [there.submit(WriteMemory(ME, title=f"Memory {number:02}")) for number in range(60)]
         assert all(ticket.committed.result(WAIT) for ticket in tickets)
         there.push().result(WAIT)
@@ -460,14 +467,7 @@ def test_what_is_pulled_is_told_once_whoever_hears_of_it_finds_it(tmp_path: Path
 def test_nobody_is_told_of_a_commit_that_a_pull_has_just_moved_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True, timeout=WAIT)
-    with (
-        temporary_store(tmp_path / "here", remote=str(remote)) as here,
-        temporary_store(tmp_path / "there", remote=str(remote)) as there,
-    ):
-        here.push().result(WAIT)
-        there.pull().result(WAIT)
+    with two_stores(tmp_path) as (here, there):
         there.write(WriteMemory(ME, title="From there"))
         there.push().result(WAIT)
         before = here.repo.head()

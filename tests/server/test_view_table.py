@@ -13,6 +13,24 @@ from adaptive_llm_gateway.server._gateway_records import RecordOperations
 from adaptive_llm_gateway.server._handoff_operations import HandoffOperations
 from adaptive_llm_gateway.server._operations import Operations
 
+_HANDOFFS_BY_VIEW = frozenset(
+    [
+        "checkpoint",
+        "claim",
+        "complete",
+        "create",
+        "every",
+        "lost",
+        "look",
+        "one",
+        "patch_of",
+        "release",
+        "repo_of",
+        "still_held",
+        "store",
+        "update",
+    ]
+)
 TABLE: dict[type, dict[str, frozenset[str]]] = {
     Operations: {
         # Asked through `store()`, which hands out a view; tests/server/test_view.py asks each of them.
@@ -172,45 +190,11 @@ TABLE: dict[type, dict[str, frozenset[str]]] = {
         ),
     },
     Handoffs: {
-        "by view": frozenset(
-            [
-                "checkpoint",
-                "claim",
-                "complete",
-                "create",
-                "every",
-                "lost",
-                "look",
-                "one",
-                "patch_of",
-                "release",
-                "repo_of",
-                "still_held",
-                "store",
-                "update",
-            ]
-        ),
+        "by view": _HANDOFFS_BY_VIEW,
         "of the hub": frozenset(["clock", "has_remote", "party_here", "settle", "within"]),
     },
     SeveralHandoffs: {
-        "by view": frozenset(
-            [
-                "checkpoint",
-                "claim",
-                "complete",
-                "create",
-                "every",
-                "lost",
-                "look",
-                "one",
-                "patch_of",
-                "release",
-                "repo_of",
-                "still_held",
-                "store",
-                "update",
-            ]
-        ),
+        "by view": _HANDOFFS_BY_VIEW,
         "of the hub": frozenset(["clock", "settle", "within"]),
     },
 }

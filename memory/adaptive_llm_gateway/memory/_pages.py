@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from adaptive_llm_gateway.core import InvalidInput, is_ulid
 from adaptive_llm_gateway.memory._index_rows import microseconds
-from adaptive_llm_gateway.memory._values import Filters, Record
+from adaptive_llm_gateway.memory._values import Filters, Record, without_events
 
 if TYPE_CHECKING:
     from adaptive_llm_gateway.memory._memory_index import ReadableIndex
@@ -89,19 +89,21 @@ def _is_text(value: Any) -> bool:
 
 
 def page_of(
-    index: ReadableIndex, filters: Filters, *, asked: str, limit: int, cursor: str | None, order: Order
+    index: ReadableIndex, filters: Filters | None, *, given: str | None, limit: int, cursor: str | None, order: Order
 ) -> Page:
     """A page of an index, for somebody: its cursor goes on with nothing but what it is of.
 
     Args:
-        asked: what tells this list from another; and who sees something else from this one.
+        filters: events of handoffs are left out unless these ask for them.
+        given: what tells this list from another, and who sees something else from this one; None: `filters`.
 
     Raises:
         InvalidInput: the cursor is none, or of another list.
     """
-    mark = mark_of(f"{order}\n{asked}")
+    filters = filters or Filters()
+    mark = mark_of(f"{order}\n{given or repr(filters)}")
     place = None if cursor is None else _opened(cursor, mark, order)
-    page = index.list(filters, limit=limit, cursor=place, order=order)
+    page = index.list(without_events(filters), limit=limit, cursor=place, order=order)
     return page if page.next_cursor is None else replace(page, next_cursor=mark + page.next_cursor)
 
 

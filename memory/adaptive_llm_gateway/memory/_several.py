@@ -33,7 +33,7 @@ from adaptive_llm_gateway.memory._requests import (
 from adaptive_llm_gateway.memory._sessions import SessionLog
 from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Filters, Record, without_events
+from adaptive_llm_gateway.memory._values import Filters, Record
 from adaptive_llm_gateway.memory._view import MemoryView
 
 S = TypeVar("S", MemoryStore, MemoryView)
@@ -234,9 +234,7 @@ class Several(ABC, Generic[S]):
         given: str | None = None,
     ) -> Page:
         """A page of the memories of all repos; see `MemoryStore.list`."""
-        filters = filters or Filters()
-        listed, asked = without_events(filters), given or repr(filters)
-        return page_of(self._index, listed, asked=asked, limit=limit, cursor=cursor, order=order)
+        return page_of(self._index, filters, given=given, limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first; see `MemoryStore.history`."""

@@ -72,7 +72,7 @@ from adaptive_llm_gateway.memory._sync_progress import SyncProgress
 from adaptive_llm_gateway.memory._sync_schedule import Pace
 from adaptive_llm_gateway.memory._syncing import Syncing, SyncOutcome, configuration_files
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus
 from adaptive_llm_gateway.memory._vectorizer import Vectorizer
 from adaptive_llm_gateway.memory._watcher import Watcher
 from adaptive_llm_gateway.memory._writer import Overlay, Ticket, Writer
@@ -527,9 +527,7 @@ class MemoryStore:
         Raises:
             InvalidInput: the cursor is none, or of another list.
         """
-        filters = filters or Filters()
-        listed, asked = without_events(filters), given or repr(filters)
-        return page_of(self._index, listed, asked=asked, limit=limit, cursor=cursor, order=order)
+        return page_of(self._index, filters, given=given, limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first; also of a deleted one, by its full id.

@@ -32,7 +32,7 @@ from adaptive_llm_gateway.memory._store import MemoryStore
 from adaptive_llm_gateway.memory._sync_progress import SyncProgress
 from adaptive_llm_gateway.memory._syncing import SyncOutcome
 from adaptive_llm_gateway.memory._types import TypeRegistry
-from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus, without_events
+from adaptive_llm_gateway.memory._values import Author, Filters, Record, SyncStatus
 from adaptive_llm_gateway.memory._writer import Ticket
 
 _WHO_SEES_MORE = "The person whose hub this is sees more: `alg memory status`."
@@ -132,9 +132,8 @@ class MemoryView:
         given: str | None = None,
     ) -> Page:
         """A page of memories."""
-        filters = filters or Filters()
-        listed, asked = without_events(filters), seen_list(given or repr(filters), self._sight)
-        return page_of(self._seen, listed, asked=asked, limit=limit, cursor=cursor, order=order)
+        asked = seen_list(given, filters, self._sight)
+        return page_of(self._seen, filters, given=asked, limit=limit, cursor=cursor, order=order)
 
     def history(self, id: str, *, limit: int = 50) -> History:
         """The commits that touched a memory, newest first, those that made a version that is seen."""
@@ -292,9 +291,9 @@ def seen_request(request: SearchRequest, sight: Sight) -> SearchRequest:
     return replace(request, given=repr((sight, request.given or request.filters)))
 
 
-def seen_list(asked: str, sight: Sight) -> str:
+def seen_list(given: str | None, filters: Filters | None, sight: Sight) -> str:
     """What tells lists apart whose cursors go on for nobody who sees more, or less."""
-    return repr((sight, asked))
+    return repr((sight, given or repr(filters or Filters())))
 
 
 def seen_sync(status: SyncStatus) -> SyncStatus:

@@ -135,7 +135,7 @@ class MemoryViews(Several[MemoryView]):
         given: str | None = None,
     ) -> Page:
         """A page of the memories of all repos."""
-        asked = seen_list(given or repr(filters or Filters()), self._sight)
+        asked = seen_list(given, filters, self._sight)
         return super().list(filters=filters, limit=limit, cursor=cursor, order=order, given=asked)
 
     def file_of(self, record: Record) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from adaptive_llm_gateway.core import AlgError
 
@@ -13,7 +13,6 @@ Transport = Literal["stdio", "command-line", "http", "rest", "ws", "hub"]
 """MCP through the hub's socket, the command line, MCP by HTTP, REST, a WebSocket; or the hub says it by itself."""
 AuditOutcome = Literal["ok", "refused", "failed"]
 
-OUTCOMES: Final[tuple[AuditOutcome, ...]] = get_args(AuditOutcome)
 _REFUSALS: Final = frozenset({5, 10})  # exit codes of errors that say that something is not allowed
 _MINUTE: Final = 60.0
 _MOST_GATHERED: Final = 1000  # who is refused, at once; what comes then counts as one
