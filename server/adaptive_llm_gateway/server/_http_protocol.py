@@ -106,6 +106,28 @@ class Corked:
             self._transport.write(data)
 
 
+class _Patience:
+    """Ends what takes too long, unless that ends by itself: a connection of either kind whose client does not read.
+
+    Args:
+        seconds: how long it may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop, abort: Callable[[], None]) -> None:
+        """From now on."""
+        self._timer = loop.call_later(self._seconds, abort)
+
+    def end(self) -> None:
+        """It is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class _UntilClosed(RequestResponseCycle):
     """A request by HTTP/1.0 and its answer: where that has no length it goes on until the connection is closed, for
     such a client knows no chunks (RFC 9112, section 6.1).
@@ -148,7 +170,7 @@ class Connection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_of_body = False
-        self._writing: asyncio.TimerHandle | None = None
+        self._writing = _Patience(limits.write_seconds)
         self._ending: asyncio.TimerHandle | None = None
 
     # -- the connection ----------------------------------------------------------------------------------------
@@ -161,7 +183,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._unset_keepalive_if_required()
-        for timer in (self._deadline, self._writing, self._ending):
+        self._writing.end()
+        for timer in (self._deadline, self._ending):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -377,14 +400,12 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
         super().pause_writing()
-        self._writing = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+        self._writing.begin(self.loop, self.transport.abort)
 
     def resume_writing(self) -> None:
         """It has read on."""
         super().resume_writing()
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
+        self._writing.end()
 
 
 class WebSocket(WebSocketsSansIOProtocol):
@@ -392,28 +413,24 @@ class WebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Config, state: ServerState, *, limits: Limits, release: Release) -> None:
         super().__init__(config, state, {})
-        self._limits = limits
         self._release = release
-        self._writing: asyncio.TimerHandle | None = None
+        self._writing = _Patience(limits.write_seconds)
         reject = self.conn.reject
         # What the library says of a handshake that is none quotes its headers, also to whoever has no token.
         self.conn.reject = lambda status, text: reject(status, "")  # noqa: ARG005 - by the names that it has
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        if self._writing is not None:
-            self._writing.cancel()
+        self._writing.end()
         super().connection_lost(exc)
         self._release()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
         super().pause_writing()
-        self._writing = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+        self._writing.begin(self.loop, self.transport.abort)
 
     def resume_writing(self) -> None:
         """It has read on."""
         super().resume_writing()
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
+        self._writing.end()
