@@ -2,12 +2,13 @@
 
 An id says nothing to whoever has it: not how many commits there are, nor whether there was one between two events, for
 each is sealed anew. A hub with the same key takes it, and so does one that was started again; others do not know it.
+
+It is written in hexadecimal: in 32 or 64 characters chance writes what the keys of services look like, and an id would
+be taken for a secret where it is told again.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from adaptive_llm_gateway.memory import ChangePlace
 
 LONGEST_ID: Final = 16_384
-"""Characters; enough for 200 repos."""
+"""Characters; enough for 100 repos."""
 _FORM: Final = b"\1"
 _NONCE: Final = 12
 _NAME: Final = 4
@@ -39,7 +40,7 @@ class EventIds:
         """An id for how far somebody was told, by the names of the repos; another one each time."""
         text = b"".join(_short(name) + place.as_bytes() for name, place in places.items())
         nonce = os.urandom(_NONCE)
-        return _text(_FORM + nonce + self._seal.encrypt(nonce, text, _FORM))
+        return (_FORM + nonce + self._seal.encrypt(nonce, text, _FORM)).hex()
 
     def places(self, id: str, names: Iterable[str]) -> dict[str, ChangePlace] | None:
         """How far somebody was told who has this id.
@@ -53,12 +54,12 @@ class EventIds:
         if len(id) > LONGEST_ID or not id.isascii():
             return None
         try:
-            data = base64.b64decode(id + "=" * (-len(id) % 4), altchars=b"-_", validate=True)
-            if data[:1] != _FORM or _text(data) != id:  # an id has one form alone
+            data = bytes.fromhex(id)
+            if data[:1] != _FORM or data.hex() != id:  # an id has one form alone
                 return None
             nonce = data[1 : 1 + _NONCE]
             text = self._seal.decrypt(nonce, data[1 + _NONCE :], _FORM)
-        except (binascii.Error, ValueError, InvalidTag):
+        except (ValueError, InvalidTag):
             return None
         known = {_short(name): name for name in names}
         size = _NAME + ChangePlace.LENGTH
@@ -71,10 +72,6 @@ class EventIds:
                 return None
             found[name] = ChangePlace.from_bytes(text[start + _NAME : start + size])
         return found
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _short(name: str) -> bytes:
