@@ -53,12 +53,15 @@ class RawClient:
         self._last = 0
         self._answers: dict[Any, dict[str, Any]] = {}
         self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self.reading = threading.Event()  # cleared: it stops after the line that it is at
+        self.reading.set()
         threading.Thread(target=self._pump, daemon=True).start()
 
     def _pump(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put(line)
+            self.reading.wait()
         self._lines.put(None)
 
     def send_raw(self, line: bytes) -> None:

@@ -132,6 +132,7 @@ def test_a_call_at_a_hub_that_was_killed_gets_the_retryable_error(server: Any, h
     number = called(client)
     first = hubs.next()
     first.say(GREETING)
+    assert first.read()["id"] == number
     first.close()
     assert "try again" in server.text_of(client.answer(number)["result"])
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
+
+WAIT = 60.0
 
 
 def alive(pid: int) -> bool:
@@ -19,6 +24,13 @@ def alive(pid: int) -> bool:
     # A zombie answers too; it is dead for our purposes.
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def waiting(stream: Any) -> int:
+    """Bytes in a pipe that nobody read."""
+    count = bytearray(4)
+    fcntl.ioctl(stream, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
 
 
 def test_the_client_goes_on_after_the_hub_was_killed(server: Any) -> None:
@@ -39,6 +51,25 @@ def test_a_call_in_flight_is_answered_with_a_retryable_error(server: Any) -> Non
     client.process.poll()
     assert client.process.returncode is None
     assert "memories" in client.call("memory_status")
+
+
+def test_a_call_that_the_dead_hub_never_got_is_carried_out_by_the_next(server: Any) -> None:
+    client = server.client()
+    long = client.write("Long", body="One line of a long text.\n" * 40_000)
+    client.reading.clear()
+    for _ in range(3):
+        client.start_call("memory_read", id=long)
+    deadline = time.monotonic() + WAIT
+    while waiting(client.process.stdout) < 32_000:  # the shim is at these, and will not see that the hub is gone
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    server.kill_hub()
+    number = client.start_call("memory_write", title="Said to nobody")
+    time.sleep(0.2)
+    client.reading.set()
+    result = client.answer(number)["result"]
+    assert "Wrote note 'Said to nobody'" in server.text_of(result)
+    assert not result.get("isError")
 
 
 def test_requests_that_change_nothing_are_sent_again_to_the_next_hub(server: Any) -> None:

@@ -36,6 +36,20 @@ _INTERRUPTED = (
 )
 
 
+class _Request:
+    """What the client waits for an answer to.
+
+    `sent` is written under the lock of sending: once a hub is lost, a line that did not go out whole was not begun.
+    """
+
+    __slots__ = ("line", "message", "sent")
+
+    def __init__(self, line: bytes, message: dict[str, Any]) -> None:
+        self.line = line
+        self.message = message
+        self.sent = False
+
+
 class Shim:
     """One client's relay; `run` serves it until stdin ends.
 
@@ -57,7 +71,7 @@ class Shim:
         self._sending = threading.Lock()
         self._state = threading.RLock()  # guards everything below
         self._hub: socket.socket | None = None
-        self._pending: dict[str, tuple[bytes, dict[str, Any]]] = {}
+        self._pending: dict[str, _Request] = {}
         self._initialize: bytes | None = None
         self._initialized: bytes | None = None
         self._restarts: list[float] = []
@@ -94,6 +108,7 @@ class Shim:
 
     def _from_client(self, line: bytes) -> None:
         message = _parse(line)
+        request: _Request | None = None
         with self._state:
             if message is not None:
                 method = message.get("method")
@@ -104,7 +119,7 @@ class Shim:
                 elif method == "notifications/cancelled":  # it will not be answered
                     self._pending.pop(_key((_mapping(message.get("params")) or {}).get("requestId")), None)
                 if method is not None and message.get("id") is not None:
-                    self._pending[_key(message["id"])] = (line, message)
+                    request = self._pending[_key(message["id"])] = _Request(line, message)
             try:
                 hub = self._hub or self._open()
             except (StartFailed, OSError) as error:
@@ -114,6 +129,8 @@ class Shim:
         # It went: whoever reads from it hears what it still said, and only then is known what it had not begun.
         with contextlib.suppress(OSError), self._sending:
             hub.sendall(line)
+            if request is not None:
+                request.sent = True
 
     def _open(self) -> socket.socket:
         """Connect; a hub that has not seen this client's handshake is shown it first."""
@@ -192,13 +209,14 @@ class Shim:
             hub.shutdown(socket.SHUT_RDWR)  # ends a send that waits for it to read
         with contextlib.suppress(OSError), self._sending:  # nobody sends to a number that may soon be another's
             hub.close()
-        again: list[bytes] = []
-        for key, (line, message) in list(self._pending.items()):
-            if message.get("method") == "tools/call" and (begun is None or key in begun):
+        again: list[_Request] = []
+        for key, request in list(self._pending.items()):
+            if request.message.get("method") == "tools/call" and (request.sent if begun is None else key in begun):
                 del self._pending[key]
-                self._to_client(_interrupted(message))
+                self._to_client(_interrupted(request.message))
             else:
-                again.append(line)
+                request.sent = False
+                again.append(request)
         if not self._alone:  # the hub was this process
             self._over = True
         if self._over or (self._closing and begun is None):
@@ -211,15 +229,16 @@ class Shim:
         except (StartFailed, OSError) as error:
             self._refuse_pending(str(error))
             return
-        with contextlib.suppress(OSError):  # it is heard of where it is read from
-            for line in again:
-                following.sendall(line)
+        with contextlib.suppress(OSError), self._sending:  # it is heard of where it is read from
+            for request in again:
+                following.sendall(request.line)
+                request.sent = True
 
     def _refuse_pending(self, reason: str) -> None:
         print(f"error: {reason}", file=sys.stderr, flush=True)
-        for key, (_, message) in list(self._pending.items()):
+        for key, request in list(self._pending.items()):
             del self._pending[key]
-            self._to_client(_answer(message, error=reason))
+            self._to_client(_answer(request.message, error=reason))
 
     def _to_client(self, data: bytes) -> None:
         with self._out:
